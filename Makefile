@@ -1,0 +1,48 @@
+# Two commands do all the set-up: `make localnet` runs a cluster, `make test` runs the tests.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.PHONY: help setup localnet test check format bench lock clean
+
+help: ## Show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) ## Create .venv with the `rota` command in it
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Rota needs Python 3.11 or 3.12 (found: $$(python3 --version 2>&1)); install one or run make PYTHON=/path/to/python3.12" >&2; exit 3; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "Rota needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 3; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
+	$(BIN)/rota localnet up
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup ## Format, lint, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure ordering, latency, orders and the engine on this machine
+	$(BIN)/rota bench all
+
+lock: setup ## Re-resolve requirements.lock from pyproject.toml
+	$(PYTHON) -m venv --clear build/lock && build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and all caches
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .localnet
