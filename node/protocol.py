@@ -1,0 +1,244 @@
+"""The order door's language: what clients and a node say to each other over one TCP connection.
+
+Each frame is a 4-byte big-endian length and one MessagePack value (`node.framing`). A client may
+send requests without waiting; every answer names its request. After `Subscribe` the node also
+sends events, numbered without gaps within their subscription; a client that reads too slowly is
+disconnected with `door.slow_consumer` rather than allowed to hold memory.
+
+Receipt levels, in rising order of promise:
+
+| level | promise |
+|---|---|
+| `received` | none: the node put it in its pool |
+| `available` | certified retrievable; survives the crash of all nodes; will be ordered unless it expires |
+| `ordered` | committed at `height`; position final |
+| `executed` | executed, and the result is certified by a quorum |
+| `refused` | final; `code` says why |
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Raw, Struct
+
+from crypto.types import Digest, Ed25519PublicKey, Uint
+from mempool.envelope import ENVELOPE_SIZE_MAX_BYTES
+
+DOOR_VERSION: Final = 1
+DOOR_FRAME_MAX_BYTES: Final = 1 << 20
+"""One frame from a client, length excluded."""
+ENVELOPES_MAX_PER_REQUEST: Final = 256
+SUBSCRIPTIONS_MAX: Final = 16
+"""Subscriptions of one connection."""
+
+RequestId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class ReceiptLevel(StrEnum):
+    """How far an envelope has come. Append-only."""
+
+    RECEIVED = "received"
+    AVAILABLE = "available"
+    ORDERED = "ordered"
+    EXECUTED = "executed"
+    REFUSED = "refused"
+
+
+class Channel(StrEnum):
+    """What a client can subscribe to."""
+
+    RECEIPTS = "receipts"
+    """Level changes and instruction results of one account's envelopes (`account` is required)."""
+    BLOCKS = "blocks"
+    """Committed blocks and certified results."""
+    TRADES = "trades"
+    """Fills of all markets as they are certified."""
+
+
+# ---- requests ------------------------------------------------------------------------------
+
+
+class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="hello"):
+    """First frame of a client. Answer: `Welcome` or `Refused`."""
+
+    version: int
+
+
+class SubmitEnvelopes(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="submit"
+):
+    """Encoded `mempool.envelope.Envelope`s. Answer: `Submitted`, one result each, in order."""
+
+    request: RequestId
+    envelopes: Annotated[
+        tuple[Annotated[bytes, Meta(max_length=ENVELOPE_SIZE_MAX_BYTES)], ...],
+        Meta(min_length=1, max_length=ENVELOPES_MAX_PER_REQUEST),
+    ]
+
+
+class SubmitOpaque(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="submit_opaque"
+):
+    """Fixed-size transactions of another namespace, back to back. Answer: `OpaqueSubmitted`."""
+
+    request: RequestId
+    namespace: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+    transaction_size_bytes: Annotated[int, Meta(ge=1, le=64 << 10)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=DOOR_FRAME_MAX_BYTES)]
+
+
+class Subscribe(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="subscribe"):
+    """Answer: `Subscribed`, then events that carry `request` as their subscription."""
+
+    request: RequestId
+    channel: Channel
+    account: Ed25519PublicKey | None = None
+
+
+class Query(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="query"):
+    """Ask for a view by name; `arguments` are the view's own. Answer: `Answer` or `Refused`.
+
+    | name | arguments |
+    |---|---|
+    | `status` | |
+    | `block` | height (int) or block id (bytes) |
+    | `commit` | height: the QC that certifies the block |
+    | `certificate` | height: checkpoint header and state certificate, if any |
+    | `envelope` | envelope id: level, height, results |
+    | `markets`, `accounts` | |
+    | `book` | market id, depth |
+    | `trades` | market id or None, limit |
+    | `account` | account id |
+    | `orders` | account id |
+    """
+
+    request: RequestId
+    name: Annotated[str, Meta(max_length=32)]
+    arguments: Annotated[tuple[Any, ...], Meta(max_length=8)] = ()
+
+
+ClientFrame = Hello | SubmitEnvelopes | SubmitOpaque | Subscribe | Query
+
+
+# ---- answers and events --------------------------------------------------------------------
+
+
+class Welcome(Struct, frozen=True, array_like=True, tag="welcome"):
+    version: int
+    node: str
+    chain_id: Digest
+    committed_height: Uint
+    time_ms: Uint
+    """The node's clock, for choosing nonces."""
+
+
+class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+    """A request that could not be served. `request` is None when it could not even be read."""
+
+    request: RequestId | None
+    code: str
+    detail: str
+
+
+class SubmitResult(Struct, frozen=True, array_like=True):
+    envelope_id: bytes
+    """Empty when the bytes could not be decoded."""
+    code: str | None
+    """None: received. Else the reason why the node refused it."""
+
+
+class Submitted(Struct, frozen=True, array_like=True, tag="submitted"):
+    request: RequestId
+    results: tuple[SubmitResult, ...]
+
+
+class OpaqueSubmitted(Struct, frozen=True, array_like=True, tag="opaque_submitted"):
+    request: RequestId
+    count: int
+    """Transactions taken: all or none."""
+    code: str | None
+
+
+class Subscribed(Struct, frozen=True, array_like=True, tag="subscribed"):
+    request: RequestId
+    committed_height: Uint
+
+
+class Answer(Struct, frozen=True, array_like=True, tag="answer"):
+    request: RequestId
+    body: Raw
+    """MessagePack of plain maps, lists, strings, integers and bytes."""
+
+
+class ReceiptEvent(Struct, frozen=True, array_like=True, tag="receipt"):
+    """An envelope reached a level."""
+
+    subscription: RequestId
+    sequence: Uint
+    envelope_id: Digest
+    level: ReceiptLevel
+    height: Uint
+    """0 while it has none."""
+    code: str | None
+    results: Raw | None
+    """With `executed`: the engine's receipts, one an instruction."""
+
+
+class BlockEvent(Struct, frozen=True, array_like=True, tag="block"):
+    """A block was committed."""
+
+    subscription: RequestId
+    sequence: Uint
+    height: Uint
+    view: Uint
+    block_id: Digest
+    author: int
+    time_ms: Uint
+    lanes: int
+    """Lane tips in the block."""
+
+
+class DeliveredEvent(Struct, frozen=True, array_like=True, tag="delivered"):
+    """A committed block's contents are complete on this node and passed to execution."""
+
+    subscription: RequestId
+    sequence: Uint
+    height: Uint
+    envelopes: int
+    refused: int
+    opaque: dict[int, int]
+    """Transactions of other namespaces, by namespace."""
+
+
+class ExecutedEvent(Struct, frozen=True, array_like=True, tag="executed"):
+    """A height's result is certified."""
+
+    subscription: RequestId
+    sequence: Uint
+    height: Uint
+    state_root: Digest
+    instructions: int
+    fills: int
+
+
+class TradeEvent(Struct, frozen=True, array_like=True, tag="trade"):
+    subscription: RequestId
+    sequence: Uint
+    height: Uint
+    trade: Raw
+    """One `engine` fill."""
+
+
+ServerFrame = (
+    Welcome
+    | Refused
+    | Submitted
+    | OpaqueSubmitted
+    | Subscribed
+    | Answer
+    | ReceiptEvent
+    | BlockEvent
+    | DeliveredEvent
+    | ExecutedEvent
+    | TradeEvent
+)
