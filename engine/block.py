@@ -1,0 +1,86 @@
+"""A block as the engine sees it: what goes in and what comes out."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from crypto.types import Digest, Uint
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, POWER_MAX, REPORTERS_MAX
+from engine.receipts import Event, Fill, Receipt
+
+
+class EngineEnvelope(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One opened envelope whose signature and header are already checked.
+
+    The caller gives each envelope id at most once, in this block and ever.
+    """
+
+    envelope_id: Digest
+    sender: Digest
+    """The account."""
+    nonce: Uint
+    """Orders the sender's envelopes inside the block (ties by envelope id)."""
+    body: bytes
+    """Canonical encoding of `engine.instructions.Bundle`; hostile, bounded by the caller."""
+
+
+class Deposit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Collateral that arrived from L1. It opens the account if there is none."""
+
+    account: Digest
+    amount_microquote: Annotated[int, Meta(ge=1, le=DEPOSITS_TOTAL_MAX_MICROQUOTE)]
+    source_id: Digest
+    """Names the L1 message; the caller delivers each once."""
+
+
+class Reporter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A committee member as oracle reporter."""
+
+    key: Digest
+    """The Ed25519 key whose envelopes may carry reports."""
+    power: Annotated[int, Meta(ge=1, le=POWER_MAX)]
+
+
+class BlockInput(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Everything that `engine.apply.apply_block` may depend on, besides the state."""
+
+    height: Uint
+    """One above the state's height."""
+    time_ms: Uint
+    """Block time; never below the state's."""
+    seed: Digest
+    """The block beacon, fixed after the contents: it orders the senders inside each phase."""
+    envelopes: tuple[EngineEnvelope, ...] = ()
+    deposits: tuple[Deposit, ...] = ()
+    reporters: Annotated[tuple[Reporter, ...], Meta(max_length=REPORTERS_MAX)] = ()
+    """The whole committee of the block's epoch, with distinct keys."""
+
+
+class BlockStats(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Counters of one block, for metrics."""
+
+    instructions: int
+    refused: int
+    fills: int
+    volume_microquote: int
+    fees_microquote: int
+    open_orders: int
+    accounts: int
+    dirty_accounts: int
+    stale_markets: int
+
+
+class BlockOutput(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The result of a block; equal on every node and in every replay."""
+
+    height: int
+    state_root: Digest
+    receipts_root: Digest
+    """Merkle root over receipts, then fills, then events, each leaf its canonical encoding."""
+    receipts: tuple[Receipt, ...]
+    """In canonical order of envelopes (sender by seed, then nonce), then index."""
+    fills: tuple[Fill, ...]
+    """In the order of execution."""
+    events: tuple[Event, ...]
+    """In the order of execution."""
+    stats: BlockStats

@@ -1,0 +1,65 @@
+"""Every bound of the engine, in one place.
+
+Two kinds: bounds on what one participant may ask of everybody (instructions, open orders), and
+bounds on numbers, chosen so that every value that is stored fits a signed 64-bit integer. Products
+inside a step (price x lots x unit x ppm) are Python integers and cannot overflow; what is kept is
+checked where it enters.
+"""
+
+from typing import Final
+
+PPM: Final = 1_000_000
+"""Rates are integers in parts per million."""
+
+INSTRUCTIONS_PER_BUNDLE_MAX: Final = 64
+"""One signature covers at most this many instructions."""
+
+PRICE_MAX_TICKS: Final = 2**32 - 1
+"""Largest limit price and index price."""
+
+ORDER_SIZE_MAX_LOTS: Final = 2**32 - 1
+"""Largest size of one order."""
+
+POSITION_MAX_LOTS: Final = 2**40
+"""Largest absolute position of an account in a market, its open orders counted as filled."""
+
+ORDER_NOTIONAL_MAX_MICROQUOTE: Final = 2**56
+"""Largest `price x size x unit` of one order (about 72 billion in quote)."""
+
+BALANCE_ABS_MAX_MICROQUOTE: Final = 2**62
+"""No fill may take a quote balance beyond this, in either direction."""
+
+DEPOSITS_TOTAL_MAX_MICROQUOTE: Final = 2**56
+"""All quote ever deposited: what the conservation identity sums up to."""
+
+CLIENT_ID_MAX: Final = 2**63 - 1
+"""Client order ids are 1 to this; 0 means none."""
+
+TIME_MAX_MS: Final = 2**63 - 1
+"""Block times, expiry times and source times."""
+
+SEQUENCE_MAX: Final = 2**63 - 1
+"""Source sequences of oracle reports."""
+
+OPEN_ORDERS_PER_ACCOUNT_MAX: Final = 256
+"""Upper bound of the genesis parameter of the same purpose: an account's orders are re-hashed
+together, so this bounds the cost of one state leaf."""
+
+OPEN_ORDERS_PER_MARKET_MAX: Final = 200_000
+"""Upper bound of the market parameter of the same purpose."""
+
+MARKETS_MAX: Final = 256
+"""Markets of one engine."""
+
+REPORTERS_MAX: Final = 128
+"""Oracle reporters of one block (the committee)."""
+
+POWER_MAX: Final = 2**40
+"""Power of one reporter."""
+
+SOURCE_TIME_AHEAD_MAX_MS: Final = 1_000
+"""How far the source time of a report may lie ahead of the block's time."""
+
+FULL_CHECK_INTERVAL_BLOCKS: Final = 256
+"""Conservation is checked every block over what changed, and at multiples of this height over
+every account."""

@@ -1,0 +1,135 @@
+"""What the engine answers: receipts, fills and events, with stable reason codes.
+
+A receipt answers one instruction and is keyed by (envelope id, index in the bundle). Fills tell
+both sides of a trade. Events tell an owner what happened to a resting order without an instruction
+of its own: expiry, self-trade prevention, margin, reduce-only. All of them are leaves under the
+block's receipts root.
+"""
+
+from enum import IntEnum, StrEnum
+
+from msgspec import Struct
+
+from crypto.types import Digest
+from engine.instructions import Side
+
+
+class ReasonCode(StrEnum):
+    """Why an instruction or order ended as it did. Append-only: a code never changes meaning."""
+
+    OK = "ok"
+    BUNDLE_MALFORMED = "bundle.malformed"
+    BUNDLE_EMPTY = "bundle.empty"
+    BUNDLE_TOO_MANY_INSTRUCTIONS = "bundle.too_many_instructions"
+    ACCOUNT_UNKNOWN = "account.unknown"
+    ORDER_UNKNOWN_MARKET = "order.unknown_market"
+    ORDER_SIZE_NOT_POSITIVE = "order.size_not_positive"
+    ORDER_SIZE_OVERFLOW = "order.size_overflow"
+    ORDER_PRICE_NOT_POSITIVE = "order.price_not_positive"
+    ORDER_PRICE_OVERFLOW = "order.price_overflow"
+    ORDER_NOTIONAL_OVERFLOW = "order.notional_overflow"
+    ORDER_POSITION_OVERFLOW = "order.position_overflow"
+    ORDER_BALANCE_OVERFLOW = "order.balance_overflow"
+    ORDER_PRICE_BAND = "order.price_band"
+    ORDER_CLIENT_ID_INVALID = "order.client_id_invalid"
+    ORDER_DUPLICATE_CLIENT_ID = "order.duplicate_client_id"
+    ORDER_GOOD_TIL_INVALID = "order.good_til_invalid"
+    ORDER_EXPIRED = "order.expired"
+    ORDER_TOO_MANY_OPEN = "order.too_many_open"
+    ORDER_MARKET_FULL = "order.market_full"
+    ORDER_POST_ONLY_WOULD_CROSS = "order.post_only_would_cross"
+    ORDER_FOK_UNFILLABLE = "order.fok_unfillable"
+    ORDER_REDUCE_ONLY_WOULD_INCREASE = "order.reduce_only_would_increase"
+    ORDER_REDUCE_ONLY_SHRUNK = "order.reduce_only_shrunk"
+    ORDER_SELF_TRADE = "order.self_trade"
+    ORDER_IOC_REMAINDER = "order.ioc_remainder"
+    ORDER_UNKNOWN = "order.unknown"
+    ORDER_REFERENCE_INVALID = "order.reference_invalid"
+    ORDER_CANCELLED_BY_OWNER = "order.cancelled_by_owner"
+    MARGIN_INSUFFICIENT = "margin.insufficient"
+    ORACLE_NOT_A_REPORTER = "oracle.not_a_reporter"
+    ORACLE_UNKNOWN_MARKET = "oracle.unknown_market"
+    ORACLE_PRICE_INVALID = "oracle.price_invalid"
+    ORACLE_SEQUENCE = "oracle.sequence"
+    ORACLE_SOURCE_TIME = "oracle.source_time"
+    ORACLE_NO_INDEX = "oracle.no_index"
+    ORACLE_STALE = "oracle.stale"
+
+
+class Status(IntEnum):
+    """How an instruction ended."""
+
+    REFUSED = 0
+    """Nothing changed (an amend may have cancelled the order that it meant to replace)."""
+    ACCEPTED = 1
+    """Done; nothing rests and nothing traded (a report, an amend in place)."""
+    RESTING = 2
+    """Nothing traded, all of what is left rests."""
+    PARTIALLY_FILLED = 3
+    """Some traded; `resting_lots` tells whether the rest rests or was cancelled (`code`)."""
+    FILLED = 4
+    """All traded."""
+    CANCELLED = 5
+    """The order named (or the orders selected) are cancelled, or an order ended untraded."""
+
+
+class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """The outcome of one instruction."""
+
+    envelope_id: Digest
+    index: int
+    """Position in the bundle; 0 for a bundle refused as a whole."""
+    status: Status
+    code: ReasonCode
+    order_id: int = 0
+    """The order concerned; 0 if none came to be."""
+    filled_lots: int = 0
+    resting_lots: int = 0
+    filled_notional_microquote: int = 0
+    """Exact sum of price x lots x unit: the average price is this over (lots x unit)."""
+    fee_microquote: int = 0
+    """What the sender paid as taker; negative for a rebate."""
+    cancelled_count: int = 0
+    """Orders cancelled by a cancel instruction."""
+
+
+class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """One trade between a resting (maker) and an incoming (taker) order."""
+
+    market: int
+    price_ticks: int
+    size_lots: int
+    taker_side: Side
+    maker_order_id: int
+    taker_order_id: int
+    maker: Digest
+    taker: Digest
+    maker_fee_microquote: int
+    taker_fee_microquote: int
+    maker_resting_lots: int
+    """What is left of the maker's order."""
+
+
+class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """A resting order shrank or ended without an instruction of its owner and without a trade."""
+
+    market: int
+    order_id: int
+    client_id: int
+    owner: Digest
+    code: ReasonCode
+    removed_lots: int
+    resting_lots: int
+    """What is left; 0 means that the order is gone."""
+
+
+class DepositEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    """A deposit that was credited, or held back because all deposits together hit their bound."""
+
+    account: Digest
+    amount_microquote: int
+    source_id: Digest
+    credited: bool
+
+
+Event = OrderEvent | DepositEvent
