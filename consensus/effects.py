@@ -246,11 +246,14 @@ class BatchStored(Struct, frozen=True):
 
 
 class BatchChecked(Struct, frozen=True):
-    """The verdict on a batch. The host keeps the decoded headers for delivery."""
+    """The verdict on a batch."""
 
     token: Token
     error: str | None
     """A stable code, or None for a good batch."""
+    summary: object | None = None
+    """What the composition keeps of a good batch (`mempool.batch.BatchSummary`); lanes do not look
+    inside."""
 
 
 Event = Received | TimerFired | Verified | Signed | Aggregated | BatchStored | BatchChecked

@@ -1,0 +1,156 @@
+"""What `NodeCore` adds to the events and effects of consensus: clients and execution.
+
+The same rules for hosts apply (`consensus.effects`). A `source` is the host's handle for one client
+connection; the core only hands it back.
+"""
+
+from msgspec import Struct
+
+from consensus.effects import Effect, Event, Token
+from consensus.types import Block, CheckpointHeader, StateCertificate
+from node.protocol import ReceiptLevel, SubmitResult
+
+# ---- events --------------------------------------------------------------------------------
+
+
+class EnvelopesSubmitted(Struct, frozen=True):
+    """A client hands in encoded envelopes. Answer: `SubmitReply`."""
+
+    source: int
+    request: int
+    envelopes: tuple[bytes, ...]
+
+
+class OpaqueSubmitted(Struct, frozen=True):
+    """A client hands in transactions of another namespace. Answer: `OpaqueReply`."""
+
+    source: int
+    request: int
+    namespace: int
+    transaction_size_bytes: int
+    data: bytes
+
+
+class EnvelopesVerified(Struct, frozen=True):
+    """Results of `VerifyEnvelopes`, in order."""
+
+    token: Token
+    results: tuple[bool, ...]
+
+
+class Executed(Struct, frozen=True):
+    """The engine finished a height. Heights arrive in order, each once."""
+
+    height: int
+    market_root: bytes
+    receipts_root: bytes
+    instructions: int
+    fills: int
+
+
+NodeEvent = Event | EnvelopesSubmitted | OpaqueSubmitted | EnvelopesVerified | Executed
+
+
+# ---- effects -------------------------------------------------------------------------------
+
+
+class VerifyEnvelopes(Struct, frozen=True):
+    """Check Ed25519 signatures in a worker. Answer: `EnvelopesVerified`."""
+
+    token: Token
+    items: tuple[tuple[bytes, bytes, bytes], ...]
+    """(public key, signed bytes, signature)."""
+
+
+class SubmitReply(Struct, frozen=True):
+    """Answer a client's envelopes, one result each."""
+
+    source: int
+    request: int
+    results: tuple[SubmitResult, ...]
+
+
+class OpaqueReply(Struct, frozen=True):
+    """Answer a client's opaque transactions: all `count` taken, or none and a code."""
+
+    source: int
+    request: int
+    count: int
+    code: str | None
+
+
+class BatchToExecute(Struct, frozen=True):
+    """One stored batch and the header ledger's verdict on each of its envelopes."""
+
+    batch_id: bytes
+    verdicts: tuple[str | None, ...]
+    """A refusal code, or None for an envelope to execute; by position in the batch."""
+
+
+class Execute(Struct, frozen=True):
+    """Run the engine on one height's contents, in height order. Answer: `Executed`."""
+
+    height: int
+    time_ms: int
+    seed: bytes
+    batches: tuple[BatchToExecute, ...]
+    """Only batches that hold engine envelopes."""
+    reporters: tuple[tuple[bytes, int], ...]
+    """Members' (oracle key, power)."""
+
+
+class SaveState(Struct, frozen=True):
+    """Save the engine's state as of `height`, which was just given to execute."""
+
+    height: int
+
+
+class ReceiptUpdate(Struct, frozen=True):
+    """An envelope reached a level; tell whoever watches its account or id."""
+
+    envelope_id: bytes
+    account: bytes
+    level: ReceiptLevel
+    height: int
+    code: str | None
+
+
+class BlockNotice(Struct, frozen=True):
+    """A block was committed on this node."""
+
+    block_id: bytes
+    block: Block
+
+
+class DeliveredNotice(Struct, frozen=True):
+    """A committed block is complete here: its contents are known and went to execution."""
+
+    height: int
+    envelopes: int
+    refused: int
+    opaque: tuple[tuple[int, int, int], ...]
+    """(namespace, transactions, bytes), by rising namespace."""
+
+
+class CertifiedNotice(Struct, frozen=True):
+    """A quorum certified the result of executing up to a height, and this node's own result agrees.
+
+    Every height from `first_height` to the certificate's is thereby final in its effects."""
+
+    first_height: int
+    certificate: StateCertificate
+    own: CheckpointHeader
+
+
+NodeEffect = (
+    Effect
+    | VerifyEnvelopes
+    | SubmitReply
+    | OpaqueReply
+    | Execute
+    | SaveState
+    | ReceiptUpdate
+    | BlockNotice
+    | DeliveredNotice
+    | CertifiedNotice
+)
