@@ -1,0 +1,613 @@
+"""The client of a node's order door: submit, subscribe and query over one TCP connection.
+
+`DoorClient` speaks `node.protocol` under trio. Any number of tasks may use one client at once:
+requests are pipelined in the order in which they were made, and each answer finds its request by
+number. Everything is bounded (requests in flight, events not yet read, frame sizes), everything
+that waits has a deadline, and nothing that a node sends can do more than end the connection with
+an error that names the fault.
+
+When the connection ends, every waiting call and every later one raises the same `DoorError`; the
+owner connects again, to the same or to another node. Submitting the same envelope bytes again is
+always safe: an envelope counts once, by its id.
+
+`run_with_door` is the facade for callers without an event loop.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import msgspec
+import trio
+
+from crypto import ed25519
+from crypto.codec import DecodeError, decode_lenient, encode
+from engine.instructions import Bundle, Instruction
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from engine.receipts import Receipt
+from mempool.envelope import (
+    NAMESPACE_ENGINE,
+    BodyKind,
+    Envelope,
+    EnvelopeHeader,
+    compute_body_digest,
+)
+from node.protocol import (
+    DOOR_FRAME_MAX_BYTES,
+    DOOR_VERSION,
+    ENVELOPES_MAX_PER_REQUEST,
+    SUBSCRIPTIONS_MAX,
+    Answer,
+    BlockEvent,
+    Channel,
+    ClientFrame,
+    DeliveredEvent,
+    ExecutedEvent,
+    Hello,
+    OpaqueSubmitted,
+    Query,
+    ReceiptEvent,
+    ReceiptLevel,
+    Refused,
+    ServerFrame,
+    SubmitEnvelopes,
+    SubmitOpaque,
+    SubmitResult,
+    Submitted,
+    Subscribe,
+    Subscribed,
+    TradeEvent,
+    Welcome,
+)
+
+SERVER_FRAME_MAX_BYTES: Final = 16 << 20
+"""Largest frame taken from a node: a whole answer to a query."""
+
+REQUESTS_IN_FLIGHT_MAX: Final = 256
+"""Requests of one client without an answer; one more waits."""
+
+REQUESTS_ABANDONED_MAX: Final = 1024
+"""Requests whose caller gave up and whose answer may still come; one more ends the connection."""
+
+OUTBOX_FRAMES_MAX: Final = 8
+"""Requests handed to the sending task and not yet to the socket; one more waits."""
+
+EVENTS_BUFFERED_MAX: Final = 16_384
+"""Events of one subscription that nobody has read; one more ends the connection."""
+
+REQUEST_TIMEOUT_S: Final = 10.0
+"""Default deadline of connecting and of each request."""
+
+FRAME_OVERHEAD_BYTES: Final = 8 << 10
+"""Bound on what a submit request adds to its envelopes: tag, number and one length each."""
+
+RECEIVE_CHUNK_BYTES: Final = 256 << 10
+"""Bytes asked of the socket at a time."""
+
+T = TypeVar("T")
+A = TypeVar("A", Submitted, OpaqueSubmitted, Subscribed, Answer)
+
+DoorEvent = ReceiptEvent | BlockEvent | DeliveredEvent | ExecutedEvent | TradeEvent
+
+
+class DoorError(Exception):
+    """A request could not be served, or the connection is over; `code` says which and why.
+
+    | code | meaning |
+    |---|---|
+    | `door.unreachable` | nobody answers at this address |
+    | `door.closed` | the connection ended; whether the last requests arrived is unknown |
+    | `door.timeout` | no answer in time; whether the request arrived is unknown |
+    | `door.malformed` | the node sent bytes that are no frame of this protocol |
+    | `door.unexpected` | the node sent a well-formed frame out of place |
+    | `door.gap` | events of a subscription are missing |
+    | `door.slow_reader` | this program did not read its events fast enough |
+    | `door.too_large` | the request does not fit into one frame or request |
+    | any other | the node refused the request, with a code of its own |
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+@contextmanager
+def _deadline(timeout_s: float, what: str) -> Iterator[None]:
+    try:
+        with trio.fail_after(timeout_s):
+            yield
+    except trio.TooSlowError:
+        raise DoorError("door.timeout", f"{what} took more than {timeout_s:g} s") from None
+
+
+def _frame(value: ClientFrame) -> bytes:
+    body = encode(value)
+    return len(body).to_bytes(4, "big") + body
+
+
+_LEVELS: Final = (
+    ReceiptLevel.RECEIVED,
+    ReceiptLevel.AVAILABLE,
+    ReceiptLevel.ORDERED,
+    ReceiptLevel.EXECUTED,
+)
+"""Rising promise; a refusal stands outside."""
+
+
+class _Pending:
+    """One request waiting for its answer."""
+
+    __slots__ = ("answer", "done")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answer: Submitted | OpaqueSubmitted | Subscribed | Answer | Refused | None = None
+
+
+class Subscription:
+    """The events of one subscription, in order and without gaps: `async for event in ...`.
+
+    The iteration never ends by itself: when the connection is over it raises `DoorError`.
+    """
+
+    def __init__(self, client: "DoorClient", request: int) -> None:
+        self._client = client
+        self._request = request
+        self._send, self._receive = trio.open_memory_channel[DoorEvent](EVENTS_BUFFERED_MAX)
+        self._last_sequence: int | None = None
+        self.committed_height = 0
+        """The node's committed height when the subscription began."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DoorEvent:
+        return await self.receive()
+
+    async def receive(self) -> DoorEvent:
+        """Return the next event; raises `DoorError` once the connection is over."""
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            raise self._client._closed_error() from None
+
+    def _deliver(self, event: DoorEvent) -> None:
+        if self._last_sequence is not None and event.sequence != self._last_sequence + 1:
+            raise DoorError("door.gap", f"event {event.sequence} came after {self._last_sequence}")
+        self._last_sequence = event.sequence
+        try:
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            raise DoorError(
+                "door.slow_reader", f"{EVENTS_BUFFERED_MAX} events wait to be read"
+            ) from None
+
+
+class DoorClient:
+    """One connection to a node's order door. Create it with `async with DoorClient.connect(...)`.
+
+    `welcome` holds what the node said of itself: its name, the chain id, its clock.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
+        self._stream = stream
+        self._timeout_s = timeout_s
+        self._buffer = bytearray()
+        self._send, self._outbox = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
+        self._slots = trio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
+        self._pending: dict[int, _Pending] = {}
+        self._abandoned: set[int] = set()
+        self._subscriptions: dict[int, Subscription] = {}
+        self._next_request = 1
+        self._error: DoorError | None = None
+        self.welcome: Welcome
+
+    # ---- life ------------------------------------------------------------------------------
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, host: str, port: int, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> AsyncIterator["DoorClient"]:
+        """Connect, greet, and keep the connection for the length of the `async with` block.
+
+        `timeout_s` is the deadline of connecting and of every request. Raises `DoorError`.
+        """
+        with _deadline(timeout_s, f"connecting to {host}:{port}"):
+            try:
+                stream = await trio.open_tcp_stream(host, port)
+            except OSError as error:
+                raise DoorError("door.unreachable", f"{host}:{port}: {error}") from error
+        async with cls.over(stream, timeout_s=timeout_s) as client:
+            yield client
+
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls, stream: trio.abc.Stream, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> AsyncIterator["DoorClient"]:
+        """Like `connect`, over a stream that is already open and is closed at the end."""
+        client = cls(stream, timeout_s)
+        # The tasks below record their failures in the client and never raise, so what leaves this
+        # block is the body's own exception, never a group around it.
+        failure: BaseException | None = None
+        async with stream:
+            with _deadline(timeout_s, "greeting the node"):
+                await client._greet()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client._run_reader)
+                nursery.start_soon(client._run_writer)
+                try:
+                    yield client
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:
+                    failure = error
+                client._fail(DoorError("door.closed", "this client has closed its connection"))
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _greet(self) -> None:
+        await self._write(_frame(Hello(DOOR_VERSION)))
+        frame = await self._read_frame()
+        if isinstance(frame, Refused):
+            raise DoorError(frame.code, frame.detail)
+        if not isinstance(frame, Welcome):
+            raise DoorError("door.unexpected", f"{type(frame).__name__} instead of a welcome")
+        if frame.version != DOOR_VERSION:
+            raise DoorError("door.unexpected", f"the node speaks version {frame.version}")
+        self.welcome = frame
+
+    def _fail(self, error: DoorError) -> None:
+        """The connection is over: wake everybody who waits. The first reason stays."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._send.close()
+        for pending in self._pending.values():
+            pending.done.set()
+        for subscription in self._subscriptions.values():
+            subscription._send.close()
+
+    def _closed_error(self) -> DoorError:
+        """A fresh exception each time: a raised one carries the traceback of its raiser."""
+        assert self._error is not None
+        return DoorError(self._error.code, self._error.message)
+
+    @property
+    def is_open(self) -> bool:
+        """Can requests still be made?"""
+        return self._error is None
+
+    # ---- requests --------------------------------------------------------------------------
+
+    async def submit(self, envelopes: Sequence[bytes]) -> tuple[SubmitResult, ...]:
+        """Hand in encoded envelopes; one result each, in order, `code` None meaning received.
+
+        All must fit into one frame; `split_for_door` cuts longer lists.
+        """
+        if not 1 <= len(envelopes) <= ENVELOPES_MAX_PER_REQUEST:
+            raise DoorError("door.too_large", f"{len(envelopes)} envelopes in one request")
+        answer = await self._request(
+            Submitted, lambda request: SubmitEnvelopes(request, tuple(envelopes))
+        )
+        if len(answer.results) != len(envelopes):
+            raise self._abort("door.unexpected", "the node answered for other envelopes")
+        return answer.results
+
+    async def submit_opaque(
+        self, namespace: int, transaction_size_bytes: int, data: bytes
+    ) -> OpaqueSubmitted:
+        """Hand in fixed-size transactions of another namespace, back to back; all or none."""
+        return await self._request(
+            OpaqueSubmitted,
+            lambda request: SubmitOpaque(request, namespace, transaction_size_bytes, data),
+        )
+
+    async def subscribe(self, channel: Channel, account: bytes | None = None) -> Subscription:
+        """Begin a subscription; receipts need an `account`."""
+        if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
+            raise DoorError("door.too_large", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
+        number = 0
+
+        def build(request: int) -> Subscribe:
+            # Registered before it is sent: events may follow the answer in the same packet.
+            nonlocal number
+            number = request
+            self._subscriptions[request] = Subscription(self, request)
+            return Subscribe(request, channel, account)
+
+        try:
+            answer = await self._request(Subscribed, build)
+        except BaseException:
+            if number in self._subscriptions and number not in self._abandoned:
+                del self._subscriptions[number]
+            raise
+        subscription = self._subscriptions[number]
+        subscription.committed_height = answer.committed_height
+        return subscription
+
+    async def query(self, name: str, *arguments: object) -> Any:
+        """Ask for a view (`node.protocol.Query` lists them); returns plain maps, lists, values."""
+        answer = await self._request(Answer, lambda request: Query(request, name, arguments))
+        try:
+            return msgspec.msgpack.decode(answer.body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise self._abort("door.malformed", f"answer to {name}: {error}") from error
+
+    async def submit_and_wait(
+        self,
+        account: bytes,
+        envelopes: Sequence["SignedEnvelope"],
+        level: ReceiptLevel = ReceiptLevel.EXECUTED,
+        *,
+        timeout_s: float = 30.0,
+    ) -> dict[bytes, ReceiptEvent]:
+        """Submit, and return for each envelope id the event in which it reached `level`.
+
+        A refusal, at the door or later, is an event of level `refused`. Takes one subscription of
+        this connection for good, so it serves short-lived clients. Raises `DoorError`
+        (`door.timeout` if not all have reached the level in time).
+        """
+        with _deadline(timeout_s, f"waiting for receipts of level {level}"):
+            events = await self.subscribe(Channel.RECEIPTS, account)
+            results = await self.submit([envelope.data for envelope in envelopes])
+            reached = {
+                envelope.envelope_id: ReceiptEvent(
+                    0, 0, envelope.envelope_id, ReceiptLevel.REFUSED, 0, result.code, None
+                )
+                for envelope, result in zip(envelopes, results, strict=True)
+                if result.code is not None
+            }
+            wanted = {envelope.envelope_id for envelope in envelopes}
+            while len(reached) < len(wanted):
+                event = await events.receive()
+                assert isinstance(event, ReceiptEvent)
+                if event.envelope_id in wanted and (
+                    event.level is ReceiptLevel.REFUSED
+                    or _LEVELS.index(event.level) >= _LEVELS.index(level)
+                ):
+                    reached.setdefault(event.envelope_id, event)
+        return reached
+
+    async def _request(self, answer_type: type[A], build: Callable[[int], ClientFrame]) -> A:
+        """Send one request, wait for its answer. Cancelling abandons the answer, not the bytes."""
+        with _deadline(self._timeout_s, "waiting for an answer"):
+            async with self._slots:
+                return await self._exchange(answer_type, build)
+
+    async def _exchange(self, answer_type: type[A], build: Callable[[int], ClientFrame]) -> A:
+        if self._error is not None:
+            raise self._closed_error()
+        number = self._next_request
+        self._next_request += 1
+        frame = _frame(build(number))
+        if len(frame) - 4 > DOOR_FRAME_MAX_BYTES:
+            raise DoorError("door.too_large", f"a request of {len(frame) - 4} bytes")
+        pending = self._pending[number] = _Pending()
+        sent = False
+        try:
+            await self._send.send(frame)
+            sent = True
+            await pending.done.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._closed_error() from None
+        finally:
+            del self._pending[number]
+            if sent and pending.answer is None and self._error is None:
+                self._abandon(number)
+        answer = pending.answer
+        if answer is None:
+            raise self._closed_error()
+        if isinstance(answer, Refused):
+            raise DoorError(answer.code, answer.detail)
+        if not isinstance(answer, answer_type):
+            raise self._abort("door.unexpected", f"{type(answer).__name__} is another's answer")
+        return answer
+
+    def _abandon(self, number: int) -> None:
+        self._abandoned.add(number)
+        if len(self._abandoned) > REQUESTS_ABANDONED_MAX:
+            self._fail(DoorError("door.timeout", "the node leaves too many requests unanswered"))
+
+    def _abort(self, code: str, message: str) -> DoorError:
+        error = DoorError(code, message)
+        self._fail(error)
+        return self._closed_error()
+
+    # ---- the two tasks ---------------------------------------------------------------------
+
+    async def _run_writer(self) -> None:
+        try:
+            async for frame in self._outbox:
+                await self._write(frame)
+        except DoorError as error:
+            self._fail(error)
+
+    async def _run_reader(self) -> None:
+        try:
+            while True:
+                self._dispatch(await self._read_frame())
+        except DoorError as error:
+            self._fail(error)
+
+    def _dispatch(self, frame: ServerFrame) -> None:
+        if isinstance(frame, DoorEvent):
+            subscription = self._subscriptions.get(frame.subscription)
+            if subscription is None:
+                raise DoorError("door.unexpected", "an event of no subscription")
+            subscription._deliver(frame)
+        elif isinstance(frame, Welcome):
+            raise DoorError("door.unexpected", "a second welcome")
+        elif frame.request is None:
+            assert isinstance(frame, Refused)
+            raise DoorError(frame.code, frame.detail)
+        elif (pending := self._pending.get(frame.request)) is not None:
+            if pending.answer is not None:
+                raise DoorError("door.unexpected", "two answers to one request")
+            pending.answer = frame
+            pending.done.set()
+        elif frame.request in self._abandoned:
+            self._abandoned.remove(frame.request)
+        else:
+            raise DoorError("door.unexpected", "an answer to no request")
+
+    # ---- bytes -----------------------------------------------------------------------------
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise DoorError("door.closed", "the connection broke while sending") from error
+
+    async def _read_frame(self) -> ServerFrame:
+        header = await self._read_exactly(4)
+        size = int.from_bytes(header, "big")
+        if not 1 <= size <= SERVER_FRAME_MAX_BYTES:
+            raise DoorError("door.malformed", f"a frame of {size} bytes")
+        body = await self._read_exactly(size)
+        try:
+            return decode_lenient(ServerFrame, body)  # type: ignore[arg-type]  # a union
+        except DecodeError as error:
+            raise DoorError("door.malformed", str(error)) from error
+
+    async def _read_exactly(self, size_bytes: int) -> bytes:
+        buffer = self._buffer
+        while len(buffer) < size_bytes:
+            try:
+                data = await self._stream.receive_some(RECEIVE_CHUNK_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise DoorError("door.closed", "the connection broke") from error
+            if not data:
+                raise DoorError("door.closed", "the node closed the connection")
+            buffer += data
+        taken = bytes(buffer[:size_bytes])
+        del buffer[:size_bytes]
+        return taken
+
+
+# ---- what to submit --------------------------------------------------------------------------
+
+
+class SignedEnvelope(NamedTuple):
+    """An envelope ready for the door; the same bytes may be submitted any number of times."""
+
+    envelope_id: bytes
+    data: bytes
+    nonce: int
+
+
+class EnvelopeFactory:
+    """Turns bundles of instructions into signed envelopes of one account.
+
+    Nonces are milliseconds of the clock, but always above the factory's last one, so that no two
+    of its envelopes share a nonce. Two factories for one signing key at the same time can collide;
+    then the node refuses the later envelope.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        chain_id: bytes,
+        *,
+        account: bytes | None = None,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`secret` is the signing key's seed. `account` differs from its public key only where it
+        is a session key of that account. Raises `crypto.scheme.SchemeError`."""
+        self._secret = secret
+        self._chain_id = chain_id
+        self._clock_ms = clock_ms
+        self._last_nonce = 0
+        self.signer = ed25519.public_key(secret)
+        self.account = self.signer if account is None else account
+
+    def sign(self, instructions: Sequence[Instruction], expiry_height: int) -> SignedEnvelope:
+        """Sign one bundle. It is refused from `expiry_height` on, so that a bundle which did not
+        get through cannot turn up later."""
+        assert 1 <= len(instructions) <= INSTRUCTIONS_PER_BUNDLE_MAX
+        return self.sign_body(encode(Bundle(tuple(instructions))), expiry_height)
+
+    def sign_body(
+        self,
+        body: bytes,
+        expiry_height: int,
+        *,
+        namespace: int = NAMESPACE_ENGINE,
+        kind: BodyKind = BodyKind.PLAIN,
+    ) -> SignedEnvelope:
+        """Sign an encoded body of any kind and namespace."""
+        self._last_nonce = max(self._last_nonce + 1, self._clock_ms())
+        header = EnvelopeHeader(
+            chain_id=self._chain_id,
+            namespace=namespace,
+            kind=kind,
+            sender=self.account,
+            signer=self.signer,
+            nonce=self._last_nonce,
+            expiry_height=expiry_height,
+            body_digest=compute_body_digest(body),
+            body_size_bytes=len(body),
+        )
+        signature = ed25519.sign(self._secret, header.signing_bytes())
+        data = encode(Envelope(header, signature, body))
+        return SignedEnvelope(header.envelope_id(), data, header.nonce)
+
+
+def split_for_door(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Cut a list of encoded envelopes, in order, into lists that `DoorClient.submit` takes."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for envelope in envelopes:
+        if part and (
+            len(part) == ENVELOPES_MAX_PER_REQUEST
+            or size_bytes + len(envelope) > DOOR_FRAME_MAX_BYTES - FRAME_OVERHEAD_BYTES
+        ):
+            yield part
+            part, size_bytes = [], 0
+        part.append(envelope)
+        size_bytes += len(envelope)
+    if part:
+        yield part
+
+
+def decode_receipts(results: msgspec.Raw) -> tuple[Receipt, ...]:
+    """The engine's receipts in an `executed` event, one an instruction. Raises `DoorError`."""
+    try:
+        return _receipts_decoder.decode(results)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise DoorError("door.malformed", f"receipts: {error}") from error
+
+
+_receipts_decoder: Final = msgspec.msgpack.Decoder(tuple[Receipt, ...])
+
+
+# ---- without an event loop -------------------------------------------------------------------
+
+
+def run_with_door(
+    host: str,
+    port: int,
+    work: Callable[[DoorClient], Awaitable[T]],
+    *,
+    timeout_s: float = REQUEST_TIMEOUT_S,
+) -> T:
+    """Connect, run `work` with the client, close, return its result. Raises `DoorError`."""
+
+    async def main() -> T:
+        async with DoorClient.connect(host, port, timeout_s=timeout_s) as client:
+            return await work(client)
+
+    return trio.run(main)
+
+
+def query_door(
+    host: str, port: int, name: str, *arguments: object, timeout_s: float = REQUEST_TIMEOUT_S
+) -> Any:
+    """Ask one node for one view (`DoorClient.query`)."""
+    return run_with_door(
+        host, port, lambda client: client.query(name, *arguments), timeout_s=timeout_s
+    )
