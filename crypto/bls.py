@@ -11,9 +11,12 @@ both are refused here.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
 from blspy import G1Element, G2Element, PopSchemeMPL, PrivateKey
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from crypto.scheme import (
     PUBLIC_KEY_SIZE_BYTES,
@@ -29,18 +32,28 @@ PUBLIC_KEY_CACHE_SIZE: Final = 4096
 GROUP_ORDER: Final = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 """r, the prime order of G1 and G2; a secret is an integer in [1, r)."""
 
+_KEY_MATERIAL_SIZE_BYTES = 48  # ceil(1.5 * 255 bits): makes the reduction modulo r uniform
 _IDENTITY_PUBLIC_KEY = b"\xc0" + bytes(PUBLIC_KEY_SIZE_BYTES - 1)
 _IDENTITY_SIGNATURE = b"\xc0" + bytes(SIGNATURE_SIZE_BYTES - 1)
 
 
 def generate_secret(seed: bytes) -> bytes:
-    """Derive a secret from 32 bytes of uniform randomness: KeyGen of the draft, section 2.3.
+    """Derive a secret from 32 bytes of uniform randomness.
 
-    Raises `SchemeError` (`scheme.secret_invalid`) for a seed of any other length.
+    KeyGen of the draft, section 2.3, which is also the master key of EIP-2333. (blspy's own
+    derivation follows an older draft and gives other keys.) Raises `SchemeError`
+    (`scheme.secret_invalid`) for a seed of any other length.
     """
     if len(seed) != SECRET_SIZE_BYTES:
         raise SchemeError("scheme.secret_invalid", "a key seed is exactly 32 bytes")
-    return bytes(PopSchemeMPL.key_gen(seed))
+    salt = b"BLS-SIG-KEYGEN-SALT-"
+    scalar = 0
+    while scalar == 0:
+        salt = sha256(salt).digest()
+        info = _KEY_MATERIAL_SIZE_BYTES.to_bytes(2, "big")
+        hkdf = HKDF(hashes.SHA256(), _KEY_MATERIAL_SIZE_BYTES, salt, info)
+        scalar = int.from_bytes(hkdf.derive(seed + b"\x00"), "big") % GROUP_ORDER
+    return scalar.to_bytes(SECRET_SIZE_BYTES, "big")
 
 
 def _decode_secret(secret: bytes) -> Any:
