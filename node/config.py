@@ -172,8 +172,8 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Least level that is logged."),
     ] = "info"
     format: Annotated[
-        Literal["auto", "pretty", "json"],
-        Meta(description="Form of the lines on stderr; auto is pretty on a terminal, else json."),
+        Literal["auto", "pretty", "json", "none"],
+        Meta(description="Log lines on stderr; auto is pretty on a terminal, else json."),
     ] = "auto"
     file_size_max_bytes: Annotated[
         int,

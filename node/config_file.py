@@ -282,7 +282,7 @@ def render_config(config: NodeConfig) -> str:
     """Return the text of a `node.toml` with this content.
 
     Every key is explained; one that has its default value is commented out, so that a later
-    version's better default reaches old homes.
+    version's better default reaches old homes. Addresses are always written out.
     """
     values = dict(_flatten(msgspec.to_builtins(config)))
     lines = ["# Configuration of one Rota node. `rota config keys` lists every key.", ""]
@@ -296,7 +296,7 @@ def render_config(config: NodeConfig) -> str:
             lines += ["", f"[{table}]"]
         lines.append(f"# {description.description} ({description.type})")
         value = values[description.key]
-        mark = "#" if value == description.default else ""
+        mark = "#" if value == description.default and key != "listen" else ""
         lines.append(f"{mark}{key} = {_toml_value(value)}")
     for name, entry in config.peers.items():
         lines += ["", f"[peers.{name}]"]

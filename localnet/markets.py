@@ -1,0 +1,89 @@
+"""The markets and accounts that a new localnet starts with.
+
+Parameters are in the range of what large perpetual exchanges use for the same assets; the notional
+of every lot at every tick is a whole number of micro-quote.
+"""
+
+from typing import Final, NamedTuple
+
+from engine.genesis import MarketParams
+
+MARKETS: Final = (
+    MarketParams(
+        market=1,
+        symbol="BTC-PERP",
+        tick_size_microquote=100_000,
+        lots_per_base=10_000,
+        initial_margin_ppm=50_000,
+        maintenance_margin_ppm=30_000,
+        maker_fee_ppm=-50,
+        taker_fee_ppm=450,
+        price_band_ppm=100_000,
+        oracle_max_age_ms=10_000,
+    ),
+    MarketParams(
+        market=2,
+        symbol="ETH-PERP",
+        tick_size_microquote=10_000,
+        lots_per_base=1_000,
+        initial_margin_ppm=50_000,
+        maintenance_margin_ppm=30_000,
+        maker_fee_ppm=-50,
+        taker_fee_ppm=450,
+        price_band_ppm=100_000,
+        oracle_max_age_ms=10_000,
+    ),
+    MarketParams(
+        market=3,
+        symbol="SOL-PERP",
+        tick_size_microquote=10_000,
+        lots_per_base=100,
+        initial_margin_ppm=100_000,
+        maintenance_margin_ppm=50_000,
+        maker_fee_ppm=0,
+        taker_fee_ppm=500,
+        price_band_ppm=150_000,
+        oracle_max_age_ms=10_000,
+    ),
+    MarketParams(
+        market=4,
+        symbol="DOGE-PERP",
+        tick_size_microquote=10,
+        lots_per_base=1,
+        initial_margin_ppm=200_000,
+        maintenance_margin_ppm=100_000,
+        maker_fee_ppm=0,
+        taker_fee_ppm=500,
+        price_band_ppm=200_000,
+        oracle_max_age_ms=10_000,
+    ),
+)
+"""Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""
+
+PEOPLE: Final = ("alice", "bob")
+"""Accounts for whoever tries the commands; nothing trades for them by itself."""
+
+DEMO_TRADERS: Final = tuple(f"trader{number}" for number in range(8))
+"""Accounts of the demo traders' process."""
+
+PERSON_DEPOSIT_MICROQUOTE: Final = 100_000 * 1_000_000
+TRADER_DEPOSIT_MICROQUOTE: Final = 50_000_000 * 1_000_000
+"""Deep enough to quote all markets for days without running out of margin."""
+
+FEE_CREDIT_MICROQUOTE: Final = 1_000_000 * 1_000_000
+"""Envelope fees of one account, people and traders alike, and of each member's oracle key."""
+
+
+class AccountPlan(NamedTuple):
+    """One account of a new localnet."""
+
+    name: str
+    deposit_microquote: int
+    is_trader: bool
+    """Driven by the demo traders' process."""
+
+
+ACCOUNTS: Final = (
+    *(AccountPlan(name, PERSON_DEPOSIT_MICROQUOTE, False) for name in PEOPLE),
+    *(AccountPlan(name, TRADER_DEPOSIT_MICROQUOTE, True) for name in DEMO_TRADERS),
+)
