@@ -9,24 +9,6 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from engine.limits import CLIENT_ID_MAX, INSTRUCTIONS_PER_BUNDLE_MAX
-
-__all__ = [
-    "CLIENT_ID_MAX",
-    "INSTRUCTIONS_PER_BUNDLE_MAX",
-    "Amend",
-    "Bundle",
-    "Cancel",
-    "CancelAll",
-    "Instruction",
-    "MarketOrder",
-    "OracleReport",
-    "PlaceOrder",
-    "SelfTradeMode",
-    "Side",
-    "TimeInForce",
-]
-
 
 class Side(IntEnum):
     """The sign of the position change: a buy adds lots, a sell takes them away."""
@@ -135,6 +117,7 @@ Instruction = PlaceOrder | MarketOrder | Cancel | CancelAll | Amend | OracleRepo
 
 
 class Bundle(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The body of an envelope: 1 to `INSTRUCTIONS_PER_BUNDLE_MAX` instructions, not atomic."""
+    """The body of an envelope: 1 to `limits.INSTRUCTIONS_PER_BUNDLE_MAX` instructions, not
+    atomic: each has its own receipt and runs in its own phase."""
 
     instructions: tuple[Instruction, ...]

@@ -1,0 +1,98 @@
+"""An account: a quote balance and, for each market it touches, an exposure.
+
+Nothing derived is state. A trade of `q` lots at price `p` does `quote -= p*q*unit; position += q`
+(the representation of dYdX v4), so there is no average entry price and closing a part of a
+position rounds nothing. Equity and initial margin are *caches* for one index epoch; `engine.margin`
+keeps them and they never enter the state root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.book import Order
+    from engine.market import Market
+
+
+class Exposure:
+    """An account's position and open orders in one market."""
+
+    __slots__ = (
+        "account",
+        "checked_lots",
+        "im",
+        "lots",
+        "market",
+        "open_buy",
+        "open_sell",
+        "order_count",
+        "reduce_only_lots",
+        "reduce_orders",
+    )
+
+    def __init__(self, account: Account, market: Market) -> None:
+        self.account = account
+        self.market = market
+        self.lots = 0
+        """The position: positive long, negative short."""
+        self.open_buy = 0
+        """Lots of all resting buys, reduce-only ones included."""
+        self.open_sell = 0
+        self.order_count = 0
+        self.reduce_orders: dict[int, Order] = {}
+        """Resting reduce-only orders by id; all on the closing side."""
+        self.reduce_only_lots = 0
+        """Their sum, never above the size of the position once a step is over."""
+        self.im = 0
+        """Cache: this market's part of `Account.im`."""
+        self.checked_lots = 0
+        """The position at the last conservation check."""
+
+
+class Account:
+    """One margin account."""
+
+    __slots__ = (
+        "account_id",
+        "checked_quote",
+        "clients",
+        "dirty",
+        "equity",
+        "exposures",
+        "im",
+        "margin_epoch",
+        "orders",
+        "position_record",
+        "quote",
+    )
+
+    def __init__(self, account_id: bytes) -> None:
+        self.account_id = account_id
+        self.quote = 0
+        """Micro-quote; negative for a leveraged long."""
+        self.exposures: dict[int, Exposure] = {}
+        """By market id."""
+        self.orders: dict[int, Order] = {}
+        """Open orders by id, which is also the order of insertion."""
+        self.clients: dict[int, Order] = {}
+        """Open orders that have a client id."""
+        self.equity = 0
+        """Cache: quote plus positions at index."""
+        self.im = 0
+        """Cache: initial margin of positions and open orders."""
+        self.margin_epoch = -1
+        """The index epoch for which the caches hold."""
+        self.dirty = False
+        """Whether the account is on the state's list of changed accounts."""
+        self.checked_quote = 0
+        """The quote balance at the last conservation check."""
+        self.position_record: bytes | None = None
+        """Cached committed form of the positions; None when it must be computed anew."""
+
+    def exposure(self, market: Market) -> Exposure:
+        """The exposure in a market, created at first use."""
+        exposure = self.exposures.get(market.market_id)
+        if exposure is None:
+            exposure = self.exposures[market.market_id] = Exposure(self, market)
+        return exposure

@@ -1,0 +1,236 @@
+"""`apply_block`: one block through all phases, in the fixed order of the package's docstring."""
+
+from crypto.codec import encode
+from crypto.merkle import compute_merkle_root
+from engine.block import BlockInput, BlockOutput, BlockStats
+from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
+from engine.commitment import compute_state_root
+from engine.instructions import (
+    Amend,
+    Cancel,
+    CancelAll,
+    MarketOrder,
+    OracleReport,
+    PlaceOrder,
+    TimeInForce,
+)
+from engine.invariants import validate_changes
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE
+from engine.oracle import accept_report, adopt_reporters, update_indices
+from engine.placement import place_market_order, place_order
+from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
+from engine.run import BlockRun
+from engine.schedule import Task, decode_bundle, rank_envelopes, take_turns
+from engine.state import EngineState
+
+
+class _Phases:
+    """The instructions of a block, sorted by phase, and the places of their receipts."""
+
+    __slots__ = ("cancels", "placements", "receipts", "reports")
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt | None] = []
+        self.reports: list[Task] = []
+        self.cancels: list[Task] = []
+        """Cancels and amends, sender by sender."""
+        self.placements: list[list[Task]] = []
+        """Orders and amends of each sender, in the senders' rank order."""
+
+
+def apply_block(state: EngineState, block: BlockInput) -> BlockOutput:
+    """Advance `state` by one block and return what happened.
+
+    Deterministic: equal states and inputs give equal outputs, and so does any permutation of
+    `block.envelopes`. Users' mistakes become receipts; the only exceptions are
+    `InvariantViolation` and assertions, after which the state must not be used any more.
+    """
+    return run_block(state, block, True)
+
+
+def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockOutput:
+    """`apply_block`; without roots (left empty) only to measure what they cost.
+
+    A state that has skipped a root can give none any more.
+    """
+    assert block.height == state.height + 1, "blocks come in order"
+    assert block.time_ms >= state.time_ms, "block time never goes back"
+    reporters = {reporter.key: reporter.power for reporter in block.reporters}
+    assert len(reporters) == len(block.reporters), "reporters have distinct keys"
+    state.height = block.height
+    state.time_ms = block.time_ms
+    run = BlockRun(state, block.time_ms)
+    fees_before = state.fees
+    phases = _collect(block)
+
+    adopt_reporters(state, reporters)
+    _run_reports(run, phases)
+    update_indices(state, block.time_ms)
+    expire_orders(run)
+    _credit_deposits(run, block)
+    replacements = _run_cancels(run, phases)
+    post_only, takers = _split_placements(phases, replacements)
+    _run_placements(run, phases, post_only, replacements)
+    _run_placements(run, phases, takers, replacements)
+
+    dirty_accounts = len(state.dirty_accounts)
+    validate_changes(state)
+    receipts = tuple(_require(receipt) for receipt in phases.receipts)
+    stats = BlockStats(
+        len(receipts),
+        sum(1 for receipt in receipts if receipt.status is Status.REFUSED),
+        len(run.fills),
+        run.volume,
+        state.fees - fees_before,
+        len(state.orders),
+        len(state.accounts),
+        dirty_accounts,
+        sum(1 for market in state.markets.values() if market.stale),
+    )
+    fills = tuple(run.fills)
+    events = tuple(run.events)
+    state_root = receipts_root = b""
+    if with_roots:
+        assert not state.is_rootless, "this state has skipped a root"
+        state_root = compute_state_root(state)
+        receipts_root = compute_merkle_root(map(encode, (*receipts, *fills, *events)))
+    else:
+        state.is_rootless = True
+        state.forget_changes()
+    return BlockOutput(block.height, state_root, receipts_root, receipts, fills, events, stats)
+
+
+def _collect(block: BlockInput) -> _Phases:
+    """Decode all bundles and sort their instructions by phase."""
+    phases = _Phases()
+    receipts = phases.receipts
+    sender = b""
+    placements: list[Task] = []
+    for envelope in rank_envelopes(block.seed, block.envelopes):
+        if envelope.sender != sender:
+            sender = envelope.sender
+            placements = []
+            phases.placements.append(placements)
+        envelope_id = envelope.envelope_id
+        instructions = decode_bundle(envelope.body)
+        if isinstance(instructions, ReasonCode):
+            receipts.append(Receipt(envelope_id, 0, Status.REFUSED, instructions))
+            continue
+        for index, instruction in enumerate(instructions):
+            task = Task(sender, envelope_id, index, instruction, len(receipts))
+            receipts.append(None)
+            if isinstance(instruction, PlaceOrder | MarketOrder):
+                placements.append(task)
+            elif isinstance(instruction, OracleReport):
+                phases.reports.append(task)
+            else:
+                phases.cancels.append(task)
+                if isinstance(instruction, Amend):
+                    placements.append(task)
+    return phases
+
+
+def _run_reports(run: BlockRun, phases: _Phases) -> None:
+    """System phase: every report of the block, before any index is computed."""
+    for task in phases.reports:
+        report = task.instruction
+        assert isinstance(report, OracleReport)
+        code = accept_report(run, task.sender, report)
+        status = Status.ACCEPTED if code is ReasonCode.OK else Status.REFUSED
+        phases.receipts[task.slot] = Receipt(task.envelope_id, task.index, status, code)
+
+
+def _credit_deposits(run: BlockRun, block: BlockInput) -> None:
+    """Deposit phase. What exceeds the bound on all deposits is reported and left to L1."""
+    state = run.state
+    for deposit in block.deposits:
+        amount = deposit.amount_microquote
+        credited = state.deposits_total + amount <= DEPOSITS_TOTAL_MAX_MICROQUOTE
+        if credited:
+            state.credit_deposit(deposit.account, amount)
+        run.events.append(DepositEvent(deposit.account, amount, deposit.source_id, credited))
+
+
+def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
+    """Cancel phase. Returns the orders that amends still have to place, by receipt slot."""
+    state = run.state
+    replacements: dict[int, PlaceOrder] = {}
+    for task in phases.cancels:
+        instruction = task.instruction
+        account = state.accounts.get(task.sender)
+        receipt: Receipt | PlaceOrder
+        if account is None:
+            receipt = _refuse_unknown_account(task)
+        elif isinstance(instruction, Cancel):
+            receipt = cancel_order(state, account, instruction, task.envelope_id, task.index)
+        elif isinstance(instruction, CancelAll):
+            receipt = cancel_all_orders(run, account, instruction, task.envelope_id, task.index)
+        else:
+            assert isinstance(instruction, Amend)
+            receipt = amend_order(run, account, instruction, task.envelope_id, task.index)
+        if isinstance(receipt, PlaceOrder):
+            replacements[task.slot] = receipt
+        else:
+            phases.receipts[task.slot] = receipt
+    return replacements
+
+
+def _split_placements(
+    phases: _Phases, replacements: dict[int, PlaceOrder]
+) -> tuple[list[list[Task]], list[list[Task]]]:
+    """Each sender's queue for the post-only phase and for the taker phase."""
+    post_only: list[list[Task]] = []
+    takers: list[list[Task]] = []
+    for placements in phases.placements:
+        makers_queue: list[Task] = []
+        takers_queue: list[Task] = []
+        for task in placements:
+            order = task.instruction
+            if isinstance(order, Amend):
+                replacement = replacements.get(task.slot)
+                if replacement is None:
+                    continue
+                order = replacement
+            if isinstance(order, PlaceOrder) and order.tif is TimeInForce.POST_ONLY:
+                makers_queue.append(task)
+            else:
+                takers_queue.append(task)
+        if makers_queue:
+            post_only.append(makers_queue)
+        if takers_queue:
+            takers.append(takers_queue)
+    return post_only, takers
+
+
+def _run_placements(
+    run: BlockRun,
+    phases: _Phases,
+    queues: list[list[Task]],
+    replacements: dict[int, PlaceOrder],
+) -> None:
+    """Post-only or taker phase: one instruction of each sender in turn."""
+    accounts = run.state.accounts
+    receipts = phases.receipts
+    for task in take_turns(queues):
+        account = accounts.get(task.sender)
+        order = task.instruction
+        if account is None:
+            receipt = _refuse_unknown_account(task)
+        elif isinstance(order, MarketOrder):
+            receipt = place_market_order(run, account, order, task.envelope_id, task.index)
+        else:
+            if isinstance(order, Amend):
+                order = replacements[task.slot]
+            assert isinstance(order, PlaceOrder)
+            receipt = place_order(run, account, order, task.envelope_id, task.index)
+        receipts[task.slot] = receipt
+
+
+def _refuse_unknown_account(task: Task) -> Receipt:
+    code = ReasonCode.ACCOUNT_UNKNOWN
+    return Receipt(task.envelope_id, task.index, Status.REFUSED, code)
+
+
+def _require(receipt: Receipt | None) -> Receipt:
+    assert receipt is not None, "every instruction has a receipt"
+    return receipt

@@ -1,0 +1,189 @@
+"""One market's order book: price-time priority, both sides the same code.
+
+A side keeps its prices as *keys*: the price itself for bids, its negative for asks. So the best
+price is always the greatest key, a sorted list holds it last (taking it off is O(1), inserting
+near it is cheap), and an incoming order crosses a level iff the level's key is at least the
+incoming order's threshold. Inside a level orders form an intrusive doubly linked list, oldest
+first: every removal is O(1).
+
+The queue of a level is in the order of the ids: an id is given when an order is accepted, the
+order rests in that same step or not at all, and whatever would change priority gives a new id.
+Snapshots rely on it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.account import Exposure
+
+
+class Order:
+    """A resting order."""
+
+    __slots__ = (
+        "client_id",
+        "exposure",
+        "good_til_ms",
+        "lots",
+        "newer",
+        "older",
+        "order_id",
+        "price",
+        "record",
+        "reduce_only",
+        "self_trade",
+        "side",
+        "tif",
+    )
+
+    def __init__(
+        self,
+        order_id: int,
+        exposure: Exposure,
+        side: int,
+        price: int,
+        lots: int,
+        client_id: int,
+        tif: int,
+        self_trade: int,
+        reduce_only: bool,
+        good_til_ms: int,
+    ) -> None:
+        self.order_id = order_id
+        self.exposure = exposure
+        self.side = side
+        self.price = price
+        self.lots = lots
+        self.client_id = client_id
+        self.tif = tif
+        self.self_trade = self_trade
+        self.reduce_only = reduce_only
+        self.good_til_ms = good_til_ms
+        self.older: Order | None = None
+        self.newer: Order | None = None
+        self.record = b""
+        """Cached committed form; empty when it must be computed anew."""
+
+
+class Level:
+    """All orders at one price of one side."""
+
+    __slots__ = ("count", "head", "lots", "tail")
+
+    def __init__(self) -> None:
+        self.head: Order | None = None
+        """The oldest order: the next to trade."""
+        self.tail: Order | None = None
+        self.lots = 0
+        self.count = 0
+
+
+class BookSide:
+    """All bids or all asks."""
+
+    __slots__ = ("keys", "levels", "sign")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        """+1 for bids, -1 for asks: key = sign * price."""
+        self.keys: list[int] = []
+        """Every price with orders, as keys in rising order: the best is last."""
+        self.levels: dict[int, Level] = {}
+
+    def add(self, order: Order) -> None:
+        """Append an order to the queue of its price."""
+        key = self.sign * order.price
+        level = self.levels.get(key)
+        if level is None:
+            level = self.levels[key] = Level()
+            insort(self.keys, key)
+        tail = level.tail
+        if tail is None:
+            level.head = order
+        else:
+            tail.newer = order
+            order.older = tail
+        level.tail = order
+        level.lots += order.lots
+        level.count += 1
+
+    def remove(self, order: Order) -> None:
+        """Take an order out of its queue, and its level away if it was the last."""
+        key = self.sign * order.price
+        level = self.levels[key]
+        older = order.older
+        newer = order.newer
+        if older is None:
+            level.head = newer
+        else:
+            older.newer = newer
+        if newer is None:
+            level.tail = older
+        else:
+            newer.older = older
+        order.older = order.newer = None
+        level.lots -= order.lots
+        level.count -= 1
+        if level.count == 0:
+            del self.levels[key]
+            keys = self.keys
+            if keys[-1] == key:
+                keys.pop()
+            else:
+                del keys[bisect_left(keys, key)]
+
+    def reduce(self, order: Order, lots: int) -> None:
+        """Shrink an order in place by less than its size; it keeps its priority."""
+        assert 0 < lots < order.lots
+        order.lots -= lots
+        self.levels[self.sign * order.price].lots -= lots
+
+    def compute_crossed_lots(self, threshold: int) -> int:
+        """All lots at keys of at least `threshold`."""
+        crossed = self.keys[bisect_left(self.keys, threshold) :]
+        return sum(self.levels[key].lots for key in crossed)
+
+    def crossed_orders(self, threshold: int) -> Iterator[Order]:
+        """The orders at keys of at least `threshold`, in priority; the side must not change."""
+        keys = self.keys
+        for position in range(len(keys) - 1, -1, -1):
+            key = keys[position]
+            if key < threshold:
+                return
+            order = self.levels[key].head
+            while order is not None:
+                yield order
+                order = order.newer
+
+    def best_price(self) -> int | None:
+        """The best price in ticks, or None if the side is empty."""
+        return self.sign * self.keys[-1] if self.keys else None
+
+
+class Book:
+    """Bids and asks of one market."""
+
+    __slots__ = ("asks", "bids", "order_count")
+
+    def __init__(self) -> None:
+        self.bids = BookSide(1)
+        self.asks = BookSide(-1)
+        self.order_count = 0
+
+    def side(self, side: int) -> BookSide:
+        """The side on which orders of `side` rest."""
+        return self.bids if side > 0 else self.asks
+
+    def opposite(self, side: int) -> BookSide:
+        """The side against which orders of `side` trade."""
+        return self.asks if side > 0 else self.bids
+
+    def is_crossed(self) -> bool:
+        """Whether the best bid reaches the best ask: never, after a block."""
+        bids = self.bids.keys
+        asks = self.asks.keys
+        return bool(bids) and bool(asks) and bids[-1] >= -asks[-1]

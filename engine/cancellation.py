@@ -1,0 +1,104 @@
+"""Cancels and amends: what owners do to their own resting orders, and what time does."""
+
+from heapq import heappop
+
+from engine.account import Account
+from engine.book import Order
+from engine.instructions import (
+    Amend,
+    Cancel,
+    CancelAll,
+    PlaceOrder,
+    SelfTradeMode,
+    Side,
+    TimeInForce,
+)
+from engine.receipts import ReasonCode, Receipt, Status
+from engine.resting import reduce_order, remove_order
+from engine.run import BlockRun
+from engine.state import EngineState
+
+_OK = ReasonCode.OK
+
+
+def find_order(account: Account, order_id: int, client_id: int) -> Order | ReasonCode:
+    """The account's open order by exactly one of its names, or the code of the refusal."""
+    if bool(order_id) == bool(client_id):
+        return ReasonCode.ORDER_REFERENCE_INVALID
+    order = account.orders.get(order_id) if order_id else account.clients.get(client_id)
+    return ReasonCode.ORDER_UNKNOWN if order is None else order
+
+
+def cancel_order(
+    state: EngineState, account: Account, cancel: Cancel, envelope_id: bytes, index: int
+) -> Receipt:
+    """Cancel one order."""
+    order = find_order(account, cancel.order_id, cancel.client_id)
+    if isinstance(order, ReasonCode):
+        return Receipt(envelope_id, index, Status.REFUSED, order)
+    remove_order(state, order)
+    return Receipt(envelope_id, index, Status.CANCELLED, _OK, order.order_id, cancelled_count=1)
+
+
+def cancel_all_orders(
+    run: BlockRun, account: Account, cancel: CancelAll, envelope_id: bytes, index: int
+) -> Receipt:
+    """Cancel all orders, of one market or of all; each is reported as an event."""
+    if cancel.market is not None and cancel.market not in run.state.markets:
+        code = ReasonCode.ORDER_UNKNOWN_MARKET
+        return Receipt(envelope_id, index, Status.REFUSED, code)
+    selected = [
+        order
+        for order in account.orders.values()
+        if cancel.market is None or order.exposure.market.market_id == cancel.market
+    ]
+    for order in selected:
+        run.report(order, ReasonCode.ORDER_CANCELLED_BY_OWNER, order.lots, 0)
+        remove_order(run.state, order)
+    return Receipt(envelope_id, index, Status.CANCELLED, _OK, cancelled_count=len(selected))
+
+
+def amend_order(
+    run: BlockRun, account: Account, amend: Amend, envelope_id: bytes, index: int
+) -> Receipt | PlaceOrder:
+    """Shrink an order in place, or cancel it and return the order to place instead.
+
+    The replacement waits for the phase of its kind: a size-up must not jump the queue that a new
+    order would have to join.
+    """
+    order = find_order(account, amend.order_id, amend.client_id)
+    if isinstance(order, ReasonCode):
+        return Receipt(envelope_id, index, Status.REFUSED, order)
+    if amend.size_lots <= 0:
+        code = ReasonCode.ORDER_SIZE_NOT_POSITIVE
+        return Receipt(envelope_id, index, Status.REFUSED, code, order.order_id)
+    if amend.price_ticks == order.price and amend.size_lots <= order.lots:
+        if amend.size_lots < order.lots:
+            reduce_order(run.state, order, order.lots - amend.size_lots)
+        return Receipt(
+            envelope_id, index, Status.ACCEPTED, _OK, order.order_id, resting_lots=order.lots
+        )
+    run.report(order, ReasonCode.ORDER_CANCELLED_BY_OWNER, order.lots, 0)
+    remove_order(run.state, order)
+    return PlaceOrder(
+        order.exposure.market.market_id,
+        Side(order.side),
+        amend.price_ticks,
+        amend.size_lots,
+        TimeInForce(order.tif),
+        order.reduce_only,
+        SelfTradeMode(order.self_trade),
+        order.client_id,
+        order.good_til_ms,
+    )
+
+
+def expire_orders(run: BlockRun) -> None:
+    """Remove every order whose `good_til_ms` the block's time has reached."""
+    state = run.state
+    expiries = state.expiries
+    while expiries and expiries[0][0] <= run.time_ms:
+        order = state.orders.get(heappop(expiries)[1])
+        if order is not None:
+            run.report(order, ReasonCode.ORDER_EXPIRED, order.lots, 0)
+            remove_order(state, order)

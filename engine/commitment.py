@@ -1,0 +1,127 @@
+"""The state root: what is committed, in which bytes, updated only where it changed.
+
+One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers big-endian:
+
+    "a" | account id   quote i64 | digest of open orders | (market u32 | position i64)*
+    "m" | market u32   index u64 | stale u8 | digest of the oracle reports
+    "s"                height, time, next order id u64 | fees, insurance, deposits, pending
+                       withdrawals, withdrawals i64 | genesis digest
+
+Positions are those that are not zero, by market id. The digest of open orders covers the account's
+orders by id, 48 bytes each (`_ORDER`); ids give the priority at each price, so the account leaves
+commit to every book. A leaf for each order was rejected: an order always touches its owner's leaf
+as well, so it would double the work; this way one proof also shows that an account has *no other*
+orders, and a proof of a balance stays short.
+"""
+
+from struct import Struct
+
+from crypto.digest import ZERO_DIGEST, Domain, digest
+from engine.account import Account
+from engine.book import Order
+from engine.market import Market
+from engine.state import EngineState
+
+_ORDER = Struct(">QIbQQQBBBQ")
+"""id, market, side, price, lots, client id, time in force, self-trade mode, reduce-only,
+good-til."""
+
+_POSITION = Struct(">Iq")
+_QUOTE = Struct(">q")
+_MARKET = Struct(">QB")
+_REPORT = Struct(">32sQQQ")
+_SYSTEM = Struct(">QQQqqqqq")
+
+SYSTEM_KEY = b"s"
+
+
+def account_key(account_id: bytes) -> bytes:
+    """The key of an account's leaf."""
+    return b"a" + account_id
+
+
+def market_key(market_id: int) -> bytes:
+    """The key of a market's leaf."""
+    return b"m" + market_id.to_bytes(4, "big")
+
+
+def encode_order(order: Order) -> bytes:
+    """The committed form of one open order."""
+    return _ORDER.pack(
+        order.order_id,
+        order.exposure.market.market_id,
+        order.side,
+        order.price,
+        order.lots,
+        order.client_id,
+        order.tif,
+        order.self_trade,
+        order.reduce_only,
+        order.good_til_ms,
+    )
+
+
+def compute_orders_digest(account: Account) -> bytes:
+    """The digest of all open orders of an account; zero bytes if there are none."""
+    orders = account.orders
+    if not orders:
+        return ZERO_DIGEST
+    records = []
+    for order in orders.values():
+        if not order.record:
+            order.record = encode_order(order)
+        records.append(order.record)
+    return digest(Domain.STATE, b"".join(records))
+
+
+def encode_account(account: Account) -> bytes:
+    """The value of an account's leaf."""
+    positions = account.position_record
+    if positions is None:
+        held = sorted(
+            (market_id, exposure.lots)
+            for market_id, exposure in account.exposures.items()
+            if exposure.lots
+        )
+        positions = b"".join([_POSITION.pack(market_id, lots) for market_id, lots in held])
+        account.position_record = positions
+    return _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
+
+
+def encode_market(market: Market) -> bytes:
+    """The value of a market's leaf."""
+    reports = b"".join(
+        _REPORT.pack(key, report.price_ticks, report.sequence, report.source_time_ms)
+        for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
+    )
+    return _MARKET.pack(market.index_price, market.stale) + digest(Domain.STATE, reports)
+
+
+def encode_system(state: EngineState) -> bytes:
+    """The value of the one leaf about the whole engine."""
+    numbers = _SYSTEM.pack(
+        state.height,
+        state.time_ms,
+        state.next_order_id,
+        state.fees,
+        state.insurance,
+        state.deposits_total,
+        state.pending_withdrawals,
+        state.withdrawals_total,
+    )
+    return numbers + state.genesis_digest
+
+
+def compute_state_root(state: EngineState) -> bytes:
+    """Write every changed leaf and return the root. The list of changed accounts is left empty."""
+    changes: dict[bytes, bytes | None] = {}
+    for account in state.dirty_accounts:
+        changes[b"a" + account.account_id] = encode_account(account)
+    state.forget_changes()
+    for market in state.markets.values():
+        if market.dirty:
+            changes[market_key(market.market_id)] = encode_market(market)
+            market.dirty = False
+    changes[SYSTEM_KEY] = encode_system(state)
+    state.tree.update_many(changes)
+    return state.tree.root()

@@ -1,0 +1,92 @@
+"""What an engine starts from: its markets and first balances, checked once."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from crypto.types import Digest
+from engine.limits import (
+    DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    MARKETS_MAX,
+    OPEN_ORDERS_PER_ACCOUNT_MAX,
+    OPEN_ORDERS_PER_MARKET_MAX,
+    ORDER_SIZE_MAX_LOTS,
+    PPM,
+)
+
+
+class GenesisError(Exception):
+    """The genesis contradicts itself."""
+
+    code = "genesis.invalid"
+
+
+class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The parameters of one linear perpetual market.
+
+    A price of `p` ticks means `p * tick_size_microquote` per whole unit of the base asset, and
+    `lots_per_base` lots make one whole unit, so one lot at one tick is worth
+    `unit_microquote = tick_size_microquote / lots_per_base`, which must be a whole number: every
+    notional is then exact.
+    """
+
+    market: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    symbol: Annotated[str, Meta(min_length=1, max_length=32)]
+    tick_size_microquote: Annotated[int, Meta(ge=1, le=2**48)]
+    lots_per_base: Annotated[int, Meta(ge=1, le=2**48)]
+    initial_margin_ppm: Annotated[int, Meta(ge=1_000, le=PPM)]
+    maintenance_margin_ppm: Annotated[int, Meta(ge=500, le=PPM)]
+    maker_fee_ppm: Annotated[int, Meta(ge=-10_000, le=10_000)]
+    """Negative: a rebate, paid out of the taker's fee."""
+    taker_fee_ppm: Annotated[int, Meta(ge=0, le=10_000)]
+    price_band_ppm: Annotated[int, Meta(ge=1_000, le=PPM - 1)]
+    """Limit prices must lie within this of the index, on both sides."""
+    oracle_max_age_ms: Annotated[int, Meta(ge=1, le=86_400_000)]
+    open_orders_max: Annotated[int, Meta(ge=1, le=OPEN_ORDERS_PER_MARKET_MAX)] = 100_000
+    order_size_max_lots: Annotated[int, Meta(ge=1, le=ORDER_SIZE_MAX_LOTS)] = ORDER_SIZE_MAX_LOTS
+
+    @property
+    def unit_microquote(self) -> int:
+        """The value of one lot at one tick."""
+        return self.tick_size_microquote // self.lots_per_base
+
+
+class GenesisDeposit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A balance that exists from the start; it counts as deposited."""
+
+    account: Digest
+    amount_microquote: Annotated[int, Meta(ge=1, le=DEPOSITS_TOTAL_MAX_MICROQUOTE)]
+
+
+class EngineGenesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The whole configuration; its digest is part of the state root."""
+
+    markets: Annotated[tuple[MarketParams, ...], Meta(min_length=1, max_length=MARKETS_MAX)]
+    deposits: tuple[GenesisDeposit, ...] = ()
+    time_ms: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    account_open_orders_max: Annotated[int, Meta(ge=1, le=OPEN_ORDERS_PER_ACCOUNT_MAX)] = (
+        OPEN_ORDERS_PER_ACCOUNT_MAX
+    )
+
+
+def validate_genesis(genesis: EngineGenesis) -> None:
+    """Raise `GenesisError` unless the markets and deposits make sense together."""
+    ids = [params.market for params in genesis.markets]
+    if len(dict.fromkeys(ids)) != len(ids):
+        raise GenesisError("two markets share one id")
+    symbols = [params.symbol for params in genesis.markets]
+    if len(dict.fromkeys(symbols)) != len(symbols):
+        raise GenesisError("two markets share one symbol")
+    for params in genesis.markets:
+        if params.tick_size_microquote % params.lots_per_base:
+            raise GenesisError(f"{params.symbol}: one lot at one tick is not a whole micro-quote")
+        if params.maintenance_margin_ppm > params.initial_margin_ppm:
+            raise GenesisError(f"{params.symbol}: maintenance margin above initial margin")
+        if params.maker_fee_ppm + params.taker_fee_ppm < 0:
+            raise GenesisError(f"{params.symbol}: the rebate exceeds the taker fee")
+    accounts = [deposit.account for deposit in genesis.deposits]
+    if len(dict.fromkeys(accounts)) != len(accounts):
+        raise GenesisError("two genesis deposits share one account")
+    total = sum(deposit.amount_microquote for deposit in genesis.deposits)
+    if total > DEPOSITS_TOTAL_MAX_MICROQUOTE:
+        raise GenesisError("the genesis deposits exceed the bound on all deposits")

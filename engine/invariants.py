@@ -1,0 +1,79 @@
+"""What must hold after every block; a violation is our bug and halts the node.
+
+    sum of balances + fees + insurance + pending withdrawals == deposits - withdrawals
+    positions of each market sum to zero
+    no book is crossed
+
+Money is checked exactly in every block: the changes since the last check, over all accounts that
+changed, must cancel out. That is the full identity by induction, at the cost of the accounts
+touched. At multiples of `FULL_CHECK_INTERVAL_BLOCKS` and after a restore it is summed over every
+account, which also catches a change that was not noted.
+"""
+
+from engine.account import Account
+from engine.errors import InvariantViolation
+from engine.limits import FULL_CHECK_INTERVAL_BLOCKS
+from engine.state import EngineState
+
+
+def compute_balances_owed(state: EngineState) -> int:
+    """What all account balances must sum to, micro-quote."""
+    return (
+        state.deposits_total
+        - state.withdrawals_total
+        - state.fees
+        - state.insurance
+        - state.pending_withdrawals
+    )
+
+
+def validate_changes(state: EngineState) -> None:
+    """Check what changed since the last check. Raises `InvariantViolation`."""
+    change = 0
+    positions: dict[int, int] = {}
+    for account in state.dirty_accounts:
+        change += account.quote - account.checked_quote
+        account.checked_quote = account.quote
+        if account.position_record is None:
+            _note_positions(account, positions)
+    owed = compute_balances_owed(state)
+    if change != owed - state.checked_owed:
+        raise InvariantViolation(
+            f"height {state.height}: balances changed by {change}, "
+            f"should have by {owed - state.checked_owed}"
+        )
+    state.checked_owed = owed
+    _require_zero(state, positions)
+    for market in state.markets.values():
+        if market.book.is_crossed():
+            raise InvariantViolation(f"height {state.height}: market {market.market_id} is crossed")
+    if state.height % FULL_CHECK_INTERVAL_BLOCKS == 0:
+        validate_all(state)
+
+
+def validate_all(state: EngineState) -> None:
+    """Check the identity over every account. Raises `InvariantViolation`."""
+    total = sum(account.quote for account in state.accounts.values())
+    owed = compute_balances_owed(state)
+    if total != owed:
+        raise InvariantViolation(f"height {state.height}: balances {total}, owed {owed}")
+    positions: dict[int, int] = {}
+    for account in state.accounts.values():
+        for market_id, exposure in account.exposures.items():
+            positions[market_id] = positions.get(market_id, 0) + exposure.lots
+    _require_zero(state, positions)
+
+
+def _note_positions(account: Account, positions: dict[int, int]) -> None:
+    """Add the account's position changes since the last check to the sums by market."""
+    for market_id, exposure in account.exposures.items():
+        change = exposure.lots - exposure.checked_lots
+        if change:
+            positions[market_id] = positions.get(market_id, 0) + change
+            exposure.checked_lots = exposure.lots
+
+
+def _require_zero(state: EngineState, positions: dict[int, int]) -> None:
+    unequal = [market_id for market_id, total in positions.items() if total]
+    if unequal:
+        raise InvariantViolation(f"height {state.height}: positions of markets {unequal} not zero")

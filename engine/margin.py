@@ -1,0 +1,82 @@
+"""Cross margin: equity, initial and maintenance margin, and what an account below may still do.
+
+    equity = quote + sum(position x index x unit)
+    IM     = sum over markets of ceil(worst x index x unit x im_ppm / 10^6)
+    MM     = sum over markets of ceil(|position| x index x unit x mm_ppm / 10^6)
+
+`worst` is the larger end of what open orders can make of the position: all buys filled, or all
+sells. `max(|p + buys|, |p - sells|)` equals `max(p + buys, sells - p)`, because whenever one of
+these is negative the other is larger than its absolute value.
+
+Two facts keep the hot path short, and every change to the formulas must keep them true:
+
+* A fill of a resting order never raises the account's IM: one end stays, the other moves towards
+  it. So a maker whose equity after the fill still covers its IM *before* the fill passes.
+* An incoming order is checked once, as if all of it traded at its limit price and paid the taker
+  fee there. Every possible fill is at least as good, so it needs no check while it trades.
+"""
+
+from engine.account import Account, Exposure
+from engine.limits import PPM
+
+
+def refresh_margin(account: Account, margin_epoch: int) -> None:
+    """Recompute the caches of an account for the indices of `margin_epoch`."""
+    equity = account.quote
+    total = 0
+    for exposure in account.exposures.values():
+        market = exposure.market
+        lots = exposure.lots
+        equity += lots * market.index_value
+        worst = lots + exposure.open_buy
+        other = exposure.open_sell - lots
+        if other > worst:
+            worst = other
+        exposure.im = -(-worst * market.im_rate // PPM)
+        total += exposure.im
+    account.equity = equity
+    account.im = total
+    account.margin_epoch = margin_epoch
+
+
+def update_exposure_margin(exposure: Exposure) -> None:
+    """Bring the account's cached IM in line with a changed exposure."""
+    worst = exposure.lots + exposure.open_buy
+    other = exposure.open_sell - exposure.lots
+    if other > worst:
+        worst = other
+    im = -(-worst * exposure.market.im_rate // PPM)
+    account = exposure.account
+    account.im += im - exposure.im
+    exposure.im = im
+
+
+def compute_maintenance_margin(account: Account) -> int:
+    """The account's MM in micro-quote."""
+    return sum(
+        -(-abs(exposure.lots) * exposure.market.mm_rate // PPM)
+        for exposure in account.exposures.values()
+    )
+
+
+def compute_fee(notional_microquote: int, fee_ppm: int) -> int:
+    """The signed fee, rounded up: the user pays more or receives less."""
+    return -(-notional_microquote * fee_ppm // PPM)
+
+
+def is_reducing_transition(exposure: Exposure, side: int, lots: int, equity_change: int) -> bool:
+    """May an account below its IM trade `lots`, given what that does to its equity?
+
+    The trade must only close, and must not lower the ratio of equity to maintenance margin:
+    `equity' x MM >= equity x MM'`, in integers (the rule of dYdX v4 for undercollateralised
+    accounts). An account whose equity is negative can close only at a gain that makes up for it;
+    the rest is the liquidation's work. The caches must be fresh.
+    """
+    position = exposure.lots
+    if position * side >= 0 or lots > abs(position):
+        return False
+    account = exposure.account
+    rate = exposure.market.mm_rate
+    before = compute_maintenance_margin(account)
+    after = before + -(-abs(position + side * lots) * rate // PPM) - -(-abs(position) * rate // PPM)
+    return (account.equity + equity_change) * before >= account.equity * after

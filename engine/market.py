@@ -1,0 +1,88 @@
+"""A market at run time: its parameters unpacked, its index price and its book."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.book import Book
+from engine.limits import PPM
+
+if TYPE_CHECKING:
+    from engine.genesis import MarketParams
+
+
+class Report:
+    """The latest accepted oracle report of one reporter for one market."""
+
+    __slots__ = ("price_ticks", "sequence", "source_time_ms")
+
+    def __init__(self, price_ticks: int, sequence: int, source_time_ms: int) -> None:
+        self.price_ticks = price_ticks
+        self.sequence = sequence
+        self.source_time_ms = source_time_ms
+
+
+class Market:
+    """One linear perpetual: what the hot path reads is an attribute, computed once a block."""
+
+    __slots__ = (
+        "band_high",
+        "band_low",
+        "book",
+        "dirty",
+        "im_rate",
+        "index_price",
+        "index_value",
+        "initial_margin_ppm",
+        "maintenance_margin_ppm",
+        "maker_fee_ppm",
+        "market_id",
+        "mm_rate",
+        "open_orders_max",
+        "oracle_max_age_ms",
+        "order_size_max_lots",
+        "params",
+        "reports",
+        "reports_fresh_until_ms",
+        "stale",
+        "taker_fee_ppm",
+        "unit",
+    )
+
+    def __init__(self, params: MarketParams) -> None:
+        self.params = params
+        self.market_id = params.market
+        self.unit = params.unit_microquote
+        """Micro-quote per lot and tick."""
+        self.initial_margin_ppm = params.initial_margin_ppm
+        self.maintenance_margin_ppm = params.maintenance_margin_ppm
+        self.maker_fee_ppm = params.maker_fee_ppm
+        self.taker_fee_ppm = params.taker_fee_ppm
+        self.open_orders_max = params.open_orders_max
+        self.order_size_max_lots = params.order_size_max_lots
+        self.oracle_max_age_ms = params.oracle_max_age_ms
+        self.book = Book()
+        self.reports: dict[bytes, Report] = {}
+        self.reports_fresh_until_ms = -1
+        """From the first block after this time some report that counted is too old."""
+        self.stale = True
+        self.dirty = True
+        self.index_price = 0
+        """Ticks; 0 until the first index."""
+        self.index_value = 0
+        """Micro-quote per lot at the index."""
+        self.im_rate = 0
+        """`index_value * initial_margin_ppm`: initial margin of one lot, in millionths."""
+        self.mm_rate = 0
+        self.band_low = 0
+        self.band_high = 0
+
+    def set_index(self, price_ticks: int) -> None:
+        """Move the index and all that follows from it. The band rounds inwards."""
+        self.index_price = price_ticks
+        self.index_value = price_ticks * self.unit
+        self.im_rate = self.index_value * self.initial_margin_ppm
+        self.mm_rate = self.index_value * self.maintenance_margin_ppm
+        band = self.params.price_band_ppm
+        self.band_low = -(-price_ticks * (PPM - band) // PPM)
+        self.band_high = price_ticks * (PPM + band) // PPM

@@ -1,0 +1,241 @@
+"""An incoming order against the book: price-time priority, self-trade prevention, maker checks.
+
+The trade price is always the resting order's. The taker was margin-checked at its limit price
+before it came here, so only makers are checked, each at its match: a maker that fails is cancelled
+and the taker goes on.
+"""
+
+from engine.account import Exposure
+from engine.book import Order
+from engine.instructions import SelfTradeMode, Side
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, PPM
+from engine.margin import (
+    compute_fee,
+    is_reducing_transition,
+    refresh_margin,
+    update_exposure_margin,
+)
+from engine.receipts import Fill, ReasonCode
+from engine.resting import enforce_reduce_only, reduce_order, remove_order
+from engine.run import BlockRun
+
+_BUY = Side.BUY
+_SELL = Side.SELL
+
+
+class Taker:
+    """An incoming order while it trades."""
+
+    __slots__ = (
+        "absorbed_lots",
+        "exposure",
+        "fee",
+        "filled_lots",
+        "lots",
+        "notional",
+        "order_id",
+        "price",
+        "self_trade",
+        "side",
+        "stopped",
+    )
+
+    def __init__(
+        self, order_id: int, exposure: Exposure, side: int, price: int, lots: int, self_trade: int
+    ) -> None:
+        self.order_id = order_id
+        self.exposure = exposure
+        self.side = side
+        self.price = price
+        self.lots = lots
+        """What is left to trade."""
+        self.self_trade = self_trade
+        self.filled_lots = 0
+        self.absorbed_lots = 0
+        """Lots taken away by self-trade prevention in mode DECREMENT."""
+        self.notional = 0
+        self.fee = 0
+        """Always the ceiling of the signed fee on `notional`: one rounding for the whole order."""
+        self.stopped = False
+        """Self-trade prevention cancelled what is left."""
+
+
+def compute_threshold(side: int, price: int) -> int:
+    """The least key of the opposite side that an order at `price` crosses (see `engine.book`)."""
+    return -price if side > 0 else price
+
+
+def match_order(run: BlockRun, taker: Taker) -> None:
+    """Trade until the taker is done, stopped, or crosses nothing; then settle its account."""
+    exposure = taker.exposure
+    account = exposure.account
+    opposite = exposure.market.book.opposite(taker.side)
+    keys = opposite.keys
+    threshold = compute_threshold(taker.side, taker.price)
+    while taker.lots and not taker.stopped and keys and keys[-1] >= threshold:
+        maker = opposite.levels[keys[-1]].head
+        assert maker is not None, "a level holds at least one order"
+        if maker.exposure.account is account:
+            _prevent_self_trade(run, taker, maker)
+        else:
+            _trade(run, taker, maker)
+    if taker.filled_lots:
+        _settle_taker(run, taker)
+
+
+def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
+    """One match: the maker's account settles at once, the taker's at the end."""
+    state = run.state
+    exposure = maker.exposure
+    account = exposure.account
+    market = exposure.market
+    lots = min(taker.lots, maker.lots)
+    notional = maker.price * lots * market.unit
+    maker_side = maker.side
+    maker_fee = compute_fee(notional, market.maker_fee_ppm)
+    quote_change = -maker_side * notional - maker_fee
+    equity_change = quote_change + maker_side * lots * market.index_value
+    if account.margin_epoch != state.margin_epoch:
+        refresh_margin(account, state.margin_epoch)
+    if not is_maker_fill_allowed(exposure, maker_side, lots, quote_change, equity_change):
+        run.report(maker, ReasonCode.MARGIN_INSUFFICIENT, maker.lots, 0)
+        remove_order(state, maker)
+        return
+    resting = maker.lots - lots
+    maker_id = maker.order_id
+    account.quote += quote_change
+    account.equity += equity_change
+    account.position_record = None
+    exposure.lots += maker_side * lots
+    reduce_order(state, maker, lots)
+    enforce_reduce_only(run, exposure)
+
+    taker.lots -= lots
+    taker.filled_lots += lots
+    taker.notional += notional
+    fee = compute_fee(taker.notional, market.taker_fee_ppm)
+    run.fills.append(
+        Fill(
+            market.market_id,
+            maker.price,
+            lots,
+            _BUY if taker.side > 0 else _SELL,
+            maker_id,
+            taker.order_id,
+            account.account_id,
+            taker.exposure.account.account_id,
+            maker_fee,
+            fee - taker.fee,
+            resting,
+        )
+    )
+    taker.fee = fee
+    state.fees += maker_fee
+    run.volume += notional
+
+
+def is_maker_fill_allowed(
+    exposure: Exposure, side: int, lots: int, quote_change: int, equity_change: int
+) -> bool:
+    """Does the owner of a resting order have the margin for this fill? The caches are fresh."""
+    account = exposure.account
+    if abs(account.quote + quote_change) > BALANCE_ABS_MAX_MICROQUOTE:
+        return False
+    equity = account.equity + equity_change
+    if equity >= account.im:
+        return True
+    position = exposure.lots + side * lots
+    filled = side * lots
+    worst = max(
+        position + exposure.open_buy - max(filled, 0),
+        exposure.open_sell + min(filled, 0) - position,
+    )
+    im = account.im - exposure.im + -(-worst * exposure.market.im_rate // PPM)
+    return equity >= im or is_reducing_transition(exposure, side, lots, equity_change)
+
+
+def _settle_taker(run: BlockRun, taker: Taker) -> None:
+    """Book all fills of the taker on its account."""
+    state = run.state
+    exposure = taker.exposure
+    account = exposure.account
+    market = exposure.market
+    quote_change = -taker.side * taker.notional - taker.fee
+    account.quote += quote_change
+    account.equity += quote_change + taker.side * taker.filled_lots * market.index_value
+    account.position_record = None
+    exposure.lots += taker.side * taker.filled_lots
+    update_exposure_margin(exposure)
+    state.fees += taker.fee
+    state.mark_dirty(account)
+    enforce_reduce_only(run, exposure)
+
+
+def _prevent_self_trade(run: BlockRun, taker: Taker, maker: Order) -> None:
+    """The taker met an order of its own account."""
+    mode = taker.self_trade
+    if mode == SelfTradeMode.DECREMENT:
+        lots = min(taker.lots, maker.lots)
+        run.report(maker, ReasonCode.ORDER_SELF_TRADE, lots, maker.lots - lots)
+        reduce_order(run.state, maker, lots)
+        taker.lots -= lots
+        taker.absorbed_lots += lots
+        return
+    if mode in (SelfTradeMode.CANCEL_MAKER, SelfTradeMode.CANCEL_BOTH):
+        run.report(maker, ReasonCode.ORDER_SELF_TRADE, maker.lots, 0)
+        remove_order(run.state, maker)
+    taker.stopped = mode != SelfTradeMode.CANCEL_MAKER
+
+
+def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:
+    """Can the whole size trade at once, with others, within the limit price?
+
+    True is a promise: `match_order` will then fill everything. So an order counts only if its
+    owner surely passes the maker check then. An owner of whom an order was not counted is left
+    out from there on, because that order may still trade and change the owner's margin; and a
+    reduce-only order is not counted after another fill of its owner, which may shrink it. The
+    last order may fill in part only, so equity must exceed IM before and after it, by more than
+    the rounding of one fee. All this can only understate what is fillable.
+
+    Own orders never count: in mode CANCEL_MAKER they are passed over; in any other mode the first
+    one ends the search, for it would end the order.
+    """
+    state = run.state
+    market = taker.exposure.market
+    opposite = market.book.opposite(taker.side)
+    threshold = compute_threshold(taker.side, taker.price)
+    if opposite.compute_crossed_lots(threshold) < taker.lots:
+        return False
+    missing = taker.lots
+    changes: dict[bytes, tuple[int, int]] = {}
+    left_out: dict[bytes, bool] = {}
+    for order in opposite.crossed_orders(threshold):
+        exposure = order.exposure
+        account = exposure.account
+        if account is taker.exposure.account:
+            if taker.self_trade != SelfTradeMode.CANCEL_MAKER:
+                return False
+            continue
+        if account.account_id in left_out:
+            continue
+        if account.margin_epoch != state.margin_epoch:
+            refresh_margin(account, state.margin_epoch)
+        lots = min(missing, order.lots)
+        notional = order.price * lots * market.unit
+        quote, equity_before = changes.get(account.account_id, (0, 0))
+        change = -order.side * notional - compute_fee(notional, market.maker_fee_ppm)
+        shrinkable = order.reduce_only and account.account_id in changes
+        quote += change
+        equity = equity_before + change + order.side * lots * market.index_value
+        if (
+            shrinkable
+            or account.equity + min(equity_before, equity) <= account.im
+            or abs(account.quote + quote) > BALANCE_ABS_MAX_MICROQUOTE
+        ):
+            left_out[account.account_id] = True
+            continue
+        changes[account.account_id] = (quote, equity)
+        missing -= lots
+        if missing == 0:
+            return True
+    return False

@@ -1,0 +1,108 @@
+"""The index price: a power-weighted median of what the committee's members last reported.
+
+Of total power T, the index moves only while reports no older than the market's maximum age cover
+Q = floor(2T/3)+1. Then it is the lower weighted median of those reports: the least price such that
+reports at or below it hold at least half of the reporting power. Members with less than a third
+of the power cannot move it beyond what honest members reported. With less coverage the index is
+*stale*: it keeps its last value, margin goes on using it, and orders that could increase a
+position are refused. A member that leaves a report out keeps its previous one in force until that
+one is too old.
+
+Before the first index of a market nothing but cancels happens in it.
+"""
+
+from engine.instructions import OracleReport
+from engine.limits import (
+    PRICE_MAX_TICKS,
+    SEQUENCE_MAX,
+    SOURCE_TIME_AHEAD_MAX_MS,
+    TIME_MAX_MS,
+)
+from engine.market import Market, Report
+from engine.receipts import ReasonCode
+from engine.run import BlockRun
+from engine.state import EngineState
+
+
+def accept_report(run: BlockRun, reporter: bytes, report: OracleReport) -> ReasonCode:
+    """Take a member's report, or say why not."""
+    state = run.state
+    if reporter not in state.reporters:
+        return ReasonCode.ORACLE_NOT_A_REPORTER
+    market = state.markets.get(report.market)
+    if market is None:
+        return ReasonCode.ORACLE_UNKNOWN_MARKET
+    if not 0 < report.price_ticks <= PRICE_MAX_TICKS:
+        return ReasonCode.ORACLE_PRICE_INVALID
+    previous = market.reports.get(reporter)
+    if not (0 if previous is None else previous.sequence) < report.sequence <= SEQUENCE_MAX:
+        return ReasonCode.ORACLE_SEQUENCE
+    age_ms = run.time_ms - report.source_time_ms
+    if not -SOURCE_TIME_AHEAD_MAX_MS <= age_ms <= market.oracle_max_age_ms:
+        return ReasonCode.ORACLE_SOURCE_TIME
+    if previous is not None and report.source_time_ms < previous.source_time_ms:
+        return ReasonCode.ORACLE_SOURCE_TIME
+    market.reports[reporter] = Report(report.price_ticks, report.sequence, report.source_time_ms)
+    market.reports_fresh_until_ms = -1
+    market.dirty = True
+    return ReasonCode.OK
+
+
+def adopt_reporters(state: EngineState, reporters: dict[bytes, int]) -> None:
+    """Make this the committee; reports of those who left are forgotten."""
+    if reporters == state.reporters:
+        return
+    state.reporters = reporters
+    for market in state.markets.values():
+        market.reports_fresh_until_ms = -1
+        for key in [key for key in market.reports if key not in reporters]:
+            del market.reports[key]
+            market.dirty = True
+
+
+def update_indices(state: EngineState, time_ms: int) -> None:
+    """Recompute the index of every market of which reports came, left or grew too old."""
+    moved = False
+    for market in state.markets.values():
+        if time_ms > market.reports_fresh_until_ms:
+            moved = _update_index(market, state.reporters, time_ms) or moved
+    if moved:
+        state.margin_epoch += 1
+
+
+def _update_index(market: Market, reporters: dict[bytes, int], time_ms: int) -> bool:
+    """Recompute one index; return whether it moved."""
+    oldest_ms = time_ms - market.oracle_max_age_ms
+    fresh = [
+        (report.price_ticks, reporters[key], report.source_time_ms)
+        for key, report in market.reports.items()
+        if report.source_time_ms >= oldest_ms
+    ]
+    market.reports_fresh_until_ms = min(
+        (entry[2] + market.oracle_max_age_ms for entry in fresh), default=TIME_MAX_MS
+    )
+    covered = sum(entry[1] for entry in fresh)
+    stale = covered < 2 * sum(reporters.values()) // 3 + 1
+    if stale != market.stale:
+        market.stale = stale
+        market.dirty = True
+    if stale:
+        return False
+    price = compute_weighted_median([(entry[0], entry[1]) for entry in fresh])
+    if price == market.index_price:
+        return False
+    market.set_index(price)
+    market.dirty = True
+    return True
+
+
+def compute_weighted_median(reports: list[tuple[int, int]]) -> int:
+    """The least price such that (price, power) pairs at or below it hold half of the power."""
+    assert reports, "an index needs reports"
+    total = sum(power for _, power in reports)
+    below = 0
+    for price, power in sorted(reports):
+        below += power
+        if 2 * below >= total:
+            return price
+    raise AssertionError("all power together is at least half of it")

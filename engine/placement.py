@@ -1,0 +1,244 @@
+"""Placing orders: every check, in one order, then trading and resting.
+
+The first check that fails names the reason. Nothing changes until all have passed, except that a
+refused amend has already cancelled the order that it replaces.
+"""
+
+from engine.account import Account, Exposure
+from engine.book import Order
+from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, TimeInForce
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    CLIENT_ID_MAX,
+    ORDER_NOTIONAL_MAX_MICROQUOTE,
+    POSITION_MAX_LOTS,
+    PPM,
+    PRICE_MAX_TICKS,
+    TIME_MAX_MS,
+)
+from engine.margin import compute_fee, is_reducing_transition, refresh_margin
+from engine.market import Market
+from engine.matching import Taker, compute_threshold, is_fok_fillable, match_order
+from engine.receipts import ReasonCode, Receipt, Status
+from engine.resting import enforce_reduce_only, rest_order
+from engine.run import BlockRun
+from engine.state import EngineState
+
+_OK = ReasonCode.OK
+_RESTING_TIFS = (TimeInForce.GTC, TimeInForce.POST_ONLY)
+
+
+def place_market_order(
+    run: BlockRun, account: Account, order: MarketOrder, envelope_id: bytes, index: int
+) -> Receipt:
+    """A market order is an IOC limit order at its protective price."""
+    limit = PlaceOrder(
+        order.market,
+        order.side,
+        order.protective_price_ticks,
+        order.size_lots,
+        TimeInForce.IOC,
+        order.reduce_only,
+        order.self_trade,
+        order.client_id,
+    )
+    return place_order(run, account, limit, envelope_id, index)
+
+
+def place_order(
+    run: BlockRun, account: Account, order: PlaceOrder, envelope_id: bytes, index: int
+) -> Receipt:
+    """Run one limit order to its end: refused, traded, resting."""
+    state = run.state
+    market = state.markets.get(order.market)
+    if market is None:
+        code = ReasonCode.ORDER_UNKNOWN_MARKET
+        return Receipt(envelope_id, index, Status.REFUSED, code)
+    code = _check_form(run, market, account, order)
+    if code is not _OK:
+        return Receipt(envelope_id, index, Status.REFUSED, code)
+    exposure = account.exposure(market)
+    lots = order.size_lots
+    if order.reduce_only:
+        # A reduce-only order is at most as large as the position that it closes.
+        lots = min(lots, max(-int(order.side) * exposure.lots, 0))
+        if lots == 0:
+            code = ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE
+            return Receipt(envelope_id, index, Status.REFUSED, code)
+    code = _check_risk(state, exposure, order, lots)
+    if code is not _OK:
+        return Receipt(envelope_id, index, Status.REFUSED, code)
+    return _execute(run, exposure, order, lots, envelope_id, index)
+
+
+def _check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrder) -> ReasonCode:
+    """Checks that need neither position nor margin."""
+    price = order.price_ticks
+    lots = order.size_lots
+    if lots <= 0:
+        return ReasonCode.ORDER_SIZE_NOT_POSITIVE
+    if lots > market.order_size_max_lots:
+        return ReasonCode.ORDER_SIZE_OVERFLOW
+    if price <= 0:
+        return ReasonCode.ORDER_PRICE_NOT_POSITIVE
+    if price > PRICE_MAX_TICKS:
+        return ReasonCode.ORDER_PRICE_OVERFLOW
+    if price * lots * market.unit > ORDER_NOTIONAL_MAX_MICROQUOTE:
+        return ReasonCode.ORDER_NOTIONAL_OVERFLOW
+    if market.index_price == 0:
+        return ReasonCode.ORACLE_NO_INDEX
+    if not market.band_low <= price <= market.band_high:
+        return ReasonCode.ORDER_PRICE_BAND
+    client_id = order.client_id
+    if client_id:
+        if not 0 < client_id <= CLIENT_ID_MAX:
+            return ReasonCode.ORDER_CLIENT_ID_INVALID
+        if client_id in account.clients:
+            return ReasonCode.ORDER_DUPLICATE_CLIENT_ID
+    good_til_ms = order.good_til_ms
+    if order.tif in _RESTING_TIFS:
+        if good_til_ms:
+            if not 0 < good_til_ms <= TIME_MAX_MS:
+                return ReasonCode.ORDER_GOOD_TIL_INVALID
+            if good_til_ms <= run.time_ms:
+                return ReasonCode.ORDER_EXPIRED
+        if len(account.orders) >= run.state.account_open_orders_max:
+            return ReasonCode.ORDER_TOO_MANY_OPEN
+        if market.book.order_count >= market.open_orders_max:
+            return ReasonCode.ORDER_MARKET_FULL
+    elif good_til_ms:
+        return ReasonCode.ORDER_GOOD_TIL_INVALID
+    return _OK
+
+
+def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots: int) -> ReasonCode:
+    """Stale index, position and balance bounds, margin: as if all traded at the limit price."""
+    market = exposure.market
+    account = exposure.account
+    side = int(order.side)
+    position = exposure.lots
+    buys = exposure.open_buy
+    sells = exposure.open_sell
+    added = lots
+    if order.reduce_only:
+        # Reduce-only orders are shrunk to the position together, so only so much comes on top.
+        added = min(abs(position), exposure.reduce_only_lots + lots) - exposure.reduce_only_lots
+    if side > 0:
+        buys += added
+        is_closing = position < 0 and buys <= -position
+    else:
+        sells += added
+        is_closing = position > 0 and sells <= position
+    if market.stale and not is_closing:
+        return ReasonCode.ORACLE_STALE
+    worst = max(position + buys, sells - position)
+    if worst > POSITION_MAX_LOTS:
+        return ReasonCode.ORDER_POSITION_OVERFLOW
+    if account.margin_epoch != state.margin_epoch:
+        refresh_margin(account, state.margin_epoch)
+    notional = order.price_ticks * lots * market.unit
+    fee = compute_fee(notional, market.taker_fee_ppm)
+    if abs(account.quote) + notional + fee > BALANCE_ABS_MAX_MICROQUOTE:
+        return ReasonCode.ORDER_BALANCE_OVERFLOW
+    # Trading at a limit price that is worse than the index loses the difference at once.
+    change = min(side * lots * market.index_value - side * notional, 0) - fee
+    im = account.im - exposure.im + -(-worst * market.im_rate // PPM)
+    if account.equity + change >= im:
+        return _OK
+    if is_closing and is_reducing_transition(exposure, side, lots, change):
+        return _OK
+    return ReasonCode.MARGIN_INSUFFICIENT
+
+
+def _execute(
+    run: BlockRun, exposure: Exposure, order: PlaceOrder, lots: int, envelope_id: bytes, index: int
+) -> Receipt:
+    """The order is admissible: trade what crosses, rest or cancel what is left."""
+    state = run.state
+    side = int(order.side)
+    tif = order.tif
+    keys = exposure.market.book.opposite(side).keys
+    filled = notional = fee = 0
+    remaining = lots
+    code = _OK if lots == order.size_lots else ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
+    crosses = bool(keys) and keys[-1] >= compute_threshold(side, order.price_ticks)
+    if tif == TimeInForce.FOK or crosses:
+        taker = Taker(
+            state.next_order_id, exposure, side, order.price_ticks, lots, order.self_trade
+        )
+        if tif == TimeInForce.FOK:
+            if not is_fok_fillable(run, taker):
+                code = ReasonCode.ORDER_FOK_UNFILLABLE
+                return Receipt(envelope_id, index, Status.REFUSED, code)
+        elif tif == TimeInForce.POST_ONLY:
+            refusal = _find_post_only_refusal(exposure, taker)
+            if refusal is not _OK:
+                return Receipt(envelope_id, index, Status.REFUSED, refusal)
+        match_order(run, taker)
+        filled, notional, fee = taker.filled_lots, taker.notional, taker.fee
+        remaining = 0 if taker.stopped else taker.lots
+        if taker.stopped or taker.absorbed_lots:
+            code = ReasonCode.ORDER_SELF_TRADE
+    order_id = state.next_order_id
+    state.next_order_id = order_id + 1
+    resting = 0
+    if remaining:
+        if tif == TimeInForce.IOC:
+            code = ReasonCode.ORDER_IOC_REMAINDER
+        else:
+            resting = _rest(run, exposure, order, order_id, remaining)
+            if resting < remaining:
+                code = ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
+    if filled:
+        status = Status.FILLED if filled == lots else Status.PARTIALLY_FILLED
+    else:
+        status = Status.RESTING if resting else Status.CANCELLED
+    return Receipt(envelope_id, index, status, code, order_id, filled, resting, notional, fee)
+
+
+def _find_post_only_refusal(exposure: Exposure, taker: Taker) -> ReasonCode:
+    """Why a crossing post-only order may not rest; OK if self-trade prevention clears its way.
+
+    Nothing is cancelled for an order that is refused in the end: the whole crossed part of the
+    book that it would reach is read first.
+    """
+    crossed = exposure.market.book.opposite(taker.side).crossed_orders(
+        compute_threshold(taker.side, taker.price)
+    )
+    own_lots = 0
+    for order in crossed:
+        if order.exposure is not exposure:
+            return ReasonCode.ORDER_POST_ONLY_WOULD_CROSS
+        if taker.self_trade in (SelfTradeMode.CANCEL_TAKER, SelfTradeMode.CANCEL_BOTH):
+            return _OK
+        own_lots += order.lots
+        if taker.self_trade == SelfTradeMode.DECREMENT and own_lots >= taker.lots:
+            return _OK
+    return _OK
+
+
+def _rest(run: BlockRun, exposure: Exposure, order: PlaceOrder, order_id: int, lots: int) -> int:
+    """Rest what is left and return how much of it still rests."""
+    resting = Order(
+        order_id,
+        exposure,
+        int(order.side),
+        order.price_ticks,
+        lots,
+        order.client_id,
+        int(order.tif),
+        int(order.self_trade),
+        order.reduce_only,
+        order.good_til_ms,
+    )
+    if not order.reduce_only:
+        rest_order(run.state, resting)
+        return lots
+    # The fills of this very order may have shrunk the position that it may close.
+    allowed = max(-resting.side * exposure.lots, 0)
+    resting.lots = min(lots, allowed)
+    if resting.lots == 0:
+        return 0
+    rest_order(run.state, resting)
+    enforce_reduce_only(run, exposure)
+    return resting.lots if order_id in run.state.orders else 0

@@ -1,0 +1,70 @@
+"""Who goes when: from envelopes to instructions in an order that no proposer can choose.
+
+Senders are ranked by `H(seed | sender)`, with the block's seed drawn after its contents were
+fixed; a sender's envelopes follow its nonces (ties: envelope id). That ranking is a function of
+contents and seed alone, so every permutation of the same envelopes gives the same block.
+
+Cancels run sender by sender: they touch only the sender's own orders, so their order between
+senders cannot matter. Post-only orders and takers run in turns, one instruction of each sender in
+rank order and then round again, so a long bundle cannot take the whole book before anybody else
+has had a turn. (More accounts still mean more turns; each must carry its own margin.)
+"""
+
+from collections.abc import Iterator
+
+from crypto.codec import DecodeError, decode
+from crypto.digest import Domain, digest
+from engine.block import EngineEnvelope
+from engine.instructions import Bundle, Instruction
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from engine.receipts import ReasonCode
+
+
+class Task:
+    """One instruction waiting for its phase."""
+
+    __slots__ = ("envelope_id", "index", "instruction", "sender", "slot")
+
+    def __init__(
+        self, sender: bytes, envelope_id: bytes, index: int, instruction: Instruction, slot: int
+    ) -> None:
+        self.sender = sender
+        self.envelope_id = envelope_id
+        self.index = index
+        self.instruction = instruction
+        self.slot = slot
+        """Where its receipt goes."""
+
+
+def rank_envelopes(seed: bytes, envelopes: tuple[EngineEnvelope, ...]) -> list[EngineEnvelope]:
+    """The envelopes by rank of the sender, then nonce, then id."""
+    ranks: dict[bytes, bytes] = {}
+    for envelope in envelopes:
+        if envelope.sender not in ranks:
+            ranks[envelope.sender] = digest(Domain.SEED, seed, envelope.sender)
+    return sorted(
+        envelopes, key=lambda entry: (ranks[entry.sender], entry.nonce, entry.envelope_id)
+    )
+
+
+def decode_bundle(body: bytes) -> tuple[Instruction, ...] | ReasonCode:
+    """The instructions of a hostile body, or why it is refused as a whole."""
+    try:
+        instructions = decode(Bundle, body).instructions
+    except DecodeError:
+        return ReasonCode.BUNDLE_MALFORMED
+    if not instructions:
+        return ReasonCode.BUNDLE_EMPTY
+    if len(instructions) > INSTRUCTIONS_PER_BUNDLE_MAX:
+        return ReasonCode.BUNDLE_TOO_MANY_INSTRUCTIONS
+    return instructions
+
+
+def take_turns(queues: list[list[Task]]) -> Iterator[Task]:
+    """One task of each queue in turn, then round again, until all are empty."""
+    turn = 0
+    while queues:
+        for queue in queues:
+            yield queue[turn]
+        turn += 1
+        queues = [queue for queue in queues if len(queue) > turn]

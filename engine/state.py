@@ -1,0 +1,107 @@
+"""The market state: everything that the next block may depend on, and the caches beside it."""
+
+from crypto.codec import encode
+from crypto.digest import Domain, digest
+from crypto.merkle import MerkleTree
+from engine.account import Account
+from engine.book import Order
+from engine.genesis import EngineGenesis, MarketParams, validate_genesis
+from engine.market import Market
+
+
+class EngineState:
+    """Mutable, owned by one thread; `engine.apply.apply_block` is its only writer after genesis."""
+
+    __slots__ = (
+        "account_open_orders_max",
+        "accounts",
+        "checked_owed",
+        "deposits_total",
+        "dirty_accounts",
+        "expiries",
+        "fees",
+        "genesis",
+        "genesis_digest",
+        "height",
+        "insurance",
+        "is_rootless",
+        "margin_epoch",
+        "markets",
+        "next_order_id",
+        "orders",
+        "pending_withdrawals",
+        "reporters",
+        "time_ms",
+        "tree",
+        "withdrawals_total",
+    )
+
+    def __init__(self, genesis: EngineGenesis) -> None:
+        """An empty state with the markets of `genesis`; `create_state` also credits deposits."""
+        self.genesis = genesis
+        self.genesis_digest = digest(Domain.GENESIS, encode(genesis))
+        self.account_open_orders_max = genesis.account_open_orders_max
+        self.height = 0
+        self.time_ms = genesis.time_ms
+        self.markets: dict[int, Market] = {
+            params.market: Market(params) for params in sorted(genesis.markets, key=_market_id)
+        }
+        """By id, in rising order."""
+        self.accounts: dict[bytes, Account] = {}
+        self.orders: dict[int, Order] = {}
+        """Every resting order."""
+        self.next_order_id = 1
+        self.expiries: list[tuple[int, int]] = []
+        """Heap of (good_til_ms, order id); an id that is gone from `orders` is skipped."""
+        self.fees = 0
+        """The fee bucket, micro-quote, like all below."""
+        self.insurance = 0
+        self.deposits_total = 0
+        self.pending_withdrawals = 0
+        self.withdrawals_total = 0
+        self.checked_owed = 0
+        """What all balances had to sum to at the last conservation check."""
+        self.margin_epoch = 0
+        """Cache key: moves whenever an index does."""
+        self.reporters: dict[bytes, int] = {}
+        """Cache: power by key of the last block, to see when the committee changes."""
+        self.dirty_accounts: list[Account] = []
+        """Accounts whose leaf is out of date."""
+        self.tree = MerkleTree()
+        self.is_rootless = False
+        """Changes were forgotten without a root: only ever in measurements."""
+
+    def mark_dirty(self, account: Account) -> None:
+        """Note that an account's leaf must be computed anew."""
+        if not account.dirty:
+            account.dirty = True
+            self.dirty_accounts.append(account)
+
+    def forget_changes(self) -> None:
+        """Empty the list of changed accounts."""
+        for account in self.dirty_accounts:
+            account.dirty = False
+        self.dirty_accounts.clear()
+
+    def credit_deposit(self, account_id: bytes, amount_microquote: int) -> None:
+        """Add collateral from outside, opening the account if need be."""
+        account = self.accounts.get(account_id)
+        if account is None:
+            account = self.accounts[account_id] = Account(account_id)
+        account.quote += amount_microquote
+        account.equity += amount_microquote
+        self.deposits_total += amount_microquote
+        self.mark_dirty(account)
+
+
+def create_state(genesis: EngineGenesis) -> EngineState:
+    """Return the state at height 0. Raises `engine.genesis.GenesisError`."""
+    validate_genesis(genesis)
+    state = EngineState(genesis)
+    for deposit in genesis.deposits:
+        state.credit_deposit(deposit.account, deposit.amount_microquote)
+    return state
+
+
+def _market_id(params: MarketParams) -> int:
+    return params.market
