@@ -1,0 +1,175 @@
+"""Frames: how every stream of Rota is cut into messages.
+
+A frame is its length as 4 bytes big-endian, then that many bytes. Peers, the order door and the
+worker processes all use it, each with limits of its own.
+
+The other side is hostile until proven otherwise. A frame above the limit is refused from its
+length alone, before any of it is buffered. A frame that has begun must be complete within a
+deadline, so a peer that sends one byte a minute holds a connection for seconds, not for ever. What
+is buffered never exceeds one frame and one read.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import trio
+
+LENGTH_SIZE_BYTES: Final = 4
+"""The length in front of each frame."""
+
+READ_MIN_BYTES: Final = 64 << 10
+"""Asked from the stream at once while little is expected."""
+
+READ_MAX_BYTES: Final = 1 << 20
+"""Asked from the stream at once in the middle of a large frame."""
+
+COALESCE_MAX_BYTES: Final = 256 << 10
+"""Frames are joined up to this size, so that many small ones cost one system call and one TLS
+record run; a larger frame is written from where it lies, without a copy."""
+
+
+class FramingError(Exception):
+    """The other side broke the framing or its deadlines; the stream cannot be used any more.
+
+    | code | meaning |
+    |---|---|
+    | `frame.too_large` | a length above the limit |
+    | `frame.truncated` | the stream ended inside a frame |
+    | `frame.too_slow` | a frame was begun and not completed, or not taken, in time |
+    | `frame.idle` | nothing at all arrived for too long |
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+
+
+def encode_length(size_bytes: int) -> bytes:
+    """The 4 bytes in front of a frame."""
+    return size_bytes.to_bytes(LENGTH_SIZE_BYTES, "big")
+
+
+class FramedStream:
+    """Frames over any trio stream.
+
+    One task may receive while another sends; two may not do the same at once. All times are in
+    seconds; `math.inf` switches a deadline off.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        frame_max_bytes: int,
+        frame_timeout_s: float = 10.0,
+        idle_timeout_s: float = math.inf,
+        write_timeout_s: float = 30.0,
+    ) -> None:
+        """`frame_timeout_s` is what a frame may take from its first byte on, `idle_timeout_s`
+        what may pass before that first byte, `write_timeout_s` what the other side may take to
+        accept one write of at most `COALESCE_MAX_BYTES` or one larger frame."""
+        self.stream = stream
+        self._frame_max_bytes = frame_max_bytes
+        self._frame_timeout_s = frame_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._write_timeout_s = write_timeout_s
+        self._buffer = bytearray()
+
+    async def receive_frame(self) -> bytes:
+        """Return the next frame.
+
+        Raises `trio.EndOfChannel` when the stream ends between frames, `FramingError`, and what
+        the stream itself raises when it breaks (`trio.BrokenResourceError`).
+        """
+        frame = self._take_frame()
+        if frame is not None:
+            # Whoever sends many small frames at once must not keep other tasks from running.
+            await trio.lowlevel.checkpoint()
+            return frame
+        if not self._buffer:
+            await self._await_first_byte()
+        with trio.move_on_after(self._frame_timeout_s):
+            while (frame := self._take_frame()) is None:
+                if not await self._read():
+                    raise FramingError("frame.truncated", f"{len(self._buffer)} bytes of a frame")
+        # A frame that arrived together with its deadline has arrived.
+        if frame is None:
+            raise FramingError("frame.too_slow", f"not complete in {self._frame_timeout_s} s")
+        return frame
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send one frame; see `send_frames`."""
+        await self.send_frames((frame,))
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Send frames in order, joining small ones.
+
+        Raises `FramingError` (`frame.too_slow`) if the other side does not take them in time, and
+        what the stream raises. After any error, or a cancellation, the stream is unusable: part of
+        a frame may have gone out.
+        """
+        for chunk in self._join(frames):
+            with trio.move_on_after(self._write_timeout_s) as scope:
+                await self.stream.send_all(chunk)
+            if scope.cancelled_caught:
+                raise FramingError("frame.too_slow", f"not taken in {self._write_timeout_s} s")
+
+    async def aclose(self) -> None:
+        """Close at once, without a farewell that a dead peer could delay."""
+        await trio.aclose_forcefully(self.stream)
+
+    def _join(self, frames: Sequence[bytes]) -> Iterator[bytes | bytearray]:
+        pending = bytearray()
+        for frame in frames:
+            assert len(frame) <= self._frame_max_bytes, "our own frames keep the limit"
+            pending += encode_length(len(frame))
+            if len(frame) >= COALESCE_MAX_BYTES:
+                yield pending
+                yield frame
+                pending = bytearray()
+            else:
+                pending += frame
+                if len(pending) >= COALESCE_MAX_BYTES:
+                    yield pending
+                    pending = bytearray()
+        if pending:
+            yield pending
+
+    async def _await_first_byte(self) -> None:
+        with trio.move_on_after(self._idle_timeout_s):
+            if not await self._read():
+                raise trio.EndOfChannel
+        if not self._buffer:
+            raise FramingError("frame.idle", f"nothing in {self._idle_timeout_s} s")
+
+    async def _read(self) -> bool:
+        """Read once; False at the end of the stream."""
+        data = await self.stream.receive_some(self._wanted_bytes())
+        self._buffer += data
+        return bool(data)
+
+    def _wanted_bytes(self) -> int:
+        if len(self._buffer) < LENGTH_SIZE_BYTES:
+            return READ_MIN_BYTES
+        missing = self._expected_bytes() - len(self._buffer)
+        return max(READ_MIN_BYTES, min(missing, READ_MAX_BYTES))
+
+    def _expected_bytes(self) -> int:
+        """Size of the frame at the front of the buffer, its length field included."""
+        size_bytes = int.from_bytes(self._buffer[:LENGTH_SIZE_BYTES], "big")
+        if size_bytes > self._frame_max_bytes:
+            raise FramingError("frame.too_large", f"{size_bytes} > {self._frame_max_bytes} bytes")
+        return LENGTH_SIZE_BYTES + size_bytes
+
+    def _take_frame(self) -> bytes | None:
+        if len(self._buffer) < LENGTH_SIZE_BYTES:
+            return None
+        end = self._expected_bytes()
+        if len(self._buffer) < end:
+            return None
+        with memoryview(self._buffer) as view:
+            frame = bytes(view[LENGTH_SIZE_BYTES:end])
+        # Removing from the front of a bytearray moves a pointer, not the bytes.
+        del self._buffer[:end]
+        return frame
