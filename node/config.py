@@ -107,28 +107,44 @@ class PeerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ConsensusSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Pacing. Members may differ; a member that is much slower than the others loses its turns."""
+    """One node's own pace (`consensus.config`, `consensus.lane_limits`); members may differ."""
 
     min_block_interval_ms: Annotated[
         int,
-        Meta(ge=1, le=60_000, description="Under load, a leader waits this long between blocks."),
+        Meta(ge=1, le=60_000, description="Pause between two blocks while there is work."),
     ] = 20
-    idle_block_interval_ms: Annotated[
+    idle_interval_ms: Annotated[
         int,
-        Meta(ge=1, le=60_000, description="With nothing to order, a leader waits this long."),
+        Meta(ge=1, le=60_000, description="Pause between two blocks while there is none."),
     ] = 200
-    view_timeout_ms: Annotated[
+    base_view_timeout_ms: Annotated[
         int,
         Meta(ge=50, le=600_000, description="A leader that is silent for this long is given up."),
     ] = 1_000
-    view_timeout_max_ms: Annotated[
+    straggler_wait_ms: Annotated[
         int,
-        Meta(ge=50, le=600_000, description="Timeouts grow while nothing commits, up to this."),
-    ] = 30_000
+        Meta(ge=0, le=1_000, description="A quorum of votes waits this long for the other votes."),
+    ] = 3
+    clock_drift_ms: Annotated[
+        int,
+        Meta(ge=1, le=600_000, description="Blocks further ahead of this clock wait for a vote."),
+    ] = 500
+    block_age_max_ms: Annotated[
+        int,
+        Meta(ge=1, le=600_000, description="Fresh blocks older than this get no vote."),
+    ] = 10_000
+    sync_retry_ms: Annotated[
+        int,
+        Meta(ge=1, le=600_000, description="A block asked for in vain is asked of another member."),
+    ] = 500
+    ack_interval_ms: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="Least time between two acknowledgements of one lane."),
+    ] = 5
 
 
 class MempoolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How envelopes become batches."""
+    """How envelopes become batches (`mempool.batcher`, `mempool.admission`)."""
 
     batch_interval_ms: Annotated[
         int, Meta(ge=1, le=10_000, description="An envelope waits at most this long for a batch.")
@@ -137,14 +153,14 @@ class MempoolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int,
         Meta(ge=70_000, le=1 << 19, description="A batch of this size leaves without waiting."),
     ] = 1 << 19
-    pool_size_bytes: Annotated[
+    pending_max_count: Annotated[
         int,
-        Meta(
-            ge=1 << 20,
-            le=1 << 34,
-            description="Bytes of own batches that are not ordered yet; beyond it, mempool.full.",
-        ),
-    ] = 256 << 20
+        Meta(ge=1, le=1 << 22, description="Envelopes taken and not yet ordered; then no more."),
+    ] = 1 << 16
+    pending_max_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 34, description="The same bound in encoded bytes."),
+    ] = 64 << 20
 
 
 class StorageSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -152,16 +168,8 @@ class StorageSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     snapshot_interval_blocks: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="The engine's state is saved every so many blocks."),
-    ] = 500
-    retain_blocks: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=2**62,
-            description="Committed blocks and batches kept for others; 0 keeps everything.",
-        ),
-    ] = 0
+        Meta(ge=1, le=1_000_000, description="The state is saved every so many blocks."),
+    ] = 1_000
 
 
 class LogSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
