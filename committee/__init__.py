@@ -1,1 +1,11 @@
-"""committee"""
+"""Who orders: the committee and the order state that advances with every committed block.
+
+| module | what it holds |
+|---|---|
+| `committee` | the members of one epoch, their power, what counts as a quorum |
+| `genesis` | which member lists may start a chain |
+| `schedule` | who leads which view |
+| `state` | the order state: committee, lane cursors, convictions, newest state certificate |
+
+Everything is integers and plain data: no state of execution, no clock, no I/O.
+"""

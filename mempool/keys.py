@@ -1,0 +1,60 @@
+"""Session keys: the body of a `KEYS` envelope.
+
+A session key signs envelopes in an account's name until it expires or is revoked, so that the root
+key can stay offline. Only the root key changes keys, always in the clear, because who may sign
+decides header validity, and that must never depend on sealed content.
+"""
+
+from enum import IntEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from crypto.codec import DecodeError, decode
+from crypto.types import Ed25519PublicKey, Uint
+
+KEY_CHANGES_MAX: Final = 8
+"""Changes in one envelope; keeps the summary of a batch small."""
+
+
+class KeyScope(IntEnum):
+    """What a session key may do. The ledger stores it, the engine enforces it."""
+
+    TRADE = 0
+    """Orders, cancels and settings of orders; nothing that moves money out of the account."""
+    FULL = 1
+    """Whatever the root key may do, except changing keys."""
+
+
+class AuthorizeKey(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="authorize"
+):
+    """Let a key sign for the account."""
+
+    key: Ed25519PublicKey
+    expires_ms: Uint
+    """The key is dead from the first block whose time reaches this, for ever."""
+    scope: KeyScope
+
+
+class RevokeKey(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="revoke"):
+    """Take a key's right away, for ever."""
+
+    key: Ed25519PublicKey
+
+
+KeyChange = AuthorizeKey | RevokeKey
+
+
+class KeyChanges(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The body of a `KEYS` envelope: all of it takes effect or none."""
+
+    changes: Annotated[tuple[KeyChange, ...], Meta(min_length=1, max_length=KEY_CHANGES_MAX)]
+
+
+def decode_key_changes(body: bytes) -> tuple[KeyChange, ...]:
+    """Decode a `KEYS` body. Raises `DecodeError`, also when one key is named twice."""
+    changes = decode(KeyChanges, body).changes
+    if len({change.key for change in changes}) != len(changes):
+        raise DecodeError("one key is changed twice in one envelope")
+    return changes
