@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     meaning: str
     """One line for `rota exit-codes`."""
 
-    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+    def __new__(cls, value: int, meaning: str = "") -> "ExitCode":
         """Attach the meaning to the number."""
         member = int.__new__(cls, value)
         member._value_ = value

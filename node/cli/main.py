@@ -1,0 +1,125 @@
+"""The root command: finds the groups, runs one, turns its errors into words and exit codes."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from node.cli.output import JsonOption, Output, current_output, table
+from node.exit_codes import ExitCode, OperatorError
+
+ENTRY_POINT_GROUP: Final = "rota.commands"
+
+
+class RootGroup(TyperGroup):
+    """Loads a command only when it is named: a node starts without importing the benchmarks."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands, own and found."""
+        return sorted({*super().list_commands(ctx), *_found_commands()})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import the command of that name, or return None."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        found = _found_commands().get(cmd_name)
+        return None if found is None else typer.main.get_command(found.load())
+
+
+def _found_commands() -> dict[str, EntryPoint]:
+    return {each.name: each for each in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+app = typer.Typer(
+    cls=RootGroup,
+    name="rota",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Data goes to stdout, all else to stderr. Exit codes: rota exit-codes.",
+)
+
+
+@app.callback()
+def root(context: typer.Context, json: JsonOption = False) -> None:
+    """Rota: a decentralized sequencer committee for a derivatives exchange.
+
+    \b
+    Examples:
+      rota localnet up                                     four nodes and demo traders
+      rota order place BTC-PERP buy 0.1 --price 60000      trade as alice
+      rota localnet status --json
+    """
+
+
+@app.command("version")
+def show_version(context: typer.Context, json: JsonOption = False) -> None:
+    """Print the version.
+
+    \b
+    Example:
+      rota version --json
+    """
+    python = sys.version.split()[0]
+    document = {"rota": version("rota"), "python": python}
+    current_output(context).data(document, f"rota {document['rota']} (Python {python})")
+
+
+@app.command("exit-codes")
+def show_exit_codes(context: typer.Context, json: JsonOption = False) -> None:
+    """List the exit codes of all commands.
+
+    \b
+    Example:
+      rota exit-codes
+    """
+    current_output(context).data(
+        [{"code": int(code), "name": code.name, "meaning": code.meaning} for code in ExitCode],
+        table(["code>", "name", "meaning"], [(int(c), c.name, c.meaning) for c in ExitCode]),
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code.
+
+    Only what an operator can mend is caught. Anything else is a bug, and keeps its traceback.
+    """
+    output = Output()
+    try:
+        result = app(
+            list(arguments) or ["--help"], prog_name="rota", standalone_mode=False, obj=output
+        )
+    except OperatorError as error:
+        output.operator_error(error)
+        return int(error.exit_code)
+    except typer.TyperException as error:
+        # A usage error printed before `--json` was parsed still has to be JSON.
+        output.is_json = output.is_json or "--json" in arguments
+        context = getattr(error, "ctx", None)
+        output.error(
+            error.format_message(),
+            advice=f"see {context.command_path if context else 'rota'} --help",
+            code="usage.invalid",
+            exit_code=error.exit_code,
+        )
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        output.note("interrupted")
+        return int(ExitCode.INTERRUPTED)
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `rota` script."""
+    if not __debug__:
+        # Assertions are part of how nodes stay safe.
+        sys.exit("rota does not run under python -O")
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

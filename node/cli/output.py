@@ -1,0 +1,132 @@
+"""Where a command's words go: data to stdout, everything else to stderr.
+
+With `--json` a command prints exactly one JSON document on stdout, errors included; a script needs
+to look nowhere else. Without it, people get tables. Colour and movement only on a terminal, and
+not where `NO_COLOR` is set.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from node.exit_codes import OperatorError
+
+WIDTH_OFF_TERMINAL: Final = 200
+"""Columns of a table that goes into a file or pipe: nothing is cut off."""
+
+
+class Output:
+    """The two streams of one command, and the choice between JSON and text."""
+
+    def __init__(self) -> None:
+        self.is_json = False
+        """Set by `--json` of whichever command runs."""
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    def data(self, document: object, *human: object) -> None:
+        """Print the result: `document` as JSON, or `human` (tables, lines) to people."""
+        if self.is_json:
+            sys.stdout.write(encode_json(document) + "\n")
+            sys.stdout.flush()
+            return
+        for each in human:
+            self.out.print(each, highlight=False, soft_wrap=isinstance(each, str), markup=False)
+
+    def note(self, text: str) -> None:
+        """Say something that is no data: what changed, what comes next."""
+        self.err.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
+        """Say what is wrong and what to do about it."""
+        if self.is_json:
+            problem = {
+                "code": code,
+                "message": message,
+                "next": advice,
+                "exit_code": exit_code,
+            }
+            sys.stdout.write(encode_json({"error": problem}) + "\n")
+            sys.stdout.flush()
+            return
+        line = Text.assemble(("error: ", "bold red"), message)
+        if code:
+            line.append(f" [{code}]", style="dim")
+        self.err.print(line, soft_wrap=True)
+        if advice:
+            self.err.print(Text.assemble(("next: ", "bold"), advice), soft_wrap=True)
+
+    def operator_error(self, error: OperatorError) -> None:
+        """Print an error that the operator can mend."""
+        self.error(
+            error.message, advice=error.advice, code=error.code, exit_code=int(error.exit_code)
+        )
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_OFF_TERMINAL)
+
+
+def encode_json(document: object) -> str:
+    """One line of JSON; byte strings as hexadecimal."""
+    return msgspec.json.encode(to_plain(document)).decode()
+
+
+def to_plain(value: Any) -> Any:
+    """Structs, tuples and byte strings as what JSON has: bytes become hexadecimal text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, msgspec.Struct):
+        return {key: to_plain(each) for key, each in msgspec.structs.asdict(value).items()}
+    if isinstance(value, dict):
+        return {
+            key.hex() if isinstance(key, bytes) else key: to_plain(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [to_plain(each) for each in value]
+    return value
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:
+    """Return a plain table; columns whose name ends in `>` are right-aligned."""
+    result = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        right = column.endswith(">")
+        result.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        result.add_row(*(Text(str(cell)) for cell in row))
+    return result
+
+
+def current_output(context: typer.Context) -> Output:
+    """The output of the command that runs."""
+    output = context.find_root().obj
+    assert isinstance(output, Output)
+    return output
+
+
+def _set_json(context: typer.Context, value: bool) -> bool:
+    if value and isinstance(output := context.find_root().obj, Output):
+        output.is_json = True
+    return value
+
+
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON document on stdout, errors included.",
+        callback=_set_json,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+"""Every command takes it. The callback notes it in the `Output`; the value itself goes unused."""
