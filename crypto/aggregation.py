@@ -21,10 +21,10 @@ from msgspec import Struct
 from crypto.scheme import SchemeError, SignatureScheme
 
 
-class Partial(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One member's signature, not verified yet."""
+class Partial(NamedTuple):
+    """One member's signature, not verified yet. A plain tuple of the three serves as well."""
 
-    index: int
+    signer: int
     """The member's position in the committee."""
     public_key: bytes
     signature: bytes
@@ -62,7 +62,7 @@ def compute_verification_bound(partial_count: int, culprit_count: int) -> int:
 
 
 def aggregate_partials(
-    scheme: SignatureScheme, message: bytes, partials: Sequence[Partial]
+    scheme: SignatureScheme, message: bytes, partials: Sequence[tuple[int, bytes, bytes]]
 ) -> Aggregation:
     """Aggregate what is valid and name who sent what is not.
 
@@ -70,18 +70,19 @@ def aggregate_partials(
     at all make their sender a culprit without a pairing. Verifications made: at most
     `compute_verification_bound`.
     """
-    indices = [partial.index for partial in partials]
+    unverified = [Partial(*each) for each in partials]
+    indices = [partial.signer for partial in unverified]
     assert len(set(indices)) == len(indices), "one partial signature a member"
-    keys = {partial.public_key for partial in partials}
+    keys = {partial.public_key for partial in unverified}
     assert len(keys) == len(indices), "members of a committee have distinct keys"
     try:
-        whole = _add_up(scheme, partials) if partials else None
+        whole = _add_up(scheme, unverified) if unverified else None
         malformed: list[int] = []
     except SchemeError:
         # Looking at each signature on its own doubles the cost of decoding; only a culprit
         # makes us do it.
-        formed = [partial for partial in partials if scheme.is_signature(partial.signature)]
-        kept = {partial.index for partial in formed}
+        formed = [partial for partial in unverified if scheme.is_signature(partial.signature)]
+        kept = {partial.signer for partial in formed}
         malformed = [index for index in indices if index not in kept]
         whole = _add_up(scheme, formed) if formed else None
     if whole is None:
@@ -90,7 +91,7 @@ def aggregate_partials(
         valid, invalid = [whole], list[int]()
     else:
         valid, invalid = _bisect(scheme, message, whole.partials)
-    signers = sorted(partial.index for part in valid for partial in part.partials)
+    signers = sorted(partial.signer for part in valid for partial in part.partials)
     signature = scheme.aggregate([part.signature for part in valid]) if valid else b""
     return Aggregation(tuple(signers), signature, tuple(sorted(malformed + invalid)))
 
@@ -109,7 +110,7 @@ def _bisect(
 ) -> tuple[list[_Sum], list[int]]:
     """Split partials whose sum is known to be invalid into valid sums and culprits."""
     if len(spoiled) == 1:
-        return [], [spoiled[0].index]
+        return [], [spoiled[0].signer]
     middle = len(spoiled) // 2
     left, right = _add_up(scheme, spoiled[:middle]), _add_up(scheme, spoiled[middle:])
     if _verify(scheme, message, left):

@@ -103,7 +103,7 @@ class MerkleTree:
     """A map with a root that is recomputed only where it changed.
 
     Updates are collected; `root` hashes each changed leaf once and each node above one once.
-    The tree keeps digests, not values: about 0.8 KB for each key.
+    The tree keeps digests, not values: about 0.55 KB for each key.
 
     A node is named by its prefix: the path's nibbles behind a leading 1 bit, so the root is 1 and
     child i of node p is `p << 4 | i`. Every node but the root has at least two leaves below it.

@@ -44,8 +44,8 @@ def make_partials(scheme: SignatureScheme, count: int) -> list[Partial]:
 
 def spoil(scheme: SignatureScheme, partial: Partial) -> Partial:
     """Replace a signature by one over another message."""
-    secret = derive_test_secret(f"member {partial.index}")
-    return Partial(partial.index, partial.public_key, scheme.sign(secret, b"another message"))
+    secret = derive_test_secret(f"member {partial.signer}")
+    return Partial(partial.signer, partial.public_key, scheme.sign(secret, b"another message"))
 
 
 def test_honest_votes_cost_one_verification():
@@ -56,6 +56,7 @@ def test_honest_votes_cost_one_verification():
     assert result.signers == tuple(range(100))
     assert result.culprits == ()
     assert result.signature == scheme.aggregate([each.signature for each in partials])
+    assert result == aggregate_partials(scheme, MESSAGE, [tuple(each) for each in partials])
 
 
 def test_no_votes_make_no_aggregate():
@@ -89,7 +90,7 @@ def test_every_culprit_is_named_within_the_bound(count, bad, malformed, order):
     well_formed = count - len(malformed)
     assert scheme.verifications <= compute_verification_bound(well_formed, len(bad))
     if honest:
-        keys = {partial.index: partial.public_key for partial in partials}
+        keys = {partial.signer: partial.public_key for partial in partials}
         assert scheme.verify_aggregate([keys[i] for i in honest], MESSAGE, result.signature)
     else:
         assert result.signature == b""
@@ -117,7 +118,7 @@ def test_malformed_signatures_cost_no_verification_of_their_own():
 def test_nothing_but_malformed_signatures_costs_no_verification():
     scheme = CountingScheme()
     partials = [
-        Partial(each.index, each.public_key, MALFORMED[0]) for each in make_partials(scheme, 3)
+        Partial(each.signer, each.public_key, MALFORMED[0]) for each in make_partials(scheme, 3)
     ]
     assert aggregate_partials(scheme, MESSAGE, partials) == Aggregation((), b"", (0, 1, 2))
     assert scheme.verifications == 0
@@ -139,7 +140,7 @@ def test_signatures_crafted_to_cancel_still_make_the_one_true_aggregate():
     partials = make_partials(scheme, 4)
     shifted = [
         Partial(
-            each.index,
+            each.signer,
             each.public_key,
             ((int.from_bytes(each.signature, "big") + delta) % 2**768).to_bytes(96, "big"),
         )
