@@ -33,6 +33,7 @@ from mempool.envelope import (
     EnvelopeHeader,
     compute_body_digest,
 )
+from node.framing import FramedStream, FramingError
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -64,8 +65,8 @@ from node.protocol import (
 SERVER_FRAME_MAX_BYTES: Final = 16 << 20
 """Largest frame taken from a node: a whole answer to a query."""
 
-REQUESTS_IN_FLIGHT_MAX: Final = 256
-"""Requests of one client without an answer; one more waits."""
+REQUESTS_IN_FLIGHT_MAX: Final = 64
+"""Requests of one client without an answer; one more waits. A door reads no further than that."""
 
 REQUESTS_ABANDONED_MAX: Final = 1024
 """Requests whose caller gave up and whose answer may still come; one more ends the connection."""
@@ -81,9 +82,6 @@ REQUEST_TIMEOUT_S: Final = 10.0
 
 FRAME_OVERHEAD_BYTES: Final = 8 << 10
 """Bound on what a submit request adds to its envelopes: tag, number and one length each."""
-
-RECEIVE_CHUNK_BYTES: Final = 256 << 10
-"""Bytes asked of the socket at a time."""
 
 T = TypeVar("T")
 A = TypeVar("A", Submitted, OpaqueSubmitted, Subscribed, Answer)
@@ -122,11 +120,6 @@ def _deadline(timeout_s: float, what: str) -> Iterator[None]:
         raise DoorError("door.timeout", f"{what} took more than {timeout_s:g} s") from None
 
 
-def _frame(value: ClientFrame) -> bytes:
-    body = encode(value)
-    return len(body).to_bytes(4, "big") + body
-
-
 _LEVELS: Final = (
     ReceiptLevel.RECEIVED,
     ReceiptLevel.AVAILABLE,
@@ -156,7 +149,7 @@ class Subscription:
         self._client = client
         self._request = request
         self._send, self._receive = trio.open_memory_channel[DoorEvent](EVENTS_BUFFERED_MAX)
-        self._last_sequence: int | None = None
+        self._next_sequence = 0
         self.committed_height = 0
         """The node's committed height when the subscription began."""
 
@@ -174,9 +167,9 @@ class Subscription:
             raise self._client._closed_error() from None
 
     def _deliver(self, event: DoorEvent) -> None:
-        if self._last_sequence is not None and event.sequence != self._last_sequence + 1:
-            raise DoorError("door.gap", f"event {event.sequence} came after {self._last_sequence}")
-        self._last_sequence = event.sequence
+        if event.sequence != self._next_sequence:
+            raise DoorError("door.gap", f"event {event.sequence} is not {self._next_sequence}")
+        self._next_sequence += 1
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
@@ -192,9 +185,8 @@ class DoorClient:
     """
 
     def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
-        self._stream = stream
+        self._frames = FramedStream(stream, frame_max_bytes=SERVER_FRAME_MAX_BYTES)
         self._timeout_s = timeout_s
-        self._buffer = bytearray()
         self._send, self._outbox = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
         self._slots = trio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
         self._pending: dict[int, _Pending] = {}
@@ -251,7 +243,7 @@ class DoorClient:
             raise failure
 
     async def _greet(self) -> None:
-        await self._write(_frame(Hello(DOOR_VERSION)))
+        await self._write([encode(Hello(DOOR_VERSION))])
         frame = await self._read_frame()
         if isinstance(frame, Refused):
             raise DoorError(frame.code, frame.detail)
@@ -384,9 +376,9 @@ class DoorClient:
             raise self._closed_error()
         number = self._next_request
         self._next_request += 1
-        frame = _frame(build(number))
-        if len(frame) - 4 > DOOR_FRAME_MAX_BYTES:
-            raise DoorError("door.too_large", f"a request of {len(frame) - 4} bytes")
+        frame = encode(build(number))
+        if len(frame) > DOOR_FRAME_MAX_BYTES:
+            raise DoorError("door.too_large", f"a request of {len(frame)} bytes")
         pending = self._pending[number] = _Pending()
         sent = False
         try:
@@ -423,7 +415,7 @@ class DoorClient:
     async def _run_writer(self) -> None:
         try:
             async for frame in self._outbox:
-                await self._write(frame)
+                await self._write([frame])
         except DoorError as error:
             self._fail(error)
 
@@ -457,36 +449,22 @@ class DoorClient:
 
     # ---- bytes -----------------------------------------------------------------------------
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, frames: Sequence[bytes]) -> None:
         try:
-            await self._stream.send_all(data)
+            await self._frames.send_frames(frames)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise DoorError("door.closed", "the connection broke while sending") from error
+        except FramingError as error:
+            raise DoorError("door.timeout", str(error)) from error
 
     async def _read_frame(self) -> ServerFrame:
-        header = await self._read_exactly(4)
-        size = int.from_bytes(header, "big")
-        if not 1 <= size <= SERVER_FRAME_MAX_BYTES:
-            raise DoorError("door.malformed", f"a frame of {size} bytes")
-        body = await self._read_exactly(size)
         try:
-            return decode_lenient(ServerFrame, body)  # type: ignore[arg-type]  # a union
-        except DecodeError as error:
+            frame = await self._frames.receive_frame()
+            return decode_lenient(ServerFrame, frame)  # type: ignore[arg-type]  # a union
+        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise DoorError("door.closed", "the node closed the connection") from error
+        except (FramingError, DecodeError) as error:
             raise DoorError("door.malformed", str(error)) from error
-
-    async def _read_exactly(self, size_bytes: int) -> bytes:
-        buffer = self._buffer
-        while len(buffer) < size_bytes:
-            try:
-                data = await self._stream.receive_some(RECEIVE_CHUNK_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise DoorError("door.closed", "the connection broke") from error
-            if not data:
-                raise DoorError("door.closed", "the node closed the connection")
-            buffer += data
-        taken = bytes(buffer[:size_bytes])
-        del buffer[:size_bytes]
-        return taken
 
 
 # ---- what to submit --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import memory_stream_pair
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from crypto import ed25519
 from crypto.codec import decode, encode
@@ -215,6 +215,7 @@ async def test_events_that_nobody_reads_end_the_connection_at_the_bound(monkeypa
 
         nursery.start_soon(serve)
         subscription = await client.subscribe(Channel.BLOCKS)
+        await wait_all_tasks_blocked()
         for _ in range(3):
             await subscription.receive()
         with pytest.raises(DoorError) as caught:
@@ -291,7 +292,7 @@ async def test_requests_beyond_the_bound_in_flight_wait(monkeypatch):
         (b"\x00\x00\x00\x00", "door.malformed"),
         (b"\xff\xff\xff\xff", "door.malformed"),
         (b"\x00\x00\x00\x01\xc1", "door.malformed"),
-        (b"\x00\x00\x00\x05\x95\xa4nope", "door.malformed"),
+        (b"\x00\x00\x00\x06\x95\xa4nope", "door.malformed"),
     ],
 )
 async def test_malformed_bytes_from_the_node_end_the_connection(data, code):
