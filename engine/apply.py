@@ -15,7 +15,7 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.invariants import validate_changes
-from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, VOLUME_MAX_MICROQUOTE
 from engine.oracle import accept_report, adopt_reporters, update_indices
 from engine.placement import place_market_order, place_order
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
@@ -80,7 +80,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
         len(receipts),
         sum(1 for receipt in receipts if receipt.status is Status.REFUSED),
         len(run.fills),
-        run.volume,
+        min(run.volume, VOLUME_MAX_MICROQUOTE),
         state.fees - fees_before,
         len(state.orders),
         len(state.accounts),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.account import Exposure
+    from engine.instructions import SelfTradeMode, TimeInForce
 
 
 class Order:
@@ -48,8 +49,8 @@ class Order:
         price: int,
         lots: int,
         client_id: int,
-        tif: int,
-        self_trade: int,
+        tif: TimeInForce,
+        self_trade: SelfTradeMode,
         reduce_only: bool,
         good_til_ms: int,
     ) -> None:

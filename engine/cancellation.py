@@ -9,9 +9,7 @@ from engine.instructions import (
     Cancel,
     CancelAll,
     PlaceOrder,
-    SelfTradeMode,
     Side,
-    TimeInForce,
 )
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.resting import reduce_order, remove_order
@@ -85,9 +83,9 @@ def amend_order(
         Side(order.side),
         amend.price_ticks,
         amend.size_lots,
-        TimeInForce(order.tif),
+        order.tif,
         order.reduce_only,
-        SelfTradeMode(order.self_trade),
+        order.self_trade,
         order.client_id,
         order.good_til_ms,
     )

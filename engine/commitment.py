@@ -14,6 +14,7 @@ as well, so it would double the work; this way one proof also shows that an acco
 orders, and a proof of a balance stays short.
 """
 
+from hashlib import sha256
 from struct import Struct
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
@@ -25,6 +26,9 @@ from engine.state import EngineState
 _ORDER = Struct(">QIbQQQBBBQ")
 """id, market, side, price, lots, client id, time in force, self-trade mode, reduce-only,
 good-til."""
+
+_ORDERS_PREFIX = digest(Domain.STATE, b"open orders")
+"""Stands before the records of an account's open orders: a domain of their own, hashed once."""
 
 _POSITION = Struct(">Iq")
 _QUOTE = Struct(">q")
@@ -71,7 +75,7 @@ def compute_orders_digest(account: Account) -> bytes:
         if not order.record:
             order.record = encode_order(order)
         records.append(order.record)
-    return digest(Domain.STATE, b"".join(records))
+    return sha256(_ORDERS_PREFIX + b"".join(records)).digest()
 
 
 def encode_account(account: Account) -> bytes:

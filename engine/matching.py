@@ -41,7 +41,13 @@ class Taker:
     )
 
     def __init__(
-        self, order_id: int, exposure: Exposure, side: int, price: int, lots: int, self_trade: int
+        self,
+        order_id: int,
+        exposure: Exposure,
+        side: int,
+        price: int,
+        lots: int,
+        self_trade: SelfTradeMode,
     ) -> None:
         self.order_id = order_id
         self.exposure = exposure

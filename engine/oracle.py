@@ -38,6 +38,8 @@ def accept_report(run: BlockRun, reporter: bytes, report: OracleReport) -> Reaso
     if not (0 if previous is None else previous.sequence) < report.sequence <= SEQUENCE_MAX:
         return ReasonCode.ORACLE_SEQUENCE
     age_ms = run.time_ms - report.source_time_ms
+    if report.source_time_ms < 0:
+        return ReasonCode.ORACLE_SOURCE_TIME
     if not -SOURCE_TIME_AHEAD_MAX_MS <= age_ms <= market.oracle_max_age_ms:
         return ReasonCode.ORACLE_SOURCE_TIME
     if previous is not None and report.source_time_ms < previous.source_time_ms:

@@ -6,7 +6,7 @@ refused amend has already cancelled the order that it replaces.
 
 from engine.account import Account, Exposure
 from engine.book import Order
-from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, TimeInForce
+from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
     CLIENT_ID_MAX,
@@ -25,7 +25,15 @@ from engine.run import BlockRun
 from engine.state import EngineState
 
 _OK = ReasonCode.OK
-_RESTING_TIFS = (TimeInForce.GTC, TimeInForce.POST_ONLY)
+# Enum members are looked up once: on this path an attribute of an enum class costs as much as a
+# whole check.
+_BUY = Side.BUY
+_GTC = TimeInForce.GTC
+_IOC = TimeInForce.IOC
+_FOK = TimeInForce.FOK
+_POST_ONLY = TimeInForce.POST_ONLY
+_REFUSED = Status.REFUSED
+_RESTING = Status.RESTING
 
 
 def place_market_order(
@@ -53,21 +61,21 @@ def place_order(
     market = state.markets.get(order.market)
     if market is None:
         code = ReasonCode.ORDER_UNKNOWN_MARKET
-        return Receipt(envelope_id, index, Status.REFUSED, code)
+        return Receipt(envelope_id, index, _REFUSED, code)
     code = _check_form(run, market, account, order)
     if code is not _OK:
-        return Receipt(envelope_id, index, Status.REFUSED, code)
+        return Receipt(envelope_id, index, _REFUSED, code)
     exposure = account.exposure(market)
     lots = order.size_lots
     if order.reduce_only:
         # A reduce-only order is at most as large as the position that it closes.
-        lots = min(lots, max(-int(order.side) * exposure.lots, 0))
+        lots = min(lots, max(-order.side * exposure.lots, 0))
         if lots == 0:
             code = ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE
-            return Receipt(envelope_id, index, Status.REFUSED, code)
+            return Receipt(envelope_id, index, _REFUSED, code)
     code = _check_risk(state, exposure, order, lots)
     if code is not _OK:
-        return Receipt(envelope_id, index, Status.REFUSED, code)
+        return Receipt(envelope_id, index, _REFUSED, code)
     return _execute(run, exposure, order, lots, envelope_id, index)
 
 
@@ -96,7 +104,7 @@ def _check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrd
         if client_id in account.clients:
             return ReasonCode.ORDER_DUPLICATE_CLIENT_ID
     good_til_ms = order.good_til_ms
-    if order.tif in _RESTING_TIFS:
+    if order.tif is _GTC or order.tif is _POST_ONLY:
         if good_til_ms:
             if not 0 < good_til_ms <= TIME_MAX_MS:
                 return ReasonCode.ORDER_GOOD_TIL_INVALID
@@ -115,7 +123,7 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
     """Stale index, position and balance bounds, margin: as if all traded at the limit price."""
     market = exposure.market
     account = exposure.account
-    side = int(order.side)
+    side = 1 if order.side is _BUY else -1
     position = exposure.lots
     buys = exposure.open_buy
     sells = exposure.open_sell
@@ -138,7 +146,10 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
         refresh_margin(account, state.margin_epoch)
     notional = order.price_ticks * lots * market.unit
     fee = compute_fee(notional, market.taker_fee_ppm)
-    if abs(account.quote) + notional + fee > BALANCE_ABS_MAX_MICROQUOTE:
+    # A sell may trade at any better price, so its proceeds are bounded by the best bid.
+    bids = market.book.bids.keys
+    proceeds = bids[-1] * lots * market.unit if side < 0 and bids else 0
+    if abs(account.quote) + max(notional, proceeds) + fee > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
     # Trading at a limit price that is worse than the index loses the difference at once.
     change = min(side * lots * market.index_value - side * notional, 0) - fee
@@ -155,25 +166,25 @@ def _execute(
 ) -> Receipt:
     """The order is admissible: trade what crosses, rest or cancel what is left."""
     state = run.state
-    side = int(order.side)
+    side = 1 if order.side is _BUY else -1
     tif = order.tif
     keys = exposure.market.book.opposite(side).keys
     filled = notional = fee = 0
     remaining = lots
     code = _OK if lots == order.size_lots else ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
     crosses = bool(keys) and keys[-1] >= compute_threshold(side, order.price_ticks)
-    if tif == TimeInForce.FOK or crosses:
+    if tif is _FOK or crosses:
         taker = Taker(
             state.next_order_id, exposure, side, order.price_ticks, lots, order.self_trade
         )
-        if tif == TimeInForce.FOK:
+        if tif is _FOK:
             if not is_fok_fillable(run, taker):
                 code = ReasonCode.ORDER_FOK_UNFILLABLE
-                return Receipt(envelope_id, index, Status.REFUSED, code)
-        elif tif == TimeInForce.POST_ONLY:
+                return Receipt(envelope_id, index, _REFUSED, code)
+        elif tif is _POST_ONLY:
             refusal = _find_post_only_refusal(exposure, taker)
             if refusal is not _OK:
-                return Receipt(envelope_id, index, Status.REFUSED, refusal)
+                return Receipt(envelope_id, index, _REFUSED, refusal)
         match_order(run, taker)
         filled, notional, fee = taker.filled_lots, taker.notional, taker.fee
         remaining = 0 if taker.stopped else taker.lots
@@ -183,7 +194,7 @@ def _execute(
     state.next_order_id = order_id + 1
     resting = 0
     if remaining:
-        if tif == TimeInForce.IOC:
+        if tif is _IOC:
             code = ReasonCode.ORDER_IOC_REMAINDER
         else:
             resting = _rest(run, exposure, order, order_id, remaining)
@@ -192,7 +203,7 @@ def _execute(
     if filled:
         status = Status.FILLED if filled == lots else Status.PARTIALLY_FILLED
     else:
-        status = Status.RESTING if resting else Status.CANCELLED
+        status = _RESTING if resting else Status.CANCELLED
     return Receipt(envelope_id, index, status, code, order_id, filled, resting, notional, fee)
 
 
@@ -222,12 +233,12 @@ def _rest(run: BlockRun, exposure: Exposure, order: PlaceOrder, order_id: int, l
     resting = Order(
         order_id,
         exposure,
-        int(order.side),
+        1 if order.side is _BUY else -1,
         order.price_ticks,
         lots,
         order.client_id,
-        int(order.tif),
-        int(order.self_trade),
+        order.tif,
+        order.self_trade,
         order.reduce_only,
         order.good_til_ms,
     )

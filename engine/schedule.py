@@ -11,6 +11,8 @@ has had a turn. (More accounts still mean more turns; each must carry its own ma
 """
 
 from collections.abc import Iterator
+from hashlib import sha256
+from operator import itemgetter
 
 from crypto.codec import DecodeError, decode
 from crypto.digest import Domain, digest
@@ -18,6 +20,8 @@ from engine.block import EngineEnvelope
 from engine.instructions import Bundle, Instruction
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import ReasonCode
+
+_RANK = itemgetter(0, 1, 2)
 
 
 class Task:
@@ -38,13 +42,13 @@ class Task:
 
 def rank_envelopes(seed: bytes, envelopes: tuple[EngineEnvelope, ...]) -> list[EngineEnvelope]:
     """The envelopes by rank of the sender, then nonce, then id."""
-    ranks: dict[bytes, bytes] = {}
-    for envelope in envelopes:
-        if envelope.sender not in ranks:
-            ranks[envelope.sender] = digest(Domain.SEED, seed, envelope.sender)
-    return sorted(
-        envelopes, key=lambda entry: (ranks[entry.sender], entry.nonce, entry.envelope_id)
-    )
+    key = digest(Domain.SEED, seed)
+    ranked = [
+        (sha256(key + envelope.sender).digest(), envelope.nonce, envelope.envelope_id, envelope)
+        for envelope in envelopes
+    ]
+    ranked.sort(key=_RANK)
+    return [entry[3] for entry in ranked]
 
 
 def decode_bundle(body: bytes) -> tuple[Instruction, ...] | ReasonCode:

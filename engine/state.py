@@ -83,11 +83,16 @@ class EngineState:
             account.dirty = False
         self.dirty_accounts.clear()
 
-    def credit_deposit(self, account_id: bytes, amount_microquote: int) -> None:
-        """Add collateral from outside, opening the account if need be."""
+    def open_account(self, account_id: bytes) -> Account:
+        """The account of this id, opened empty if there is none."""
         account = self.accounts.get(account_id)
         if account is None:
             account = self.accounts[account_id] = Account(account_id)
+        return account
+
+    def credit_deposit(self, account_id: bytes, amount_microquote: int) -> None:
+        """Add collateral from outside, opening the account if need be."""
+        account = self.open_account(account_id)
         account.quote += amount_microquote
         account.equity += amount_microquote
         self.deposits_total += amount_microquote
@@ -100,6 +105,9 @@ def create_state(genesis: EngineGenesis) -> EngineState:
     state = EngineState(genesis)
     for deposit in genesis.deposits:
         state.credit_deposit(deposit.account, deposit.amount_microquote)
+        account = state.accounts[deposit.account]
+        account.checked_quote = account.quote
+    state.checked_owed = state.deposits_total
     return state
 
 

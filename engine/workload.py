@@ -138,15 +138,17 @@ class Workload:
         """The next block, with this many instructions of traders, and oracle reports when due."""
         envelopes: list[EngineEnvelope] = []
         placed: list[tuple[int, int]] = []
+        per_bundle = self.config.instructions_per_bundle
         while instructions > 0:
-            size = min(self.config.instructions_per_bundle, instructions)
+            size = min(per_bundle, instructions)
             instructions -= size
             choice = self._random.below(100)
             sender = None
             if ADD_PERCENT <= choice < ADD_PERCENT + CANCEL_PERCENT:
                 sender = self._pick_owner()
             if sender is None:
-                sender = self._random.below(len(self._accounts))
+                # Long bundles come from fewer traders: the market makers.
+                sender = self._random.below(max(len(self._accounts) // per_bundle, 1))
             bundle = [self._instruction(sender, choice, placed)]
             for _ in range(size - 1):
                 bundle.append(self._instruction(sender, self._random.below(100), placed))

@@ -1,0 +1,270 @@
+"""Snapshots: the whole state as canonical bytes, and back, with the root as proof.
+
+A snapshot holds what the root commits to and nothing else: caches are rebuilt. Equal states give
+equal bytes, however they came to be. `restore` trusts nothing: the bytes are checked for form, the
+books are rebuilt in the order of the ids (which is their priority), and the root computed from the
+result must be the one claimed, which the caller compares with a certified one.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Final, TypeVar
+
+from msgspec import Meta, Struct
+
+from crypto.codec import DecodeError, decode, encode
+from crypto.types import Digest, Uint
+from engine.book import Order
+from engine.commitment import compute_state_root
+from engine.errors import InvariantViolation, SnapshotError
+from engine.genesis import EngineGenesis, GenesisError, validate_genesis
+from engine.instructions import SelfTradeMode, Side, TimeInForce
+from engine.invariants import compute_balances_owed, validate_all
+from engine.limits import POSITION_MAX_LOTS, PRICE_MAX_TICKS
+from engine.market import Report
+from engine.resting import rest_order
+from engine.state import EngineState
+
+SNAPSHOT_VERSION: Final = 1
+"""Raised whenever the meaning of the bytes changes."""
+
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
+_Position = Annotated[int, Meta(ge=-POSITION_MAX_LOTS, le=POSITION_MAX_LOTS)]
+_Price = Annotated[int, Meta(ge=1, le=PRICE_MAX_TICKS)]
+
+
+_Key = TypeVar("_Key", bytes, int)
+
+
+class SnapshotReport(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One reporter's latest report."""
+
+    reporter: Digest
+    price_ticks: _Price
+    sequence: Uint
+    source_time_ms: Uint
+
+
+class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One market's index and reports, the latter by reporter."""
+
+    market: Uint
+    index_price: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
+    stale: bool
+    reports: tuple[SnapshotReport, ...]
+
+
+class SnapshotAccount(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One account's balance and its positions that are not zero, by market."""
+
+    account: Digest
+    quote_microquote: _Int64
+    positions: tuple[tuple[Uint, _Position], ...]
+
+
+class SnapshotOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One open order."""
+
+    order_id: Uint
+    owner: Digest
+    market: Uint
+    side: Side
+    price_ticks: _Price
+    lots: _Lots
+    client_id: Uint
+    tif: TimeInForce
+    self_trade: SelfTradeMode
+    reduce_only: bool
+    good_til_ms: Uint
+
+
+class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The state after a block. Every list is in rising order of its key."""
+
+    version: int
+    genesis: EngineGenesis
+    state_root: Digest
+    height: Uint
+    time_ms: Uint
+    next_order_id: Uint
+    fees: _Int64
+    insurance: _Int64
+    deposits_total: Uint
+    pending_withdrawals: Uint
+    withdrawals_total: Uint
+    markets: tuple[SnapshotMarket, ...]
+    accounts: tuple[SnapshotAccount, ...]
+    orders: tuple[SnapshotOrder, ...]
+
+
+def snapshot(state: EngineState) -> bytes:
+    """The canonical bytes of the state, which must be between blocks."""
+    assert not state.is_rootless, "this state has skipped a root"
+    return encode(
+        EngineSnapshot(
+            SNAPSHOT_VERSION,
+            state.genesis,
+            compute_state_root(state),
+            state.height,
+            state.time_ms,
+            state.next_order_id,
+            state.fees,
+            state.insurance,
+            state.deposits_total,
+            state.pending_withdrawals,
+            state.withdrawals_total,
+            _pack_markets(state),
+            _pack_accounts(state),
+            _pack_orders(state),
+        )
+    )
+
+
+def restore(data: bytes) -> EngineState:
+    """The state in a snapshot. Raises `SnapshotError`; the caller checks its root and size."""
+    try:
+        packed = decode(EngineSnapshot, data)
+        validate_genesis(packed.genesis)
+    except (DecodeError, GenesisError) as error:
+        raise SnapshotError(str(error)) from error
+    if packed.version != SNAPSHOT_VERSION:
+        raise SnapshotError(f"version {packed.version}, expected {SNAPSHOT_VERSION}")
+    state = EngineState(packed.genesis)
+    state.height = packed.height
+    state.time_ms = packed.time_ms
+    state.next_order_id = packed.next_order_id
+    state.fees = packed.fees
+    state.insurance = packed.insurance
+    state.deposits_total = packed.deposits_total
+    state.pending_withdrawals = packed.pending_withdrawals
+    state.withdrawals_total = packed.withdrawals_total
+    _unpack_markets(state, packed)
+    _unpack_accounts(state, packed)
+    _unpack_orders(state, packed)
+    _validate_restored(state, packed)
+    return state
+
+
+def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
+    return tuple(
+        SnapshotMarket(
+            market.market_id,
+            market.index_price,
+            market.stale,
+            tuple(
+                SnapshotReport(key, report.price_ticks, report.sequence, report.source_time_ms)
+                for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
+            ),
+        )
+        for market in state.markets.values()
+    )
+
+
+def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
+    return tuple(
+        SnapshotAccount(
+            account_id,
+            account.quote,
+            tuple(
+                sorted(
+                    (market_id, exposure.lots)
+                    for market_id, exposure in account.exposures.items()
+                    if exposure.lots
+                )
+            ),
+        )
+        for account_id, account in sorted(state.accounts.items(), key=lambda entry: entry[0])
+    )
+
+
+def _pack_orders(state: EngineState) -> tuple[SnapshotOrder, ...]:
+    return tuple(
+        SnapshotOrder(
+            order_id,
+            order.exposure.account.account_id,
+            order.exposure.market.market_id,
+            Side.BUY if order.side > 0 else Side.SELL,
+            order.price,
+            order.lots,
+            order.client_id,
+            order.tif,
+            order.self_trade,
+            order.reduce_only,
+            order.good_til_ms,
+        )
+        for order_id, order in sorted(state.orders.items())
+    )
+
+
+def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
+    if [market.market for market in packed.markets] != list(state.markets):
+        raise SnapshotError("its markets are not those of its genesis")
+    for packed_market in packed.markets:
+        market = state.markets[packed_market.market]
+        if packed_market.index_price:
+            market.set_index(packed_market.index_price)
+        market.stale = packed_market.stale
+        _require_rising([report.reporter for report in packed_market.reports])
+        for report in packed_market.reports:
+            market.reports[report.reporter] = Report(
+                report.price_ticks, report.sequence, report.source_time_ms
+            )
+
+
+def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
+    _require_rising([account.account for account in packed.accounts])
+    for packed_account in packed.accounts:
+        account = state.open_account(packed_account.account)
+        account.quote = account.checked_quote = packed_account.quote_microquote
+        _require_rising([market_id for market_id, _ in packed_account.positions])
+        for market_id, lots in packed_account.positions:
+            market = state.markets.get(market_id)
+            if market is None or lots == 0:
+                raise SnapshotError("a position in no market or of no size")
+            exposure = account.exposure(market)
+            exposure.lots = exposure.checked_lots = lots
+        state.mark_dirty(account)
+
+
+def _unpack_orders(state: EngineState, packed: EngineSnapshot) -> None:
+    _require_rising([order.order_id for order in packed.orders])
+    for packed_order in packed.orders:
+        account = state.accounts.get(packed_order.owner)
+        market = state.markets.get(packed_order.market)
+        if account is None or market is None:
+            raise SnapshotError("an order of nobody or in no market")
+        if packed_order.client_id and packed_order.client_id in account.clients:
+            raise SnapshotError("two orders of an account share one client id")
+        rest_order(
+            state,
+            Order(
+                packed_order.order_id,
+                account.exposure(market),
+                1 if packed_order.side is Side.BUY else -1,
+                packed_order.price_ticks,
+                packed_order.lots,
+                packed_order.client_id,
+                packed_order.tif,
+                packed_order.self_trade,
+                packed_order.reduce_only,
+                packed_order.good_til_ms,
+            ),
+        )
+
+
+def _validate_restored(state: EngineState, packed: EngineSnapshot) -> None:
+    if state.orders and max(state.orders) >= state.next_order_id:
+        raise SnapshotError("an order id that is not yet given")
+    try:
+        validate_all(state)
+    except InvariantViolation as error:
+        raise SnapshotError(str(error)) from error
+    state.checked_owed = compute_balances_owed(state)
+    if compute_state_root(state) != packed.state_root:
+        raise SnapshotError("its contents do not have the root that it claims")
+
+
+def _require_rising(keys: Sequence[_Key]) -> None:
+    if any(left >= right for left, right in pairwise(keys)):
+        raise SnapshotError("a list is not in rising order")

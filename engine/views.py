@@ -1,0 +1,198 @@
+"""Reading the state: what a gateway shows. Pure functions; nothing here changes anything."""
+
+from itertools import islice
+from typing import Final
+
+from msgspec import Struct
+
+from engine.book import BookSide, Order
+from engine.instructions import SelfTradeMode, Side, TimeInForce
+from engine.limits import PPM
+from engine.state import EngineState
+
+DEPTH_LEVELS_MAX: Final = 1_000
+"""Levels of one side in one answer."""
+
+
+class MarketView(Struct, frozen=True, array_like=True):
+    """One market."""
+
+    market: int
+    symbol: str
+    tick_size_microquote: int
+    lots_per_base: int
+    unit_microquote: int
+    initial_margin_ppm: int
+    maintenance_margin_ppm: int
+    maker_fee_ppm: int
+    taker_fee_ppm: int
+    index_price_ticks: int
+    """0 before the first index."""
+    is_stale: bool
+    band_low_ticks: int
+    band_high_ticks: int
+    best_bid_ticks: int | None
+    best_ask_ticks: int | None
+    open_orders: int
+
+
+class LevelView(Struct, frozen=True, array_like=True):
+    """All orders at one price."""
+
+    price_ticks: int
+    size_lots: int
+    orders: int
+
+
+class BookView(Struct, frozen=True, array_like=True):
+    """The best levels of a market, best first."""
+
+    market: int
+    bids: tuple[LevelView, ...]
+    asks: tuple[LevelView, ...]
+
+
+class PositionView(Struct, frozen=True, array_like=True):
+    """An account's exposure in one market."""
+
+    market: int
+    size_lots: int
+    """Negative for a short."""
+    value_microquote: int
+    """At the index, signed."""
+    open_buy_lots: int
+    open_sell_lots: int
+    initial_margin_microquote: int
+    maintenance_margin_microquote: int
+
+
+class OrderView(Struct, frozen=True, array_like=True):
+    """One open order."""
+
+    order_id: int
+    owner: bytes
+    market: int
+    side: Side
+    price_ticks: int
+    size_lots: int
+    client_id: int
+    tif: TimeInForce
+    self_trade: SelfTradeMode
+    reduce_only: bool
+    good_til_ms: int
+
+
+class AccountView(Struct, frozen=True, array_like=True):
+    """One account, margined at the current indices."""
+
+    account: bytes
+    quote_microquote: int
+    equity_microquote: int
+    initial_margin_microquote: int
+    maintenance_margin_microquote: int
+    positions: tuple[PositionView, ...]
+    """Markets with a position or open orders, by id."""
+    orders: tuple[OrderView, ...]
+    """By id."""
+
+
+def view_markets(state: EngineState) -> tuple[MarketView, ...]:
+    """All markets, by id."""
+    return tuple(
+        MarketView(
+            market.market_id,
+            market.params.symbol,
+            market.params.tick_size_microquote,
+            market.params.lots_per_base,
+            market.unit,
+            market.initial_margin_ppm,
+            market.maintenance_margin_ppm,
+            market.maker_fee_ppm,
+            market.taker_fee_ppm,
+            market.index_price,
+            market.stale,
+            market.band_low,
+            market.band_high,
+            market.book.bids.best_price(),
+            market.book.asks.best_price(),
+            market.book.order_count,
+        )
+        for market in state.markets.values()
+    )
+
+
+def view_book(state: EngineState, market_id: int, levels: int) -> BookView | None:
+    """Up to `levels` (at most `DEPTH_LEVELS_MAX`) levels of each side; None: no such market."""
+    market = state.markets.get(market_id)
+    if market is None:
+        return None
+    count = min(max(levels, 0), DEPTH_LEVELS_MAX)
+    return BookView(
+        market_id, _view_side(market.book.bids, count), _view_side(market.book.asks, count)
+    )
+
+
+def _view_side(side: BookSide, count: int) -> tuple[LevelView, ...]:
+    return tuple(
+        LevelView(side.sign * key, side.levels[key].lots, side.levels[key].count)
+        for key in islice(reversed(side.keys), count)
+    )
+
+
+def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
+    """An account's balance, margin, positions and orders; None: no such account.
+
+    Margin is computed here from the state alone, not from the engine's caches.
+    """
+    account = state.accounts.get(account_id)
+    if account is None:
+        return None
+    positions = []
+    for market_id, exposure in sorted(account.exposures.items()):
+        if not exposure.lots and not exposure.order_count:
+            continue
+        market = exposure.market
+        lots = exposure.lots
+        worst = max(lots + exposure.open_buy, exposure.open_sell - lots)
+        positions.append(
+            PositionView(
+                market_id,
+                lots,
+                lots * market.index_value,
+                exposure.open_buy,
+                exposure.open_sell,
+                -(-worst * market.im_rate // PPM),
+                -(-abs(lots) * market.mm_rate // PPM),
+            )
+        )
+    return AccountView(
+        account_id,
+        account.quote,
+        account.quote + sum(position.value_microquote for position in positions),
+        sum(position.initial_margin_microquote for position in positions),
+        sum(position.maintenance_margin_microquote for position in positions),
+        tuple(positions),
+        tuple(_view_order(order) for order in account.orders.values()),
+    )
+
+
+def view_order(state: EngineState, order_id: int) -> OrderView | None:
+    """An open order; None: it is not open (any more)."""
+    order = state.orders.get(order_id)
+    return None if order is None else _view_order(order)
+
+
+def _view_order(order: Order) -> OrderView:
+    return OrderView(
+        order.order_id,
+        order.exposure.account.account_id,
+        order.exposure.market.market_id,
+        Side.BUY if order.side > 0 else Side.SELL,
+        order.price,
+        order.lots,
+        order.client_id,
+        order.tif,
+        order.self_trade,
+        order.reduce_only,
+        order.good_til_ms,
+    )
