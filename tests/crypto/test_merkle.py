@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto import merkle
+from crypto.codec import DecodeError, decode, encode
 from crypto.merkle import (
+    ARITY,
     DEPTH_MAX,
     KEY_SIZE_MAX_BYTES,
+    LIST_PROOF_SIBLINGS_MAX,
     MerkleProof,
     MerkleProofLevel,
     MerkleTree,
@@ -196,6 +199,25 @@ def test_tampered_proofs_are_refused():
         MerkleProofLevel(0, ()),
     ):
         assert not is_accepted(changed, *levels[1:])
+
+
+def test_proofs_travel_and_their_bounds_hold_in_decoding():
+    tree = make_tree({key: b"value" for key in KEYS})
+    proof = tree.prove(KEYS[0])
+    assert decode(MerkleProof, encode(proof)) == proof
+    position_proof = prove_position(KEYS, 17)
+    assert decode(PositionProof, encode(position_proof)) == position_proof
+    sibling = bytes(32)
+    for too_large in (
+        MerkleProof(()),
+        MerkleProof((MerkleProofLevel(0, ()),) * (DEPTH_MAX + 1)),
+        MerkleProof((MerkleProofLevel(0xFFFF, (sibling,) * ARITY),)),
+        MerkleProof((MerkleProofLevel(1 << ARITY, ()),)),
+    ):
+        with pytest.raises(DecodeError):
+            decode(MerkleProof, encode(too_large))
+    with pytest.raises(DecodeError):
+        decode(PositionProof, encode(PositionProof(1, (sibling,) * (LIST_PROOF_SIBLINGS_MAX + 1))))
 
 
 def test_an_inner_node_cannot_pass_for_a_leaf():
