@@ -202,7 +202,7 @@ def test_tampered_proofs_are_refused():
 
 
 def test_proofs_travel_and_their_bounds_hold_in_decoding():
-    tree = make_tree({key: b"value" for key in KEYS})
+    tree = make_tree(dict.fromkeys(KEYS, b"value"))
     proof = tree.prove(KEYS[0])
     assert decode(MerkleProof, encode(proof)) == proof
     position_proof = prove_position(KEYS, 17)
