@@ -1,0 +1,286 @@
+import subprocess
+import sys
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consensus.effects import Delete, Put
+from node.exit_codes import ExitCode
+from node.storage.archive import ArchiveStore
+from node.storage.errors import DoubleSignError, SafetyError, StorageError
+from node.storage.records import Record
+from node.storage.safety import WRITE_ONCE_TABLES, RecordWrite, SafetyStore
+
+OWNER = b"chain and member"
+
+
+def key(number):
+    return number.to_bytes(8, "big")
+
+
+def puts(*items):
+    return RecordWrite(tuple(Put(*item) for item in items))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "safety.db"
+
+
+@pytest.fixture
+def open_safety(path):
+    opened = []
+
+    def open_(**options):
+        store = SafetyStore(path, **{"owner": OWNER, "create": True, **options})
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+def test_what_was_committed_is_there_after_reopening(open_safety):
+    store = open_safety()
+    store.commit([puts(("vote", key(1), b"a"), ("safety", b"state", b"old"))])
+    store.commit([puts(("vote", key(2), b"b"), ("safety", b"state", b"new"))])
+    store.close()
+    assert open_safety(create=False).load() == {
+        "vote": {key(1): b"a", key(2): b"b"},
+        "safety": {b"state": b"new"},
+    }
+
+
+@pytest.mark.parametrize("table", sorted(WRITE_ONCE_TABLES))
+def test_a_second_value_for_a_write_once_key_is_refused_and_nothing_is_written(open_safety, table):
+    store = open_safety()
+    store.commit([puts((table, key(1), b"first"))])
+    with pytest.raises(DoubleSignError) as caught:
+        store.commit([puts(("other", b"k", b"v")), puts((table, key(1), b"second"))])
+    assert caught.value.code == "safety.double_sign"
+    assert (caught.value.table, caught.value.key) == (table, key(1))
+    assert store.load() == {table: {key(1): b"first"}}
+
+
+def test_two_values_for_one_key_in_one_transaction_are_refused(open_safety):
+    store = open_safety()
+    with pytest.raises(DoubleSignError):
+        store.commit([puts(("vote", key(1), b"a"), ("vote", key(1), b"b"))])
+    assert store.load() == {}
+
+
+def test_the_same_value_again_is_no_contradiction(open_safety):
+    store = open_safety()
+    store.commit([puts(("vote", key(1), b"a"))])
+    store.commit([puts(("vote", key(1), b"a"))])
+    assert store.load() == {"vote": {key(1): b"a"}}
+
+
+def test_a_dropped_write_once_key_never_comes_back_with_another_value(open_safety):
+    store = open_safety()
+    store.commit([puts(("vote", key(5), b"a"))])
+    store.commit([RecordWrite((), (Delete("vote", key(6)),))])
+    store.commit([RecordWrite((), (Delete("vote", key(3)),))])
+    assert store.load() == {}
+    with pytest.raises(DoubleSignError):
+        store.commit([puts(("vote", key(5), b"b"))])
+    store.commit([puts(("vote", key(6), b"c"))])
+    assert store.load() == {"vote": {key(6): b"c"}}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["vote", "ack"]), st.integers(0, 5), st.binary(max_size=2)),
+        max_size=12,
+    )
+)
+def test_write_once_tables_keep_their_first_values(tmp_path_factory, steps):
+    path = tmp_path_factory.mktemp("safety") / "safety.db"
+    expected = {}
+    store = SafetyStore(path, owner=OWNER, create=True)
+    try:
+        for table, number, value in steps:
+            first = expected.setdefault((table, key(number)), value)
+            if first == value:
+                store.commit([puts((table, key(number), value))])
+            else:
+                with pytest.raises(DoubleSignError):
+                    store.commit([puts((table, key(number), value))])
+        assert {
+            (table, key_): value
+            for table, records in store.load().items()
+            for key_, value in records.items()
+        } == expected
+    finally:
+        store.close()
+
+
+def test_a_missing_file_is_amnesia_unless_a_new_home_asks_for_one(open_safety):
+    with pytest.raises(SafetyError) as caught:
+        open_safety(create=False)
+    assert caught.value.code == "safety.missing"
+    assert caught.value.exit_code == ExitCode.REFUSED_TO_SIGN
+
+
+def test_the_file_cannot_be_opened_twice_in_one_process(open_safety):
+    open_safety()
+    with pytest.raises(SafetyError) as caught:
+        open_safety()
+    assert caught.value.code == "safety.locked"
+
+
+def test_the_file_cannot_be_opened_by_another_process(open_safety, path):
+    open_safety()
+    program = (
+        "import sys, pathlib\n"
+        "from node.storage.safety import SafetyStore\n"
+        "from node.storage.errors import SafetyError\n"
+        "try: SafetyStore(pathlib.Path(sys.argv[1]), owner=b'chain and member')\n"
+        "except SafetyError as error: print(error.code); sys.exit(error.exit_code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (71, "safety.locked")
+
+
+def test_closing_releases_the_lock(open_safety):
+    open_safety().close()
+    open_safety(create=False)
+
+
+def test_records_of_another_member_or_chain_are_refused(open_safety):
+    open_safety().close()
+    with pytest.raises(StorageError) as caught:
+        open_safety(owner=b"somebody else")
+    assert caught.value.code == "storage.foreign"
+
+
+def test_an_archive_is_not_taken_for_safety_records(open_safety, path):
+    ArchiveStore(path, owner=OWNER).close()
+    with pytest.raises(StorageError) as caught:
+        open_safety()
+    assert caught.value.code == "storage.foreign"
+
+
+def test_a_flipped_bit_in_a_value_is_an_error(open_safety, path):
+    store = open_safety()
+    store.commit([puts(("vote", key(1), b"the value of a record"))])
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"the value of a record") + 4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError) as caught:
+        open_safety().load()
+    assert caught.value.code == "storage.corrupt"
+    assert caught.value.exit_code == ExitCode.STORAGE
+
+
+def test_a_file_that_is_no_database_is_an_error(open_safety, path):
+    path.write_bytes(b"certainly not a database" * 100)
+    with pytest.raises(StorageError) as caught:
+        open_safety()
+    assert caught.value.code == "storage.corrupt"
+
+
+class BrokenVfs(apsw.VFS):
+    """A disk that fails on command."""
+
+    def __init__(self):
+        self.fail_sync = False
+        self.fail_write = None
+        super().__init__("broken", "unix")
+
+    def xOpen(self, name, flags):  # noqa: N802 - SQLite's name
+        return BrokenFile(self, name, flags)
+
+
+class BrokenFile(apsw.VFSFile):
+    def __init__(self, vfs, name, flags):
+        self.vfs = vfs
+        super().__init__("unix", name, flags)
+
+    def xSync(self, flags):  # noqa: N802
+        if self.vfs.fail_sync:
+            raise apsw.IOError
+        super().xSync(flags)
+
+    def xWrite(self, data, offset):  # noqa: N802
+        if self.vfs.fail_write is not None:
+            raise self.vfs.fail_write
+        super().xWrite(data, offset)
+
+
+@pytest.fixture
+def broken_vfs():
+    vfs = BrokenVfs()
+    yield vfs
+    vfs.unregister()
+
+
+def test_after_a_failed_sync_the_store_refuses_everything(open_safety, broken_vfs):
+    store = open_safety(vfs="broken")
+    store.commit([puts(("vote", key(1), b"a"))])
+    broken_vfs.fail_sync = True
+    with pytest.raises(StorageError) as caught:
+        store.commit([puts(("vote", key(2), b"b"))])
+    assert caught.value.code == "storage.failed"
+    broken_vfs.fail_sync = False
+    with pytest.raises(StorageError):
+        store.commit([puts(("vote", key(3), b"c"))])
+
+
+def test_a_full_disk_has_its_own_code(open_safety, broken_vfs):
+    store = open_safety(vfs="broken")
+    broken_vfs.fail_write = apsw.FullError()
+    with pytest.raises(StorageError) as caught:
+        store.commit([puts(("vote", key(1), b"a"))])
+    assert caught.value.code == "storage.full"
+    # SQLite ignores errors of the disk while closing, but not those of a file made in Python.
+    broken_vfs.fail_write = None
+
+
+@pytest.fixture
+def archive(tmp_path):
+    store = ArchiveStore(tmp_path / "chain.db", owner=OWNER)
+    yield store
+    store.close()
+
+
+def test_the_archive_reads_ranges_in_key_order(archive):
+    numbers = [300, 2, 1, 256, 70_000]
+    archive.commit([puts(*(("block", key(number), b"%d" % number) for number in numbers))])
+    archive.commit([puts(("qc", key(3), b"other table"))])
+    rising = [Record(key(number), b"%d" % number) for number in sorted(numbers)]
+    assert archive.read_range("block", b"", 100) == rising
+    assert archive.read_range("block", key(2), 2) == rising[1:3]
+    assert archive.read_range("block", key(299), 2, reverse=True) == [rising[2], rising[1]]
+    assert archive.read_last("block") == rising[-1]
+    assert archive.read_last("nothing") is None
+    assert archive.read("block", key(256)) == b"256"
+    assert archive.read("block", key(257)) is None
+
+
+def test_the_archive_overwrites_and_drops(archive):
+    archive.commit([puts(("block", key(1), b"a"), ("block", key(2), b"b"))])
+    archive.commit([RecordWrite((Put("block", key(2), b"c"),), (Delete("block", key(2)),))])
+    assert archive.read_range("block", b"", 10) == [Record(key(2), b"c")]
+
+
+def test_the_archive_notices_a_flipped_bit(tmp_path):
+    path = tmp_path / "chain.db"
+    store = ArchiveStore(path, owner=OWNER)
+    store.commit([puts(("block", key(1), b"the bytes of a block"))])
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"the bytes of a block")] ^= 1
+    path.write_bytes(data)
+    store = ArchiveStore(path, owner=OWNER)
+    with pytest.raises(StorageError) as caught:
+        store.read("block", key(1))
+    assert caught.value.code == "storage.corrupt"
+    store.close()
