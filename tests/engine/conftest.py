@@ -1,0 +1,132 @@
+"""A small exchange to test on: readable names for accounts, one call per block."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from crypto.codec import encode
+from crypto.digest import Domain, digest
+from engine.apply import apply_block
+from engine.block import BlockInput, BlockOutput, Deposit, EngineEnvelope, Reporter
+from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
+from engine.instructions import Bundle, Instruction, OracleReport
+from engine.invariants import validate_all
+from engine.receipts import Receipt
+from engine.state import EngineState, create_state
+
+USDC = 1_000_000
+
+
+class World:
+    """An engine, its next height and an envelope counter."""
+
+    ALICE, BOB, CAROL, DAVE, ERIN = (bytes([value]) * 32 for value in range(1, 6))
+    REPORTER = b"r" * 32
+
+    def __init__(self, genesis: EngineGenesis, state: EngineState | None = None) -> None:
+        self.genesis = genesis
+        self.state = create_state(genesis) if state is None else state
+        self.time_ms = 1_000
+        self.count = 0
+        self.reporters: tuple[Reporter, ...] = (Reporter(self.REPORTER, 1),)
+        self.inputs: list[BlockInput] = []
+        self.output: BlockOutput | None = None
+
+    def envelope(self, sender: bytes, *instructions: Instruction) -> EngineEnvelope:
+        return self.raw(sender, encode(Bundle(instructions)))
+
+    def raw(self, sender: bytes, body: bytes) -> EngineEnvelope:
+        self.count += 1
+        return EngineEnvelope(self.count.to_bytes(32, "big"), sender, self.count, body)
+
+    def block(
+        self, envelopes: Iterable[EngineEnvelope] = (), deposits: Iterable[Deposit] = ()
+    ) -> BlockOutput:
+        height = self.state.height + 1
+        seed = digest(Domain.SEED, height.to_bytes(8, "big"))
+        block = BlockInput(
+            height, self.time_ms, seed, tuple(envelopes), tuple(deposits), self.reporters
+        )
+        self.inputs.append(block)
+        self.output = apply_block(self.state, block)
+        validate_all(self.state)
+        return self.output
+
+    def run(self, sender: bytes, *instructions: Instruction) -> tuple[Receipt, ...]:
+        """One block with one bundle; its receipts in bundle order."""
+        return self.block([self.envelope(sender, *instructions)]).receipts
+
+    def one(self, sender: bytes, instruction: Instruction) -> Receipt:
+        """One block with one instruction."""
+        (receipt,) = self.run(sender, instruction)
+        return receipt
+
+    def set_index(self, price_ticks: int, market: int = 1) -> None:
+        sequence = self.state.height + 1
+        report = OracleReport(market, price_ticks, sequence, self.time_ms)
+        assert self.one(self.REPORTER, report).code == "ok"
+
+    def deposit(self, account: bytes, amount_microquote: int) -> None:
+        self.block(deposits=[Deposit(account, amount_microquote, bytes(32))])
+
+    def quote(self, account: bytes) -> int:
+        return self.state.accounts[account].quote
+
+    def position(self, account: bytes, market: int = 1) -> int:
+        exposure = self.state.accounts[account].exposures.get(market)
+        return 0 if exposure is None else exposure.lots
+
+    def open_lots(self) -> dict[int, int]:
+        """Open lots by order id."""
+        return {order_id: order.lots for order_id, order in sorted(self.state.orders.items())}
+
+
+def _market(market: int, **changes: int) -> MarketParams:
+    values = {
+        "tick_size_microquote": 10_000,
+        "lots_per_base": 1_000,
+        "initial_margin_ppm": 100_000,
+        "maintenance_margin_ppm": 50_000,
+        "maker_fee_ppm": 0,
+        "taker_fee_ppm": 0,
+        "price_band_ppm": 500_000,
+        "oracle_max_age_ms": 60_000,
+    }
+    return MarketParams(market=market, symbol=f"M{market}", **(values | changes))
+
+
+@pytest.fixture
+def make_world() -> Callable[..., World]:
+    """Make an exchange with an index of 1,000 ticks; unit: 10 micro-quote per lot and tick.
+
+    Keywords: `markets` (default 1), `balance` of each of the five accounts, `index` (None: no
+    index yet), `orders_max` per account, and any market parameter.
+    """
+
+    def make(
+        markets: int = 1,
+        balance: int = 1_000_000 * USDC,
+        index: int | None = 1_000,
+        orders_max: int = 256,
+        **params: int,
+    ) -> World:
+        names = (World.ALICE, World.BOB, World.CAROL, World.DAVE, World.ERIN)
+        genesis = EngineGenesis(
+            tuple(_market(market, **params) for market in range(1, markets + 1)),
+            tuple(GenesisDeposit(name, balance) for name in names),
+            0,
+            orders_max,
+        )
+        world = World(genesis)
+        if index is not None:
+            for market in range(1, markets + 1):
+                world.set_index(index, market)
+        return world
+
+    return make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """The default exchange: one market, rich accounts, no fees."""
+    return make_world()
