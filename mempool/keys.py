@@ -18,7 +18,11 @@ KEY_CHANGES_MAX: Final = 8
 
 
 class KeyScope(IntEnum):
-    """What a session key may do. The ledger stores it, the engine enforces it."""
+    """What a session key may do.
+
+    Bodies are not open when the ledger decides, so it only records the scope and hands it to
+    whoever executes (`HeaderLedger.scope_of`).
+    """
 
     TRADE = 0
     """Orders, cancels and settings of orders; nothing that moves money out of the account."""

@@ -11,7 +11,7 @@ bounded at admission and by the lane of the member that carried them.
   that expired or was revoked is dead for ever: its nonces are forgotten, so it may never return.
 - *Nonces.* See `mempool.nonce`; one window for each pair of account and signing key.
 - *Fees.* Prepaid credit, apart from margin: an account without credit has no record at all and
-  cannot cause one to be made. The registered oracle keys pay nothing.
+  cannot cause one to be made. The registered oracle keys pay nothing for plain envelopes.
 
 Only this decides. Admission asks the same `check` early, against a state that may change.
 """
@@ -224,9 +224,12 @@ class HeaderLedger:
         return record.credit_microquote if record is not None else 0
 
     def compute_fee(self, envelope: EnvelopeSummary) -> int:
-        """Return what the envelope would cost its sender: 0 for an oracle key."""
+        """Return what the envelope would cost its sender: 0 for an oracle key.
+
+        Key changes are never free, because each leaves a record for ever.
+        """
         account = self._accounts.get(envelope.header.sender)
-        if account is not None and account.is_fee_exempt:
+        if account is not None and account.is_fee_exempt and not envelope.key_changes:
             return 0
         return self.fees.compute_fee(envelope)
 
