@@ -1,4 +1,4 @@
-"""Fetching links that a node misses, and accounting for what it serves to others.
+"""Fetching links that a node misses.
 
 A node needs the chain behind every committed tip (to execute), behind every certified tip (so that
 it is there when committed) and behind the newest batch that an author sent (to acknowledge it).
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from consensus.effects import Effect, Send
 from consensus.lane_chain import LaneChain, LanePoint
-from consensus.lane_limits import SERVE_WINDOW_MS, LanesConfig, compute_backoff_ms
+from consensus.lane_limits import LanesConfig, compute_backoff_ms
 from consensus.messages import (
     BATCHES_MAX_PER_REQUEST,
     SYNC_RESPONSE_MAX_BYTES,
@@ -144,22 +144,3 @@ def _find_first_hole(chain: LaneChain, targets: list[Target]) -> tuple[LanePoint
         if hole is not None:
             return hole, target
     return None
-
-
-@dataclass(slots=True)
-class ServeMeter:
-    """Counts what each peer pulled in the current window of `SERVE_WINDOW_MS`."""
-
-    config: LanesConfig
-    _windows: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def charge(self, now_ms: int, peer: int, size_bytes: int) -> bool:
-        """Take this much from the peer's allowance; False, and nothing taken, if it is spent."""
-        window = now_ms // SERVE_WINDOW_MS
-        counted, used = self._windows.get(peer, (window, 0))
-        if counted != window:
-            used = 0
-        if used + size_bytes > self.config.served_size_max_bytes_per_window:
-            return False
-        self._windows[peer] = (window, used + size_bytes)
-        return True

@@ -39,8 +39,7 @@ The transport authenticates senders. Nothing forwarded is believed without a dig
 certificate that demands it. Who sends a bad signature of its own making is not heard again.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from committee.committee import Committee
@@ -53,28 +52,24 @@ from consensus.effects import (
     Event,
     LanesAdvanced,
     Misbehaviour,
-    Persist,
-    Put,
     Received,
     Send,
-    ServeBatches,
     SetTimer,
     Signed,
-    Store,
     TimerFired,
-    Token,
     Verified,
-    Verify,
 )
 from consensus.lane_acks import COMPONENT, AckCollector, AckSigner, Tokens
 from consensus.lane_author import LaneAuthor
-from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
-from consensus.lane_fetch import LaneFetcher, ServeMeter, Target
+from consensus.lane_certificates import LaneCertificates
+from consensus.lane_chain import LANE_START, LaneChain, LanePoint
+from consensus.lane_delivery import Deliveries, OwedLane
+from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_intake import BatchIntake, Origin
 from consensus.lane_limits import LanesConfig
+from consensus.lane_recovery import NOTHING_RECOVERED, RecoveredLanes
+from consensus.lane_serve import LaneServer
 from consensus.messages import (
-    BATCHES_MAX_PER_REQUEST,
-    SYNC_RESPONSE_MAX_BYTES,
     Ack,
     BatchMessage,
     BatchRequest,
@@ -82,74 +77,16 @@ from consensus.messages import (
     LaneRequest,
 )
 from consensus.types import (
-    BATCH_SIZE_MAX_BYTES,
     AvailabilityCertificate,
     BatchHeader,
     Block,
     SignedBatchHeader,
 )
-from crypto.bitmap import BitmapError, decode_bitmap
-from crypto.codec import encode
+from crypto.bitmap import decode_bitmap
 from crypto.digest import ZERO_DIGEST
-from crypto.scheme import Claim
 
 ACK_TIMER: Final = "lanes.ack"
 TICK_TIMER: Final = "lanes.tick"
-
-CERTIFICATE_TABLE: Final = "lane_certificate"
-"""Archive table: author (8 bytes big-endian) to its newest encoded certificate."""
-
-
-class RecoveredLanes(NamedTuple):
-    """What a node knew of the lanes before it was restarted."""
-
-    cursors: Mapping[int, LanePoint]
-    """By author, at the last block that was *delivered*; later committed blocks are then replayed
-    through `on_committed`. A lane that is not named is at its start."""
-    links: tuple[Link, ...]
-    """Stored batches above the cursors, by author and rising sequence."""
-    certificates: tuple[AvailabilityCertificate, ...]
-    """Newest archived certificates above the cursors; verified before they were archived."""
-
-
-NOTHING_RECOVERED: Final = RecoveredLanes({}, (), ())
-
-
-def recover_lanes(
-    epoch: int,
-    cursors: Mapping[int, LanePoint],
-    batches: Iterable[tuple[bytes, SignedBatchHeader]],
-    certificates: Iterable[AvailabilityCertificate] = (),
-) -> RecoveredLanes:
-    """Build the recovered state from the host's batch index and archive.
-
-    Order does not matter, and what is of another epoch or at or below a cursor is left out.
-    """
-
-    def is_current(author: int, of_epoch: int, sequence: int) -> bool:
-        return of_epoch == epoch and sequence > cursors.get(author, LANE_START).sequence
-
-    links = [
-        Link(batch_id, signed_header, is_stored=True)
-        for batch_id, signed_header in batches
-        if is_current(
-            signed_header.header.author, signed_header.header.epoch, signed_header.header.sequence
-        )
-    ]
-    links.sort(key=lambda link: (link.signed_header.header.author, link.sequence, link.batch_id))
-    newest = [
-        each
-        for each in certificates
-        if is_current(each.data.author, each.data.epoch, each.data.sequence)
-    ]
-    return RecoveredLanes(dict(cursors), tuple(links), tuple(newest))
-
-
-class _Owed(NamedTuple):
-    """The part of one committed block that lies in one lane."""
-
-    author: int
-    target: Target
 
 
 class LaneStatistics(NamedTuple):
@@ -180,7 +117,6 @@ class Lanes:
         self._committee = committee
         self._me = me
         self._peers = tuple(index for index in range(len(committee)) if index != me)
-        self._cache = CertificateCache() if certificate_cache is None else certificate_cache
         self._tokens = Tokens(COMPONENT)
         cursors = recovered.cursors
         self._chains = [
@@ -192,10 +128,12 @@ class Lanes:
         self._signer = AckSigner(config, chain_id, committee.epoch, me, self._tokens)
         self._collector = AckCollector(chain_id, committee, self._tokens)
         self._fetcher = LaneFetcher(config)
-        self._meter = ServeMeter(config)
-        self._certified: dict[int, AvailabilityCertificate] = {}
+        self._server = LaneServer(config, self._chains)
+        self._deliveries = Deliveries(self._chains)
+        cache = CertificateCache() if certificate_cache is None else certificate_cache
+        self._certificates = LaneCertificates(chain_id, committee, me, self._tokens, cache)
         for certificate in recovered.certificates:
-            self._adopt(certificate)
+            self._certificates.adopt(certificate)
         self._author = LaneAuthor(
             config,
             chain_id,
@@ -203,16 +141,9 @@ class Lanes:
             me,
             self._tokens,
             self._chains[me],
-            max(self._chains[me].find_newest(), self._certified_point(me)),
+            max(self._chains[me].find_newest(), self._certificates.point(me)),
         )
         self._announced: dict[int, LanePoint] = {}
-        self._verifying: dict[Token, tuple[int, AvailabilityCertificate]] = {}
-        self._verifying_lanes: set[tuple[int, int]] = set()
-        self._queued: dict[tuple[int, int], AvailabilityCertificate] = {}
-        self._distrusted: set[int] = set()
-        self._unarchived: set[int] = set()
-        self._owed: dict[int, tuple[_Owed, ...]] = {}
-        self._owed_targets: list[deque[Target]] = [deque() for _ in range(len(committee))]
         self._replied_ms: dict[int, int] = {}
         self._ack_wanted: set[int] = set()
         self._ack_deadline_ms: int | None = None
@@ -227,11 +158,12 @@ class Lanes:
 
     def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
         """The newest verified certificate of each lane above its cursor, by rising author."""
-        return {
-            author: self._certified[author]
-            for author in sorted(self._certified)
-            if self._certified[author].data.sequence > self._chains[author].cursor.sequence
-        }
+        tips: dict[int, AvailabilityCertificate] = {}
+        for author, chain in enumerate(self._chains):
+            certificate = self._certificates.newest(author)
+            if certificate is not None and certificate.data.sequence > chain.cursor.sequence:
+                tips[author] = certificate
+        return tips
 
     def cursors(self) -> tuple[LanePoint, ...]:
         """Every lane's newest committed tip, by author."""
@@ -245,14 +177,7 @@ class Lanes:
     def delivery(self, height: int) -> tuple[bytes, ...] | None:
         """All batches of a committed block in execution order: lanes by rising author, each
         oldest first. None while something is missing; it is being fetched."""
-        delivered: list[bytes] = []
-        for owed in self._owed[height]:
-            target = owed.target
-            ids = self.chain_for(owed.author, target.tip.batch_id, target.above_sequence)
-            if ids is None:
-                return None
-            delivered += ids
-        return tuple(delivered)
+        return self._deliveries.compute(height)
 
     def equivocations(self) -> tuple[tuple[SignedBatchHeader, SignedBatchHeader], ...]:
         """First offence of each author who signed two batches for one place, by author."""
@@ -265,8 +190,8 @@ class Lanes:
             checks_pending=self._intake.count_pending(),
             fetches=len(self._fetcher),
             acks_pending=len(self._collector),
-            certificates_pending=len(self._verifying) + len(self._queued),
-            blocks_owed=len(self._owed),
+            certificates_pending=self._certificates.count_pending(),
+            blocks_owed=len(self._deliveries),
         )
 
     # ---- what the composition tells -----------------------------------------------------------
@@ -286,7 +211,7 @@ class Lanes:
     def on_committed(self, now_ms: int, block: Block) -> list[Effect]:
         """Advance the cursors past a committed block; heights come without gaps."""
         effects: list[Effect] = []
-        owed: list[_Owed] = []
+        owed: list[OwedLane] = []
         for certificate in block.lanes:
             author = certificate.data.author
             chain = self._chains[author]
@@ -296,21 +221,19 @@ class Lanes:
                 self._sources(certificate),
                 is_urgent=True,
             )
-            owed.append(_Owed(author, target))
-            self._owed_targets[author].append(target)
+            owed.append(OwedLane(author, target))
             effects += self._on_certified(now_ms, certificate)
             chain.apply_commit(target.tip)
+        self._deliveries.add(block.height, owed)
+        for author, _ in owed:
             self._prune(author)
             effects += self._fetch(now_ms, author) + self._acknowledge(now_ms, author)
-        self._owed[block.height] = tuple(owed)
         return effects + self._keep_ticking(now_ms)
 
     def on_delivered(self, height: int) -> None:
         """The batches of a committed block went to execution: oldest block first."""
-        for owed in self._owed.pop(height):
-            target = self._owed_targets[owed.author].popleft()
-            assert target is owed.target, "blocks are delivered in order"
-            self._prune(owed.author)
+        for author in self._deliveries.apply_delivered(height):
+            self._prune(author)
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
         """Handle one event; what is not for the lanes is ignored."""
@@ -340,9 +263,9 @@ class Lanes:
             case LaneCertificate(certificate):
                 return self._on_certificate(now_ms, sender, certificate)
             case LaneRequest():
-                return self._on_lane_request(now_ms, sender, message)
+                return self._server.serve_lane(now_ms, sender, message)
             case BatchRequest():
-                return self._serve(now_ms, sender, list(dict.fromkeys(message.batch_ids)))
+                return self._server.serve_batches(now_ms, sender, message)
             case _:
                 return []
 
@@ -397,7 +320,7 @@ class Lanes:
         """An author repeats a batch: it misses the certificate or the acknowledgement."""
         if sender != header.author:
             return []
-        certificate = self._certified.get(sender)
+        certificate = self._certificates.newest(sender)
         newest = self._signer.newest(sender)
         if certificate is not None and certificate.data.sequence >= header.sequence:
             return self._reply(now_ms, sender, LaneCertificate(certificate))
@@ -432,15 +355,9 @@ class Lanes:
 
     # ---- acknowledgements and certificates ----------------------------------------------------
 
-    def _certified_point(self, author: int) -> LanePoint:
-        certificate = self._certified.get(author)
-        if certificate is None:
-            return LANE_START
-        return LanePoint(certificate.data.sequence, certificate.data.batch_id)
-
     def _covered_sequence(self, author: int) -> int:
         """Up to where an acknowledgement would tell nothing new."""
-        return max(self._certified_point(author).sequence, self._chains[author].cursor.sequence)
+        return max(self._certificates.point(author).sequence, self._chains[author].cursor.sequence)
 
     def _acknowledge(self, now_ms: int, author: int) -> list[Effect]:
         chain = self._chains[author]
@@ -500,81 +417,46 @@ class Lanes:
         ]
         if certificate is not None:
             effects += self._on_certified(now_ms, certificate)
-            if self._peers and self._certified.get(self._me) is certificate:
+            if self._peers and self._certificates.newest(self._me) is certificate:
                 effects.append(Send(self._peers, LaneCertificate(certificate)))
         return effects + self._collector.aggregate()
 
     def _on_certificate(
         self, now_ms: int, sender: int, certificate: AvailabilityCertificate
     ) -> list[Effect]:
-        data = certificate.data
-        if data.epoch != self._committee.epoch or sender in self._distrusted:
-            return []
-        if data.author >= len(self._committee):
+        author = certificate.data.author
+        if author >= len(self._committee):
             return [Misbehaviour(sender, "lane.certificate_malformed")]
-        if sender != data.author and data.author != self._me:
+        if certificate.data.sequence <= self._covered_sequence(author):
             return []
-        if data.sequence <= self._covered_sequence(data.author):
-            return []
-        if certificate in self._cache:
-            return self._on_certified(now_ms, certificate)
-        claim = self._compute_claim(certificate)
-        if claim is None:
-            return [Misbehaviour(sender, "lane.certificate_malformed")]
-        lane = (sender, data.author)
-        if lane in self._verifying_lanes:
-            self._queued[lane] = certificate
-            return []
-        token = self._tokens.issue()
-        self._verifying_lanes.add(lane)
-        self._verifying[token] = (sender, certificate)
-        return [Verify(token, (claim,))]
-
-    def _compute_claim(self, certificate: AvailabilityCertificate) -> Claim | None:
-        """What a certificate claims; None if it is no certificate at all."""
-        try:
-            signers = decode_bitmap(certificate.signers, len(self._committee))
-        except BitmapError:
-            return None
-        if self._committee.power_of(signers) < self._committee.honest_power:
-            return None
-        keys = tuple(self._committee.members[signer].consensus_key for signer in signers)
-        return Claim(keys, certificate.data.signing_bytes(self._chain_id), certificate.signature)
+        good, effects = self._certificates.receive(sender, certificate)
+        return effects if good is None else self._on_certified(now_ms, good)
 
     def _on_verified(self, now_ms: int, event: Verified) -> list[Effect]:
-        pending = self._verifying.pop(event.token, None)
-        if pending is None:
+        outcome = self._certificates.on_verified(event)
+        if outcome is None:
             return []
-        sender, certificate = pending
-        lane = (sender, certificate.data.author)
-        self._verifying_lanes.discard(lane)
-        queued = self._queued.pop(lane, None)
-        if not all(event.results):
-            self._distrusted.add(sender)
+        sender, certificate, queued = outcome
+        if certificate is None:
             return [Misbehaviour(sender, "lane.certificate_invalid")]
         effects = self._on_certified(now_ms, certificate)
         if queued is not None:
             effects += self._on_certificate(now_ms, sender, queued)
         return effects
 
-    def _adopt(self, certificate: AvailabilityCertificate) -> None:
-        self._cache.add(certificate)
-        self._certified[certificate.data.author] = certificate
-
     def _on_certified(self, now_ms: int, certificate: AvailabilityCertificate) -> list[Effect]:
         """A verified certificate, from whichever source: keep it if it is the lane's newest."""
         author, sequence = certificate.data.author, certificate.data.sequence
         if sequence <= self._covered_sequence(author):
             return []
-        self._adopt(certificate)
-        self._unarchived.add(author)
+        self._certificates.adopt(certificate)
         self._signer.on_covered(author, sequence)
         if author == self._me:
             self._collector.on_covered(sequence)
-            self._author.on_covered(now_ms, self._certified_point(author))
+            self._author.on_covered(now_ms, self._certificates.point(author))
         return [LanesAdvanced(author, sequence)]
 
-    # ---- fetching and serving -----------------------------------------------------------------
+    # ---- fetching -----------------------------------------------------------------------------
 
     def _sources(self, certificate: AvailabilityCertificate) -> tuple[int, ...]:
         """Who to ask for what a certificate names: its signers, from a place of one's own on."""
@@ -585,12 +467,12 @@ class Lanes:
 
     def _targets(self, author: int) -> list[Target]:
         chain = self._chains[author]
-        targets = [target for target in self._owed_targets[author] if target.sources]
-        certificate = self._certified.get(author)
+        targets = [target for target in self._deliveries.targets(author) if target.sources]
+        certificate = self._certificates.newest(author)
         if certificate is not None and self._has_room(chain, certificate.data.sequence):
             sources = self._sources(certificate)
             if sources:
-                point = self._certified_point(author)
+                point = self._certificates.point(author)
                 targets.append(Target(point, chain.cursor.sequence, sources, is_urgent=False))
         announced = self._announced.get(author, LANE_START)
         if self._has_room(chain, announced.sequence):
@@ -600,46 +482,11 @@ class Lanes:
     def _fetch(self, now_ms: int, author: int) -> list[Effect]:
         return self._fetcher.poll(now_ms, author, self._chains[author], self._targets(author))
 
-    def _on_lane_request(self, now_ms: int, sender: int, request: LaneRequest) -> list[Effect]:
-        """Serve a stretch of a lane, newest first, as far as its headers are in memory; beyond
-        that the tip alone, which tells the requester its parent."""
-        chain = next((chain for chain in self._chains if request.tip in chain), None)
-        if chain is None:
-            return self._serve(now_ms, sender, [request.tip])
-        ids: list[bytes] = []
-        size_bytes = 0
-        link = chain.find(request.tip)
-        while link is not None and link.is_stored and link.sequence > request.above_sequence:
-            if len(ids) >= BATCHES_MAX_PER_REQUEST or size_bytes >= SYNC_RESPONSE_MAX_BYTES:
-                break
-            ids.append(link.batch_id)
-            size_bytes += link.signed_header.header.size_bytes
-            link = chain.find(link.signed_header.header.parent)
-        return self._serve(now_ms, sender, ids)
-
-    def _serve(self, now_ms: int, peer: int, batch_ids: list[bytes]) -> list[Effect]:
-        """Send stored batches as far as the peer's allowance goes."""
-        allowed = [
-            batch_id
-            for batch_id in batch_ids
-            if self._meter.charge(now_ms, peer, self._size_bytes(batch_id))
-        ]
-        return [ServeBatches(peer, tuple(allowed))] if allowed else []
-
-    def _size_bytes(self, batch_id: bytes) -> int:
-        for chain in self._chains:
-            link = chain.find(batch_id)
-            if link is not None:
-                return link.signed_header.header.size_bytes
-        return BATCH_SIZE_MAX_BYTES
-
     # ---- time -----------------------------------------------------------------------------------
 
     def _prune(self, author: int) -> None:
-        chain = self._chains[author]
-        owed = self._owed_targets[author]
-        oldest_needed = owed[0].above_sequence if owed else chain.cursor.sequence
-        chain.prune(oldest_needed - self._config.links_retained_per_lane + 1)
+        oldest_needed = self._deliveries.find_oldest_needed(author)
+        self._chains[author].prune(oldest_needed - self._config.links_retained_per_lane + 1)
 
     def _on_timer(self, now_ms: int, name: str) -> list[Effect]:
         if name == ACK_TIMER:
@@ -654,22 +501,11 @@ class Lanes:
         effects = self._repeat_own(now_ms) + self._signer.resend(now_ms)
         for author in range(len(self._committee)):
             effects += self._fetch(now_ms, author)
-        return effects + self._archive()
+        return effects + self._certificates.archive()
 
     def _repeat_own(self, now_ms: int) -> list[Effect]:
         certificate = self.certified_tips().get(self._me)
         return self._author.repeat(now_ms, self._peers, self._collector, certificate)
-
-    def _archive(self) -> list[Effect]:
-        """Write new certificates behind: many batches share one write, and nothing waits."""
-        if not self._unarchived:
-            return []
-        puts = tuple(
-            Put(CERTIFICATE_TABLE, author.to_bytes(8, "big"), encode(self._certified[author]))
-            for author in sorted(self._unarchived)
-        )
-        self._unarchived.clear()
-        return [Persist(self._tokens.issue(), Store.ARCHIVE, puts)]
 
     def _keep_ticking(self, now_ms: int) -> list[Effect]:
         """Tick while anything is uncommitted, undelivered or unwritten; then be quiet."""
@@ -679,12 +515,12 @@ class Lanes:
         return [SetTimer(TICK_TIMER, now_ms + self._config.tick_ms)]
 
     def _has_business(self) -> bool:
-        if self._unarchived or len(self._fetcher):
+        if self._certificates.has_unarchived() or len(self._fetcher):
             return True
         return any(
-            self._owed_targets[author]
+            self._deliveries.targets(author)
             or chain.find_newest().sequence > chain.cursor.sequence
-            or max(self._certified_point(author), self._announced.get(author, LANE_START))
+            or max(self._certificates.point(author), self._announced.get(author, LANE_START))
             > chain.cursor
             for author, chain in enumerate(self._chains)
         )

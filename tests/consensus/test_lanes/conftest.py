@@ -28,9 +28,11 @@ from consensus.effects import (
     Verified,
     Verify,
 )
+from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LANE_START, LanePoint
 from consensus.lane_limits import LanesConfig
-from consensus.lanes import CERTIFICATE_TABLE, NOTHING_RECOVERED, Lanes, recover_lanes
+from consensus.lane_recovery import NOTHING_RECOVERED, recover_lanes
+from consensus.lanes import Lanes
 from consensus.messages import Ack, BatchMessage
 from consensus.types import (
     AckData,

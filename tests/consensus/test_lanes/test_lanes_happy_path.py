@@ -1,5 +1,7 @@
 """Batches are spread, certified, committed and delivered while nothing goes wrong."""
 
+from itertools import pairwise
+
 import pytest
 
 from consensus.effects import SignIdentity, StoreBatch
@@ -82,7 +84,7 @@ def test_certificates_form_steadily_under_load_in_a_large_committee(make_world):
             author.propose(b"load")
             world.run(2)
         progress.append(author.advanced.get((author.life, 0), 0))
-    stalls = sum(1 for before, after in zip(progress[10:], progress[11:]) if before == after)
+    stalls = sum(1 for before, after in pairwise(progress[10:]) if before == after)
     assert stalls < 15
     world.run(500)
     assert author.lanes.certified_tips()[0].data.sequence == author.lanes._author.newest.sequence

@@ -1,0 +1,138 @@
+"""The newest availability certificate of each lane: verified, kept, archived.
+
+A certificate is taken from the lane's author, and for the own lane from anybody (an author that
+was restarted has lost its own). At most one certificate a sender and lane is being verified and
+one more, the latest to come, waits behind it: whatever arrives between is superseded anyway.
+"""
+
+from typing import Final
+
+from committee.committee import Committee
+from consensus.certificates import CertificateCache
+from consensus.effects import Effect, Misbehaviour, Persist, Put, Store, Token, Verified, Verify
+from consensus.lane_acks import Tokens
+from consensus.lane_chain import LANE_START, LanePoint
+from consensus.types import AvailabilityCertificate
+from crypto.bitmap import BitmapError, decode_bitmap
+from crypto.codec import encode
+from crypto.scheme import Claim
+
+CERTIFICATE_TABLE: Final = "lane_certificate"
+"""Archive table: author (8 bytes big-endian) to its newest encoded certificate."""
+
+
+class LaneCertificates:
+    """Certificates by lane, and those on their way to becoming one."""
+
+    def __init__(
+        self,
+        chain_id: bytes,
+        committee: Committee,
+        me: int,
+        tokens: Tokens,
+        cache: CertificateCache,
+    ) -> None:
+        self._chain_id = chain_id
+        self._committee = committee
+        self._me = me
+        self._tokens = tokens
+        self._cache = cache
+        """Shared with whoever validates blocks, so that none is verified twice."""
+        self._newest: dict[int, AvailabilityCertificate] = {}
+        self._verifying: dict[Token, tuple[int, AvailabilityCertificate]] = {}
+        self._busy: set[tuple[int, int]] = set()
+        """(sender, author) with a verification under way."""
+        self._queued: dict[tuple[int, int], AvailabilityCertificate] = {}
+        self._distrusted: set[int] = set()
+        """Members who sent a certificate that does not verify; heard no more."""
+        self._unarchived: set[int] = set()
+
+    def count_pending(self) -> int:
+        """Certificates under verification or waiting for it."""
+        return len(self._verifying) + len(self._queued)
+
+    def newest(self, author: int) -> AvailabilityCertificate | None:
+        """The newest verified certificate of a lane."""
+        return self._newest.get(author)
+
+    def point(self, author: int) -> LanePoint:
+        """What the newest certificate of a lane names; the lane's start without one."""
+        certificate = self._newest.get(author)
+        if certificate is None:
+            return LANE_START
+        return LanePoint(certificate.data.sequence, certificate.data.batch_id)
+
+    def adopt(self, certificate: AvailabilityCertificate) -> None:
+        """Keep a verified certificate as its lane's newest."""
+        author = certificate.data.author
+        assert certificate.data.sequence > self.point(author).sequence
+        self._cache.add(certificate)
+        self._newest[author] = certificate
+        self._unarchived.add(author)
+
+    def receive(
+        self, sender: int, certificate: AvailabilityCertificate
+    ) -> tuple[AvailabilityCertificate | None, list[Effect]]:
+        """Look at a certificate above what is covered. Returns it if it is known to be good;
+        otherwise the effects may lead to `on_verified`."""
+        data = certificate.data
+        if data.epoch != self._committee.epoch or sender in self._distrusted:
+            return None, []
+        if sender != data.author and data.author != self._me:
+            return None, []
+        if certificate in self._cache:
+            return certificate, []
+        claim = self._compute_claim(certificate)
+        if claim is None:
+            return None, [Misbehaviour(sender, "lane.certificate_malformed")]
+        lane = (sender, data.author)
+        if lane in self._busy:
+            self._queued[lane] = certificate
+            return None, []
+        token = self._tokens.issue()
+        self._busy.add(lane)
+        self._verifying[token] = (sender, certificate)
+        return None, [Verify(token, (claim,))]
+
+    def _compute_claim(self, certificate: AvailabilityCertificate) -> Claim | None:
+        """What a certificate claims; None if it is no certificate at all."""
+        try:
+            signers = decode_bitmap(certificate.signers, len(self._committee))
+        except BitmapError:
+            return None
+        if self._committee.power_of(signers) < self._committee.honest_power:
+            return None
+        keys = tuple(self._committee.members[signer].consensus_key for signer in signers)
+        return Claim(keys, certificate.data.signing_bytes(self._chain_id), certificate.signature)
+
+    def on_verified(
+        self, event: Verified
+    ) -> tuple[int, AvailabilityCertificate | None, AvailabilityCertificate | None] | None:
+        """The sender, the certificate if it is good, and the one that waited behind it; None for
+        a foreign token."""
+        pending = self._verifying.pop(event.token, None)
+        if pending is None:
+            return None
+        sender, certificate = pending
+        lane = (sender, certificate.data.author)
+        self._busy.discard(lane)
+        queued = self._queued.pop(lane, None)
+        if not all(event.results):
+            self._distrusted.add(sender)
+            return sender, None, None
+        return sender, certificate, queued
+
+    def has_unarchived(self) -> bool:
+        """Is there anything for `archive` to write?"""
+        return bool(self._unarchived)
+
+    def archive(self) -> list[Effect]:
+        """Write new certificates behind: many share one write, and nothing waits for it."""
+        if not self._unarchived:
+            return []
+        puts = tuple(
+            Put(CERTIFICATE_TABLE, author.to_bytes(8, "big"), encode(self._newest[author]))
+            for author in sorted(self._unarchived)
+        )
+        self._unarchived.clear()
+        return [Persist(self._tokens.issue(), Store.ARCHIVE, puts)]

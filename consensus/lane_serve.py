@@ -1,0 +1,83 @@
+"""Serving stored batches to peers, within an allowance for each.
+
+Nothing is looked up that a peer does not name by digest, and no body passes through here: the host
+reads it from the store and skips what it does not have. Over its allowance a peer gets nothing;
+it asks again later, or somebody else.
+"""
+
+from dataclasses import dataclass, field
+
+from consensus.effects import Effect, ServeBatches
+from consensus.lane_chain import LaneChain
+from consensus.lane_limits import SERVE_WINDOW_MS, LanesConfig
+from consensus.messages import (
+    BATCHES_MAX_PER_REQUEST,
+    SYNC_RESPONSE_MAX_BYTES,
+    BatchRequest,
+    LaneRequest,
+)
+from consensus.types import BATCH_SIZE_MAX_BYTES
+
+
+@dataclass(slots=True)
+class ServeMeter:
+    """Counts what each peer pulled in the current window of `SERVE_WINDOW_MS`."""
+
+    config: LanesConfig
+    _windows: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def charge(self, now_ms: int, peer: int, size_bytes: int) -> bool:
+        """Take this much from the peer's allowance; False, and nothing taken, if it is spent."""
+        window = now_ms // SERVE_WINDOW_MS
+        counted, used = self._windows.get(peer, (window, 0))
+        if counted != window:
+            used = 0
+        if used + size_bytes > self.config.served_size_max_bytes_per_window:
+            return False
+        self._windows[peer] = (window, used + size_bytes)
+        return True
+
+
+class LaneServer:
+    """Answers `LaneRequest` and `BatchRequest`."""
+
+    def __init__(self, config: LanesConfig, chains: list[LaneChain]) -> None:
+        self._chains = chains
+        self._meter = ServeMeter(config)
+
+    def serve_lane(self, now_ms: int, peer: int, request: LaneRequest) -> list[Effect]:
+        """Serve a stretch of a lane, newest first, as far as its headers are in memory; beyond
+        that the tip alone, which tells the requester its parent."""
+        chain = next((chain for chain in self._chains if request.tip in chain), None)
+        if chain is None:
+            return self._serve(now_ms, peer, [request.tip])
+        ids: list[bytes] = []
+        size_bytes = 0
+        link = chain.find(request.tip)
+        while link is not None and link.is_stored and link.sequence > request.above_sequence:
+            if len(ids) >= BATCHES_MAX_PER_REQUEST or size_bytes >= SYNC_RESPONSE_MAX_BYTES:
+                break
+            ids.append(link.batch_id)
+            size_bytes += link.signed_header.header.size_bytes
+            link = chain.find(link.signed_header.header.parent)
+        return self._serve(now_ms, peer, ids)
+
+    def serve_batches(self, now_ms: int, peer: int, request: BatchRequest) -> list[Effect]:
+        """Serve batches by digest, each once."""
+        return self._serve(now_ms, peer, list(dict.fromkeys(request.batch_ids)))
+
+    def _serve(self, now_ms: int, peer: int, batch_ids: list[bytes]) -> list[Effect]:
+        allowed = [
+            batch_id
+            for batch_id in batch_ids
+            if self._meter.charge(now_ms, peer, self._size_bytes(batch_id))
+        ]
+        return [ServeBatches(peer, tuple(allowed))] if allowed else []
+
+    def _size_bytes(self, batch_id: bytes) -> int:
+        """What a batch costs its receiver's allowance: the most, if its header is not here."""
+        for chain in self._chains:
+            link = chain.find(batch_id)
+            if link is not None:
+                return link.signed_header.header.size_bytes
+        return BATCH_SIZE_MAX_BYTES
