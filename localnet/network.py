@@ -2,7 +2,7 @@
 
 | path | what |
 |---|---|
-| `localnet.json` | the `Manifest`: nodes, ports, accounts; written last: it marks a whole one |
+| `localnet.json` | the `Manifest` (`node.network`): nodes, ports, accounts; written last |
 | `genesis.json` | the chain; every home has the same copy |
 | `node0/`, `node1/`, ... | node homes (`node.home`) |
 | `accounts/NAME.json`, `accounts/password` | keystores of the accounts, and the one password |
@@ -16,17 +16,15 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
 
-from committee.committee import COMMITTEE_SIZE_MAX, POWER_MAX, Member
+from committee.committee import POWER_MAX, Member
 from crypto.bls import BLS, generate_secret
 from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
-from crypto.keystore import KdfStrength, KeystoreError, read_keystore, write_keystore
-from crypto.types import Ed25519PublicKey
+from crypto.keystore import KdfStrength, write_keystore
 from engine.genesis import EngineGenesis, GenesisDeposit
 from localnet.markets import ACCOUNTS, FEE_CREDIT_MICROQUOTE, MARKETS, AccountPlan
 from node.certificate import compute_certificate
@@ -37,21 +35,22 @@ from node.config import (
     NodeSection,
     PeerEntry,
     PeerSection,
-    parse_endpoint,
 )
 from node.exit_codes import ExitCode, OperatorError
-from node.genesis import GENESIS_VERSION, FeeCredit, Genesis, load_genesis, save_genesis
-from node.home import (
-    NodeHome,
-    NodeKeyError,
-    NodeKeys,
-    create_home,
-    make_private_dir,
-    read_password,
-    write_atomically,
+from node.genesis import GENESIS_VERSION, FeeCredit, Genesis, save_genesis
+from node.home import NodeKeys, create_home, make_private_dir, write_atomically
+from node.network import (
+    NETWORK_VERSION,
+    Manifest,
+    Network,
+    NetworkAccount,
+    NetworkError,
+    NetworkNode,
+    is_network,
+    keystore_path,
+    load_network,
 )
 
-NETWORK_VERSION: Final = 1
 HOST: Final = "127.0.0.1"
 NODES_DEFAULT: Final = 4
 NODES_MAX: Final = 16
@@ -66,137 +65,11 @@ PORT_LAST: Final = 29_999
 PORTS_PER_NODE: Final = 10
 
 
-class NetworkError(OperatorError):
-    """The localnet's folder is missing, incomplete or not what was asked for."""
-
-    code = "localnet.invalid"
-    exit_code = ExitCode.CONFIG
-
-
 class PortInUseError(OperatorError):
     """Something else listens where a node is to listen."""
 
     code = "port.in_use"
     exit_code = ExitCode.PORT_IN_USE
-
-
-class NetworkNode(Struct, frozen=True, forbid_unknown_fields=True):
-    """One node of the localnet."""
-
-    name: str
-    power: Annotated[int, Meta(ge=1, le=POWER_MAX)]
-    peer: str
-    """Where the other nodes reach it, host:port."""
-    door: str
-    """Where traders reach it, host:port."""
-
-    def peer_endpoint(self) -> Endpoint:
-        return parse_endpoint(self.peer)
-
-    def door_endpoint(self) -> Endpoint:
-        return parse_endpoint(self.door)
-
-
-class NetworkAccount(Struct, frozen=True, forbid_unknown_fields=True):
-    """One account with a keystore here."""
-
-    name: str
-    account: Ed25519PublicKey
-    """The account's root key, which is its id."""
-    is_trader: bool
-    """Driven by the demo traders' process."""
-
-
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `localnet.json`."""
-
-    version: int
-    seed: int
-    chain_id: str
-    nodes: Annotated[tuple[NetworkNode, ...], Meta(min_length=1, max_length=NODES_MAX)]
-    accounts: tuple[NetworkAccount, ...]
-
-
-class Network:
-    """A localnet's folder: finds homes, keys and addresses."""
-
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.nodes = manifest.nodes
-        self.accounts = manifest.accounts
-        self.chain_id = bytes.fromhex(manifest.chain_id)
-        self.genesis_path = path / "genesis.json"
-        self.run_dir = path / "run"
-
-    def node(self, name: str) -> NetworkNode:
-        """The node of that name; raises `NetworkError` with the names there are."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        names = ", ".join(node.name for node in self.nodes)
-        raise NetworkError(f"there is no node {name!r} here", advice=f"nodes: {names}")
-
-    def home(self, name: str) -> NodeHome:
-        """The home of a node."""
-        return NodeHome(self.path / self.node(name).name)
-
-    def genesis(self) -> Genesis:
-        """The chain's genesis."""
-        return load_genesis(self.genesis_path)
-
-    def account(self, name: str) -> NetworkAccount:
-        """The account of that name; raises `NetworkError` with the names there are."""
-        for account in self.accounts:
-            if account.name == name:
-                return account
-        names = ", ".join(account.name for account in self.accounts)
-        raise NetworkError(f"there is no account {name!r} here", advice=f"accounts: {names}")
-
-    def account_secret(self, name: str) -> bytes:
-        """Open an account's keystore; raises `NodeKeyError`."""
-        path = _keystore_path(self.path, self.account(name).name)
-        password = read_password(self.path / "accounts" / "password")
-        try:
-            return read_keystore(
-                path,
-                password,
-                derive_public_key=ED25519.public_key,
-                strength=KdfStrength.LOCALNET,
-            )
-        except KeystoreError as error:
-            raise NodeKeyError(
-                f"{path}: {error}", advice="start afresh with `rota localnet up --reset`"
-            ) from error
-
-
-def is_network(path: Path) -> bool:
-    """Is there a complete localnet in this folder?"""
-    return (path / "localnet.json").is_file()
-
-
-def load_network(path: Path) -> Network:
-    """Open an existing localnet; raises `NetworkError`."""
-    path = path.absolute()
-    manifest_path = path / "localnet.json"
-    try:
-        manifest = msgspec.json.decode(manifest_path.read_bytes(), type=Manifest)
-    except FileNotFoundError as error:
-        raise NetworkError(
-            f"there is no localnet in {path}",
-            advice="start one with `rota localnet up`, or name its folder with --dir",
-            code="localnet.missing",
-        ) from error
-    except (OSError, msgspec.MsgspecError) as error:
-        raise NetworkError(
-            f"{manifest_path}: {error}", advice="start afresh with `rota localnet up --reset`"
-        ) from error
-    if manifest.version != NETWORK_VERSION:
-        raise NetworkError(
-            f"{manifest_path} has version {manifest.version}; this program reads {NETWORK_VERSION}",
-            advice="start afresh with `rota localnet up --reset`",
-        )
-    return Network(path, manifest)
 
 
 def create_network(
@@ -269,8 +142,40 @@ def create_network(
     return Network(path, manifest)
 
 
+def open_network(
+    path: Path, *, stakes: Sequence[int] | None, seed: int | None, port_first: int = PORT_FIRST
+) -> Network:
+    """Resume the localnet in the folder, or make one with what is given or the defaults.
+
+    Raises `NetworkError` if the one that is there has other stakes or another seed.
+    """
+    if not is_network(path):
+        return create_network(
+            path,
+            stakes=(STAKE_DEFAULT,) * NODES_DEFAULT if stakes is None else stakes,
+            seed=SEED_DEFAULT if seed is None else seed,
+            port_first=port_first,
+        )
+    network = load_network(path)
+    present = [node.power for node in network.nodes]
+    if stakes is not None and list(stakes) != present:
+        raise NetworkError(
+            f"{network.path} has nodes with stakes {present}, asked for {list(stakes)}",
+            advice="add --reset to replace it, or choose another --dir",
+        )
+    if seed is not None and seed != network.manifest.seed:
+        raise NetworkError(
+            f"{network.path} was made from seed {network.manifest.seed}",
+            advice="add --reset to replace it, or choose another --dir",
+        )
+    return network
+
+
 def remove_network(path: Path) -> None:
-    """Delete a localnet, and nothing but a localnet: raises `NetworkError` for another folder."""
+    """Empty a localnet's folder; raises `NetworkError` if it holds anything else.
+
+    `run/` stays, because the caller holds the lock in it.
+    """
     path = path.absolute()
     if not path.exists():
         return
@@ -285,12 +190,17 @@ def remove_network(path: Path) -> None:
             f"{path} also holds {strangers[0]!r}, which is no part of a localnet",
             advice="move it away, or choose another --dir; nothing was deleted",
         )
-    shutil.rmtree(path)
+    # The manifest goes first: without it the rest is no localnet.
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name != "localnet.json"):
+        if entry.is_file():
+            entry.unlink()
+        elif entry.name != "run":
+            shutil.rmtree(entry)
 
 
 def validate_stakes(stakes: Sequence[int]) -> None:
     """Raise `NetworkError` unless these stakes can make a localnet."""
-    if not 1 <= len(stakes) <= min(NODES_MAX, COMMITTEE_SIZE_MAX):
+    if not 1 <= len(stakes) <= NODES_MAX:
         raise NetworkError(
             f"a localnet of {len(stakes)} nodes", advice=f"choose from 1 to {NODES_MAX} nodes"
         )
@@ -357,7 +267,7 @@ def _write_accounts(path: Path, secrets: dict[str, bytes]) -> None:
     write_atomically(path / "accounts" / "password", PASSWORD.encode() + b"\n")
     for name, secret in secrets.items():
         write_keystore(
-            _keystore_path(path, name),
+            keystore_path(path, name),
             secret,
             PASSWORD,
             derive_public_key=ED25519.public_key,
@@ -365,10 +275,6 @@ def _write_accounts(path: Path, secrets: dict[str, bytes]) -> None:
             strength=KdfStrength.LOCALNET,
             replace=True,
         )
-
-
-def _keystore_path(path: Path, name: str) -> Path:
-    return path / "accounts" / f"{name}.json"
 
 
 # ---- ports ---------------------------------------------------------------------------------

@@ -130,3 +130,13 @@ JsonOption = Annotated[
     ),
 ]
 """Every command takes it. The callback notes it in the `Output`; the value itself goes unused."""
+
+
+def command_group(help_text: str) -> typer.Typer:
+    """A group of commands that looks like all others: plain help, `-h` as well as `--help`."""
+    return typer.Typer(
+        help=help_text,
+        rich_markup_mode=None,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )

@@ -1,0 +1,348 @@
+"""`rota localnet up`: start everything, wait until it is ready, watch it, stop it, judge it."""
+
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import trio
+
+from localnet.control import Handler, serve_control, supervisor_lock
+from localnet.demo import TRADERS, DemoTraders, traders_plan
+from localnet.monitor import Monitor, describe_status
+from localnet.network import open_network, remove_network, validate_ports_free
+from localnet.report import Observations, compute_report
+from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
+from node.exit_codes import ExitCode, OperatorError
+from node.network import Network
+
+READY_TIMEOUT_S: Final = 30.0
+"""From the start of the first process until all nodes answer and all markets are quoted."""
+TRADERS_STOP_WAIT_S: Final = 5.0
+"""For nodes to certify what was in flight when the traders stopped."""
+POLL_S: Final = 0.05
+STDERR_TAIL_BYTES: Final = 2_000
+
+
+class NotReadyError(OperatorError):
+    """The localnet did not get to work."""
+
+    code = "localnet.not_ready"
+    exit_code = ExitCode.NOT_READY
+
+
+class UpOptions(NamedTuple):
+    """What `localnet up` was asked for."""
+
+    path: Path
+    stakes: tuple[int, ...] | None
+    """One node each; None takes what is there, or the default."""
+    seed: int | None
+    port_base: int
+    reset: bool
+    traders: bool
+    tape: Path | None
+    speed: str | None
+    for_s: float | None
+    """Length of the run from readiness; None runs until told to stop."""
+
+
+class View(NamedTuple):
+    """How the run shows itself; each is called on the event loop and returns at once."""
+
+    note: Callable[[str], None]
+    """Something happened."""
+    ready: Callable[[Network, float], None]
+    """All is up, so many seconds after the start."""
+    tick: Callable[["Cluster"], None]
+    """Called several times a second while running."""
+
+
+def prepare_network(options: UpOptions) -> Network:
+    """Resume the localnet in the folder, or make a new one. Raises `NetworkError`.
+
+    The caller holds the folder's `supervisor_lock`.
+    """
+    if options.reset:
+        remove_network(options.path)
+    return open_network(
+        options.path, stakes=options.stakes, seed=options.seed, port_first=options.port_base
+    )
+
+
+def node_plan(network: Network, name: str) -> ProcessPlan:
+    """How to start one node's process."""
+    home = network.home(name)
+    return ProcessPlan(
+        name=name,
+        module="node.cli.main",
+        # The log file has it all; stderr is kept for what happens outside the log.
+        arguments=("node", "start", "--home", str(home.path), "--set", "log.format=none"),
+        stderr_path=home.log_dir / "stderr.log",
+    )
+
+
+class Cluster:
+    """A running localnet."""
+
+    def __init__(self, network: Network, options: UpOptions, view: View) -> None:
+        self.network = network
+        self.options = options
+        self.monitor = Monitor(network)
+        self.demo = DemoTraders()
+        self.ready = False
+        self.started_at = trio.current_time()
+        self.measured_from = self.started_at
+        self.unexpected_exits: list[str] = []
+        self._view = view
+        self._stop = trio.Event()
+        self._interrupted = False
+        plans = [node_plan(network, node.name) for node in network.nodes]
+        if options.traders:
+            plans.append(
+                traders_plan(
+                    network,
+                    seed=network.manifest.seed,
+                    tape=options.tape,
+                    speed=options.speed,
+                )
+            )
+        self.supervisor = Supervisor(
+            plans, on_end=self._process_ended, on_output=self._process_said
+        )
+
+    async def run(self) -> tuple[dict[str, Any], ExitCode]:
+        """Start, watch until the end, stop; return the report and the exit code.
+
+        Raises `NotReadyError`. Whatever happens, no process is left.
+        """
+        failure: OperatorError | None = None
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.supervisor.run)
+            await nursery.start(serve_control, self.network.run_dir, self._handlers())
+            await nursery.start(self._heed_signals)
+            nursery.start_soon(self.monitor.run)
+            try:
+                result = await self._run_to_end()
+            except OperatorError as error:
+                # Raised outside of the nursery, which would wrap it into a group.
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return result
+
+    async def _run_to_end(self) -> tuple[dict[str, Any], ExitCode]:
+        for node in self.network.nodes:
+            await self.supervisor.start(node.name)
+        await self._wait_ready()
+        if self._stop.is_set():
+            return {"verdict": "interrupted"}, ExitCode.INTERRUPTED
+        self.ready = True
+        self._begin_measuring()
+        self._view.ready(self.network, trio.current_time() - self.started_at)
+        deadline = math.inf if self.options.for_s is None else self.options.for_s
+        with trio.move_on_after(deadline):
+            while not self._stop.is_set():
+                self._view.tick(self)
+                await trio.sleep(POLL_S)
+        return await self._conclude()
+
+    # ---- getting ready ---------------------------------------------------------------------
+
+    async def _wait_ready(self) -> None:
+        with trio.move_on_after(READY_TIMEOUT_S):
+            while not self._stop.is_set() and not self._nodes_ready():
+                self._validate_starting()
+                await trio.sleep(POLL_S)
+            if self.options.traders and not self._stop.is_set():
+                await self.supervisor.start(TRADERS)
+                while not self._stop.is_set() and not self.demo.last.quoted:
+                    self._validate_starting()
+                    await trio.sleep(POLL_S)
+            return
+        raise NotReadyError(
+            f"not ready after {READY_TIMEOUT_S:g} s: {self._missing()}",
+            advice=f"`rota localnet logs --dir {self.network.path}` shows what the nodes did",
+        )
+
+    def _nodes_ready(self) -> bool:
+        statuses = self.monitor.statuses.values()
+        return all(status is not None and status.committed_height > 0 for status in statuses)
+
+    def _missing(self) -> str:
+        silent = [name for name, status in self.monitor.statuses.items() if status is None]
+        if silent:
+            return f"{', '.join(silent)} did not answer"
+        if not self._nodes_ready():
+            return "the nodes answer but have committed no block"
+        return "the demo traders have not quoted all markets"
+
+    def _validate_starting(self) -> None:
+        """Raise `NotReadyError` at once if a process has ended already."""
+        for name in self.supervisor.names():
+            status = self.supervisor.status(name)
+            if status.state is ProcessState.EXITED:
+                raise NotReadyError(
+                    f"{describe_end(status)}\n{self._stderr_tail(name)}".strip(),
+                    advice=f"`rota localnet logs {name} --dir {self.network.path}` shows more",
+                )
+
+    def _stderr_tail(self, name: str) -> str:
+        path = (
+            self.network.run_dir / "traders.log"
+            if name == TRADERS
+            else self.network.home(name).log_dir / "stderr.log"
+        )
+        try:
+            return path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    # ---- while it runs ---------------------------------------------------------------------
+
+    def _process_ended(self, status: ProcessStatus) -> None:
+        if status.state is ProcessState.EXITED:
+            self.unexpected_exits.append(describe_end(status))
+            if self.ready:
+                self._view.note(describe_end(status))
+
+    def _process_said(self, name: str, line: bytes) -> None:
+        assert name == TRADERS, "only the traders' stdout is read"
+        self.demo.read_line(line)
+
+    async def _heed_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                self._interrupted = True
+                self._stop.set()
+
+    def _handlers(self) -> dict[str, Handler]:
+        async def status(_argument: str) -> object:
+            return self.describe()
+
+        async def kill(name: str) -> object:
+            await self.supervisor.kill(name)
+            self._view.note(f"{name} was killed; bring it back: rota localnet restart {name}")
+            return self._describe_process(name)
+
+        async def restart(name: str) -> object:
+            await self.supervisor.restart(name)
+            self._view.note(f"{name} was restarted")
+            return self._describe_process(name)
+
+        async def down(_argument: str) -> object:
+            self._stop.set()
+            return {"stopping": self.supervisor.names()}
+
+        return {"status": status, "kill": kill, "restart": restart, "down": down}
+
+    def _describe_process(self, name: str) -> dict[str, Any]:
+        status = self.supervisor.status(name)
+        return {
+            "name": name,
+            "state": status.state.value,
+            "pid": status.pid,
+            "exit_code": status.exit_code,
+            "starts": status.starts,
+            "uptime_s": status.uptime_s,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What the supervisor knows, for other commands."""
+        return {
+            "ready": self.ready,
+            "chain_id": self.network.chain_id.hex(),
+            "processes": [self._describe_process(name) for name in self.supervisor.names()],
+            "contradictions": [str(each) for each in self.monitor.agreement.contradictions],
+        }
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    def _begin_measuring(self) -> None:
+        self.measured_from = trio.current_time()
+        self.demo.begin_measuring()
+        self.monitor.begin_measuring()
+
+    async def _conclude(self) -> tuple[dict[str, Any], ExitCode]:
+        elapsed_s = trio.current_time() - self.measured_from
+        stalled_s = trio.current_time() - self.monitor.last_progress_at
+        monitor = self.monitor
+        counts = (monitor.blocks, monitor.instructions, monitor.fills, monitor.refused)
+        if self.options.traders:
+            await self.supervisor.stop(TRADERS)
+        await self._wait_common_root()
+        demo = self.demo if self.options.traders else None
+        newest = self.monitor.newest()
+        report, code = compute_report(
+            Observations(
+                elapsed_s=elapsed_s,
+                nodes=tuple(
+                    describe_status(node, self.monitor.statuses[node.name])
+                    for node in self.network.nodes
+                ),
+                committed_height=newest.committed_height if newest else 0,
+                blocks=counts[0],
+                instructions=counts[1],
+                fills=counts[2],
+                envelopes_refused=counts[3],
+                stalled_s=stalled_s,
+                contradictions=tuple(self.monitor.agreement.contradictions),
+                common_root=self._common_root(),
+                unexpected_exits=tuple(self.unexpected_exits),
+                orders=demo.orders if demo else None,
+                orders_rejected=demo.rejected if demo else None,
+                commit_latency_ms=demo.commit_latency.summary() if demo else None,
+                receipt_latency_ms=demo.receipt_latency.summary() if demo else None,
+                tape_done=demo.last.tape_done if demo and self.options.tape else None,
+            )
+        )
+        if self.options.for_s is None:
+            # Stopped by whoever started it, whenever they liked: only safety is judged.
+            return report, code if code is ExitCode.SAFETY else ExitCode.OK
+        if self._interrupted and code is ExitCode.OK:
+            return report, ExitCode.INTERRUPTED
+        return report, code
+
+    def _common_root(self) -> tuple[int, bytes] | None:
+        return self.monitor.agreement.highest_common("state_root", self.monitor.up())
+
+    async def _wait_common_root(self) -> None:
+        """Let the nodes certify what was committed when the run ended, so that roots compare."""
+        newest = self.monitor.newest()
+        goal = newest.state_root_height if newest else 0
+        with trio.move_on_after(TRADERS_STOP_WAIT_S):
+            while True:
+                common = self._common_root()
+                if common is not None and common[0] >= goal:
+                    return
+                await trio.sleep(POLL_S)
+
+
+def describe_end(status: ProcessStatus) -> str:
+    """How a process ended, in words."""
+    code = status.exit_code
+    if code is None:
+        return f"{status.name} has not ended"
+    if code < 0:
+        return f"{status.name} was ended by {signal.Signals(-code).name}"
+    try:
+        return f"{status.name} ended with exit code {code}: {ExitCode(code).meaning}"
+    except ValueError:
+        return f"{status.name} ended with exit code {code}"
+
+
+def run_up(options: UpOptions, view: View) -> tuple[dict[str, Any], ExitCode]:
+    """Run a localnet in this process to its end; see `Cluster.run`."""
+    with supervisor_lock(options.path.absolute() / "run"):
+        network = prepare_network(options)
+        validate_ports_free(network)
+
+        async def main() -> tuple[dict[str, Any], ExitCode]:
+            return await Cluster(network, options, view).run()
+
+        return trio.run(main)
