@@ -95,7 +95,7 @@ def _market(market: int, **changes: int) -> MarketParams:
     return MarketParams(market=market, symbol=f"M{market}", **(values | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_world() -> Callable[..., World]:
     """Make an exchange with an index of 1,000 ticks; unit: 10 micro-quote per lot and tick.
 

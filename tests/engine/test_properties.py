@@ -1,0 +1,238 @@
+"""Streams of everything at once: what holds after every block, and that replays agree."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crypto.codec import encode
+from crypto.merkle import compute_merkle_root, verify_inclusion
+from engine.apply import apply_block
+from engine.commitment import (
+    SYSTEM_KEY,
+    account_key,
+    encode_account,
+    encode_market,
+    encode_order,
+    encode_system,
+    market_key,
+)
+from engine.instructions import (
+    Amend,
+    Cancel,
+    CancelAll,
+    MarketOrder,
+    OracleReport,
+    PlaceOrder,
+    SelfTradeMode,
+    Side,
+    TimeInForce,
+)
+from engine.snapshot import restore, snapshot
+from engine.state import create_state
+from engine.views import view_account, view_book, view_order
+
+NAMES = [bytes([value]) * 32 for value in range(1, 6)]
+PRICES = st.integers(970, 1_030)
+MARKETS = st.integers(1, 2)
+SIDES = st.sampled_from(Side)
+LOTS = st.integers(1, 60)
+MODES = st.sampled_from(SelfTradeMode)
+CLIENT_IDS = st.integers(0, 4)
+
+_PLACES = st.builds(
+    PlaceOrder,
+    MARKETS,
+    SIDES,
+    PRICES,
+    LOTS,
+    st.sampled_from(TimeInForce),
+    st.booleans(),
+    MODES,
+    CLIENT_IDS,
+    st.sampled_from([0, 0, 1_030, 1_060]),
+)
+_INSTRUCTIONS = (
+    _PLACES
+    | _PLACES
+    | st.builds(MarketOrder, MARKETS, SIDES, PRICES, LOTS, st.booleans(), MODES, CLIENT_IDS)
+    | st.builds(Cancel, st.integers(0, 30), CLIENT_IDS)
+    | st.builds(CancelAll, st.sampled_from([None, 1, 2]))
+    | st.builds(Amend, st.integers(0, 30), CLIENT_IDS, PRICES, LOTS)
+)
+_BUNDLES = st.tuples(st.integers(0, 4), st.lists(_INSTRUCTIONS, min_size=1, max_size=5))
+_BLOCKS = st.lists(
+    st.tuples(
+        st.sampled_from([None, None, None, (1, 940), (1, 1_000), (2, 1_060), (2, 1_000)]),
+        st.lists(_BUNDLES, max_size=5),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def _is_healthy(state, name):
+    account = view_account(state, name)
+    return account.equity_microquote >= account.initial_margin_microquote
+
+
+def _check_tables(state):
+    """Every sum and index kept beside the orders says what the orders say."""
+    for market in state.markets.values():
+        for side in (market.book.bids, market.book.asks):
+            assert side.keys == sorted(side.levels)
+            for key, level in side.levels.items():
+                queue, order = [], level.head
+                while order is not None:
+                    queue.append(order)
+                    order = order.newer
+                ids = [order.order_id for order in queue]
+                assert ids == sorted(ids)
+                assert queue[-1] is level.tail
+                assert (level.count, level.lots) == (len(queue), sum(o.lots for o in queue))
+                assert all(o.side == side.sign and o.price * o.side == key for o in queue)
+        open_orders = [o for o in state.orders.values() if o.exposure.market is market]
+        assert market.book.order_count == len(open_orders)
+    for account in state.accounts.values():
+        for exposure in account.exposures.values():
+            orders = [o for o in account.orders.values() if o.exposure is exposure]
+            reduce_only = [o for o in orders if o.reduce_only]
+            assert exposure.order_count == len(orders)
+            assert exposure.open_buy == sum(o.lots for o in orders if o.side > 0)
+            assert exposure.open_sell == sum(o.lots for o in orders if o.side < 0)
+            assert list(exposure.reduce_orders.values()) == reduce_only
+            assert exposure.reduce_only_lots == sum(o.lots for o in reduce_only)
+            assert exposure.reduce_only_lots <= abs(exposure.lots)
+            assert all(o.side * exposure.lots < 0 for o in reduce_only)
+        assert account.clients == {o.client_id: o for o in account.orders.values() if o.client_id}
+        assert all(o.record in (b"", encode_order(o)) for o in account.orders.values())
+        if account.margin_epoch == state.margin_epoch:
+            view = view_account(state, account.account_id)
+            assert account.equity == view.equity_microquote
+            assert account.im == view.initial_margin_microquote
+
+
+def _check_receipts(world, output, bundles):
+    assert len(output.receipts) == sum(len(body) for _, body in bundles)
+    taken = {}
+    for fill in output.fills:
+        lots, notional, fee = taken.get(fill.taker_order_id, (0, 0, 0))
+        taken[fill.taker_order_id] = (
+            lots + fill.size_lots,
+            notional + fill.size_lots * fill.price_ticks * 10,
+            fee + fill.taker_fee_microquote,
+        )
+        assert fill.maker != fill.taker
+    for receipt in output.receipts:
+        expected = taken.get(receipt.order_id, (0, 0, 0)) if receipt.filled_lots else (0, 0, 0)
+        assert expected == (
+            receipt.filled_lots,
+            receipt.filled_notional_microquote,
+            receipt.fee_microquote,
+        )
+    kept = (*output.receipts, *output.fills, *output.events)
+    assert output.receipts_root == compute_merkle_root(encode(entry) for entry in kept)
+
+
+def _play(world, blocks):
+    """Run the blocks, checking what must hold after each; return all outputs."""
+    outputs = []
+    for index, bundles in blocks:
+        world.time_ms += 10
+        if index is not None:
+            outputs.append(_report(world, *index))
+        healthy = [name for name in NAMES if _is_healthy(world.state, name)]
+        envelopes = [world.envelope(NAMES[sender], *body) for sender, body in bundles]
+        output = world.block(envelopes)
+        outputs.append(output)
+        _check_tables(world.state)
+        _check_receipts(world, output, bundles)
+        assert all(_is_healthy(world.state, name) for name in healthy)
+        foks = {
+            (envelope.envelope_id, position): instruction
+            for envelope, (_, body) in zip(envelopes, bundles, strict=True)
+            for position, instruction in enumerate(body)
+            if isinstance(instruction, PlaceOrder) and instruction.tif is TimeInForce.FOK
+        }
+        for receipt in output.receipts:
+            if (receipt.envelope_id, receipt.index) in foks:
+                assert receipt.status.name in ("FILLED", "REFUSED")
+    return outputs
+
+
+def _report(world, market, price):
+    report = OracleReport(market, price, world.state.height + 1, world.time_ms)
+    return world.block([world.envelope(world.REPORTER, report)])
+
+
+def _make(make_world):
+    # 60 lots at 1,000 ticks need 60,000 of margin: poor enough to be refused now and then.
+    return make_world(
+        markets=2, balance=150_000, maker_fee_ppm=-150, taker_fee_ppm=400, orders_max=8
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(_BLOCKS)
+def test_tables_margin_receipts_and_money_hold_after_every_block(make_world, blocks):
+    _play(_make(make_world), blocks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_BLOCKS, st.integers(0, 10))
+def test_live_replay_and_snapshot_with_tail_agree(make_world, blocks, cut):
+    world = _make(make_world)
+    _play(world, blocks)
+    live = snapshot(world.state)
+
+    replayed = create_state(world.genesis)
+    outputs, saved = [], snapshot(replayed)
+    cut = min(cut, len(world.inputs))
+    for position, block in enumerate(world.inputs):
+        if position == cut:
+            saved = snapshot(replayed)
+        outputs.append(apply_block(replayed, block))
+    assert snapshot(replayed) == live
+
+    restored = restore(saved)
+    tail = [apply_block(restored, block) for block in world.inputs[restored.height :]]
+    assert tail == outputs[len(outputs) - len(tail) :]
+    assert snapshot(restored) == live
+    _check_tables(restored)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_BLOCKS)
+def test_the_root_proves_every_account_market_and_the_totals(make_world, blocks):
+    world = _make(make_world)
+    root = _play(world, blocks)[-1].state_root
+    state = world.state
+    leaves = {account_key(name): encode_account(a) for name, a in state.accounts.items()}
+    leaves |= {market_key(number): encode_market(m) for number, m in state.markets.items()}
+    leaves[SYSTEM_KEY] = encode_system(state)
+    for key, value in leaves.items():
+        assert verify_inclusion(root, key, value, state.tree.prove(key))
+        assert not verify_inclusion(root, key, value + b"\x00", state.tree.prove(key))
+    assert len(state.tree) == len(leaves)
+
+
+def test_views_show_orders_levels_and_positions(world):
+    world.run(
+        world.ALICE,
+        PlaceOrder(1, Side.BUY, 990, 5, client_id=4),
+        PlaceOrder(1, Side.BUY, 990, 2),
+        PlaceOrder(1, Side.BUY, 991, 1),
+    )
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 990, 3))
+    book = view_book(world.state, 1, 1)
+    assert [(level.price_ticks, level.size_lots, level.orders) for level in book.bids] == [
+        (990, 5, 2)
+    ]
+    assert book.asks == ()
+    assert view_book(world.state, 2, 1) is None
+    order = view_order(world.state, 1)
+    assert (order.owner, order.size_lots, order.client_id) == (world.ALICE, 3, 4)
+    assert view_order(world.state, 3) is None
+    account = view_account(world.state, world.ALICE)
+    assert [(p.market, p.size_lots, p.open_buy_lots) for p in account.positions] == [(1, 3, 5)]
+    assert account.positions[0].initial_margin_microquote == 8 * 1_000
+    assert [o.order_id for o in account.orders] == [1, 2]
+    assert view_account(world.state, b"x" * 32) is None
