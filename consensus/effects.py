@@ -16,11 +16,11 @@ Rules for hosts:
 from enum import StrEnum
 from typing import NamedTuple
 
-from crypto.scheme import Claim
 from msgspec import Struct
 
 from consensus.messages import Message
 from consensus.types import QC, Block, SignedBatchHeader, StateCertificate
+from crypto.scheme import Claim
 
 
 class Token(NamedTuple):
@@ -171,11 +171,19 @@ class StateCertified(Struct, frozen=True):
 
 
 class Misbehaviour(Struct, frozen=True):
-    """A peer broke a rule: counted, logged, perhaps disconnected. Not proof; see `Evidence`."""
+    """A peer broke a rule: counted, logged, perhaps disconnected. Proof is `EvidenceFound`."""
 
     member: int
     code: str
     detail: str = ""
+
+
+class EvidenceFound(Struct, frozen=True):
+    """Two contradicting signatures verified: self-contained proof, to be ordered in a block."""
+
+    offender: int
+    encoded: bytes
+    """An encoded `consensus.evidence.Evidence`."""
 
 
 class Halt(Struct, frozen=True):
@@ -201,6 +209,7 @@ Effect = (
     | LanesAdvanced
     | StateCertified
     | Misbehaviour
+    | EvidenceFound
     | Halt
 )
 

@@ -1,0 +1,211 @@
+"""Proof that a member signed two things of which an honest member signs at most one.
+
+Evidence is self-contained: committee, chain id and the object suffice to convict. It is formed only
+where the two signed contents differ in a way that no honest member can produce, crashes and
+restarts included, because a write-once record guards each kind: one vote a view, one timeout a
+view, one proposal a view, one batch a place in the lane. Contents are compared, never signatures:
+one content signed twice proves nothing.
+
+The two halves are in byte order, so one offence has one encoding.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from committee.committee import Committee, MemberIndex
+from consensus.messages import Timeout, Vote, proposal_signing_bytes
+from consensus.types import SignedBatchHeader, TimeoutData, VoteData
+from crypto.codec import DecodeError, decode, encode
+from crypto.digest import Domain, digest
+from crypto.scheme import Claim, IdentityScheme, SignatureScheme, verify_claim
+from crypto.types import BlsSignature, Digest, Uint
+
+EVIDENCE_SIZE_MAX_BYTES: Final = 1_024
+"""Encoded evidence of any kind fits."""
+
+EvidenceBytes = Annotated[bytes, Meta(max_length=EVIDENCE_SIZE_MAX_BYTES)]
+
+
+class EvidenceError(Exception):
+    """The evidence convicts nobody."""
+
+    code = "evidence.invalid"
+
+
+class DoubleVote(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="vote"):
+    """Two votes of one member in one view."""
+
+    offender: MemberIndex
+    first: VoteData
+    first_signature: BlsSignature
+    second: VoteData
+    second_signature: BlsSignature
+
+
+class DoubleTimeout(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="timeout"
+):
+    """Two timeouts of one member for one view that report different certificates."""
+
+    offender: MemberIndex
+    first: TimeoutData
+    first_signature: BlsSignature
+    second: TimeoutData
+    second_signature: BlsSignature
+
+
+class DoubleProposal(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="proposal"
+):
+    """Two blocks proposed by one member in one view."""
+
+    offender: MemberIndex
+    epoch: Uint
+    view: Uint
+    first: Digest
+    first_signature: BlsSignature
+    second: Digest
+    second_signature: BlsSignature
+
+
+class DoubleBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="batch"):
+    """Two batches at one place of a member's lane."""
+
+    first: SignedBatchHeader
+    second: SignedBatchHeader
+
+    @property
+    def offender(self) -> int:
+        return self.first.header.author
+
+
+Evidence = DoubleVote | DoubleTimeout | DoubleProposal | DoubleBatch
+
+
+# ---- making ----------------------------------------------------------------------------------
+
+
+def make_double_vote(one: Vote, other: Vote) -> DoubleVote:
+    """Evidence from two different votes of one member in one view, not verified yet."""
+    first, second = sorted((one, other), key=lambda vote: encode(vote.data))
+    return DoubleVote(one.author, first.data, first.signature, second.data, second.signature)
+
+
+def make_double_timeout(one: Timeout, other: Timeout) -> DoubleTimeout:
+    """Evidence from two different timeouts of one member for one view, not verified yet."""
+    first, second = sorted((one, other), key=lambda timeout: encode(timeout.data))
+    return DoubleTimeout(one.author, first.data, first.signature, second.data, second.signature)
+
+
+def make_double_proposal(
+    author: int, epoch: int, view: int, one: tuple[bytes, bytes], other: tuple[bytes, bytes]
+) -> DoubleProposal:
+    """Evidence from two (block id, proposal signature) of one view, not verified yet."""
+    first, second = sorted((one, other))
+    return DoubleProposal(author, epoch, view, first[0], first[1], second[0], second[1])
+
+
+def make_double_batch(one: SignedBatchHeader, other: SignedBatchHeader) -> DoubleBatch:
+    """Evidence from two different signed headers at one place of a lane, not verified yet."""
+    first, second = sorted((one, other), key=lambda signed: encode(signed.header))
+    return DoubleBatch(first, second)
+
+
+# ---- judging ---------------------------------------------------------------------------------
+
+
+def validate_evidence(evidence: Evidence, committee: Committee) -> None:
+    """Check that the two contents contradict each other; raises `EvidenceError`.
+
+    Signatures are not looked at. Together with `compute_evidence_claims` (or, for batches, the
+    identity signatures) it makes a conviction.
+    """
+    if evidence.offender >= len(committee):
+        raise EvidenceError("the offender is no member")
+    match evidence:
+        case DoubleVote(first=first, second=second) | DoubleTimeout(first=first, second=second):
+            same_place = first.view == second.view and first.epoch == second.epoch
+            epoch = first.epoch
+        case DoubleProposal():
+            same_place, epoch = True, evidence.epoch
+        case DoubleBatch():
+            one, other = evidence.first.header, evidence.second.header
+            places = {(each.epoch, each.author, each.sequence) for each in (one, other)}
+            same_place, epoch = len(places) == 1, one.epoch
+    if epoch != committee.epoch:
+        raise EvidenceError("the evidence is of another epoch")
+    if not same_place:
+        raise EvidenceError("the two contents do not compete")
+    first_bytes, second_bytes = _contents(evidence)
+    if first_bytes >= second_bytes:
+        raise EvidenceError("the two contents are one, or out of order")
+
+
+def _contents(evidence: Evidence) -> tuple[bytes, bytes]:
+    match evidence:
+        case DoubleVote() | DoubleTimeout():
+            return encode(evidence.first), encode(evidence.second)
+        case DoubleProposal():
+            return evidence.first, evidence.second
+        case DoubleBatch():
+            return encode(evidence.first.header), encode(evidence.second.header)
+
+
+def compute_evidence_claims(
+    evidence: DoubleVote | DoubleTimeout | DoubleProposal, committee: Committee, chain_id: bytes
+) -> tuple[Claim, Claim]:
+    """The two consensus signatures that must both verify."""
+    key = (committee.members[evidence.offender].consensus_key,)
+    if isinstance(evidence, DoubleProposal):
+        epoch, view = evidence.epoch, evidence.view
+        first = proposal_signing_bytes(chain_id, epoch, view, evidence.first)
+        second = proposal_signing_bytes(chain_id, epoch, view, evidence.second)
+    else:
+        first = evidence.first.signing_bytes(chain_id)
+        second = evidence.second.signing_bytes(chain_id)
+    return (
+        Claim(key, first, evidence.first_signature),
+        Claim(key, second, evidence.second_signature),
+    )
+
+
+def verify_evidence(
+    evidence: Evidence,
+    committee: Committee,
+    chain_id: bytes,
+    scheme: SignatureScheme,
+    identity_scheme: IdentityScheme,
+) -> bool:
+    """Does the evidence convict its offender? Deterministic, for the order state at commit."""
+    try:
+        validate_evidence(evidence, committee)
+    except EvidenceError:
+        return False
+    if isinstance(evidence, DoubleBatch):
+        key = committee.members[evidence.offender].identity_key
+        return all(
+            identity_scheme.verify(key, half.author_signing_bytes(chain_id), half.signature)
+            for half in (evidence.first, evidence.second)
+        )
+    claims = compute_evidence_claims(evidence, committee, chain_id)
+    return all(verify_claim(scheme, claim) for claim in claims)
+
+
+# ---- bytes -----------------------------------------------------------------------------------
+
+
+def compute_evidence_id(encoded: bytes) -> bytes:
+    """The digest by which an offence is counted once."""
+    return digest(Domain.EVIDENCE, encoded)
+
+
+def decode_evidence(encoded: bytes) -> Evidence:
+    """Decode what a block carries; raises `EvidenceError`."""
+    if len(encoded) > EVIDENCE_SIZE_MAX_BYTES:
+        raise EvidenceError("the evidence is too large")
+    try:
+        evidence: Evidence = decode(Evidence, encoded)  # type: ignore[arg-type]  # a union type
+    except DecodeError as error:
+        raise EvidenceError(str(error)) from error
+    return evidence

@@ -1,0 +1,52 @@
+"""How long a view may last, and when a block is due.
+
+The timer backs off by half of itself for every view since the last commit, not since the last
+view change: certificates without commits must not keep it short. Only a commit resets it.
+"""
+
+from typing import Final
+
+from consensus.config import ConsensusConfig
+
+BACKOFF_STEPS_MAX: Final = 6
+"""The timer grows to at most 1.5 to this power (11.4) times its base."""
+
+
+class Pacemaker:
+    """The current view's deadlines."""
+
+    def __init__(self, config: ConsensusConfig) -> None:
+        self._config = config
+        self.view = 0
+        """The view that was entered last."""
+        self.deadline_ms = 0
+        """When the view is given up, or the timeout is broadcast again."""
+        self._anchor_view = 0
+
+    def enter_view(self, now_ms: int, view: int) -> None:
+        """Start the view's timer."""
+        assert view > self.view, "views only rise"
+        if self.view == 0:
+            self._anchor_view = view
+        self.view = view
+        self.deadline_ms = now_ms + self.compute_timeout_ms()
+
+    def record_commit(self, view: int) -> None:
+        """A block was committed; `view` is the view current from then on."""
+        self._anchor_view = max(self._anchor_view, view)
+
+    def compute_timeout_ms(self) -> int:
+        """`base * 1.5 ** min(k, 6)`, rounded down, for k views since the last commit."""
+        steps = min(max(self.view - self._anchor_view, 0), BACKOFF_STEPS_MAX)
+        return int(self._config.base_view_timeout_ms * 3**steps // 2**steps)
+
+    def rearm(self, now_ms: int) -> None:
+        """The timer fired: broadcast the timeout again after the base time, while it lasts."""
+        self.deadline_ms = now_ms + self._config.base_view_timeout_ms
+
+    def compute_proposal_time_ms(self, now_ms: int, parent_time_ms: int, has_work: bool) -> int:
+        """When a child of the parent is due. A parent time ahead of the clock counts as now."""
+        interval_ms = (
+            self._config.min_block_interval_ms if has_work else self._config.idle_interval_ms
+        )
+        return min(parent_time_ms, now_ms) + interval_ms

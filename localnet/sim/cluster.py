@@ -1,0 +1,230 @@
+"""Committees of consensus cores in a virtual world, with payloads that need no mempool."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from committee.committee import Committee, Member
+from committee.schedule import LeaderSchedule
+from consensus.config import ConsensusConfig
+from consensus.core import ARCHIVE_TIP_KEY, ARCHIVE_TIP_TABLE, ConsensusCore
+from consensus.effects import Committed, Store
+from consensus.recovery import recover
+from consensus.types import (
+    AckData,
+    AvailabilityCertificate,
+    CheckpointHeader,
+    StateCertificate,
+)
+from crypto.bitmap import encode_bitmap
+from crypto.digest import ZERO_DIGEST, Domain, digest
+from crypto.mock import MockIdentity, MockScheme, derive_test_secret
+from crypto.scheme import IdentityScheme, SignatureScheme
+from localnet.sim.network import Conditions, Disk, Machine, World
+from localnet.sim.oracles import Agreement, Blame, SignedOnce, Watcher
+
+CHAIN_ID: Final = digest(Domain.GENESIS, b"simulated chain")
+GENESIS_TIME_MS: Final = 0
+
+
+class Keys:
+    """The members' secrets, and signatures by all or some of them."""
+
+    def __init__(
+        self,
+        powers: Sequence[int],
+        scheme: SignatureScheme,
+        identity_scheme: IdentityScheme,
+    ) -> None:
+        self.scheme = scheme
+        self.identity_scheme = identity_scheme
+        names = [f"node{index}" for index in range(len(powers))]
+        self.secrets = [derive_test_secret(f"{name} consensus") for name in names]
+        self.identity_secrets = [derive_test_secret(f"{name} identity") for name in names]
+        oracle_secrets = [derive_test_secret(f"{name} oracle") for name in names]
+        self.committee = Committee(
+            epoch=0,
+            members=tuple(
+                Member(
+                    name=names[index],
+                    power=power,
+                    consensus_key=scheme.public_key(self.secrets[index]),
+                    consensus_key_proof=scheme.prove_possession(self.secrets[index]),
+                    identity_key=identity_scheme.public_key(self.identity_secrets[index]),
+                    oracle_key=identity_scheme.public_key(oracle_secrets[index]),
+                )
+                for index, power in enumerate(powers)
+            ),
+        )
+
+    def sign(self, member: int, message: bytes) -> bytes:
+        """One member's signature."""
+        return self.scheme.sign(self.secrets[member], message)
+
+    def aggregate(self, members: Sequence[int], message: bytes) -> tuple[bytes, bytes]:
+        """(bitmap, signature) of several members over one message."""
+        signatures = [self.sign(member, message) for member in members]
+        bitmap = encode_bitmap(sorted(members), len(self.committee))
+        return bitmap, self.scheme.aggregate(signatures)
+
+    def certify_lane(self, author: int, sequence: int) -> AvailabilityCertificate:
+        """An availability certificate by all members for a batch that is a mere number."""
+        batch_id = digest(Domain.BATCH, bytes([author]), sequence.to_bytes(8, "big"))
+        data = AckData(self.committee.epoch, author, sequence, batch_id)
+        everyone = range(len(self.committee))
+        return AvailabilityCertificate(
+            data, *self.aggregate(everyone, data.signing_bytes(CHAIN_ID))
+        )
+
+    def certify_state(self, height: int, block_id: bytes) -> StateCertificate:
+        """A state certificate by all members, with empty roots."""
+        roots = (ZERO_DIGEST, ZERO_DIGEST, ZERO_DIGEST)
+        header = CheckpointHeader(self.committee.epoch, height, block_id, 0, *roots)
+        everyone = range(len(self.committee))
+        return StateCertificate(header, *self.aggregate(everyone, header.signing_bytes(CHAIN_ID)))
+
+
+class SimulatedPayload:
+    """The world's lanes as one node sees them: everything certified is at hand at once."""
+
+    def __init__(self) -> None:
+        self.tips: dict[int, AvailabilityCertificate] = {}
+        self.state_certificate: StateCertificate | None = None
+        self.evidence: list[bytes] = []
+
+    def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
+        return self.tips
+
+    def newest_state_certificate(self) -> StateCertificate | None:
+        return self.state_certificate
+
+    def pending_evidence(self) -> tuple[bytes, ...]:
+        return tuple(self.evidence)
+
+
+class _Executor(Watcher):
+    """Certifies the state of every so many committed heights, as soon as one node commits."""
+
+    def __init__(self, keys: Keys, payload: SimulatedPayload, interval: int) -> None:
+        self._keys = keys
+        self._payload = payload
+        self._interval = interval
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if not isinstance(effect, Committed) or effect.block.height % self._interval:
+            return
+        held = self._payload.state_certificate
+        if held is None or held.header.height < effect.block.height:
+            certificate = self._keys.certify_state(effect.block.height, effect.block_id)
+            self._payload.state_certificate = certificate
+
+
+Wrap = Callable[[ConsensusCore, int], Machine]
+"""Turns an honest core into something else, e.g. a byzantine one."""
+
+
+class Cluster:
+    """A committee of cores, their world and the oracles that watch it."""
+
+    def __init__(
+        self,
+        seed: int,
+        powers: Sequence[int] = (1, 1, 1, 1),
+        *,
+        conditions: Conditions | None = None,
+        config: ConsensusConfig | None = None,
+        byzantine: Mapping[int, Wrap] | None = None,
+        observers: int = 0,
+        certify_interval: int = 8,
+        scheme: SignatureScheme | None = None,
+    ) -> None:
+        self.keys = Keys(powers, scheme if scheme is not None else MockScheme(), MockIdentity())
+        self.committee = self.keys.committee
+        self.config = config if config is not None else ConsensusConfig()
+        self.schedule = LeaderSchedule(self.committee, self.config.leader_seed)
+        self.world = World(seed, self.keys.scheme, conditions)
+        self.payload = SimulatedPayload()
+        self._wraps = dict(byzantine or {})
+        traitors = frozenset(self._wraps)
+        self.agreement = Agreement(traitors)
+        self.signed_once = SignedOnce(traitors)
+        self.blame = Blame(traitors)
+        executor = _Executor(self.keys, self.payload, certify_interval)
+        self.world.observers += [self.agreement, self.signed_once, self.blame, executor]
+        self.members = tuple(range(len(powers)))
+        self.honest = tuple(index for index in self.members if index not in traitors)
+        for index in range(len(powers) + observers):
+            secret = self.keys.secrets[index] if index < len(powers) else b""
+            self.world.add(index, self._make_factory(index), secret)
+
+    def _make_factory(self, index: int) -> Callable[[Disk], Machine]:
+        def factory(disk: Disk) -> Machine:
+            core = ConsensusCore(
+                self.config,
+                CHAIN_ID,
+                self.committee,
+                index if index < len(self.committee) else None,
+                self.payload,
+                recover(
+                    CHAIN_ID,
+                    self.committee,
+                    GENESIS_TIME_MS,
+                    disk.stores[Store.SAFETY],
+                    disk.table(Store.ARCHIVE, ARCHIVE_TIP_TABLE).get(ARCHIVE_TIP_KEY),
+                ),
+            )
+            wrap = self._wraps.get(index)
+            return core if wrap is None else wrap(core, index)
+
+        return factory
+
+    # ---- control -------------------------------------------------------------------------------
+
+    def start(self, *indices: int) -> None:
+        """Start some machines, or all."""
+        for index in indices or tuple(self.world.hosts):
+            if not self.world.is_running(index):
+                self.world.start(index)
+
+    def submit(self, author: int) -> int:
+        """Certify the next batch of a lane, and tell every node; returns its sequence."""
+        held = self.payload.tips.get(author)
+        sequence = 1 if held is None else held.data.sequence + 1
+        self.payload.tips[author] = self.keys.certify_lane(author, sequence)
+        for index in self.members:
+            self.world.poke(index, lambda machine: machine.on_payload(self.world.now_ms))
+        return sequence
+
+    def submit_every(self, interval_ms: int, until_ms: int) -> None:
+        """Keep the lanes busy, in turn."""
+
+        def again(number: int) -> None:
+            self.submit(number % len(self.committee))
+            if self.world.now_ms + interval_ms <= until_ms:
+                self.world.after(interval_ms, lambda: again(number + 1))
+
+        self.world.after(interval_ms, lambda: again(0))
+
+    def core(self, index: int) -> ConsensusCore:
+        """The running core of an honest node."""
+        machine = self.world.hosts[index].machine
+        assert isinstance(machine, ConsensusCore), "an honest node that runs"
+        return machine
+
+    # ---- questions -----------------------------------------------------------------------------
+
+    def height(self, index: int) -> int:
+        """What a node committed so far, in all its lives."""
+        return self.agreement.heights.get(index, 0)
+
+    def lowest_height(self, indices: Sequence[int] | None = None) -> int:
+        """What all of some nodes (the honest ones) committed."""
+        return min(self.height(index) for index in (indices or self.honest))
+
+    def run_until_height(
+        self, height: int, duration_max_ms: int, indices: Sequence[int] | None = None
+    ) -> None:
+        """Run until some nodes (the honest ones) committed a height; AssertionError if never."""
+        chosen = self.honest if indices is None else indices
+        done = self.world.run_until(lambda: self.lowest_height(chosen) >= height, duration_max_ms)
+        heights = {index: self.height(index) for index in chosen}
+        assert done, f"height {height} not reached in {duration_max_ms} ms: {heights}"

@@ -1,0 +1,390 @@
+"""The virtual world: a heap of things that will happen, and the machines to which they happen.
+
+The world carries out the effects of `consensus.effects` under the rules written there, and it uses
+every freedom that they leave: messages are delayed, reordered, doubled and dropped, workers answer
+late and out of order, and a crash keeps an arbitrary prefix of what each store had yet to write.
+"""
+
+import hashlib
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from consensus.core import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
+from consensus.effects import (
+    Aggregate,
+    Aggregated,
+    Event,
+    Persist,
+    Received,
+    Send,
+    ServeCommitted,
+    SetTimer,
+    Sign,
+    Signed,
+    Store,
+    TimerFired,
+    Token,
+    Verified,
+    Verify,
+)
+from consensus.messages import CommittedResponse, Message
+from consensus.safety import WRITE_ONCE_TABLES, compute_key
+from consensus.sync import select_response_blocks
+from consensus.types import QC, Block
+from crypto.aggregation import Partial, aggregate_partials
+from crypto.codec import decode
+from crypto.scheme import SignatureScheme, verify_claim
+
+STEPS_MAX: Final = 5_000_000
+"""Events of one run; a run that needs more is stuck in a loop."""
+
+PERMILLE: Final = 1_000
+
+
+class Machine(Protocol):
+    """What the world can host."""
+
+    def start(self, now_ms: int) -> Sequence[Any]: ...
+
+    def step(self, now_ms: int, event: Any) -> Sequence[Any]: ...
+
+
+class CrashPoint(Enum):
+    """Where around one `Persist` a machine dies."""
+
+    BEFORE_DURABLE = "before"
+    """The records are lost."""
+    AFTER_DURABLE = "after"
+    """The records are durable, and nothing that waits for them was sent."""
+
+
+class Observer(Protocol):
+    """Watches the world; raises AssertionError when it sees what must not be."""
+
+    def on_start(self, index: int) -> None: ...
+
+    def on_effect(self, index: int, effect: Any) -> None: ...
+
+    def on_durable(self, index: int, persist: Persist) -> None: ...
+
+    def on_sent(self, index: int, message: Message) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Conditions:
+    """How the network and the workers behave; may be changed while the world runs."""
+
+    delay_ms: tuple[int, int] = (1, 5)
+    drop_permille: int = 0
+    duplicate_permille: int = 0
+    work_ms: tuple[int, int] = (0, 2)
+    """Signing, verifying, aggregating."""
+    persist_ms: tuple[int, int] = (0, 4)
+    is_cut: Callable[[int, int], bool] = lambda sender, receiver: False
+    """Is the link from one machine to another cut?"""
+
+
+class Disk:
+    """The durable records of one machine."""
+
+    def __init__(self) -> None:
+        self.stores: dict[Store, dict[str, dict[bytes, bytes]]] = {store: {} for store in Store}
+
+    def table(self, store: Store, name: str) -> dict[bytes, bytes]:
+        """The records of one table."""
+        return self.stores[store].setdefault(name, {})
+
+    def apply(self, persist: Persist) -> None:
+        """Write one `Persist`, whole."""
+        for put in persist.puts:
+            table = self.table(persist.store, put.table)
+            if persist.store is Store.SAFETY and put.table in WRITE_ONCE_TABLES:
+                held = table.get(put.key, put.value)
+                assert held == put.value, f"second value for write-once {put.table}"
+            table[put.key] = put.value
+        for delete in persist.deletes:
+            table = self.table(persist.store, delete.table)
+            for key in [key for key in table if key < delete.below]:
+                del table[key]
+
+
+Factory = Callable[[Disk], Machine]
+"""Builds a machine from what is durable: at first start and after each crash."""
+
+
+@dataclass(slots=True)
+class Host:
+    """One machine and everything that a process would hold around it."""
+
+    index: int
+    factory: Factory
+    secret: bytes
+    disk: Disk = field(default_factory=Disk)
+    machine: Machine | None = None
+    incarnation: int = 0
+    timers: dict[str, int] = field(default_factory=dict)
+    durable: set[Token] = field(default_factory=set)
+    writing: dict[Store, deque[Persist]] = field(default_factory=dict)
+    busy_until_ms: dict[Store, int] = field(default_factory=dict)
+    waiting: list[Send] = field(default_factory=list)
+
+
+class World:
+    """See the module docstring. `seed` and the calls made decide everything."""
+
+    def __init__(
+        self, seed: int, scheme: SignatureScheme, conditions: Conditions | None = None
+    ) -> None:
+        self.now_ms = 0
+        self.random = random.Random(seed)
+        self.conditions = conditions if conditions is not None else Conditions()
+        self.hosts: dict[int, Host] = {}
+        self.observers: list[Observer] = []
+        self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
+        """Asked before each `Persist` is written."""
+        self.filter: Callable[[int, int, Message], bool] = lambda sender, receiver, message: True
+        """Asked for each message: may it travel?"""
+        self._scheme = scheme
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._steps = 0
+        self._trace = hashlib.blake2b(digest_size=16)
+
+    # ---- machines ------------------------------------------------------------------------------
+
+    def add(self, index: int, factory: Factory, secret: bytes) -> None:
+        """Put a machine into the world, not running yet."""
+        self.hosts[index] = Host(index, factory, secret)
+
+    def start(self, index: int) -> None:
+        """Start a machine, or start it again from its disk."""
+        host = self.hosts[index]
+        assert host.machine is None, "a running machine is not started"
+        host.machine = host.factory(host.disk)
+        for observer in self.observers:
+            observer.on_start(index)
+        self._carry_out(host, host.machine.start(self.now_ms))
+
+    def crash(self, index: int) -> None:
+        """Kill a machine. Of what each store had yet to write, some prefix was written."""
+        host = self.hosts[index]
+        if host.machine is None:
+            return
+        host.machine = None
+        host.incarnation += 1
+        for _, queue in sorted(host.writing.items()):
+            for persist in list(queue)[: self.random.randint(0, len(queue))]:
+                self._write(host, persist)
+        host.writing.clear()
+        host.busy_until_ms.clear()
+        host.timers.clear()
+        host.durable.clear()
+        host.waiting.clear()
+
+    def is_running(self, index: int) -> bool:
+        return self.hosts[index].machine is not None
+
+    def poke(self, index: int, call: Callable[[Any], Sequence[Any]]) -> None:
+        """Let a running machine do something else than `step`, and carry out the effects."""
+        host = self.hosts[index]
+        if host.machine is not None:
+            self._carry_out(host, call(host.machine))
+
+    def inject(self, sender: int, receiver: int, message: Message, delay_ms: int = 0) -> None:
+        """Deliver a forged message; the transport vouches for `sender`."""
+        self.after(delay_ms, lambda: self._deliver(receiver, Received(sender, message)))
+
+    # ---- time ----------------------------------------------------------------------------------
+
+    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
+        """Do something later."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._sequence, action))
+
+    def run_for(self, duration_ms: int) -> None:
+        """Let time pass."""
+        self.run_until(lambda: False, duration_ms)
+
+    def run_until(self, is_done: Callable[[], bool], duration_max_ms: int) -> bool:
+        """Let time pass until `is_done` or for the duration; returns whether it was done."""
+        end_ms = self.now_ms + duration_max_ms
+        while self._heap and self._heap[0][0] <= end_ms:
+            if is_done():
+                return True
+            self.now_ms, _, action = heapq.heappop(self._heap)
+            self._steps += 1
+            assert self._steps <= STEPS_MAX, "the world does not come to rest"
+            action()
+        self.now_ms = end_ms
+        return is_done()
+
+    @property
+    def trace_hash(self) -> str:
+        """Digest of every event that any machine has seen, in order."""
+        return self._trace.hexdigest()
+
+    # ---- effects -------------------------------------------------------------------------------
+
+    def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            for observer in self.observers:
+                observer.on_effect(host.index, effect)
+            match effect:
+                case Send():
+                    if host.durable.issuperset(effect.after):
+                        self._send(host, effect)
+                    else:
+                        host.waiting.append(effect)
+                case Persist():
+                    self._persist(host, effect)
+                case SetTimer(name, deadline_ms):
+                    self._set_timer(host, name, deadline_ms)
+                case Sign(token, message):
+                    self._answer(host, Signed(token, self._scheme.sign(host.secret, message)))
+                case Verify(token, claims):
+                    results = tuple(verify_claim(self._scheme, claim) for claim in claims)
+                    self._answer(host, Verified(token, results))
+                case Aggregate(token, message, partials):
+                    result = aggregate_partials(
+                        self._scheme, message, [Partial(*partial) for partial in partials]
+                    )
+                    self._answer(
+                        host,
+                        Aggregated(token, result.signers, result.signature, result.culprits),
+                    )
+                case ServeCommitted(to, from_height, committed_height):
+                    response = serve_committed(host.disk, from_height, committed_height)
+                    self._send(host, Send((to,), response))
+                case _:
+                    pass  # Notices (commits, misbehaviour, evidence, halts) are for observers.
+
+    def _answer(self, host: Host, event: Event) -> None:
+        """A worker's result comes back a little later, unless the machine dies first."""
+        self._later(host, self._pick(self.conditions.work_ms), event)
+
+    def _later(self, host: Host, delay_ms: int, event: Event) -> None:
+        incarnation = host.incarnation
+
+        def happen() -> None:
+            if host.incarnation == incarnation:
+                self._deliver(host.index, event)
+
+        self.after(delay_ms, happen)
+
+    def _set_timer(self, host: Host, name: str, deadline_ms: int | None) -> None:
+        if deadline_ms is None:
+            host.timers.pop(name, None)
+            return
+        host.timers[name] = deadline_ms
+        incarnation = host.incarnation
+
+        def fire() -> None:
+            if host.incarnation == incarnation and host.timers.get(name) == deadline_ms:
+                del host.timers[name]
+                self._deliver(host.index, TimerFired(name))
+
+        self.after(max(deadline_ms - self.now_ms, 0), fire)
+
+    def _persist(self, host: Host, persist: Persist) -> None:
+        queue = host.writing.setdefault(persist.store, deque())
+        queue.append(persist)
+        ready_ms = max(host.busy_until_ms.get(persist.store, 0), self.now_ms)
+        ready_ms += self._pick(self.conditions.persist_ms)
+        host.busy_until_ms[persist.store] = ready_ms
+        incarnation = host.incarnation
+
+        def complete() -> None:
+            if host.incarnation != incarnation:
+                return
+            point = self.crash_at(host.index, persist)
+            if point is CrashPoint.BEFORE_DURABLE:
+                queue.clear()
+                self.crash(host.index)
+                return
+            assert queue.popleft() is persist, "a store writes in order"
+            self._write(host, persist)
+            if point is CrashPoint.AFTER_DURABLE:
+                queue.clear()
+                self.crash(host.index)
+                return
+            host.durable.add(persist.token)
+            ready = [send for send in host.waiting if host.durable.issuperset(send.after)]
+            host.waiting = [send for send in host.waiting if send not in ready]
+            for send in ready:
+                self._send(host, send)
+
+        self.after(ready_ms - self.now_ms, complete)
+
+    def _write(self, host: Host, persist: Persist) -> None:
+        host.disk.apply(persist)
+        for observer in self.observers:
+            observer.on_durable(host.index, persist)
+
+    # ---- network -------------------------------------------------------------------------------
+
+    def _send(self, host: Host, send: Send) -> None:
+        for observer in self.observers:
+            observer.on_sent(host.index, send.message)
+        event = Received(host.index, send.message)
+        for receiver in send.to:
+            if receiver == host.index:
+                self._later(host, 0, event)
+            elif receiver in self.hosts and self.filter(host.index, receiver, send.message):
+                self._transmit(host.index, receiver, event)
+
+    def _transmit(self, sender: int, receiver: int, event: Received) -> None:
+        conditions = self.conditions
+        if self.random.randrange(PERMILLE) < conditions.drop_permille:
+            return
+        copies = 1 + (self.random.randrange(PERMILLE) < conditions.duplicate_permille)
+        for _ in range(copies):
+
+            def arrive() -> None:
+                if not self.conditions.is_cut(sender, receiver):
+                    self._deliver(receiver, event)
+
+            self.after(self._pick(conditions.delay_ms), arrive)
+
+    def _deliver(self, index: int, event: Event) -> None:
+        host = self.hosts[index]
+        if host.machine is None:
+            return
+        self._trace.update(msgspec.msgpack.encode((self.now_ms, index, event)))
+        self._carry_out(host, host.machine.step(self.now_ms, event))
+
+    def _pick(self, bounds: tuple[int, int]) -> int:
+        return self.random.randint(*bounds)
+
+
+def serve_committed(disk: Disk, from_height: int, committed_height: int) -> CommittedResponse:
+    """What a host answers to `ServeCommitted`: archived blocks without a gap, and the last's QC."""
+    archived: Mapping[bytes, bytes] = disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
+    certificates = disk.table(Store.ARCHIVE, ARCHIVE_COMMIT_TABLE)
+    blocks: list[Block] = []
+    for height in range(from_height, from_height + 64):
+        encoded = archived.get(compute_key(height))
+        if encoded is None:
+            break
+        blocks.append(decode(Block, encoded))
+    selected = select_response_blocks(blocks)
+    if not selected:
+        return CommittedResponse((), None, committed_height)
+    proof = decode(QC, certificates[compute_key(selected[-1].height)])
+    return CommittedResponse(selected, proof, committed_height)
+
+
+def make_partition(*groups: Iterable[int]) -> Callable[[int, int], bool]:
+    """A cut between groups; machines in no group are alone."""
+    group_of = {member: number for number, group in enumerate(groups) for member in group}
+
+    def is_cut(sender: int, receiver: int) -> bool:
+        return group_of.get(sender, -1 - sender) != group_of.get(receiver, -1 - receiver)
+
+    return is_cut
