@@ -53,7 +53,8 @@ class Trader:
         return EnvelopeSummary(header.envelope_id(), header)
 
     def key_summary(self, nonce: int, *changes: KeyChange, **header_changes) -> EnvelopeSummary:
-        header = self.header(nonce, encode(KeyChanges(changes)), kind=BodyKind.KEYS)
+        body = encode(KeyChanges(changes))
+        header = self.header(nonce, body, kind=BodyKind.KEYS, **header_changes)
         return EnvelopeSummary(header.envelope_id(), header, changes)
 
 

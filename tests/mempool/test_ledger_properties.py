@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempool.keys import AuthorizeKey, KeyScope, RevokeKey
-from mempool.ledger import FeeSchedule, HeaderLedger
+from mempool.ledger import KEY_ACTIVATION_DELAY_HEIGHTS, FeeSchedule, HeaderLedger
 
 ACCOUNTS = 3
 SIGNERS = 5
@@ -116,3 +116,31 @@ def test_no_nonce_counts_twice_when_windows_overflow(make_trader, time_ms, nonce
         accepted += [n for n, verdict in zip(part, verdicts, strict=True) if verdict is None]
         ledger = HeaderLedger.restore(ledger.snapshot(), ledger.root())
     assert len(accepted) == len(set(accepted))
+
+
+key_life = st.lists(st.sampled_from(["authorize", "revoke", "use"]), max_size=30)
+
+
+@given(key_life)
+@settings(max_examples=100, deadline=None)
+def test_no_nonce_of_a_session_key_counts_twice_through_death_and_return(
+    make_trader, time_ms, plan
+):
+    """Key changes are given time to take effect, so that the key lives, dies and asks again."""
+    ledger, root, session = genesis(make_trader, time_ms), make_trader(0), make_trader(4)
+    ledger.apply_credit(root.key, 10**9)
+    passed = 0
+    for number, action in enumerate(plan):
+        if action == "use":
+            envelope = root.summary(time_ms, signer=session.key, expiry_height=1000)
+            passed += apply(ledger, [envelope]) == (None,)
+            continue
+        change = (
+            AuthorizeKey(session.key, ledger.time_ms + 50, KeyScope.TRADE)
+            if action == "authorize"
+            else RevokeKey(session.key)
+        )
+        apply(ledger, [root.key_summary(time_ms + number, change, expiry_height=1000)])
+        for _ in range(KEY_ACTIVATION_DELAY_HEIGHTS):
+            apply(ledger, ())
+    assert passed <= 1
