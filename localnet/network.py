@@ -27,7 +27,6 @@ from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, write_keystore
 from engine.genesis import EngineGenesis, GenesisDeposit
 from localnet.markets import ACCOUNTS, FEE_CREDIT_MICROQUOTE, MARKETS, AccountPlan
-from node.certificate import compute_certificate
 from node.config import (
     DoorSection,
     Endpoint,
@@ -50,6 +49,7 @@ from node.network import (
     keystore_path,
     load_network,
 )
+from node.transport.certificate import make_certificate
 
 HOST: Final = "127.0.0.1"
 NODES_DEFAULT: Final = 4
@@ -105,7 +105,7 @@ def create_network(
     save_genesis(genesis, path / "genesis.json")
     peers = {
         node.name: PeerEntry(
-            address=node.peer, certificate=compute_certificate(key.identity, node.name)
+            address=node.peer, certificate=make_certificate(key.identity, node.name)
         )
         for node, key in zip(nodes, keys, strict=True)
     }

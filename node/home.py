@@ -17,9 +17,11 @@ Back up `keys/` and `data/safety.db`. A key without its safety records could sig
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from getpass import getpass
 from pathlib import Path
 from typing import Final
 
@@ -374,6 +376,24 @@ def read_password(path: Path) -> str:
             code="key.password_file",
         )
     return password
+
+
+def find_password(password_file: Path | None, *, prompt: str, fallback: Path | None = None) -> str:
+    """Return a password: from the file named, else from `fallback` if it exists, else by asking.
+
+    Raises `NodeKeyError` if there is neither a file nor a terminal to ask at.
+    """
+    if password_file is not None:
+        return read_password(password_file)
+    if fallback is not None and fallback.exists():
+        return read_password(fallback)
+    if not sys.stdin.isatty():
+        raise NodeKeyError(
+            "a password is needed, and there is no terminal to ask for it",
+            advice="name a file with --password-file or ROTA_PASSWORD_FILE",
+            code="key.no_password",
+        )
+    return getpass(f"{prompt}: ")
 
 
 def make_private_dir(path: Path) -> None:
