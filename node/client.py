@@ -552,15 +552,12 @@ def split_for_door(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
-def decode_receipts(results: msgspec.Raw) -> tuple[Receipt, ...]:
+def convert_receipts(results: object) -> tuple[Receipt, ...]:
     """The engine's receipts in an `executed` event, one an instruction. Raises `DoorError`."""
     try:
-        return _receipts_decoder.decode(results)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return msgspec.convert(results, tuple[Receipt, ...])
+    except msgspec.ValidationError as error:
         raise DoorError("door.malformed", f"receipts: {error}") from error
-
-
-_receipts_decoder: Final = msgspec.msgpack.Decoder(tuple[Receipt, ...])
 
 
 # ---- without an event loop -------------------------------------------------------------------

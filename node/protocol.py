@@ -180,8 +180,10 @@ class ReceiptEvent(Struct, frozen=True, array_like=True, tag="receipt"):
     height: Uint
     """0 while it has none."""
     code: str | None
-    results: Raw | None
-    """With `executed`: the engine's receipts, one an instruction."""
+    results: Any
+    """With `executed`: the engine's receipts, one an instruction; else None. A node hands over
+    their encoding as `Raw`; a client gets them as plain lists, because msgspec decodes no union of
+    `Raw` and None."""
 
 
 class BlockEvent(Struct, frozen=True, array_like=True, tag="block"):

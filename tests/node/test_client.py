@@ -13,13 +13,14 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from crypto import ed25519
 from crypto.codec import decode, encode
 from engine.instructions import Bundle, CancelAll
+from engine.receipts import ReasonCode, Receipt, Status
 from mempool.envelope import compute_body_digest, decode_envelope
 from node import client as client_module
 from node.client import (
     DoorClient,
     DoorError,
     EnvelopeFactory,
-    decode_receipts,
+    convert_receipts,
     query_door,
     split_for_door,
 )
@@ -473,6 +474,27 @@ def test_split_lists_keep_order_and_fit_into_a_frame(sizes):
 
 
 def test_receipts_that_are_none_are_a_door_error():
-    assert decode_receipts(msgspec.Raw(b"\x90")) == ()
     with pytest.raises(DoorError, match=r"door\.malformed"):
-        decode_receipts(msgspec.Raw(b"\x91\x01"))
+        convert_receipts([1])
+
+
+async def test_receipts_arrive_as_the_engine_gave_them():
+    receipt = Receipt(bytes(32), 0, Status.RESTING, ReasonCode.OK, 7, 0, 5)
+    async with connected() as (client, door), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            number = (await door.receive()).request
+            raw = msgspec.Raw(encode((receipt,)))
+            executed = (bytes(32), ReceiptLevel.EXECUTED, 3, None, raw)
+            ordered = (bytes(32), ReceiptLevel.ORDERED, 3, None, None)
+            await door.send(
+                Subscribed(number, 9),
+                ReceiptEvent(number, 0, *ordered),
+                ReceiptEvent(number, 1, *executed),
+            )
+
+        nursery.start_soon(serve)
+        events = await client.subscribe(Channel.RECEIPTS, bytes(32))
+        first, second = await events.receive(), await events.receive()
+        assert first.results is None
+        assert convert_receipts(second.results) == (receipt,)

@@ -1,0 +1,367 @@
+"""The demo traders of one localnet: reporters, makers and takers, and how they act together.
+
+`localnet.traders` says what they are for and runs them as a process. Everybody acts on one board of
+prices with a version number: when it moves, makers replace their quotes and reporters report; a
+chunk of the tape is sent once all makers have quoted its price.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import trio
+
+from engine.genesis import MarketParams
+from engine.instructions import Instruction, MarketOrder, OracleReport, PlaceOrder
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from engine.receipts import Status
+from engine.workload import SplitMix
+from localnet.courier import Courier, Ticket
+from localnet.market_maker import (
+    DEMO_PLAN,
+    TAPE_PLAN,
+    QuotePlan,
+    compute_depth_lots,
+    compute_quotes,
+    pack_requotes,
+)
+from localnet.milestone import Milestone
+from localnet.price_path import PricePath, compute_base_ticks
+from localnet.takers import TakerBook, compute_protective_ticks, compute_random_order
+from localnet.tally import Tally
+from localnet.tape import compute_price_ticks, read_tape
+from localnet.tape_player import TapeChunk, convert_trades, play_tape
+from node.client import DoorError, EnvelopeFactory
+from node.home import read_password
+from node.network import Network
+
+MAKERS_MAX: Final = 3
+"""Trader accounts that quote; the others take."""
+
+PATH_STEP_S: Final = 0.5
+"""Generated prices move this often; makers and reporters follow."""
+
+TAKE_INTERVAL_S: Final = 0.5
+"""Each taker sends an order this often."""
+
+REPORT_SPACING_MIN_S: Final = 0.1
+"""A reporter rests this long after each report, however fast a tape is replayed."""
+
+REPORT_PATIENCE_S: Final = 3.0
+"""A report that is not ordered by then is given up for a newer one."""
+
+POSITIONS_INTERVAL_S: Final = 2.0
+"""How often positions are read from the cluster."""
+
+TAPE_FLOW_SHARE: Final = 4
+"""A chunk of the tape takes at most one part in so many of the depth quoted on each side, so that
+quotes which lag a chunk or two behind still fill it."""
+
+
+class Reporter(NamedTuple):
+    """One member's oracle."""
+
+    courier: Courier
+    factory: EnvelopeFactory
+    power: int
+
+
+class Maker:
+    """One account that quotes."""
+
+    def __init__(self, factory: EnvelopeFactory) -> None:
+        self.factory = factory
+        self.positions: dict[int, int] = {}
+        """Lots by market, as last read."""
+        self.quoted = Milestone()
+        """The newest version of the prices whose quotes are ordered."""
+
+
+class Traders:
+    """All demo traders of one localnet."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        seed: int,
+        tape: Path | None = None,
+        speed: float = 1.0,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`speed` is how many times faster than recorded the tape is replayed; `inf` is as fast
+        as receipts come back; `note` hears what goes wrong on the way and is mended. Raises
+        `node.exit_codes.OperatorError`."""
+        self._seed = seed
+        self._tape = tape
+        self._speed = speed
+        genesis = network.genesis()
+        self._markets = genesis.engine.markets
+        self._tape_params = self._markets[0] if tape is not None else None
+        self._paths = {
+            params.market: PricePath(
+                seed, params.market, compute_base_ticks(params.symbol, params.tick_size_microquote)
+            )
+            for params in self._markets
+        }
+        self._prices = {market: path.price_ticks for market, path in self._paths.items()}
+        if tape is not None:
+            assert self._tape_params is not None
+            # The market opens at the tape's first price; this also finds a bad file at once.
+            for trade in read_tape(tape):
+                price = compute_price_ticks(trade, self._tape_params)
+                self._prices[self._tape_params.market] = price
+                break
+        self._prices_version = Milestone()
+        self._index_ready = trio.Event()
+        self._reported: dict[int, int] = {}
+        self._quorum_power = genesis.committee().quorum_power
+        factories = [
+            EnvelopeFactory(network.account_secret(account.name), network.chain_id)
+            for account in network.accounts
+            if account.is_trader
+        ]
+        makers = min(MAKERS_MAX, len(factories) // 2)
+        self._makers = [Maker(factory) for factory in factories[:makers]]
+        self._takers = factories[makers:]
+        doors = [node.door_endpoint() for node in network.nodes]
+        self._maker_courier = Courier(
+            doors, [each.factory.account for each in self._makers], note=note
+        )
+        # The takers begin at the node after the makers', so that two lanes carry the flow.
+        self._taker_courier = Courier(
+            [*doors[1:], doors[0]], [each.account for each in self._takers], note=note
+        )
+        self._reporters = [
+            _load_reporter(network, node.name, node.power, note) for node in network.nodes
+        ]
+        accounts = [each.account for each in self._takers]
+        self._books = {params.market: TakerBook(accounts) for params in self._markets}
+        self._factories = {each.account: each for each in self._takers}
+        self._two_sided: set[int] = set()
+        self.tally = Tally()
+
+    async def run(self) -> None:
+        """Trade until cancelled. Raises `localnet.tape.TapeError`, in an exception group."""
+        async with trio.open_nursery() as nursery:
+            for courier in (self._maker_courier, self._taker_courier):
+                nursery.start_soon(courier.run)
+            for index, reporter in enumerate(self._reporters):
+                nursery.start_soon(reporter.courier.run)
+                nursery.start_soon(self._report, index, reporter)
+            nursery.start_soon(self._move_prices)
+            nursery.start_soon(self._read_positions)
+            for maker in self._makers:
+                nursery.start_soon(self._make, maker, nursery)
+            for position, factory in enumerate(self._takers):
+                nursery.start_soon(self._take, factory, position, nursery)
+            if self._tape is not None:
+                nursery.start_soon(self._replay, self._tape)
+
+    async def _follow(self, ticket: Ticket) -> None:
+        """Count an envelope when it is done."""
+        await ticket.done.wait()
+        self.tally.count(ticket)
+        self._note_quotes(ticket)
+
+    # ---- prices and the oracle -------------------------------------------------------------
+
+    async def _move_prices(self) -> None:
+        self._prices_version.raise_by_one()
+        while True:
+            await trio.sleep(PATH_STEP_S)
+            for market, path in self._paths.items():
+                if self._tape_params is None or market != self._tape_params.market:
+                    self._prices[market] = path.step()
+            self._prices_version.raise_by_one()
+
+    async def _report(self, index: int, reporter: Reporter) -> None:
+        """One member's reports: always the newest prices, one envelope at a time."""
+        time_ms = 0
+        version = 0
+        while True:
+            await self._prices_version.reached(version + 1)
+            version = self._prices_version.value
+            time_ms = max(time_ms + 1, time.time_ns() // 1_000_000)
+            reports: list[Instruction] = [
+                OracleReport(market, price, time_ms, time_ms)
+                for market, price in sorted(self._prices.items())
+            ]
+            for start in range(0, len(reports), INSTRUCTIONS_PER_BUNDLE_MAX):
+                part = reports[start : start + INSTRUCTIONS_PER_BUNDLE_MAX]
+                ticket = await reporter.courier.send(reporter.factory, part)
+                with trio.move_on_after(REPORT_PATIENCE_S):
+                    await ticket.ordered.wait()
+                if ticket.ordered_after_ms is not None:
+                    self._reported[index] = reporter.power
+                # Its receipt is of no interest, and a report that comes late helps nobody.
+                reporter.courier.abandon(ticket)
+            if sum(self._reported.values()) >= self._quorum_power:
+                self._index_ready.set()
+            await trio.sleep(REPORT_SPACING_MIN_S)
+
+    # ---- makers ----------------------------------------------------------------------------
+
+    async def _make(self, maker: Maker, nursery: trio.Nursery) -> None:
+        """Replace the maker's quotes in all markets after every move of prices.
+
+        The next replacement waits until this one is ordered: two in one block would both cancel
+        first and then both quote.
+        """
+        await self._index_ready.wait()
+        while True:
+            await self._prices_version.reached(maker.quoted.value + 1)
+            version = self._prices_version.value
+            quotes = [
+                (
+                    params.market,
+                    compute_quotes(
+                        self._plan(params),
+                        params,
+                        self._prices[params.market],
+                        maker.positions.get(params.market, 0),
+                    ),
+                )
+                for params in self._markets
+            ]
+            tickets = [
+                await self._maker_courier.send(maker.factory, bundle)
+                for bundle in pack_requotes(quotes)
+            ]
+            for ticket in tickets:
+                nursery.start_soon(self._follow, ticket)
+            for ticket in tickets:
+                await ticket.ordered.wait()
+            maker.quoted.raise_to(version)
+
+    def _plan(self, params: MarketParams) -> QuotePlan:
+        return TAPE_PLAN if params is self._tape_params else DEMO_PLAN
+
+    def _note_quotes(self, ticket: Ticket) -> None:
+        sides: dict[int, set[int]] = {}
+        for receipt in ticket.receipts:
+            order = ticket.instructions[receipt.index]
+            if isinstance(order, PlaceOrder) and receipt.status is Status.RESTING:
+                sides.setdefault(order.market, set()).add(order.side)
+        self._two_sided.update(market for market, both in sides.items() if len(both) == 2)
+        self.tally.quoted = len(self._two_sided) == len(self._markets)
+
+    # ---- takers ----------------------------------------------------------------------------
+
+    async def _take(self, factory: EnvelopeFactory, position: int, nursery: trio.Nursery) -> None:
+        """Random orders of one taker, in all markets but the tape's."""
+        random = SplitMix(self._seed + 1 + position)
+        markets = [params for params in self._markets if params is not self._tape_params]
+        if not markets:
+            return
+        for maker in self._makers:
+            await maker.quoted.reached(1)
+        # Spread over the interval, so that takers do not all send at once.
+        await trio.sleep(TAKE_INTERVAL_S * position / len(self._takers))
+        while True:
+            params = markets[random.below(len(markets))]
+            book = self._books[params.market]
+            order = compute_random_order(
+                random, params, self._prices[params.market], book.positions[factory.account]
+            )
+            ticket = await self._taker_courier.send(factory, [order])
+            nursery.start_soon(self._follow, ticket)
+            await trio.sleep(TAKE_INTERVAL_S)
+
+    async def _replay(self, tape: Path) -> None:
+        """Send every trade of the tape, chunk by chunk, into quotes at the chunk's price."""
+        params = self._tape_params
+        assert params is not None
+        for maker in self._makers:
+            await maker.quoted.reached(1)
+        depth_lots = len(self._makers) * compute_depth_lots(
+            TAPE_PLAN, params, self._prices[params.market]
+        )
+        max_lots = max(1, depth_lots // TAPE_FLOW_SHARE)
+        orders = convert_trades(read_tape(tape), params, max_lots)
+        async with trio.open_nursery() as nursery:
+            async for chunk in play_tape(orders, speed=self._speed, max_lots=max_lots):
+                self._prices[params.market] = chunk.price_ticks
+                self._prices_version.raise_by_one()
+                version = self._prices_version.value
+                for maker in self._makers:
+                    await maker.quoted.reached(version)
+                await self._send_chunk(params, chunk, max_lots, nursery)
+        self.tally.tape_done = True
+
+    async def _send_chunk(
+        self, params: MarketParams, chunk: TapeChunk, max_lots: int, nursery: trio.Nursery
+    ) -> None:
+        book = self._books[params.market]
+        by_account: dict[bytes, list[MarketOrder]] = {account: [] for account in book.positions}
+        for side, lots, price_ticks, _ in chunk.orders:
+            limit = compute_protective_ticks(side, price_ticks)
+            order = MarketOrder(params.market, side, limit, lots)
+            by_account[book.assign(side, lots)].append(order)
+        for account, orders in by_account.items():
+            for start in range(0, len(orders), INSTRUCTIONS_PER_BUNDLE_MAX):
+                part = orders[start : start + INSTRUCTIONS_PER_BUNDLE_MAX]
+                ticket = await self._taker_courier.send(self._factories[account], part)
+                nursery.start_soon(self._follow_tape, ticket)
+        surplus = book.rebalance(params, chunk.price_ticks, max_lots)
+        if surplus is not None:
+            account, order = surplus
+            ticket = await self._taker_courier.send(self._factories[account], [order])
+            nursery.start_soon(self._follow, ticket)
+
+    async def _follow_tape(self, ticket: Ticket) -> None:
+        await self._follow(ticket)
+        self.tally.tape_trades += len(ticket.instructions)
+
+    # ---- positions -------------------------------------------------------------------------
+
+    async def _read_positions(self) -> None:
+        """Keep positions as the engine has them: makers lean against them, so do takers."""
+        while True:
+            await trio.sleep(POSITIONS_INTERVAL_S)
+            try:
+                for maker in self._makers:
+                    view = await self._maker_courier.query("account", maker.factory.account)
+                    maker.positions = read_positions(view)
+                for factory in self._takers:
+                    view = await self._taker_courier.query("account", factory.account)
+                    positions = read_positions(view)
+                    for market, book in self._books.items():
+                        book.set_position(factory.account, positions.get(market, 0))
+            except DoorError:
+                # Between two nodes; the positions of two seconds ago serve as well.
+                continue
+
+
+def read_positions(view: object) -> dict[int, int]:
+    """Lots by market, from the `account` view. Raises `DoorError`."""
+    try:
+        account = msgspec.convert(view, AccountView)
+    except msgspec.ValidationError as error:
+        raise DoorError("door.malformed", f"account: {error}") from error
+    return {position.market: position.lots for position in account.positions}
+
+
+class PositionView(msgspec.Struct, frozen=True):
+    """A position, as far as it matters here."""
+
+    market: int
+    lots: int
+
+
+class AccountView(msgspec.Struct, frozen=True):
+    """An account, as far as it matters here."""
+
+    positions: list[PositionView]
+
+
+def _load_reporter(
+    network: Network, name: str, power: int, note: Callable[[str], None]
+) -> Reporter:
+    home = network.home(name)
+    keys = home.load_keys(read_password(home.password_path), accept_weak=True)
+    factory = EnvelopeFactory(keys.oracle, network.chain_id)
+    courier = Courier([network.node(name).door_endpoint()], [factory.account], note=note)
+    return Reporter(courier, factory, power)

@@ -1,0 +1,356 @@
+"""The demo traders against a cluster without consensus: real doors and engine, one process.
+
+`FakeCluster` puts envelopes into blocks and runs the engine on them. Its doors can die with all
+that they have accepted and not passed on, which is the worst that a killed node does to clients.
+"""
+
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from crypto.codec import encode
+from crypto.digest import Domain, digest
+from engine.apply import apply_block
+from engine.block import BlockInput, EngineEnvelope, Reporter
+from engine.instructions import CancelAll
+from engine.receipts import Receipt
+from engine.state import create_state
+from localnet import courier as courier_module
+from localnet.courier import IN_FLIGHT_MAX, Courier
+from localnet.network import create_network
+from localnet.tape import format_trade
+from localnet.tape_synthesis import generate_trades
+from localnet.traders import main, parse_speed
+from localnet.trading_floor import Traders, read_positions
+from mempool.envelope import decode_envelope
+from node.client import DoorError, EnvelopeFactory
+from node.door import Door, QueryError
+from node.network import Network
+from node.protocol import (
+    DOOR_VERSION,
+    BlockEvent,
+    Channel,
+    OpaqueSubmitted,
+    ReceiptEvent,
+    ReceiptLevel,
+    SubmitResult,
+    Submitted,
+    Welcome,
+)
+
+BLOCK_INTERVAL_S = 0.01
+
+
+class FakeNode:
+    """One door: keeps what it accepted until the next block takes it."""
+
+    def __init__(self, cluster: "FakeCluster", index: int) -> None:
+        self.cluster = cluster
+        self.index = index
+        self.pending: dict[bytes, Any] = {}
+        self.door: Door | None = None
+        self.scope = trio.CancelScope()
+
+    def welcome(self) -> Welcome:
+        chain_id = self.cluster.network.chain_id
+        return Welcome(DOOR_VERSION, f"node{self.index}", chain_id, self.cluster.height, 0)
+
+    def submit(self, source: int, request: int, envelopes: tuple[bytes, ...]) -> None:
+        results = []
+        for data in envelopes:
+            envelope = decode_envelope(data)
+            envelope_id = envelope.header.envelope_id()
+            code = None
+            if envelope_id in self.cluster.outcomes:
+                code = "nonce.duplicate"
+            elif envelope_id in self.pending:
+                code = "envelope.pending"
+            elif self.cluster.full > 0:
+                self.cluster.full -= 1
+                code = "pool.full"
+            else:
+                self.pending[envelope_id] = envelope
+            self.cluster.submissions += 1
+            results.append(SubmitResult(envelope_id, code))
+        assert self.door is not None
+        self.door.reply(source, Submitted(request, tuple(results)))
+
+    def submit_opaque(
+        self, source: int, request: int, namespace: int, size_bytes: int, data: bytes
+    ) -> None:
+        assert self.door is not None
+        self.door.reply(source, OpaqueSubmitted(request, 0, "pool.full"))
+
+    async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        if name == "envelope":
+            receipts = self.cluster.outcomes.get(arguments[0])
+            level = None if receipts is None else "executed"
+            return msgspec.msgpack.encode({"level": level, "code": None, "results": receipts})
+        if name == "account":
+            account = self.cluster.state.accounts.get(arguments[0])
+            exposures = {} if account is None else account.exposures
+            positions = [{"market": key, "lots": each.lots} for key, each in exposures.items()]
+            return msgspec.msgpack.encode({"positions": positions})
+        raise QueryError("query.unknown", name)
+
+
+class FakeCluster:
+    """Several doors before one engine."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        genesis = network.genesis()
+        self.state = create_state(genesis.engine)
+        self.reporters = tuple(Reporter(each.oracle_key, each.power) for each in genesis.members)
+        self.height = 0
+        self.outcomes: dict[bytes, tuple[Receipt, ...]] = {}
+        self.executed_twice = 0
+        self.submissions = 0
+        self.full = 0
+        self.fills = 0
+        self.nodes = [FakeNode(self, index) for index in range(len(network.nodes))]
+
+    async def serve_node(self, index: int) -> None:
+        node = self.nodes[index]
+        endpoint = self.network.nodes[index].door_endpoint()
+        listeners = await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        node.door = Door(
+            node, connections_max=100, send_queue_max_bytes=1 << 24, idle_timeout_s=60.0
+        )
+        with node.scope:
+            await node.door.serve(listeners)
+        node.door = None
+
+    def kill(self, index: int) -> None:
+        """End a node; what it accepted and no block holds is lost."""
+        self.nodes[index].pending.clear()
+        self.nodes[index].scope.cancel()
+
+    async def run(self) -> None:
+        while True:
+            await trio.sleep(BLOCK_INTERVAL_S)
+            self.make_block()
+
+    def make_block(self) -> None:
+        envelopes: dict[bytes, Any] = {}
+        for node in self.nodes:
+            for envelope_id, envelope in node.pending.items():
+                self.executed_twice += envelope_id in self.outcomes
+                if envelope_id not in self.outcomes:
+                    envelopes[envelope_id] = envelope
+            node.pending.clear()
+        self.height += 1
+        output = apply_block(
+            self.state,
+            BlockInput(
+                self.height,
+                max(time.time_ns() // 1_000_000, self.state.time_ms),
+                digest(Domain.SEED, self.height.to_bytes(8, "big")),
+                tuple(
+                    EngineEnvelope(key, each.header.sender, each.header.nonce, each.body)
+                    for key, each in envelopes.items()
+                ),
+                (),
+                self.reporters,
+            ),
+        )
+        self.fills += output.stats.fills
+        receipts: dict[bytes, list[Receipt]] = {key: [] for key in envelopes}
+        for receipt in output.receipts:
+            receipts[receipt.envelope_id].append(receipt)
+        self.outcomes.update({key: tuple(value) for key, value in receipts.items()})
+        for node in self.nodes:
+            if node.door is not None:
+                self._announce(node.door, envelopes)
+
+    def _announce(self, door: Door, envelopes: dict[bytes, Any]) -> None:
+        door.publish(
+            Channel.BLOCKS,
+            lambda subscription, sequence: BlockEvent(
+                subscription, sequence, self.height, self.height, bytes(32), 0, 0, 0
+            ),
+        )
+        for envelope_id, envelope in envelopes.items():
+            for level in (ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED):
+                results = None
+                if level is ReceiptLevel.EXECUTED:
+                    results = msgspec.Raw(encode(self.outcomes[envelope_id]))
+                door.publish_receipt(
+                    envelope.header.sender,
+                    lambda subscription, sequence, level=level, results=results, key=envelope_id: (
+                        ReceiptEvent(subscription, sequence, key, level, self.height, None, results)
+                    ),
+                )
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> Network:
+    return create_network(tmp_path_factory.mktemp("network") / "net", port_first=21_000)
+
+
+@asynccontextmanager
+async def cluster_of(network: Network) -> AsyncIterator[FakeCluster]:
+    cluster = FakeCluster(network)
+    async with trio.open_nursery() as nursery:
+        for index in range(len(cluster.nodes)):
+            nursery.start_soon(cluster.serve_node, index)
+        nursery.start_soon(cluster.run)
+        yield cluster
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition, timeout_s: float = 20.0) -> None:
+    with trio.fail_after(timeout_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of the test
+            await trio.sleep(0.01)
+
+
+def write_tape(path, count: int):
+    path.write_text("".join(format_trade(trade) + "\n" for trade in generate_trades(count, 7)))
+    return path
+
+
+async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(network):
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        traders = Traders(network, seed=1)
+        nursery.start_soon(traders.run)
+        await until(lambda: traders.tally.quoted and traders.tally.fills > 5)
+        statistics = traders.tally.take()
+        assert statistics.orders > 100
+        assert statistics.rejected == 0
+        assert statistics.commit_latency_ms
+        assert statistics.receipt_latency_ms
+        assert not statistics.tape_done
+        assert traders.tally.take().commit_latency_ms == []
+        for market in cluster.state.markets.values():
+            assert market.index_price > 0
+            assert market.book.order_count > 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, tmp_path):
+    tape = write_tape(tmp_path / "tape.csv", 3_000)
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
+        nursery.start_soon(traders.run)
+        await until(lambda: traders.tally.tape_done)
+        statistics = traders.tally.take()
+        assert statistics.tape_trades == 3_000
+        # Nearly all of them traded: the quotes follow the tape's price.
+        assert statistics.fills >= 2_900
+        assert statistics.rejected == 0
+        assert cluster.fills >= statistics.fills
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_killed_node_costs_time_but_no_order(network, tmp_path):
+    tape = write_tape(tmp_path / "tape.csv", 4_000)
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
+        nursery.start_soon(traders.run)
+        await until(lambda: traders.tally.tape_trades > 500)
+        # The makers' node and then the takers' one.
+        cluster.kill(0)
+        cluster.kill(1)
+        await until(lambda: traders.tally.tape_done)
+        assert traders.tally.tape_trades == 4_000
+        assert traders.tally.rejected == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_full_pool_is_tried_again_until_it_has_room(network):
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        cluster.full = 3
+        factory = EnvelopeFactory(network.account_secret("trader0"), network.chain_id)
+        courier = Courier([network.nodes[0].door_endpoint()], [factory.account])
+        nursery.start_soon(courier.run)
+        ticket = await courier.send(factory, [CancelAll()])
+        with trio.fail_after(10):
+            await ticket.done.wait()
+        assert ticket.refusal is None
+        assert len(ticket.receipts) == 1
+        assert cluster.submissions == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_more_than_the_bound_is_in_flight(network):
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        cluster.full = 10**9
+        factory = EnvelopeFactory(network.account_secret("trader0"), network.chain_id)
+        courier = Courier([network.nodes[0].door_endpoint()], [factory.account])
+        nursery.start_soon(courier.run)
+        tickets = []
+
+        async def flood() -> None:
+            for _ in range(IN_FLIGHT_MAX + 10):
+                tickets.append(await courier.send(factory, [CancelAll()]))
+
+        nursery.start_soon(flood)
+        await until(lambda: cluster.submissions > 2 * IN_FLIGHT_MAX)
+        assert len(tickets) == courier.in_flight == IN_FLIGHT_MAX
+        cluster.full = 0
+        await until(lambda: len(tickets) == IN_FLIGHT_MAX + 10 and courier.in_flight == 0)
+        assert all(ticket.refusal is None for ticket in tickets)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_quiet_node_is_left_for_the_next_one(network, monkeypatch):
+    monkeypatch.setattr(courier_module, "QUIET_MAX_S", 0.2)
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        # A node that takes envelopes and answers, but hears of no block.
+        monkeypatch.setattr(cluster, "_announce", lambda door, envelopes: None)
+        factory = EnvelopeFactory(network.account_secret("trader0"), network.chain_id)
+        doors = [node.door_endpoint() for node in network.nodes[:2]]
+        courier = Courier(doors, [factory.account])
+        nursery.start_soon(courier.run)
+        ticket = await courier.send(factory, [CancelAll()])
+        # The second node knows the outcome when the same bytes are handed in again.
+        with trio.fail_after(10):
+            await ticket.done.wait()
+        assert ticket.refusal is None
+        assert len(ticket.receipts) == 1
+        assert courier.reconnects >= 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_abandoned_envelope_frees_its_place(network):
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        cluster.full = 10**9
+        factory = EnvelopeFactory(network.account_secret("trader0"), network.chain_id)
+        courier = Courier([network.nodes[0].door_endpoint()], [factory.account])
+        nursery.start_soon(courier.run)
+        ticket = await courier.send(factory, [CancelAll()])
+        courier.abandon(ticket)
+        assert ticket.refusal == "courier.abandoned"
+        assert courier.in_flight == 0
+        nursery.cancel_scope.cancel()
+
+
+def test_a_malformed_tape_ends_the_process_with_its_line(network, tmp_path, capsys):
+    tape = tmp_path / "tape.csv"
+    tape.write_text("nonsense\n")
+    assert main(["--dir", str(network.path), "--tape", str(tape)]) == 3
+    assert "line 1" in capsys.readouterr().err
+
+
+def test_a_missing_localnet_is_a_configuration_error(tmp_path, capsys):
+    assert main(["--dir", str(tmp_path)]) == 3
+    assert "localnet.missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "fast"])
+def test_speeds_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=text):
+        parse_speed(text)
+
+
+def test_an_account_view_that_is_none_is_a_door_error():
+    assert read_positions({"positions": [{"market": 1, "lots": -3, "more": 1}]}) == {1: -3}
+    with pytest.raises(DoorError, match=r"door\.malformed"):
+        read_positions({"positions": 7})
