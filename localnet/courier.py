@@ -293,7 +293,12 @@ class Courier:
 
         A node that only received it, or forgot it, gives no answer: then the refusal stands.
         """
-        view = await client.query("envelope", ticket.envelope.envelope_id)
+        try:
+            view = await client.query("envelope", ticket.envelope.envelope_id)
+        except DoorError as error:
+            if error.code != "envelope.unknown":
+                raise
+            view = {}
         level = view.get("level") if isinstance(view, dict) else None
         if level in (ReceiptLevel.RECEIVED, ReceiptLevel.AVAILABLE):
             # Refused while an older copy of it is on its way.

@@ -25,7 +25,7 @@ from crypto import ed25519
 from crypto.codec import DecodeError, decode_lenient, encode
 from engine.instructions import Bundle, Instruction
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.receipts import Receipt
+from engine.receipts import ReasonCode, Receipt, Status
 from mempool.envelope import (
     NAMESPACE_ENGINE,
     BodyKind,
@@ -552,11 +552,33 @@ def split_for_door(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
+class _ReceiptMap(msgspec.Struct, frozen=True):
+    """A receipt as nodes tell it: by field names, the status by its name."""
+
+    envelope_id: bytes
+    index: int
+    status: str
+    code: ReasonCode
+    order_id: int
+    filled_lots: int
+    resting_lots: int
+    filled_notional_microquote: int
+    fee_microquote: int
+    cancelled_count: int
+
+
 def convert_receipts(results: object) -> tuple[Receipt, ...]:
-    """The engine's receipts in an `executed` event, one an instruction. Raises `DoorError`."""
+    """The engine's receipts in an `executed` event or an `envelope` view, one an instruction.
+
+    Raises `DoorError`.
+    """
     try:
-        return msgspec.convert(results, tuple[Receipt, ...])
-    except msgspec.ValidationError as error:
+        receipts = []
+        for each in msgspec.convert(results, list[_ReceiptMap]):
+            fields = msgspec.structs.asdict(each)
+            receipts.append(Receipt(**fields | {"status": Status[each.status.upper()]}))
+        return tuple(receipts)
+    except (msgspec.ValidationError, KeyError) as error:
         raise DoorError("door.malformed", f"receipts: {error}") from error
 
 

@@ -181,9 +181,9 @@ class ReceiptEvent(Struct, frozen=True, array_like=True, tag="receipt"):
     """0 while it has none."""
     code: str | None
     results: Any
-    """With `executed`: the engine's receipts, one an instruction; else None. A node hands over
-    their encoding as `Raw`; a client gets them as plain lists, because msgspec decodes no union of
-    `Raw` and None."""
+    """With `executed`: the engine's receipts, one map an instruction; else None. A node hands over
+    their encoding as `Raw`, a client gets plain values: msgspec decodes no union of `Raw` and
+    None."""
 
 
 class BlockEvent(Struct, frozen=True, array_like=True, tag="block"):

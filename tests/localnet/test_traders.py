@@ -43,6 +43,7 @@ from node.protocol import (
     Submitted,
     Welcome,
 )
+from node.streams import describe_receipts
 
 BLOCK_INTERVAL_S = 0.01
 
@@ -90,8 +91,10 @@ class FakeNode:
     async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
         if name == "envelope":
             receipts = self.cluster.outcomes.get(arguments[0])
-            level = None if receipts is None else "executed"
-            return msgspec.msgpack.encode({"level": level, "code": None, "results": receipts})
+            if receipts is None:
+                raise QueryError("envelope.unknown", "never seen")
+            results = msgspec.Raw(describe_receipts(list(receipts)))
+            return encode({"level": "executed", "code": None, "results": results})
         if name == "account":
             account = self.cluster.state.accounts.get(arguments[0])
             exposures = {} if account is None else account.exposures
@@ -180,7 +183,7 @@ class FakeCluster:
             for level in (ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED):
                 results = None
                 if level is ReceiptLevel.EXECUTED:
-                    results = msgspec.Raw(encode(self.outcomes[envelope_id]))
+                    results = msgspec.Raw(describe_receipts(list(self.outcomes[envelope_id])))
                 door.publish_receipt(
                     envelope.header.sender,
                     lambda subscription, sequence, level=level, results=results, key=envelope_id: (

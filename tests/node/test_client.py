@@ -46,9 +46,11 @@ from node.protocol import (
     Subscribed,
     Welcome,
 )
+from node.streams import describe_receipts
 
 CHAIN_ID = bytes(range(32))
 SECRET = bytes([7]) * 32
+RECEIPT = Receipt(bytes(32), 0, Status.RESTING, ReasonCode.OK, 7, 0, 5)
 WELCOME = Welcome(DOOR_VERSION, "node0", CHAIN_ID, 5, 1_000)
 
 
@@ -476,15 +478,18 @@ def test_split_lists_keep_order_and_fit_into_a_frame(sizes):
 def test_receipts_that_are_none_are_a_door_error():
     with pytest.raises(DoorError, match=r"door\.malformed"):
         convert_receipts([1])
+    strange = msgspec.msgpack.decode(describe_receipts([RECEIPT]))
+    strange[0]["status"] = "strange"
+    with pytest.raises(DoorError, match=r"door\.malformed"):
+        convert_receipts(strange)
 
 
 async def test_receipts_arrive_as_the_engine_gave_them():
-    receipt = Receipt(bytes(32), 0, Status.RESTING, ReasonCode.OK, 7, 0, 5)
     async with connected() as (client, door), trio.open_nursery() as nursery:
 
         async def serve() -> None:
             number = (await door.receive()).request
-            raw = msgspec.Raw(encode((receipt,)))
+            raw = msgspec.Raw(describe_receipts([RECEIPT]))
             executed = (bytes(32), ReceiptLevel.EXECUTED, 3, None, raw)
             ordered = (bytes(32), ReceiptLevel.ORDERED, 3, None, None)
             await door.send(
@@ -497,4 +502,4 @@ async def test_receipts_arrive_as_the_engine_gave_them():
         events = await client.subscribe(Channel.RECEIPTS, bytes(32))
         first, second = await events.receive(), await events.receive()
         assert first.results is None
-        assert convert_receipts(second.results) == (receipt,)
+        assert convert_receipts(second.results) == (RECEIPT,)
