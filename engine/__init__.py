@@ -1,1 +1,32 @@
-"""engine"""
+"""The market state: a deterministic perpetuals exchange with cross margin, integers only.
+
+`apply_block(state, block) -> BlockOutput` is the whole interface to the future; everything else
+reads. The package is pure: no clock, no randomness, no I/O, no logs, no floats, no division other
+than floor; nothing that depends on hash seeds or on the order of arrival reaches an output. It
+imports `crypto` alone. Users' mistakes become receipts with stable codes; an exception out of
+`apply_block` is a bug of ours and must halt the node.
+
+Phases of a block, in this order, always:
+
+    1 system       the block's committee, oracle reports, indices, expiry of orders
+    2 deposits
+    3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
+    4 post-only    placed in turns, senders ranked by seed
+    5 takers       every other order (a GTC order may take and then rest), in turns likewise
+    6 invariants   conservation of money, positions summing to zero, no crossed book
+    7 root         changed leaves only
+
+Inside a phase the order follows from the block's seed and the contents of its envelopes, never
+from their position (`schedule`).
+
+    types       instructions, receipts, block, genesis      msgspec structs; never compiled
+    bounds      limits, errors
+    state       state, account, market, book                 plain classes with slots
+    rules       margin, oracle, schedule, placement, matching, resting, cancellation
+    block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
+    around it   snapshot, views (queries), workload (blocks for benchmarks and tests)
+
+The structs keep to modules of their own because mypyc drops msgspec's class options without a
+word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in
+milliseconds. `docs/design/engine.md` tells why things are as they are, and who bears rounding.
+"""

@@ -29,44 +29,57 @@ from engine.instructions import (
 from engine.snapshot import restore, snapshot
 from engine.state import create_state
 from engine.views import view_account, view_book, view_order
+from engine.workload import SplitMix
 
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]
-PRICES = st.integers(970, 1_030)
-MARKETS = st.integers(1, 2)
-SIDES = st.sampled_from(Side)
-LOTS = st.integers(1, 60)
-MODES = st.sampled_from(SelfTradeMode)
-CLIENT_IDS = st.integers(0, 4)
+SEEDS = st.integers(0, 2**32)
+COUNTS = st.integers(1, 25)
+TIFS = (*TimeInForce, TimeInForce.GTC, TimeInForce.GTC, TimeInForce.POST_ONLY)
 
-_PLACES = st.builds(
-    PlaceOrder,
-    MARKETS,
-    SIDES,
-    PRICES,
-    LOTS,
-    st.sampled_from(TimeInForce),
-    st.booleans(),
-    MODES,
-    CLIENT_IDS,
-    st.sampled_from([0, 0, 1_030, 1_060]),
-)
-_INSTRUCTIONS = (
-    _PLACES
-    | _PLACES
-    | st.builds(MarketOrder, MARKETS, SIDES, PRICES, LOTS, st.booleans(), MODES, CLIENT_IDS)
-    | st.builds(Cancel, st.integers(0, 30), CLIENT_IDS)
-    | st.builds(CancelAll, st.sampled_from([None, 1, 2]))
-    | st.builds(Amend, st.integers(0, 30), CLIENT_IDS, PRICES, LOTS)
-)
-_BUNDLES = st.tuples(st.integers(0, 4), st.lists(_INSTRUCTIONS, min_size=1, max_size=5))
-_BLOCKS = st.lists(
-    st.tuples(
-        st.sampled_from([None, None, None, (1, 940), (1, 1_000), (2, 1_060), (2, 1_000)]),
-        st.lists(_BUNDLES, max_size=5),
-    ),
-    min_size=1,
-    max_size=8,
-)
+
+def _instruction(draw, mids):
+    """One instruction out of a mix in which most orders are plausible and close to the mid.
+
+    Drawn from a seed, not by strategies: those favour small and simple values so strongly that
+    positions, margin calls and reduce-only orders hardly ever come together.
+    """
+    choice, market = draw(100), 1 + draw(2)
+    side = Side.BUY if draw(2) else Side.SELL
+    price, lots = mids[market] + draw(25) - 12, 1 + draw(60)
+    client_id = draw(5) if draw(3) == 0 else 0
+    mode = SelfTradeMode(draw(4))
+    if choice < 60:
+        tif = TIFS[draw(len(TIFS))]
+        rests = tif in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+        good_til_ms = 1_000 + draw(250) if rests and draw(8) == 0 else 0
+        reduce_only = draw(3) == 0
+        return PlaceOrder(market, side, price, lots, tif, reduce_only, mode, client_id, good_til_ms)
+    if choice < 75:
+        return MarketOrder(market, side, price + 10 * side, lots, draw(4) == 0, mode, client_id)
+    if choice < 85:
+        return Cancel(client_id=client_id) if client_id else Cancel(1 + draw(150))
+    if choice < 87:
+        return CancelAll((None, 1, 2)[draw(3)])
+    return Amend(0 if client_id else 1 + draw(150), client_id, price, lots)
+
+
+def _stream(seed, count):
+    """Blocks as (index move or None, bundles by sender)."""
+    draw = SplitMix(seed).below
+    mids = {1: 1_000, 2: 1_000}
+    blocks = []
+    for _ in range(count):
+        move = None
+        if draw(5) == 0:
+            market = 1 + draw(2)
+            mids[market] += draw(101) - 50
+            move = (market, mids[market])
+        bundles = [
+            (draw(5), [_instruction(draw, mids) for _ in range(1 + draw(5))])
+            for _ in range(draw(6))
+        ]
+        blocks.append((move, bundles))
+    return blocks
 
 
 def _is_healthy(state, name):
@@ -171,16 +184,16 @@ def _make(make_world):
 
 
 @settings(max_examples=200, deadline=None)
-@given(_BLOCKS)
-def test_tables_margin_receipts_and_money_hold_after_every_block(make_world, blocks):
-    _play(_make(make_world), blocks)
+@given(SEEDS, COUNTS)
+def test_tables_margin_receipts_and_money_hold_after_every_block(make_world, seed, count):
+    _play(_make(make_world), _stream(seed, count))
 
 
 @settings(max_examples=60, deadline=None)
-@given(_BLOCKS, st.integers(0, 10))
-def test_live_replay_and_snapshot_with_tail_agree(make_world, blocks, cut):
+@given(SEEDS, COUNTS, st.integers(0, 25))
+def test_live_replay_and_snapshot_with_tail_agree(make_world, seed, count, cut):
     world = _make(make_world)
-    _play(world, blocks)
+    _play(world, _stream(seed, count))
     live = snapshot(world.state)
 
     replayed = create_state(world.genesis)
@@ -200,10 +213,10 @@ def test_live_replay_and_snapshot_with_tail_agree(make_world, blocks, cut):
 
 
 @settings(max_examples=60, deadline=None)
-@given(_BLOCKS)
-def test_the_root_proves_every_account_market_and_the_totals(make_world, blocks):
+@given(SEEDS, COUNTS)
+def test_the_root_proves_every_account_market_and_the_totals(make_world, seed, count):
     world = _make(make_world)
-    root = _play(world, blocks)[-1].state_root
+    root = _play(world, _stream(seed, count))[-1].state_root
     state = world.state
     leaves = {account_key(name): encode_account(a) for name, a in state.accounts.items()}
     leaves |= {market_key(number): encode_market(m) for number, m in state.markets.items()}
