@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from consensus.effects import Effect, Event, Token
 from consensus.types import Block, CheckpointHeader, StateCertificate
+from crypto.scheme import Claim
 from node.protocol import ReceiptLevel, SubmitResult
 
 # ---- events --------------------------------------------------------------------------------
@@ -58,8 +59,7 @@ class VerifyEnvelopes(Struct, frozen=True):
     """Check Ed25519 signatures in a worker. Answer: `EnvelopesVerified`."""
 
     token: Token
-    items: tuple[tuple[bytes, bytes, bytes], ...]
-    """(public key, signed bytes, signature)."""
+    claims: tuple[Claim, ...]
 
 
 class SubmitReply(Struct, frozen=True):
@@ -135,11 +135,11 @@ class DeliveredNotice(Struct, frozen=True):
 class CertifiedNotice(Struct, frozen=True):
     """A quorum certified the result of executing up to a height, and this node's own result agrees.
 
-    Every height from `first_height` to the certificate's is thereby final in its effects."""
+    Every height up to the certificate's is thereby final in its effects."""
 
-    first_height: int
     certificate: StateCertificate
-    own: CheckpointHeader
+    own: tuple[CheckpointHeader, ...]
+    """This node's checkpoints up to that height that were not announced before, rising."""
 
 
 NodeEffect = (

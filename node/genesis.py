@@ -10,12 +10,14 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from committee.committee import Committee, Member
+from committee.committee import Committee, CommitteeError, Member
+from committee.genesis import GENESIS_EPOCH, form_genesis_committee
 from crypto.bls import BLS
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from crypto.types import Ed25519PublicKey, Uint
-from engine.genesis import EngineGenesis
+from engine.genesis import EngineGenesis, validate_genesis
+from engine.genesis import GenesisError as EngineGenesisError
 
 GENESIS_VERSION: Final = 1
 GENESIS_SIZE_MAX_BYTES: Final = 64 << 20
@@ -52,7 +54,7 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True):
         return digest(Domain.GENESIS, encode(self))
 
     def committee(self) -> Committee:
-        return Committee(epoch=0, members=self.members)
+        return Committee(epoch=GENESIS_EPOCH, members=self.members)
 
 
 def save_genesis(genesis: Genesis, path: Path) -> None:
@@ -70,14 +72,12 @@ def load_genesis(path: Path) -> Genesis:
         raise GenesisError(f"{path} is larger than {GENESIS_SIZE_MAX_BYTES} bytes")
     try:
         genesis = msgspec.json.decode(data, type=Genesis)
-        committee = genesis.committee()
-    except (msgspec.MsgspecError, ValueError) as error:
+        form_genesis_committee(genesis.members, BLS)
+        validate_genesis(genesis.engine)
+    except (msgspec.MsgspecError, CommitteeError, EngineGenesisError) as error:
         raise GenesisError(f"{path}: {error}") from error
     if genesis.version != GENESIS_VERSION:
         raise GenesisError(
             f"{path} has version {genesis.version}; this program reads {GENESIS_VERSION}"
         )
-    for member in committee.members:
-        if not BLS.verify_possession(member.consensus_key, member.consensus_key_proof):
-            raise GenesisError(f"{path}: proof of possession of {member.name} does not verify")
     return genesis

@@ -10,7 +10,7 @@ Receipt levels, in rising order of promise:
 | level | promise |
 |---|---|
 | `received` | none: the node put it in its pool |
-| `available` | certified retrievable; survives the crash of all nodes; will be ordered unless it expires |
+| `available` | certified retrievable, survives a crash of all nodes; ordered unless it expires |
 | `ordered` | committed at `height`; position final |
 | `executed` | executed, and the result is certified by a quorum |
 | `refused` | final; `code` says why |

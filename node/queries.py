@@ -1,0 +1,297 @@
+"""Answers to the door's queries (`node.protocol.Query` lists them).
+
+Everything comes from what this node itself has checked: the core, its archive, or its engine. An
+answer is one MessagePack value of plain maps, lists, strings, integers and bytes.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from committee.committee import Committee
+from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
+from consensus.types import QC, Block, CheckpointHeader, StateCertificate
+from crypto.bitmap import decode_bitmap
+from crypto.codec import decode, encode
+from engine.block import BlockOutput
+from node.delivery import DeliveryRecord
+from node.door import QueryError
+from node.host import NodeHost
+from node.protocol import ReceiptLevel
+from node.recovery import (
+    BLOCK_ID_TABLE,
+    CERTIFICATE_BY_HEIGHT_TABLE,
+    CHECKPOINT_TABLE,
+    DELIVERY_TABLE,
+    ENVELOPE_TABLE,
+    OUTPUT_TABLE,
+    REFUSED_TABLE,
+    height_key,
+)
+from node.storage.archive import ArchiveStore
+from node.streams import Streams, describe_receipts
+from node.workers.engine import EngineWorker, WorkerQueryError
+
+TRADES_PER_ANSWER: Final = 50
+"""When the query names no limit."""
+TRADES_PER_ANSWER_MAX: Final = 1_000
+
+HEIGHT_MAX: Final = 2**63 - 1
+
+ENGINE_QUERIES: Final = frozenset({"markets", "accounts", "book", "account", "orders", "order"})
+"""Answered by the engine worker from the newest executed state."""
+
+
+class Queries:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        committee: Committee,
+        host: NodeHost,
+        streams: Streams,
+        archive: ArchiveStore,
+        engine: EngineWorker,
+        statistics: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._name = name
+        self._committee = committee
+        self._host = host
+        self._streams = streams
+        self._archive = archive
+        self._engine = engine
+        self._statistics = statistics
+        self._started_ms = host.clock.now_ms()
+        self._views: dict[str, Callable[..., Awaitable[bytes]]] = {
+            "status": self._status,
+            "block": self._block,
+            "commit": self._commit,
+            "certificate": self._certificate,
+            "envelope": self._envelope,
+            "trades": self._trades,
+        }
+
+    async def answer(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        """Return the encoded answer. Raises `QueryError`."""
+        if name in ENGINE_QUERIES:
+            try:
+                return await self._engine.query(name, arguments)
+            except WorkerQueryError as error:
+                raise QueryError(error.code, error.detail) from error
+        view = self._views.get(name)
+        if view is None:
+            known = ", ".join(sorted([*self._views, *ENGINE_QUERIES]))
+            raise QueryError("query.unknown", f"no query {name!r}; there are: {known}")
+        return await view(arguments)
+
+    async def _read(self, table: str, key: bytes) -> bytes | None:
+        return await trio.to_thread.run_sync(self._archive.read, table, key)
+
+    # ---- the node ---------------------------------------------------------------------------
+
+    async def _status(self, _: tuple[Any, ...]) -> bytes:
+        core = self._host.core.statistics()
+        members = self._committee.members
+        status = {
+            "name": self._name,
+            "pid": os.getpid(),
+            "chain_id": self._host.core.chain_id,
+            "uptime_ms": self._host.clock.now_ms() - self._started_ms,
+            "view": core.consensus.view,
+            "leader": members[core.consensus.leader].name,
+            "committed_height": core.committed_height,
+            "delivered_height": core.delivered_height,
+            "executed_height": core.executed_height,
+            "certified_height": core.certified_height,
+            "state_root": core.state_root,
+            "state_root_height": core.state_root_height,
+            "pool_envelopes": core.pool_envelopes,
+            "pool_bytes": core.pool_bytes,
+            "queued_blocks": core.queued_blocks,
+            "consensus": msgspec.structs.asdict(core.consensus),
+            "lanes": core.lanes._asdict(),
+            "misbehaviours": dict(sorted(self._host.misbehaviours.items())),
+            **self._statistics(),
+        }
+        return encode(status)
+
+    # ---- the chain --------------------------------------------------------------------------
+
+    async def _height_of(self, arguments: tuple[Any, ...]) -> int:
+        """The height that a query names, itself or by block id; default: the newest."""
+        match arguments:
+            case ():
+                return self._host.core.statistics().committed_height
+            case (int(height),) if 0 < height <= HEIGHT_MAX:
+                return height
+            case (bytes(block_id),) if len(block_id) == 32:
+                stored = await self._read(BLOCK_ID_TABLE, block_id)
+                if stored is None:
+                    raise QueryError("block.unknown", "no committed block has this id")
+                return int.from_bytes(stored, "big")
+        raise QueryError("query.malformed", "give a height above 0 or a block id of 32 bytes")
+
+    async def _block(self, arguments: tuple[Any, ...]) -> bytes:
+        height = await self._height_of(arguments)
+        encoded = await self._read(ARCHIVE_BLOCK_TABLE, height_key(height))
+        if encoded is None:
+            raise QueryError("block.unknown", f"height {height} is not committed here")
+        block = decode(Block, encoded)
+        record = await self._read(DELIVERY_TABLE, height_key(height))
+        delivery = decode(DeliveryRecord, record) if record is not None else None
+        return encode(
+            {
+                "height": block.height,
+                "block_id": block.block_id(self._host.core.chain_id),
+                "parent_id": block.parent_id,
+                "epoch": block.epoch,
+                "view": block.view,
+                "author": self._committee.members[block.author].name,
+                "time_ms": block.time_ms,
+                "lanes": [
+                    {
+                        "author": self._committee.members[tip.data.author].name,
+                        "sequence": tip.data.sequence,
+                        "batch_id": tip.data.batch_id,
+                        "signers": self._names(tip.signers),
+                    }
+                    for tip in block.lanes
+                ],
+                "evidence": list(block.evidence),
+                "state_certificate_height": (
+                    block.state_certificate.header.height if block.state_certificate else None
+                ),
+                "qc_view": block.qc.view,
+                "tc_view": block.tc.view if block.tc else None,
+                "size_bytes": len(encoded),
+                "delivered": delivery is not None,
+                "envelopes": sum(each.envelope_count for each in delivery.batches)
+                if delivery
+                else None,
+                "order_root": delivery.order_root if delivery else None,
+            }
+        )
+
+    async def _commit(self, arguments: tuple[Any, ...]) -> bytes:
+        height = await self._height_of(arguments)
+        encoded = await self._read(ARCHIVE_COMMIT_TABLE, height_key(height))
+        if encoded is None:
+            raise QueryError("block.unknown", f"height {height} is not committed here")
+        qc = decode(QC, encoded)
+        signers = self._signers(qc.signers)
+        return encode(
+            {
+                "height": qc.height,
+                "view": qc.view,
+                "epoch": qc.data.epoch,
+                "block_id": qc.block_id,
+                "signers": [self._committee.members[each].name for each in signers],
+                "power": self._committee.power_of(signers),
+                "quorum_power": self._committee.quorum_power,
+                "signature": qc.signature,
+            }
+        )
+
+    async def _certificate(self, arguments: tuple[Any, ...]) -> bytes:
+        """The own checkpoint of a height (default: the newest), and its certificate if known."""
+        if arguments:
+            height = await self._height_of(arguments)
+        else:
+            height = self._host.core.statistics().state_root_height
+        own = await self._read(CHECKPOINT_TABLE, height_key(height))
+        certificate = await self._read(CERTIFICATE_BY_HEIGHT_TABLE, height_key(height))
+        if own is None and certificate is None:
+            raise QueryError("checkpoint.unknown", f"height {height} is no checkpoint here")
+        answer: dict[str, Any] = {"height": height, "certified": certificate is not None}
+        header: CheckpointHeader
+        if certificate is not None:
+            decoded = decode(StateCertificate, certificate)
+            signers = self._signers(decoded.signers)
+            answer["signers"] = [self._committee.members[each].name for each in signers]
+            answer["power"] = self._committee.power_of(signers)
+            header = decoded.header
+        if own is not None:
+            header = decode(CheckpointHeader, own)
+        answer |= {
+            "own": own is not None,
+            "epoch": header.epoch,
+            "block_id": header.block_id,
+            "time_ms": header.time_ms,
+            "state_root": header.state_root,
+            "order_root": header.order_root,
+            "market_root": header.market_root,
+            "receipts_root": header.receipts_root,
+        }
+        return encode(answer)
+
+    def _signers(self, bitmap: bytes) -> tuple[int, ...]:
+        return tuple(decode_bitmap(bitmap, len(self._committee)))
+
+    def _names(self, bitmap: bytes) -> list[str]:
+        return [self._committee.members[each].name for each in self._signers(bitmap)]
+
+    # ---- envelopes and trades ---------------------------------------------------------------
+
+    async def _envelope(self, arguments: tuple[Any, ...]) -> bytes:
+        match arguments:
+            case (bytes(envelope_id),) if len(envelope_id) == 32:
+                pass
+            case _:
+                raise QueryError("query.malformed", "give an envelope id of 32 bytes")
+        level: ReceiptLevel
+        status = self._host.core.tracker.status(envelope_id)
+        stored = await self._read(ENVELOPE_TABLE, envelope_id)
+        height, code = 0, None
+        if stored is not None:
+            height = int.from_bytes(stored, "big")
+            is_certified = height <= self._host.core.statistics().certified_height
+            level = ReceiptLevel.EXECUTED if is_certified else ReceiptLevel.ORDERED
+        elif status is not None:
+            level, height, code = status.level, status.height, status.code
+        else:
+            refusal = await self._read(REFUSED_TABLE, envelope_id)
+            if refusal is None:
+                raise QueryError("envelope.unknown", "this node has not seen this envelope")
+            level, code = ReceiptLevel.REFUSED, refusal.decode()
+        results: Any = None
+        if level is ReceiptLevel.EXECUTED:
+            output = await self._read(OUTPUT_TABLE, height_key(height))
+            if output is not None:
+                receipts = [
+                    each
+                    for each in decode(BlockOutput, output).receipts
+                    if each.envelope_id == envelope_id
+                ]
+                results = msgspec.Raw(describe_receipts(receipts))
+        return encode(
+            {
+                "envelope_id": envelope_id,
+                "level": level.value,
+                "height": height,
+                "code": code,
+                "results": results,
+            }
+        )
+
+    async def _trades(self, arguments: tuple[Any, ...]) -> bytes:
+        match arguments:
+            case ():
+                market, limit = None, TRADES_PER_ANSWER
+            case (None | int(), int(limit)) if 0 < limit <= TRADES_PER_ANSWER_MAX:
+                market = arguments[0]
+            case _:
+                raise QueryError(
+                    "query.malformed",
+                    f"give a market id or nil, and a limit up to {TRADES_PER_ANSWER_MAX}",
+                )
+        trades = [
+            trade
+            for _, trade in self._streams.recent_trades
+            if market is None or trade["market"] == market
+        ]
+        return encode(trades[-limit:])

@@ -1,0 +1,271 @@
+"""What a node resumes from: everything durable, read once at start and handed to the pure core.
+
+Three stores answer for three things. The safety store says what this node signed; the archive
+holds the committed chain, delivery records and now and then a snapshot of the order state; the
+batch store holds batches. The engine keeps its own snapshots. None of them has to be in step with
+another: the newest order snapshot that is not ahead of the engine is taken, and the committed
+blocks above it are delivered again, which yields the same verdicts and roots.
+
+Damage that cannot be told from amnesia is fatal: `RecoveryError` keeps the node from signing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from committee.committee import Committee
+from committee.state import OrderState, OrderStateError
+from consensus.chain import (
+    ARCHIVE_BLOCK_TABLE,
+    ARCHIVE_TIP_KEY,
+    ARCHIVE_TIP_TABLE,
+)
+from consensus.checkpoints import STATE_VOTE_TABLE, RecoveredCheckpoints
+from consensus.lane_certificates import CERTIFICATE_TABLE
+from consensus.lane_chain import LanePoint
+from consensus.lane_recovery import RecoveredLanes, recover_lanes
+from consensus.recovery import Recovered, RecoveryError, recover
+from consensus.types import (
+    AvailabilityCertificate,
+    Block,
+    CheckpointHeader,
+    SignedBatchHeader,
+    StateCertificate,
+)
+from crypto.codec import DecodeError, decode
+from crypto.types import Digest
+from mempool.ledger import HeaderLedger, LedgerError
+from node.delivery import DeliveryRecord
+from node.genesis import Genesis
+
+BLOCK_ID_TABLE: Final = "block_id"
+"""Block id -> height."""
+DELIVERY_TABLE: Final = "delivery"
+"""Height (8 bytes big-endian, as for all tables by height) -> `DeliveryRecord`."""
+OUTPUT_TABLE: Final = "output"
+"""Height -> encoded `engine.block.BlockOutput`, for heights with instructions."""
+CHECKPOINT_TABLE: Final = "checkpoint"
+"""Height -> this node's own `CheckpointHeader`."""
+CERTIFICATE_BY_HEIGHT_TABLE: Final = "certificate"
+"""Height -> `StateCertificate`."""
+ORDER_SNAPSHOT_TABLE: Final = "order_snapshot"
+"""Height -> `OrderSnapshot`."""
+ENVELOPE_TABLE: Final = "envelope"
+"""Envelope id -> height at which it passed the header ledger."""
+REFUSED_TABLE: Final = "refused"
+"""Envelope id -> the header ledger's refusal code."""
+
+LAST_KEY: Final = b"\xff" * 8
+"""At or above every height's key."""
+
+
+class Archive(Protocol):
+    """What recovery reads of the archive (`node.storage.archive.ArchiveStore`)."""
+
+    def read(self, table: str, key: bytes) -> bytes | None: ...
+
+    def read_range(
+        self, table: str, from_key: bytes, limit: int, *, reverse: bool = False
+    ) -> Sequence[tuple[bytes, bytes]]: ...
+
+
+class BatchIndex(Protocol):
+    """What recovery reads of the batch store (`node.storage.batches.BatchStore`)."""
+
+    def headers_above(
+        self, cursors: Mapping[int, int]
+    ) -> list[tuple[bytes, SignedBatchHeader]]: ...
+
+    def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None: ...
+
+
+class OrderSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Order state and header ledger at one height, with the roots they must restore to."""
+
+    order_state: bytes
+    order_state_root: Digest
+    ledger: bytes
+    ledger_root: Digest
+
+    @classmethod
+    def take(cls, order_state: OrderState, ledger: HeaderLedger) -> "OrderSnapshot":
+        """Snapshot both."""
+        return cls(order_state.snapshot(), order_state.root(), ledger.snapshot(), ledger.root())
+
+    def restore(self) -> tuple[OrderState, HeaderLedger]:
+        """Rebuild both; raises `RecoveryError` if the bytes do not match their roots."""
+        try:
+            order_state = OrderState.restore(self.order_state, self.order_state_root)
+            ledger = HeaderLedger.restore(self.ledger, self.ledger_root)
+        except (OrderStateError, LedgerError) as error:
+            raise RecoveryError("recovery.damaged", str(error)) from error
+        return order_state, ledger
+
+
+class ReplayedBlock(NamedTuple):
+    """A committed block to deliver again."""
+
+    block_id: bytes
+    block: Block
+    batch_ids: tuple[bytes, ...] | None
+    """From its delivery record; None if it was committed but not delivered before."""
+
+
+class StoredBatchHeader(NamedTuple):
+    """A stored batch whose contents are to be read again."""
+
+    batch_id: bytes
+    signed_header: SignedBatchHeader
+    author_key: bytes
+
+
+class RecoveredNode(NamedTuple):
+    """The start of a node's life, first or later."""
+
+    consensus: Recovered
+    lanes: RecoveredLanes
+    checkpoints: RecoveredCheckpoints
+    order_state: OrderState
+    ledger: HeaderLedger
+    blocks: tuple[ReplayedBlock, ...]
+    """Committed blocks above the order state, by rising height."""
+    unchecked_batches: tuple[StoredBatchHeader, ...]
+    """Batches of delivered blocks among them."""
+    engine_height: int
+    own_checkpoint: CheckpointHeader | None
+
+
+def height_key(height: int) -> bytes:
+    """The key of a height in every table by height."""
+    return height.to_bytes(8, "big")
+
+
+def make_genesis_order(genesis: Genesis, committee: Committee) -> tuple[OrderState, HeaderLedger]:
+    """Order state and header ledger before the first block."""
+    order_state = OrderState(committee, genesis.time_ms)
+    ledger = HeaderLedger(genesis.time_ms)
+    for credit in genesis.fee_credits:
+        ledger.apply_credit(credit.account, credit.amount_microquote)
+    ledger.apply_oracle_keys(member.oracle_key for member in committee.members)
+    return order_state, ledger
+
+
+def recover_node(
+    genesis: Genesis,
+    me: int,
+    safety_records: Mapping[str, Mapping[bytes, bytes]],
+    archive: Archive,
+    batches: BatchIndex,
+    engine_height: int,
+) -> RecoveredNode:
+    """Read the stores. Raises `RecoveryError` if they contradict each other."""
+    try:
+        return _recover(genesis, me, safety_records, archive, batches, engine_height)
+    except DecodeError as error:
+        raise RecoveryError("recovery.damaged", str(error)) from error
+
+
+def _recover(
+    genesis: Genesis,
+    me: int,
+    safety_records: Mapping[str, Mapping[bytes, bytes]],
+    archive: Archive,
+    batches: BatchIndex,
+    engine_height: int,
+) -> RecoveredNode:
+    chain_id, committee = genesis.chain_id(), genesis.committee()
+    consensus = recover(
+        chain_id,
+        committee,
+        genesis.time_ms,
+        safety_records,
+        archive.read(ARCHIVE_TIP_TABLE, ARCHIVE_TIP_KEY),
+    )
+    order_state, ledger = _restore_order(genesis, committee, archive, engine_height)
+    blocks = _read_blocks(chain_id, archive, order_state.height, consensus.tip.height)
+    cursors: dict[int, LanePoint] = {}
+    for author in range(len(committee)):
+        cursor = order_state.lane_cursor(author)
+        if cursor.sequence:
+            cursors[author] = LanePoint(cursor.sequence, cursor.batch_id)
+    unchecked: list[StoredBatchHeader] = []
+    for replayed in blocks:
+        if replayed.batch_ids is None:
+            break
+        for tip in replayed.block.lanes:
+            cursors[tip.data.author] = LanePoint(tip.data.sequence, tip.data.batch_id)
+        for batch_id in replayed.batch_ids:
+            unchecked.append(_stored_header(committee, batches, batch_id))
+    certificates = [
+        decode(AvailabilityCertificate, value)
+        for _, value in archive.read_range(CERTIFICATE_TABLE, b"", len(committee))
+    ]
+    lanes = recover_lanes(
+        committee.epoch,
+        cursors,
+        batches.headers_above({author: point.sequence for author, point in cursors.items()}),
+        certificates,
+    )
+    own = archive.read_range(CHECKPOINT_TABLE, LAST_KEY, 1, reverse=True)
+    return RecoveredNode(
+        consensus=consensus,
+        lanes=lanes,
+        checkpoints=_recover_checkpoints(safety_records, archive),
+        order_state=order_state,
+        ledger=ledger,
+        blocks=blocks,
+        unchecked_batches=tuple(unchecked),
+        engine_height=engine_height,
+        own_checkpoint=decode(CheckpointHeader, own[0][1]) if own else None,
+    )
+
+
+def _recover_checkpoints(
+    safety_records: Mapping[str, Mapping[bytes, bytes]], archive: Archive
+) -> RecoveredCheckpoints:
+    newest = archive.read_range(CERTIFICATE_BY_HEIGHT_TABLE, LAST_KEY, 1, reverse=True)
+    return RecoveredCheckpoints(
+        {
+            int.from_bytes(key, "big"): decode(CheckpointHeader, value)
+            for key, value in safety_records.get(STATE_VOTE_TABLE, {}).items()
+        },
+        decode(StateCertificate, newest[0][1]) if newest else None,
+    )
+
+
+def _restore_order(
+    genesis: Genesis, committee: Committee, archive: Archive, engine_height: int
+) -> tuple[OrderState, HeaderLedger]:
+    """The newest snapshot not ahead of the engine, whose blocks must be delivered to it again."""
+    newest = archive.read_range(ORDER_SNAPSHOT_TABLE, height_key(engine_height), 1, reverse=True)
+    if not newest:
+        return make_genesis_order(genesis, committee)
+    return decode(OrderSnapshot, newest[0][1]).restore()
+
+
+def _read_blocks(
+    chain_id: bytes, archive: Archive, above_height: int, tip_height: int
+) -> tuple[ReplayedBlock, ...]:
+    replayed: list[ReplayedBlock] = []
+    delivered_before = True
+    for height in range(above_height + 1, tip_height + 1):
+        encoded = archive.read(ARCHIVE_BLOCK_TABLE, height_key(height))
+        if encoded is None:
+            raise RecoveryError("recovery.gap", f"the archive has no block at height {height}")
+        block = decode(Block, encoded)
+        record = archive.read(DELIVERY_TABLE, height_key(height))
+        delivered_before = delivered_before and record is not None
+        batch_ids = None
+        if delivered_before and record is not None:
+            batch_ids = tuple(each.batch_id for each in decode(DeliveryRecord, record).batches)
+        replayed.append(ReplayedBlock(block.block_id(chain_id), block, batch_ids))
+    return tuple(replayed)
+
+
+def _stored_header(committee: Committee, batches: BatchIndex, batch_id: bytes) -> StoredBatchHeader:
+    stored = batches.get(batch_id)
+    if stored is None:
+        raise RecoveryError("recovery.gap", f"the batch store lacks batch {batch_id.hex()}")
+    author = stored[0].header.author
+    return StoredBatchHeader(batch_id, stored[0], committee.members[author].identity_key)

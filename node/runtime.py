@@ -1,0 +1,386 @@
+"""One node as a process: opens what it needs, runs it as one trio nursery, closes it in order.
+
+    run_node
+    ├── crypto pool, engine worker          subprocesses (node.workers)
+    └── nursery
+        ├── safety, archive, batches        one committing task a store (node.storage.group_commit)
+        ├── host                            the core, its effects and timers (node.host)
+        ├── peers                           connections to the other members (node.transport)
+        ├── control, bulk                   one task each hands received frames to the host
+        └── door                            clients (node.door)
+
+A stop on request cancels clients and peers first, then the core; what it asked to be stored is
+written, the engine saves its state, and everything is closed. A crash at any point is safe instead:
+that is what `node.recovery` is for.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import msgspec
+import structlog
+import trio
+
+from consensus.config import ConsensusConfig
+from consensus.lane_limits import LanesConfig
+from consensus.recovery import RecoveryError
+from crypto.digest import Domain, digest
+from mempool.admission import AdmissionConfig
+from mempool.batcher import BatcherConfig
+from node.config import NodeConfig
+from node.core import NodeCore, NodeCoreConfig
+from node.door import Door
+from node.events import EnvelopesSubmitted, OpaqueSubmitted
+from node.exit_codes import ExitCode, OperatorError
+from node.genesis import Genesis
+from node.home import Halted, NodeHome, NodeKeys, RunState
+from node.host import Clock, HaltError, NodeHost
+from node.protocol import DOOR_VERSION, Welcome
+from node.queries import Queries
+from node.recovery import recover_node
+from node.storage.archive import ArchiveStore
+from node.storage.batches import BatchStore
+from node.storage.errors import DoubleSignError
+from node.storage.group_commit import GroupCommitter
+from node.storage.safety import SafetyStore
+from node.streams import Streams
+from node.transport.network import PeerAddress, PeerNetwork
+from node.transport.queues import Inbox, Traffic
+from node.workers.crypto import open_crypto_pool
+from node.workers.engine import EngineWorkerError, open_engine_worker
+from node.workers.threads import ConsensusCrypto
+
+THREAD_SWITCH_INTERVAL_S: Final = 0.001
+"""A thread that comes back from a long native call waits at most this long for the interpreter."""
+
+STATE_FILE_INTERVAL_S: Final = 1.0
+
+_log = structlog.get_logger()
+
+
+class PortInUseError(OperatorError):
+    """Something else listens where this node should."""
+
+    code = "node.port_in_use"
+    exit_code = ExitCode.PORT_IN_USE
+
+
+class NodeHaltedError(OperatorError):
+    """The node stopped because going on could violate safety."""
+
+    code = "node.halted"
+    exit_code = ExitCode.HALTED
+
+
+class RefusedToSignError(OperatorError):
+    """The safety records do not allow this node to sign."""
+
+    code = "safety.refused"
+    exit_code = ExitCode.REFUSED_TO_SIGN
+
+
+def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
+    """The settings of the pure parts, from `node.toml` and genesis."""
+    pace = config.consensus
+    return NodeCoreConfig(
+        consensus=ConsensusConfig(
+            leader_seed=digest(Domain.LEADER, genesis.chain_id(), genesis.seed.to_bytes(8, "big")),
+            min_block_interval_ms=pace.min_block_interval_ms,
+            idle_interval_ms=pace.idle_interval_ms,
+            base_view_timeout_ms=pace.base_view_timeout_ms,
+            straggler_wait_ms=pace.straggler_wait_ms,
+            clock_drift_ms=pace.clock_drift_ms,
+            block_age_max_ms=pace.block_age_max_ms,
+            sync_retry_ms=pace.sync_retry_ms,
+        ),
+        lanes=LanesConfig(ack_interval_ms=pace.ack_interval_ms),
+        admission=AdmissionConfig(),
+        batcher=BatcherConfig(
+            batch_interval_ms=config.mempool.batch_interval_ms,
+            batch_size_bytes=config.mempool.batch_size_bytes,
+        ),
+        snapshot_interval_blocks=config.storage.snapshot_interval_blocks,
+    )
+
+
+async def run_node(
+    home: NodeHome,
+    config: NodeConfig,
+    genesis: Genesis,
+    me: int,
+    keys: NodeKeys,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one node until `stop` is set; `task_status` reports that it serves clients.
+
+    The caller holds the home's lock and has checked it. Raises `OperatorError` with an exit code
+    for whatever the operator can mend or must look at.
+    """
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
+    with _translated(home):
+        await _Node(home, config, genesis, me, keys).run(stop, task_status)
+
+
+class _Node:
+    """The node's resources while it runs."""
+
+    def __init__(
+        self, home: NodeHome, config: NodeConfig, genesis: Genesis, me: int, keys: NodeKeys
+    ) -> None:
+        self._home = home
+        self._config = config
+        self._genesis = genesis
+        self._me = me
+        self._keys = keys
+        self._chain_id = genesis.chain_id()
+        self._committee = genesis.committee()
+        limits, endpoint = config.limits, config.peer.endpoint()
+        self._door = Door(
+            self,
+            connections_max=limits.door_connections_max,
+            send_queue_max_bytes=limits.door_send_queue_bytes,
+            idle_timeout_s=limits.door_idle_timeout_ms / 1000,
+        )
+        self._network = PeerNetwork(
+            me=me,
+            committee=self._committee,
+            chain_id=self._chain_id,
+            identity_secret=keys.identity,
+            listen=(endpoint.host, endpoint.port),
+            peers=self._peer_addresses(),
+        )
+        self._host: NodeHost
+        self._queries: Queries
+        self._stores: dict[str, GroupCommitter[Any]]
+
+    def _peer_addresses(self) -> dict[int, PeerAddress]:
+        addresses = {}
+        for index, member in enumerate(self._committee.members):
+            entry = self._config.peers.get(member.name)
+            if index != self._me and entry is not None:
+                addresses[index] = PeerAddress(*entry.endpoint(), entry.certificate)
+        return addresses
+
+    async def run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+        """Open the stores and workers, run until stopped, close everything."""
+        home = self._home
+        owner = self._chain_id + self._committee.members[self._me].identity_key
+        with ExitStack() as stores:
+            safety = SafetyStore(home.safety_path, owner=owner)
+            stores.callback(safety.close)
+            archive = ArchiveStore(home.chain_path, owner=self._chain_id)
+            stores.callback(archive.close)
+            batches = BatchStore(home.segments_dir)
+            stores.callback(batches.close)
+            async with (
+                open_crypto_pool(self._config.limits.crypto_workers, self._chain_id) as pool,
+                open_engine_worker(self._genesis.engine, home.engine_dir, self._chain_id) as engine,
+            ):
+                recovered = recover_node(
+                    self._genesis, self._me, safety.load(), archive, batches, engine.height
+                )
+                _log.info(
+                    "node_recovered",
+                    committed_height=recovered.consensus.tip.height,
+                    order_height=recovered.order_state.height,
+                    engine_height=engine.height,
+                )
+                core = NodeCore(
+                    make_core_config(self._config, self._genesis),
+                    self._genesis,
+                    self._me,
+                    recovered,
+                )
+                safety_writes = GroupCommitter(safety.commit)
+                archive_writes = GroupCommitter(archive.commit)
+                batch_writes = GroupCommitter(batches.commit)
+                streams = Streams(self._door)
+                self._host = NodeHost(
+                    me=self._me,
+                    core=core,
+                    clock=Clock(time.time_ns() // 1_000_000),
+                    keys=self._keys,
+                    network=self._network,
+                    audience=streams,
+                    safety=safety_writes,
+                    archive=archive,
+                    archive_writes=archive_writes,
+                    batches=batches,
+                    batch_writes=batch_writes,
+                    pool=pool,
+                    crypto=ConsensusCrypto(),
+                    engine=engine,
+                )
+                self._queries = Queries(
+                    name=self._config.node.name,
+                    committee=self._committee,
+                    host=self._host,
+                    streams=streams,
+                    archive=archive,
+                    engine=engine,
+                    statistics=self._statistics,
+                )
+                self._stores = {
+                    "safety": safety_writes,
+                    "archive": archive_writes,
+                    "batches": batch_writes,
+                }
+                await self._run_tasks(stop, task_status)
+                if engine.height:
+                    await engine.save(engine.height)
+
+    async def _run_tasks(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as writers:
+            for committer in self._stores.values():
+                writers.start_soon(committer.run)
+            async with trio.open_nursery() as nursery:
+                await self._listen(nursery)
+                await nursery.start(self._host.run)
+                nursery.start_soon(self._hand_over, self._network.control, Traffic.CONTROL)
+                nursery.start_soon(self._hand_over, self._network.bulk, Traffic.BULK)
+                nursery.start_soon(self._door.serve, self._door_listeners)
+                nursery.start_soon(self._write_state)
+                _log.info(
+                    "node_started", peer=self._config.peer.listen, door=self._config.door.listen
+                )
+                task_status.started()
+                await stop.wait()
+                _log.info("node_stopping")
+                nursery.cancel_scope.cancel()
+            for committer in self._stores.values():
+                await committer.drain()
+            writers.cancel_scope.cancel()
+        _log.info("node_stopped")
+
+    async def _listen(self, nursery: trio.Nursery) -> None:
+        """Take both ports before anything else, so that a used one is a clear error."""
+        door = self._config.door.endpoint()
+        try:
+            self._door_listeners = await trio.open_tcp_listeners(door.port, host=door.host)
+        except OSError as error:
+            raise _port_in_use("door.listen", self._config.door.listen, error) from error
+        try:
+            await nursery.start(self._network.serve)
+        except* OSError as group:
+            cause = group.exceptions[0]
+            raise _port_in_use("peer.listen", self._config.peer.listen, cause) from cause
+
+    async def _hand_over(self, inbox: Inbox, traffic: Traffic) -> None:
+        while True:
+            for inbound in await inbox.receive_many():
+                self._host.receive(inbound.sender, traffic, inbound.frame)
+
+    async def _write_state(self) -> None:
+        """Leave word for `status` commands that find the node down."""
+        started_ms = self._host.clock.now_ms()
+        while True:
+            statistics = self._host.core.statistics()
+            self._home.write_state(
+                RunState(
+                    os.getpid(),
+                    started_ms,
+                    statistics.committed_height,
+                    statistics.consensus.view,
+                )
+            )
+            await trio.sleep(STATE_FILE_INTERVAL_S)
+
+    def _statistics(self) -> dict[str, Any]:
+        network = self._network.statistics()
+        return {
+            "peers_connected": sorted(
+                self._committee.members[index].name for index in self._network.connected()
+            ),
+            "network": msgspec.to_builtins(network, str_keys=True),
+            "stores": {
+                name: committer.statistics()._asdict() for name, committer in self._stores.items()
+            },
+            "door": msgspec.structs.asdict(self._door.statistics()),
+        }
+
+    # ---- the door's handler -----------------------------------------------------------------
+
+    def welcome(self) -> Welcome:
+        """The greeting of a client."""
+        return Welcome(
+            DOOR_VERSION,
+            self._config.node.name,
+            self._chain_id,
+            self._host.core.statistics().committed_height,
+            self._host.clock.now_ms(),
+        )
+
+    def submit(self, source: int, request: int, envelopes: tuple[bytes, ...]) -> None:
+        """Take envelopes; the answer comes through the streams."""
+        self._host.dispatch(EnvelopesSubmitted(source, request, envelopes))
+
+    def submit_opaque(
+        self, source: int, request: int, namespace: int, size_bytes: int, data: bytes
+    ) -> None:
+        """Take opaque transactions; the answer comes through the streams."""
+        self._host.dispatch(OpaqueSubmitted(source, request, namespace, size_bytes, data))
+
+    async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        """Answer a query."""
+        return await self._queries.answer(name, arguments)
+
+
+def _port_in_use(key: str, address: str, error: BaseException) -> PortInUseError:
+    return PortInUseError(
+        f"cannot listen on {address}: {error}",
+        advice=f"stop what uses the port, or change {key} in node.toml",
+    )
+
+
+@contextmanager
+def _translated(home: NodeHome) -> Iterator[None]:
+    """Turn what can end a node into the operator's language: one error, advice and exit code."""
+    try:
+        yield
+    except* HaltError as group:
+        halt = _first(group, HaltError)
+        home.write_halted(Halted(halt.code, halt.detail, time.time_ns() // 1_000_000))
+        raise NodeHaltedError(
+            f"the node halted: {halt}",
+            advice=f"do not restart it before you know why; see {home.log_path} and "
+            f"`rota replay {home.path}`",
+            code=halt.code,
+        ) from None
+    except* DoubleSignError as group:
+        raise RefusedToSignError(
+            f"the node was about to contradict itself: {_first(group, DoubleSignError)}",
+            advice="nothing was signed; report this with the log, it is a bug",
+            code="safety.double_sign",
+        ) from None
+    except* RecoveryError as group:
+        error = _first(group, RecoveryError)
+        raise RefusedToSignError(
+            f"the durable records do not fit together: {error}",
+            advice="restore data/ as a whole from one moment; never only a part of it",
+            code=error.code,
+        ) from None
+    except* EngineWorkerError as group:
+        worker = _first(group, EngineWorkerError)
+        if worker.code == "engine.invariant":
+            home.write_halted(Halted(worker.code, str(worker), time.time_ns() // 1_000_000))
+            raise NodeHaltedError(
+                f"the engine's invariants broke: {worker}",
+                advice="do not restart it before you know why; replay it elsewhere first",
+                code=worker.code,
+            ) from None
+        raise
+    except* OperatorError as group:
+        raise _first(group, OperatorError) from None
+
+
+def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error, kind)
+        return error
+    raise AssertionError("an exception group holds an exception")

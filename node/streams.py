@@ -1,0 +1,175 @@
+"""What clients hear: blocks, certified results, trades and receipts, in order, without gaps.
+
+Results are told only once a quorum has certified them and this node's own root agrees; until then
+the engine's output waits here, one entry a height, bounded by how far execution may run ahead of
+certificates.
+"""
+
+from collections import deque
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from crypto.codec import decode, encode
+from engine.block import BlockOutput
+from engine.receipts import Receipt
+from node.door import Door
+from node.events import (
+    BlockNotice,
+    CertifiedNotice,
+    DeliveredNotice,
+    OpaqueReply,
+    ReceiptUpdate,
+    SubmitReply,
+)
+from node.protocol import (
+    BlockEvent,
+    Channel,
+    DeliveredEvent,
+    ExecutedEvent,
+    OpaqueSubmitted,
+    ReceiptEvent,
+    ReceiptLevel,
+    Submitted,
+    TradeEvent,
+)
+
+RECENT_TRADES_MAX: Final = 2_000
+"""Certified trades that the `trades` query can reach back to."""
+
+UNCERTIFIED_OUTPUTS_MAX: Final = 4_096
+"""Outputs that wait for a certificate; the oldest are dropped from the streams (never from the
+archive) when certificates stay away for longer."""
+
+
+def describe_receipts(receipts: list[Receipt]) -> bytes:
+    """Receipts as a MessagePack list of maps, by index in the bundle."""
+    ordered = sorted(receipts, key=lambda receipt: receipt.index)
+    return encode([_as_map(receipt) for receipt in ordered])
+
+
+def _as_map(value: msgspec.Struct) -> dict[str, object]:
+    fields = {name: getattr(value, name) for name in value.__struct_fields__}
+    return {name: _plain(field) for name, field in fields.items()}
+
+
+def _plain(field: object) -> object:
+    # An enum says its name: numbers mean something to our structs alone.
+    name = getattr(field, "name", None)
+    if isinstance(field, str):
+        return str(getattr(field, "value", field))
+    return name.lower() if isinstance(name, str) else field
+
+
+class Streams:
+    """Turns the core's notices into the door's events."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._outputs: dict[int, bytes] = {}
+        self._certified_receipts: dict[bytes, list[Receipt]] = {}
+        self.recent_trades: deque[tuple[int, dict[str, object]]] = deque(maxlen=RECENT_TRADES_MAX)
+        """(height, trade) of certified trades, oldest first."""
+
+    # ---- answers ----------------------------------------------------------------------------
+
+    def on_submit_reply(self, reply: SubmitReply) -> None:
+        """Answer a client's envelopes."""
+        self._door.reply(reply.source, Submitted(reply.request, reply.results))
+
+    def on_opaque_reply(self, reply: OpaqueReply) -> None:
+        """Answer a client's opaque transactions."""
+        self._door.reply(reply.source, OpaqueSubmitted(reply.request, reply.count, reply.code))
+
+    # ---- blocks -----------------------------------------------------------------------------
+
+    def on_block(self, notice: BlockNotice) -> None:
+        """A block was committed."""
+        block = notice.block
+        self._door.publish(
+            Channel.BLOCKS,
+            lambda subscription, sequence: BlockEvent(
+                subscription,
+                sequence,
+                block.height,
+                block.view,
+                notice.block_id,
+                block.author,
+                block.time_ms,
+                len(block.lanes),
+            ),
+        )
+
+    def on_delivered(self, notice: DeliveredNotice) -> None:
+        """A block's contents are complete here."""
+        opaque = {namespace: count for namespace, count, _ in notice.opaque}
+        self._door.publish(
+            Channel.BLOCKS,
+            lambda subscription, sequence: DeliveredEvent(
+                subscription, sequence, notice.height, notice.envelopes, notice.refused, opaque
+            ),
+        )
+
+    # ---- results ----------------------------------------------------------------------------
+
+    def on_output(self, height: int, output: bytes) -> None:
+        """The engine executed a height with instructions; nothing is told yet."""
+        self._outputs[height] = output
+        if len(self._outputs) > UNCERTIFIED_OUTPUTS_MAX:
+            del self._outputs[min(self._outputs)]
+
+    def on_certified(self, notice: CertifiedNotice) -> None:
+        """Everything up to a height is certified: tell trades and results."""
+        self._certified_receipts = {}
+        heights = sorted(self._outputs)
+        for header in notice.own:
+            instructions = fills = 0
+            while heights and heights[0] <= header.height:
+                height = heights.pop(0)
+                output = decode(BlockOutput, self._outputs.pop(height))
+                instructions += len(output.receipts)
+                fills += len(output.fills)
+                self._publish_output(height, output)
+            self._door.publish(
+                Channel.BLOCKS,
+                lambda subscription, sequence, header=header, counts=(instructions, fills): (  # type: ignore[misc]  # defaults bind the loop's values
+                    ExecutedEvent(subscription, sequence, header.height, header.state_root, *counts)
+                ),
+            )
+
+    def _publish_output(self, height: int, output: BlockOutput) -> None:
+        for fill in output.fills:
+            trade = {"height": height, **_as_map(fill)}
+            self.recent_trades.append((height, trade))
+            if self._door.has_subscribers(Channel.TRADES):
+                raw = Raw(encode(trade))
+                self._door.publish(
+                    Channel.TRADES,
+                    lambda subscription, sequence, raw=raw: TradeEvent(  # type: ignore[misc]  # as above
+                        subscription, sequence, height, raw
+                    ),
+                )
+        for receipt in output.receipts:
+            self._certified_receipts.setdefault(receipt.envelope_id, []).append(receipt)
+
+    def on_receipt(self, update: ReceiptUpdate) -> None:
+        """An envelope reached a level; `executed` comes right after the certificate's notice."""
+        if not self._door.is_watched(update.account):
+            return
+        results: Raw | None = None
+        if update.level is ReceiptLevel.EXECUTED:
+            receipts = self._certified_receipts.get(update.envelope_id)
+            results = Raw(describe_receipts(receipts)) if receipts is not None else None
+        self._door.publish_receipt(
+            update.account,
+            lambda subscription, sequence: ReceiptEvent(
+                subscription,
+                sequence,
+                update.envelope_id,
+                update.level,
+                update.height,
+                update.code,
+                results,
+            ),
+        )
