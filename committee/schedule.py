@@ -35,3 +35,7 @@ class LeaderSchedule:
         hashed = digest(Domain.LEADER, self._seed, view.to_bytes(8, "big"))
         # The bias of the reduction is below 2**-200: power sums stay under 2**47.
         return bisect_right(self._bounds, int.from_bytes(hashed, "big") % self._bounds[-1])
+
+    def collectors(self, view: int) -> tuple[int, ...]:
+        """Who collects the votes of a view: its leader and the next one, by rising index."""
+        return tuple(sorted({self.leader(view), self.leader(view + 1)}))

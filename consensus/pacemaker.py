@@ -22,6 +22,7 @@ class Pacemaker:
         self.deadline_ms = 0
         """When the view is given up, or the timeout is broadcast again."""
         self._anchor_view = 0
+        self._committed_height = 0
 
     def enter_view(self, now_ms: int, view: int) -> None:
         """Start the view's timer."""
@@ -31,9 +32,11 @@ class Pacemaker:
         self.view = view
         self.deadline_ms = now_ms + self.compute_timeout_ms()
 
-    def record_commit(self, view: int) -> None:
-        """A block was committed; `view` is the view current from then on."""
-        self._anchor_view = max(self._anchor_view, view)
+    def record_commit(self, committed_height: int, view: int) -> None:
+        """Backoff starts anew from `view` if the committed height rose."""
+        if committed_height > self._committed_height:
+            self._committed_height = committed_height
+            self._anchor_view = view
 
     def compute_timeout_ms(self) -> int:
         """`base * 1.5 ** min(k, 6)`, rounded down, for k views since the last commit."""

@@ -11,91 +11,81 @@ two ways below is the one its quorum signed:
 - near (S1): `BlockRequest` by id, newest first, to the signers of the certificate in turn;
 - far (S2): `CommittedRequest` by rising height; the receiver replays the commit rule itself.
 
-At most `REQUESTS_IN_FLIGHT_MAX` requests are under way, each to another member; retries rotate and
-slow down. A target that nobody serves is dropped in the end and starts afresh with the next
-certificate that needs it.
+At most `REQUESTS_IN_FLIGHT_MAX` requests are under way, each to another member. Retries rotate and
+slow down; only an answer with something new in it makes the next request leave at once.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from consensus.block_tree import COMMITTED_BLOCKS_KEPT
-from consensus.messages import (
-    BLOCKS_MAX_PER_RESPONSE,
-    SYNC_RESPONSE_MAX_BYTES,
-    BlockRequest,
-    BlockResponse,
-    CommittedRequest,
-)
+from consensus.block_tree import COMMITTED_BLOCKS_KEPT, BlockTree
+from consensus.messages import BlockRequest, BlockResponse, CommittedRequest, CommittedResponse
 from consensus.types import QC, Block
 from consensus.validation import ValidationError, validate_links
-from crypto.codec import encode
+from crypto.bitmap import decode_bitmap
 
 REQUESTS_IN_FLIGHT_MAX: Final = 2
 TARGETS_MAX: Final = 4
 """Certified blocks wanted at a time; beyond it the one of the lowest view is dropped."""
 ATTEMPTS_MAX: Final = 24
-"""Requests made for one target without any progress before it is dropped."""
+"""Requests made for one target without progress before it is dropped. Whatever still needs it
+then asks anew, so nothing is given up for ever."""
 RETRY_STEPS_MAX: Final = 6
 """A retry waits at most 1.5 to this power times the base wait."""
 FAR_HEIGHTS: Final = COMMITTED_BLOCKS_KEPT // 2
 """A target this far above the root is reached by rising height: its ancestors may have left the
 window in which peers keep committed blocks at hand."""
 
-SERVE_BURST: Final = 16
-SERVE_REFILL_MS: Final = 20
-"""One peer gets `SERVE_BURST` answers at once and then one every `SERVE_REFILL_MS`."""
-
-
-class TokenBucket:
-    """Permits at a bounded rate."""
-
-    def __init__(self, burst: int, refill_ms: int) -> None:
-        self._burst = burst
-        self._refill_ms = refill_ms
-        self._empty_until_ms = 0
-        """The bucket is full `burst * refill_ms` after this time."""
-
-    def take(self, now_ms: int) -> bool:
-        """Take one permit if there is one."""
-        floor_ms = now_ms - self._burst * self._refill_ms
-        used_ms = max(self._empty_until_ms, floor_ms)
-        if used_ms + self._refill_ms > now_ms:
-            return False
-        self._empty_until_ms = used_ms + self._refill_ms
-        return True
+BlockWithId = tuple[bytes, Block]
 
 
 @dataclass(slots=True)
-class Target:
+class _Target:
     """A certified block that is missing, or whose ancestors are."""
 
     qc: QC
     peers: tuple[int, ...]
-    """Members to ask in turn: the certificate's signers."""
+    """Members to ask in turn: the certificate's signers, who hold the block durably."""
     attempts: int = 0
 
 
 @dataclass(slots=True, frozen=True)
-class Request:
+class _Request:
     """A request under way to one member."""
 
-    target_id: bytes
+    target_id: bytes | None
+    """None for an observer's poll, which wants whatever comes next."""
     block_id: bytes | None
     """What a `BlockRequest` asked for; None for a `CommittedRequest`."""
     deadline_ms: int
     is_answered: bool = False
+    """An answered request holds its place until its deadline unless the answer helped."""
+
+
+class Outgoing(NamedTuple):
+    """A request and the member it goes to."""
+
+    peer: int
+    message: BlockRequest | CommittedRequest
 
 
 class BlockSync:
     """Which blocks are wanted and who was asked."""
 
-    def __init__(self, chain_id: bytes, retry_ms: int) -> None:
+    def __init__(
+        self, chain_id: bytes, member_count: int, me: int | None, tree: BlockTree, retry_ms: int
+    ) -> None:
         self._chain_id = chain_id
+        self._member_count = member_count
+        self._me = me
+        self._tree = tree
         self._retry_ms = retry_ms
-        self._targets: dict[bytes, Target] = {}
-        self._in_flight: dict[int, Request] = {}
+        self._targets: dict[bytes, _Target] = {}
+        self._in_flight: dict[int, _Request] = {}
+        self._frontier_id = tree.root.block_id
+        """The last block that came by rising height: the next request goes on above it."""
+        self._poll_count = 0
 
     @property
     def target_count(self) -> int:
@@ -107,16 +97,86 @@ class BlockSync:
         """Requests under way."""
         return len(self._in_flight)
 
-    def want(self, qc: QC, peers: Sequence[int]) -> None:
-        """Ask for a certified block until it is connected or given up."""
-        if not peers or qc.block_id in self._targets:
-            return
-        self._targets[qc.block_id] = Target(qc, tuple(peers))
-        if len(self._targets) > TARGETS_MAX:
-            self.drop(min(self._targets, key=lambda key: self._targets[key].qc.view))
+    # ---- asking ------------------------------------------------------------------------------
 
-    def drop(self, block_id: bytes) -> None:
-        """Stop asking for a block."""
+    def want(self, qc: QC) -> None:
+        """Ask for the block of a verified certificate unless it is connected or out of date."""
+        block_id = qc.block_id
+        is_useful = self._tree.get(block_id) is None and qc.height > self._tree.root.height
+        if not is_useful or block_id in self._targets:
+            return
+        signers = decode_bitmap(qc.signers, self._member_count)
+        peers = [index for index in signers if index != self._me]
+        # Each member starts elsewhere, so that not all ask the same one.
+        start = (self._me or 0) % len(peers) if peers else 0
+        self._targets[block_id] = _Target(qc, tuple(peers[start:] + peers[:start]))
+        if len(self._targets) > TARGETS_MAX:
+            self._drop(min(self._targets, key=lambda key: self._targets[key].qc.view))
+
+    def expire(self, now_ms: int) -> None:
+        """Forget requests past their deadline and targets that nobody serves."""
+        self._in_flight = {
+            peer: request
+            for peer, request in self._in_flight.items()
+            if request.deadline_ms > now_ms
+        }
+        for block_id, target in list(self._targets.items()):
+            if target.attempts >= ATTEMPTS_MAX:
+                self._drop(block_id)
+
+    def compute_deadline_ms(self) -> int | None:
+        """When the next request under way is given up."""
+        return min((request.deadline_ms for request in self._in_flight.values()), default=None)
+
+    def next_requests(self, now_ms: int) -> list[Outgoing]:
+        """What to ask for now, newest certificate first."""
+        requests: list[Outgoing] = []
+        newest_first = sorted(self._targets.items(), key=lambda item: -item[1].qc.view)
+        for block_id, target in newest_first:
+            missing_id = self._tree.find_missing_ancestor(block_id)
+            if missing_id is None or target.qc.height <= self._tree.root.height:
+                self._drop(block_id)
+            elif not self._is_asked(block_id):
+                requests += self._ask(now_ms, block_id, target, missing_id)
+        return requests
+
+    def poll(self, now_ms: int) -> list[Outgoing]:
+        """An observer's request for what comes next, to one member after another: nobody sends
+        it proposals."""
+        peer = self._poll_count % self._member_count
+        self._poll_count += 1
+        if self._in_flight:
+            return []
+        self._in_flight[peer] = _Request(None, None, now_ms + self._retry_ms)
+        return [Outgoing(peer, CommittedRequest(self._compute_from_height()))]
+
+    def _is_asked(self, target_id: bytes) -> bool:
+        return any(request.target_id == target_id for request in self._in_flight.values())
+
+    def _ask(
+        self, now_ms: int, target_id: bytes, target: _Target, missing_id: bytes
+    ) -> list[Outgoing]:
+        free = [peer for peer in target.peers if peer not in self._in_flight]
+        if not free or len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+            return []
+        peer = free[target.attempts % len(free)]
+        # Every third attempt goes the other way: the peers may have moved on since.
+        is_far = target.qc.height - self._tree.root.height > FAR_HEIGHTS
+        by_height = is_far != (target.attempts % 3 == 2)
+        steps = min(target.attempts, RETRY_STEPS_MAX)
+        deadline_ms = now_ms + int(self._retry_ms * 3**steps // 2**steps)
+        target.attempts += 1
+        block_id = None if by_height else missing_id
+        self._in_flight[peer] = _Request(target_id, block_id, deadline_ms)
+        if by_height:
+            return [Outgoing(peer, CommittedRequest(self._compute_from_height()))]
+        return [Outgoing(peer, BlockRequest(missing_id, self._tree.root.height))]
+
+    def _compute_from_height(self) -> int:
+        frontier = self._tree.get(self._frontier_id)
+        return (self._tree.root if frontier is None else frontier).height + 1
+
+    def _drop(self, block_id: bytes) -> None:
         self._targets.pop(block_id, None)
         self._in_flight = {
             peer: request
@@ -124,114 +184,64 @@ class BlockSync:
             if request.target_id != block_id
         }
 
-    def targets(self) -> tuple[Target, ...]:
-        """What is wanted, newest certificate first."""
-        return tuple(sorted(self._targets.values(), key=lambda t: t.qc.view, reverse=True))
+    # ---- answers -----------------------------------------------------------------------------
 
-    def compute_deadline_ms(self) -> int | None:
-        """When the next request under way is given up."""
-        return min((request.deadline_ms for request in self._in_flight.values()), default=None)
-
-    def expire(self, now_ms: int) -> None:
-        """Give up the requests that nobody answered, and the targets that nobody serves."""
-        self._in_flight = {
-            peer: request
-            for peer, request in self._in_flight.items()
-            if request.deadline_ms > now_ms
-        }
-        for target in self.targets():
-            if target.attempts >= ATTEMPTS_MAX:
-                self.drop(target.qc.block_id)
-
-    def next_request(
-        self, now_ms: int, target: Target, missing_id: bytes, root_height: int, from_height: int
-    ) -> tuple[int, BlockRequest | CommittedRequest] | None:
-        """The next request for a target, to whom it goes; None if enough is under way.
-
-        `missing_id` is the block to fetch next by id, `from_height` the first height to fetch
-        otherwise.
-        """
-        target_id = target.qc.block_id
-        if len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX or any(
-            request.target_id == target_id for request in self._in_flight.values()
-        ):
-            return None
-        free = [peer for peer in target.peers if peer not in self._in_flight]
-        if not free:
-            return None
-        peer = free[target.attempts % len(free)]
-        # Every third attempt goes the other way: the peers may have moved on since.
-        is_far = target.qc.height - root_height > FAR_HEIGHTS
-        by_height = is_far != (target.attempts % 3 == 2)
-        steps = min(target.attempts, RETRY_STEPS_MAX)
-        target.attempts += 1
-        deadline_ms = now_ms + self._retry_ms * 3**steps // 2**steps
-        self._in_flight[peer] = Request(target_id, None if by_height else missing_id, deadline_ms)
-        if by_height:
-            return peer, CommittedRequest(from_height)
-        return peer, BlockRequest(missing_id, root_height)
-
-    def is_solicited(self, sender: int, *, by_height: bool) -> bool:
+    def is_solicited(self, sender: int, response: BlockResponse | CommittedResponse) -> bool:
         """Is an answer of this kind awaited from this member?"""
         request = self._in_flight.get(sender)
         if request is None or request.is_answered:
             return False
-        return (request.block_id is None) == by_height
+        return (request.block_id is None) == isinstance(response, CommittedResponse)
 
-    def take_answer(self, sender: int) -> Request:
-        """An awaited answer arrived. Its request still holds its place until the deadline, so that
-        useless answers do not make this node ask faster."""
+    def take_blocks(self, sender: int, response: BlockResponse) -> list[BlockWithId]:
+        """The answered blocks, oldest first: the one asked for and ancestors of it.
+
+        Raises `ValidationError` if they are anything else.
+        """
+        request = self._take_request(sender)
+        assert request.block_id is not None, "the answer is of the kind that was asked for"
+        chain = self._validate_chain(response.blocks, request.block_id)
+        if chain:
+            self._record_progress(sender)
+        return chain[::-1]
+
+    def take_committed(self, sender: int, response: CommittedResponse) -> list[BlockWithId]:
+        """The answered blocks, oldest first, ending in the one that the proof certifies; none if
+        they do not continue the chain that is here.
+
+        Raises `ValidationError` if they are not one chain.
+        """
+        self._take_request(sender)
+        if response.proof is None:
+            return []
+        chain = self._validate_chain(response.blocks[::-1], response.proof.block_id)[::-1]
+        last_id, _ = chain[-1]
+        if self._tree.get(chain[0][1].parent_id) is None or self._tree.get(last_id) is not None:
+            # It does not connect, or brings nothing new: go on from the root.
+            self._frontier_id = self._tree.root.block_id
+            return []
+        self._frontier_id = last_id
+        self._record_progress(sender)
+        return chain
+
+    def _validate_chain(self, newest_first: Sequence[Block], block_id: bytes) -> list[BlockWithId]:
+        chain: list[BlockWithId] = []
+        for block in newest_first:
+            validate_links(block)
+            if block.block_id(self._chain_id) != block_id:
+                raise ValidationError("sync.not_requested")
+            chain.append((block_id, block))
+            block_id = block.parent_id
+        return chain
+
+    def _take_request(self, sender: int) -> _Request:
         request = self._in_flight[sender]
         self._in_flight[sender] = replace(request, is_answered=True)
         return request
 
-    def record_progress(self, sender: int) -> None:
-        """The answer helped: ask for what comes next at once."""
-        target = self._targets.get(self._in_flight.pop(sender).target_id)
+    def _record_progress(self, sender: int) -> None:
+        """Ask for what comes next at once."""
+        request = self._in_flight.pop(sender)
+        target = self._targets.get(request.target_id) if request.target_id else None
         if target is not None:
             target.attempts = 0
-
-    def compute_chain(self, request: Request, response: BlockResponse) -> list[tuple[bytes, Block]]:
-        """The answered blocks with their ids, oldest first.
-
-        Raises `ValidationError` unless they are the requested block and its ancestors.
-        """
-        expected = request.block_id
-        chain: list[tuple[bytes, Block]] = []
-        for block in response.blocks:
-            validate_links(block)
-            if block.block_id(self._chain_id) != expected:
-                raise ValidationError("sync.not_requested")
-            chain.append((expected, block))
-            expected = block.parent_id
-        return chain[::-1]
-
-    def compute_committed_chain(
-        self, blocks: Sequence[Block], proof: QC
-    ) -> list[tuple[bytes, Block]]:
-        """The answered blocks with their ids, oldest first.
-
-        Raises `ValidationError` unless each is the next one's parent and `proof` certifies the
-        last.
-        """
-        expected = proof.block_id
-        chain: list[tuple[bytes, Block]] = []
-        for block in reversed(blocks):
-            validate_links(block)
-            if block.block_id(self._chain_id) != expected:
-                raise ValidationError("sync.chain_broken")
-            chain.append((expected, block))
-            expected = block.parent_id
-        return chain[::-1]
-
-
-def select_response_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """As many of the blocks, in order, as one response may hold; at least one."""
-    size_bytes = 0
-    selected: list[Block] = []
-    for block in blocks[:BLOCKS_MAX_PER_RESPONSE]:
-        size_bytes += len(encode(block))
-        if selected and size_bytes > SYNC_RESPONSE_MAX_BYTES:
-            break
-        selected.append(block)
-    return tuple(selected)

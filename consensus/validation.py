@@ -86,7 +86,7 @@ class Validator:
         return [self._make_check(qc, signers, qc.data.signing_bytes(self._chain_id), qc.signature)]
 
     def check_tc(self, tc: TC) -> list[Check]:
-        """Q power gave the view up; its maxima are what its groups signed (C3)."""
+        """Q power gave the view up; its maxima are what its groups signed (Q2)."""
         if tc in self._certificates:
             return []
         self._require_epoch(tc.epoch, "tc.epoch")
@@ -251,7 +251,7 @@ class Validator:
 
 
 def validate_links(block: Block) -> None:
-    """The block names one parent, three times (S11 of the list of known bugs)."""
+    """The block names one and the same parent by id, certificate and height (B1)."""
     _require(block.parent_id == block.qc.block_id, "block.parent_mismatch")
     _require(block.height == block.qc.height + 1, "block.height")
 

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from committee.committee import Committee, Member
 from committee.schedule import LeaderSchedule
+from consensus.chain import ARCHIVE_TIP_KEY, ARCHIVE_TIP_TABLE
 from consensus.config import ConsensusConfig
-from consensus.core import ARCHIVE_TIP_KEY, ARCHIVE_TIP_TABLE, ConsensusCore
+from consensus.core import ConsensusCore
 from consensus.effects import Committed, Store
 from consensus.recovery import recover
 from consensus.types import (

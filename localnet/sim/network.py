@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from consensus.core import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
+from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
     Aggregate,
     Aggregated,
@@ -34,9 +34,8 @@ from consensus.effects import (
     Verified,
     Verify,
 )
-from consensus.messages import CommittedResponse, Message
+from consensus.messages import BLOCKS_MAX_PER_RESPONSE, CommittedResponse, Message
 from consensus.safety import WRITE_ONCE_TABLES, compute_key
-from consensus.sync import select_response_blocks
 from consensus.types import QC, Block
 from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode
@@ -368,16 +367,15 @@ def serve_committed(disk: Disk, from_height: int, committed_height: int) -> Comm
     archived: Mapping[bytes, bytes] = disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
     certificates = disk.table(Store.ARCHIVE, ARCHIVE_COMMIT_TABLE)
     blocks: list[Block] = []
-    for height in range(from_height, from_height + 64):
+    for height in range(from_height, from_height + BLOCKS_MAX_PER_RESPONSE):
         encoded = archived.get(compute_key(height))
         if encoded is None:
             break
         blocks.append(decode(Block, encoded))
-    selected = select_response_blocks(blocks)
-    if not selected:
+    if not blocks:
         return CommittedResponse((), None, committed_height)
-    proof = decode(QC, certificates[compute_key(selected[-1].height)])
-    return CommittedResponse(selected, proof, committed_height)
+    proof = decode(QC, certificates[compute_key(blocks[-1].height)])
+    return CommittedResponse(tuple(blocks), proof, committed_height)
 
 
 def make_partition(*groups: Iterable[int]) -> Callable[[int, int], bool]:
