@@ -153,11 +153,11 @@ class MempoolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int,
         Meta(ge=70_000, le=1 << 19, description="A batch of this size leaves without waiting."),
     ] = 1 << 19
-    pending_max_count: Annotated[
+    pool_count: Annotated[
         int,
         Meta(ge=1, le=1 << 22, description="Envelopes taken and not yet ordered; then no more."),
     ] = 1 << 16
-    pending_max_bytes: Annotated[
+    pool_size_bytes: Annotated[
         int,
         Meta(ge=1 << 20, le=1 << 34, description="The same bound in encoded bytes."),
     ] = 64 << 20

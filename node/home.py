@@ -273,6 +273,10 @@ class NodeHome:
         """Keep the node from starting again until somebody has looked."""
         write_atomically(self.halted_path, msgspec.json.encode(halted) + b"\n")
 
+    def clear_halted(self) -> None:
+        """Let the node start again; the operator has looked."""
+        self.halted_path.unlink(missing_ok=True)
+
     def validate_not_halted(self) -> None:
         """Raise `HomeError` (exit 70) if the node halted and nobody has cleared it."""
         halted = self.read_halted()
@@ -378,10 +382,13 @@ def read_password(path: Path) -> str:
     return password
 
 
-def find_password(password_file: Path | None, *, prompt: str, fallback: Path | None = None) -> str:
+def find_password(
+    password_file: Path | None, *, prompt: str, fallback: Path | None = None, confirm: bool = False
+) -> str:
     """Return a password: from the file named, else from `fallback` if it exists, else by asking.
 
-    Raises `NodeKeyError` if there is neither a file nor a terminal to ask at.
+    `confirm` asks twice, for a password that is new. Raises `NodeKeyError` if there is neither a
+    file nor a terminal to ask at.
     """
     if password_file is not None:
         return read_password(password_file)
@@ -393,7 +400,14 @@ def find_password(password_file: Path | None, *, prompt: str, fallback: Path | N
             advice="name a file with --password-file or ROTA_PASSWORD_FILE",
             code="key.no_password",
         )
-    return getpass(f"{prompt}: ")
+    password = getpass(f"{prompt}: ")
+    if confirm and getpass("The same again: ") != password:
+        raise NodeKeyError(
+            "the two passwords differ",
+            advice="nothing was changed; try again",
+            code="key.password_differs",
+        )
+    return password
 
 
 def make_private_dir(path: Path) -> None:

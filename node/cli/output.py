@@ -17,7 +17,7 @@ from rich.text import Text
 
 from node.exit_codes import OperatorError
 
-WIDTH_OFF_TERMINAL: Final = 200
+WIDTH_OFF_TERMINAL: Final = 10_000
 """Columns of a table that goes into a file or pipe: nothing is cut off."""
 
 

@@ -1,0 +1,145 @@
+"""`rota account`: balances, margin and positions."""
+
+from typing import Annotated, Any
+
+import typer
+
+from node.cli.amounts import format_price, format_quote, format_size
+from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.target import (
+    ACCOUNT_DEFAULT,
+    DIR_DEFAULT,
+    DirOption,
+    NodeOption,
+    account_id,
+    account_names,
+    run_at_door,
+)
+from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets, read_view
+from node.client import DoorClient
+from node.exit_codes import ExitCode, OperatorError
+from node.network import load_network
+
+app = command_group("See accounts: balance, margin, positions, open orders.")
+
+
+@app.command("list")
+def list_accounts(
+    context: typer.Context,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the accounts whose keys are in the localnet's folder, with what they hold.
+
+    \b
+    Example:
+      rota account list
+    """
+    network = load_network(directory)
+
+    async def work(client: DoorClient) -> list[AccountInfo | None]:
+        answers = [await query_account(client, each.account) for each in network.accounts]
+        return [
+            None if each is None else read_view(AccountInfo, each, "account") for each in answers
+        ]
+
+    views = run_at_door(directory, node, work)
+    document = [
+        {
+            "name": each.name,
+            "account": each.account,
+            "is_trader": each.is_trader,
+            "keystore": str(network.path / "accounts" / f"{each.name}.json"),
+            "equity_microquote": view.equity_microquote if view else None,
+            "initial_margin_microquote": view.initial_margin_microquote if view else None,
+            "positions": len(view.positions) if view else None,
+            "open_orders": len(view.orders) if view else None,
+        }
+        for each, view in zip(network.accounts, views, strict=True)
+    ]
+    rows = [
+        (
+            each.name,
+            each.account.hex()[:16],
+            format_quote(view.equity_microquote) if view else "-",
+            format_quote(view.initial_margin_microquote) if view else "-",
+            sum(1 for position in view.positions if position.size_lots) if view else "-",
+            len(view.orders) if view else "-",
+        )
+        for each, view in zip(network.accounts, views, strict=True)
+    ]
+    columns = ["name", "account", "equity>", "initial margin>", "positions>", "open orders>"]
+    current_output(context).data(document, table(columns, rows))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    account: Annotated[
+        str, typer.Argument(help="Name in the localnet, or the account's 64 hexadecimal digits.")
+    ] = ACCOUNT_DEFAULT,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one account: balance, margin, positions and open orders.
+
+    \b
+    Examples:
+      rota account show alice
+      rota account show bob --json
+    """
+    identifier = account_id(directory, account)
+
+    async def work(client: DoorClient) -> tuple[Any, AccountInfo | None, dict[int, MarketInfo]]:
+        markets = {market.market: market for market in await query_markets(client)}
+        answer = await query_account(client, identifier)
+        view = None if answer is None else read_view(AccountInfo, answer, "account")
+        return answer, view, markets
+
+    answer, view, markets = run_at_door(directory, node, work)
+    if view is None:
+        raise OperatorError(
+            f"the engine has no account {identifier.hex()}",
+            advice="an account exists from its first deposit on",
+            code="account.unknown",
+            exit_code=ExitCode.REJECTED,
+        )
+    summary = table(
+        ["", ">"],
+        [
+            ("account", f"{account_names(directory).get(identifier, '')} {identifier.hex()[:16]}"),
+            ("balance", format_quote(view.quote_microquote)),
+            ("equity", format_quote(view.equity_microquote)),
+            ("initial margin", format_quote(view.initial_margin_microquote)),
+            ("maintenance margin", format_quote(view.maintenance_margin_microquote)),
+        ],
+    )
+    positions = table(
+        ["position", "size>", "value>", "open buys>", "open sells>"],
+        [
+            (
+                markets[each.market].symbol,
+                format_size(each.size_lots, markets[each.market]),
+                format_quote(each.value_microquote),
+                format_size(each.open_buy_lots, markets[each.market]),
+                format_size(each.open_sell_lots, markets[each.market]),
+            )
+            for each in view.positions
+        ],
+    )
+    orders = table(
+        ["order>", "market", "side", "size>", "price>"],
+        [
+            (
+                each.order_id,
+                markets[each.market].symbol,
+                each.side,
+                format_size(each.size_lots, markets[each.market]),
+                format_price(each.price_ticks, markets[each.market]),
+            )
+            for each in view.orders
+        ],
+    )
+    current_output(context).data(answer, summary, positions, orders)

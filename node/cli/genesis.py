@@ -1,0 +1,94 @@
+"""`rota genesis`: what all nodes of a chain must agree on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.amounts import format_quote
+from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.target import DIR_DEFAULT, DirOption
+from node.genesis import Genesis
+from node.home import NodeHome
+
+app = command_group("Look at a genesis file.")
+
+FileArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="A genesis.json [default: the localnet's].",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+
+
+def _load(file: Path | None, directory: Path) -> Genesis:
+    home = NodeHome(directory)
+    home.genesis_path = home.genesis_path if file is None else file.absolute()
+    return home.load_genesis()
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    file: FileArgument = None,
+    directory: DirOption = DIR_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Show chain id, members, markets and balances.
+
+    \b
+    Examples:
+      rota genesis show
+      rota genesis show ~/north/genesis.json --json
+    """
+    genesis = _load(file, directory)
+    members = table(
+        ["member", "power>", "consensus key", "identity key"],
+        [
+            (each.name, each.power, each.consensus_key.hex()[:16], each.identity_key.hex()[:16])
+            for each in genesis.members
+        ],
+    )
+    markets = table(
+        ["market", "tick>", "lots a unit>", "initial margin>", "maker fee>", "taker fee>"],
+        [
+            (
+                each.symbol,
+                f"{each.tick_size_microquote} microquote",
+                each.lots_per_base,
+                f"{each.initial_margin_ppm} ppm",
+                f"{each.maker_fee_ppm} ppm",
+                f"{each.taker_fee_ppm} ppm",
+            )
+            for each in genesis.engine.markets
+        ],
+    )
+    deposits = sum(each.amount_microquote for each in genesis.engine.deposits)
+    current_output(context).data(
+        {"chain_id": genesis.chain_id(), "genesis": genesis},
+        f"chain {genesis.chain_name}, id {genesis.chain_id().hex()}",
+        members,
+        markets,
+        f"{len(genesis.engine.deposits)} accounts with {format_quote(deposits)} in all",
+    )
+
+
+@app.command("hash")
+def show_hash(
+    context: typer.Context,
+    file: FileArgument = None,
+    directory: DirOption = DIR_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Print the chain id: the digest of everything in the file.
+
+    \b
+    Example:
+      rota genesis hash ~/north/genesis.json
+    """
+    chain_id = _load(file, directory).chain_id().hex()
+    current_output(context).data({"chain_id": chain_id}, chain_id)

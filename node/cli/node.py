@@ -1,0 +1,223 @@
+"""`rota node`: create a node's home, run the node, ask how it is."""
+
+import secrets
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import trio
+import typer
+
+from crypto.bls import BLS, generate_secret
+from crypto.ed25519 import ED25519
+from node.cli.homes import (
+    HOME_DEFAULT,
+    HomeOption,
+    SetOption,
+    open_home,
+    parse_overrides,
+)
+from node.cli.output import JsonOption, command_group, current_output, table, to_plain
+from node.cli.target import PasswordFileOption, run_at
+from node.config import CONFIG_VERSION, DoorSection, NodeConfig, NodeSection, PeerSection
+from node.exit_codes import OperatorError
+from node.genesis import Genesis
+from node.home import NodeHome, NodeKeys, create_home, find_password
+from node.logs import configure_logging
+from node.transport.certificate import make_certificate
+
+app = command_group("Create a node's home, run the node, ask how it is.")
+
+_log = structlog.get_logger()
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="The node's name in the committee.")],
+    home: HomeOption = HOME_DEFAULT,
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="The chain's genesis.json.", show_default=False
+        ),
+    ] = None,
+    peer: Annotated[
+        str, typer.Option(help="Address for the other members, host:port.")
+    ] = PeerSection().listen,
+    door: Annotated[str, typer.Option(help="Address of the order door.")] = DoorSection().listen,
+    password_file: PasswordFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Create a home with fresh keys and print the node's public identity.
+
+    What it prints is all that a genesis file and the other members' node.toml need of this node.
+
+    \b
+    Example:
+      rota node init --name north --home ~/north --password-file ~/north.password
+    """
+    output = current_output(context)
+    target = open_home(home)
+    password = find_password(password_file, prompt="New password of the keystores", confirm=True)
+    keys = NodeKeys(
+        identity=secrets.token_bytes(32),
+        consensus=generate_secret(secrets.token_bytes(32)),
+        oracle=secrets.token_bytes(32),
+    )
+    config = NodeConfig(
+        version=CONFIG_VERSION,
+        node=NodeSection(name=name),
+        peer=PeerSection(listen=peer),
+        door=DoorSection(listen=door),
+    )
+    parsed = None if genesis is None else _load_genesis_file(genesis)
+    create_home(target.path, config=config, genesis=parsed, keys=keys, password=password)
+    document = {
+        "home": str(target.path),
+        "name": name,
+        "peer": peer,
+        "certificate": make_certificate(keys.identity, name).hex(),
+        "consensus_key": BLS.public_key(keys.consensus),
+        "consensus_key_proof": BLS.prove_possession(keys.consensus),
+        "identity_key": ED25519.public_key(keys.identity),
+        "oracle_key": ED25519.public_key(keys.oracle),
+    }
+    output.data(document, table(["", ""], list(to_plain(document).items())))
+    output.note(f"created {target.path}; back up {target.keys_dir} and remember the password")
+    if genesis is None:
+        output.note(f"next: put the chain's genesis.json into {target.path}")
+    else:
+        output.note(f"next: add [peers.NAME] to {target.config_path}, then rota node start")
+
+
+def _load_genesis_file(path: Path) -> Genesis:
+    home = NodeHome(path.parent)
+    home.genesis_path = path.absolute()
+    return home.load_genesis()
+
+
+@app.command()
+def start(
+    context: typer.Context,
+    home: HomeOption = HOME_DEFAULT,
+    settings: SetOption = None,
+    password_file: PasswordFileOption = None,
+    clear_halt: Annotated[
+        bool,
+        typer.Option("--clear-halt", help="Start a node that halted; only once you know why."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Run a node until SIGINT or SIGTERM, which stop it in good order (exit code 0).
+
+    Other exit codes: 3 configuration, genesis or home is wrong; 7 key or password; 70 halted,
+    and it stays halted until --clear-halt; 71 the safety records forbid signing, or another
+    process uses the home; 72 disk full or data corrupt; 73 port in use.
+
+    \b
+    Examples:
+      rota node start --home ~/north --password-file ~/north.password
+      rota node start --home ~/north --set log.level=debug
+    """
+    target = open_home(home)
+    config = target.load_config(parse_overrides(settings)).config
+    configure_logging(config.log, node=config.node.name, path=_log_path(target))
+    try:
+        _start(target, config, password_file, clear_halt)
+    except OperatorError as error:
+        _log.error(
+            "node_failed", code=error.code, exit_code=int(error.exit_code), reason=error.message
+        )
+        raise
+    except Exception:
+        # The last barrier of the process: whatever it was must stand in the log.
+        _log.exception("node_crashed")
+        raise
+
+
+def _log_path(home: NodeHome) -> Path:
+    home.log_dir.mkdir(exist_ok=True)
+    return home.log_path
+
+
+def _start(
+    home: NodeHome, config: NodeConfig, password_file: Path | None, clear_halt: bool
+) -> None:
+    # Imported here: every other command starts faster without the node's machinery.
+    from node.runtime import run_node
+
+    genesis = home.load_genesis()
+    me = home.validate_member(config, genesis)
+    with home.locked():
+        home.bind_chain(genesis.chain_id())
+        if clear_halt:
+            home.clear_halted()
+        home.validate_not_halted()
+        password = find_password(
+            password_file,
+            prompt=f"Password of the keystores in {home.keys_dir}",
+            fallback=home.password_path,
+        )
+        keys = home.load_keys(password, accept_weak=config.node.accept_weak_keystores)
+        failure: OperatorError | None = None
+
+        async def main() -> None:
+            nonlocal failure
+            stop = trio.Event()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(_stop_on_signal, stop)
+                try:
+                    await run_node(home, config, genesis, me, keys, stop)
+                except OperatorError as error:
+                    # Raised outside of the nursery, which would wrap it into a group.
+                    failure = error
+                nursery.cancel_scope.cancel()
+
+        trio.run(main)
+        if failure is not None:
+            raise failure
+
+
+async def _stop_on_signal(
+    stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            _log.info("node_stop_requested", signal=signal.Signals(number).name)
+            stop.set()
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    home: HomeOption = HOME_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Ask the node of a home how it is; exit code 4 if it does not answer.
+
+    \b
+    Example:
+      rota node status --home .localnet/node0 --json
+    """
+    output = current_output(context)
+    target = open_home(home)
+    config = target.load_config().config
+    try:
+        answer: dict[str, Any] = run_at(
+            [config.door.endpoint()], lambda client: client.query("status")
+        )
+    except OperatorError as error:
+        last, halted = target.read_state(), target.read_halted()
+        if halted is not None:
+            error.message += f"; it halted: {halted.code}: {halted.detail}"
+        elif last is not None:
+            error.message += f"; when last seen it had committed height {last.committed_height}"
+        error.advice = f"start it: rota node start --home {target.path}"
+        raise
+    shown = {
+        key: value for key, value in to_plain(answer).items() if not isinstance(value, dict | list)
+    }
+    output.data(answer, table(["", ""], list(shown.items())))

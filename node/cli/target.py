@@ -1,0 +1,175 @@
+"""Whom a trading command talks to, and in whose name."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple, TypeVar
+
+import typer
+
+from crypto.ed25519 import ED25519
+from crypto.keystore import KdfStrength, KeystoreError, read_keystore
+from node.client import DoorClient, DoorError, run_with_door
+from node.config import Endpoint, parse_endpoint
+from node.exit_codes import ExitCode, OperatorError
+from node.home import NodeKeyError, find_password
+from node.network import is_network, load_network
+
+DIR_DEFAULT: Final = Path(".localnet")
+ACCOUNT_DEFAULT: Final = "alice"
+
+T = TypeVar("T")
+
+DirOption = Annotated[
+    Path,
+    typer.Option("--dir", envvar="ROTA_LOCALNET", help="Folder of the localnet."),
+]
+NodeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        help="Node to ask: host:port of its order door, or its name in the localnet "
+        "[default: the first that answers].",
+        show_default=False,
+    ),
+]
+AccountOption = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        help=f"Account of the localnet to act for [default: {ACCOUNT_DEFAULT}].",
+        show_default=False,
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        exists=True,
+        dir_okay=False,
+        help="Keystore of the account to act for, outside of a localnet.",
+        show_default=False,
+    ),
+]
+PasswordFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ROTA_PASSWORD_FILE",
+        exists=True,
+        dir_okay=False,
+        help="File whose first line is the password; without it you are asked.",
+        show_default=False,
+    ),
+]
+
+
+class DoorFailure(OperatorError):  # noqa: N818 - an error of the door, as the operator sees it
+    """A node does not answer, or refuses the request."""
+
+    code = "door.unreachable"
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Identity(NamedTuple):
+    """Who signs."""
+
+    name: str
+    account: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Identity({self.name})"
+
+
+def find_doors(directory: Path, node: str | None) -> list[Endpoint]:
+    """The doors to try, in order; raises `NetworkError` or a usage error."""
+    if node is not None and ":" in node:
+        try:
+            return [parse_endpoint(node)]
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--node") from error
+    network = load_network(directory)
+    if node is not None:
+        return [network.node(node).door_endpoint()]
+    return [each.door_endpoint() for each in network.nodes]
+
+
+def run_at_door(directory: Path, node: str | None, work: Callable[[DoorClient], Awaitable[T]]) -> T:
+    """Run `work` with a client of the first node that answers. Raises `DoorFailure`."""
+    return run_at(find_doors(directory, node), work)
+
+
+def run_at(doors: list[Endpoint], work: Callable[[DoorClient], Awaitable[T]]) -> T:
+    """Run `work` with a client of the first of these doors that answers. Raises `DoorFailure`."""
+    for position, door in enumerate(doors):
+        try:
+            return run_with_door(door.host, door.port, work)
+        except DoorError as error:
+            # Only a node that was never reached is passed over: what another node began to do
+            # must not be done twice.
+            if error.code != "door.unreachable" or position == len(doors) - 1:
+                raise door_failure(error, doors) from error
+    raise AssertionError("a network has nodes")
+
+
+def door_failure(error: DoorError, doors: list[Endpoint]) -> DoorFailure:
+    """The door's error with what to do about it."""
+    if error.code == "door.timeout":
+        return DoorFailure(
+            error.message,
+            advice="see whether the network makes progress: rota localnet status",
+            code=error.code,
+            exit_code=ExitCode.TIMED_OUT,
+        )
+    if error.code in ("door.unreachable", "door.closed"):
+        tried = ", ".join(str(door) for door in doors)
+        return DoorFailure(
+            f"no node answers (tried {tried}): {error.message}",
+            advice="start one with `rota localnet up`, or name another with --node",
+            code=error.code,
+        )
+    return DoorFailure(
+        error.message,
+        advice="correct the request and try again",
+        code=error.code,
+        exit_code=ExitCode.REJECTED,
+    )
+
+
+def load_identity(
+    directory: Path, account: str | None, key: Path | None, password_file: Path | None
+) -> Identity:
+    """Open the key of the account to act for: `--key`, or an account of the localnet."""
+    if key is None:
+        network = load_network(directory)
+        entry = network.account(account or ACCOUNT_DEFAULT)
+        return Identity(entry.name, entry.account, network.account_secret(entry.name))
+    if account is not None:
+        raise typer.BadParameter("--account and --key exclude each other")
+    password = find_password(password_file, prompt=f"Password of {key}")
+    try:
+        secret = read_keystore(
+            key, password, derive_public_key=ED25519.public_key, strength=KdfStrength.LOCALNET
+        )
+    except KeystoreError as error:
+        raise NodeKeyError(
+            f"{key}: {error}", advice="check the file and its password", code=error.code
+        ) from error
+    public_key = ED25519.public_key(secret)
+    return Identity(key.name, public_key, secret)
+
+
+def account_id(directory: Path, text: str) -> bytes:
+    """An account's id from its name in the localnet or from its 64 hexadecimal digits."""
+    if len(text) == 64:
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            pass  # Then it can only be a name, and an unknown one is reported as such.
+    return load_network(directory).account(text).account
+
+
+def account_names(directory: Path) -> dict[bytes, str]:
+    """Names of the accounts whose keys are in the localnet's folder, by id."""
+    if not is_network(directory):
+        return {}
+    return {each.account: each.name for each in load_network(directory).accounts}

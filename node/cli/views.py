@@ -1,0 +1,134 @@
+"""A node's views as the commands read them: the fields that they show; nodes may send more."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from node.client import DoorClient, DoorError
+from node.exit_codes import ExitCode, OperatorError
+
+T = TypeVar("T")
+
+
+class MarketInfo(Struct, frozen=True):
+    """One market."""
+
+    market: int
+    symbol: str
+    tick_size_microquote: int
+    lots_per_base: int
+    unit_microquote: int
+    index_price_ticks: int
+    """0 before the first index."""
+    is_stale: bool
+    best_bid_ticks: int | None
+    best_ask_ticks: int | None
+    open_orders: int
+
+
+class LevelInfo(Struct, frozen=True):
+    """All orders at one price."""
+
+    price_ticks: int
+    size_lots: int
+    orders: int
+
+
+class BookInfo(Struct, frozen=True):
+    """The best levels of a market, best first."""
+
+    bids: tuple[LevelInfo, ...]
+    asks: tuple[LevelInfo, ...]
+
+
+class PositionInfo(Struct, frozen=True):
+    """An account's exposure in one market."""
+
+    market: int
+    size_lots: int
+    value_microquote: int
+    open_buy_lots: int
+    open_sell_lots: int
+
+
+class OrderInfo(Struct, frozen=True):
+    """One open order."""
+
+    order_id: int
+    market: int
+    side: str
+    price_ticks: int
+    size_lots: int
+    tif: str
+    reduce_only: bool
+
+
+class AccountInfo(Struct, frozen=True):
+    """One account."""
+
+    quote_microquote: int
+    equity_microquote: int
+    initial_margin_microquote: int
+    maintenance_margin_microquote: int
+    positions: tuple[PositionInfo, ...]
+    orders: tuple[OrderInfo, ...]
+
+
+class TradeInfo(Struct, frozen=True):
+    """One trade."""
+
+    price_ticks: int
+    size_lots: int
+    taker_side: str
+
+
+class ReceiptInfo(Struct, frozen=True):
+    """The engine's answer to one instruction."""
+
+    status: str
+    code: str
+    order_id: int
+    filled_lots: int
+    resting_lots: int
+    filled_notional_microquote: int
+    fee_microquote: int
+    cancelled_count: int
+
+
+class UnknownMarketError(OperatorError):
+    """No market has this symbol."""
+
+    code = "market.unknown"
+    exit_code = ExitCode.USAGE
+
+
+def read_view(type_: type[T], answer: object, name: str) -> T:
+    """Check an answer's form. Raises `DoorError`."""
+    try:
+        return msgspec.convert(answer, type_)
+    except msgspec.ValidationError as error:
+        raise DoorError("door.malformed", f"answer to {name}: {error}") from error
+
+
+async def query_markets(client: DoorClient) -> tuple[MarketInfo, ...]:
+    """All markets."""
+    return read_view(tuple[MarketInfo, ...], await client.query("markets"), "markets")
+
+
+async def query_market(client: DoorClient, symbol: str) -> MarketInfo:
+    """The market of that symbol; raises `UnknownMarketError` with those that there are."""
+    markets = await query_markets(client)
+    for market in markets:
+        if market.symbol == symbol.upper():
+            return market
+    raise UnknownMarketError(
+        f"there is no market {symbol!r}",
+        advice=f"markets: {', '.join(market.symbol for market in markets)}",
+    )
+
+
+async def query_account(client: DoorClient, account: bytes) -> dict[str, Any] | None:
+    """An account as the node describes it, or None if the engine has none of that id."""
+    answer = await client.query("account", account)
+    return None if answer is None else read_view(dict[str, Any], answer, "account")
