@@ -143,11 +143,6 @@ class BookSide:
         order.lots -= lots
         self.levels[self.sign * order.price].lots -= lots
 
-    def compute_crossed_lots(self, threshold: int) -> int:
-        """All lots at keys of at least `threshold`."""
-        crossed = self.keys[bisect_left(self.keys, threshold) :]
-        return sum(self.levels[key].lots for key in crossed)
-
     def crossed_orders(self, threshold: int) -> Iterator[Order]:
         """The orders at keys of at least `threshold`, in priority; the side must not change."""
         keys = self.keys
@@ -174,10 +169,6 @@ class Book:
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
         self.order_count = 0
-
-    def side(self, side: int) -> BookSide:
-        """The side on which orders of `side` rest."""
-        return self.bids if side > 0 else self.asks
 
     def opposite(self, side: int) -> BookSide:
         """The side against which orders of `side` trade."""

@@ -5,10 +5,12 @@ before it came here, so only makers are checked, each at its match: a maker that
 and the taker goes on.
 """
 
+from itertools import islice
+
 from engine.account import Exposure
 from engine.book import Order
 from engine.instructions import SelfTradeMode, Side
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, PPM
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_ORDERS_MAX, PPM
 from engine.margin import (
     compute_fee,
     is_reducing_transition,
@@ -203,19 +205,18 @@ def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:
     last order may fill in part only, so equity must exceed IM before and after it, by more than
     the rounding of one fee. All this can only understate what is fillable.
 
-    Own orders never count: in mode CANCEL_MAKER they are passed over; in any other mode the first
-    one ends the search, for it would end the order.
+    The search ends after `FOK_ORDERS_MAX` orders. Own orders never count: in mode CANCEL_MAKER
+    they are passed over; in any other mode the first one ends the search, for it would end the
+    order.
     """
     state = run.state
     market = taker.exposure.market
     opposite = market.book.opposite(taker.side)
     threshold = compute_threshold(taker.side, taker.price)
-    if opposite.compute_crossed_lots(threshold) < taker.lots:
-        return False
     missing = taker.lots
     changes: dict[bytes, tuple[int, int]] = {}
     left_out: dict[bytes, bool] = {}
-    for order in opposite.crossed_orders(threshold):
+    for order in islice(opposite.crossed_orders(threshold), FOK_ORDERS_MAX):
         exposure = order.exposure
         account = exposure.account
         if account is taker.exposure.account:

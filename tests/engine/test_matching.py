@@ -241,6 +241,9 @@ def test_client_ids_are_unique_among_open_orders(world):
     assert world.one(world.ALICE, PlaceOrder(1, BUY, 900, 1, client_id=5)).code == (
         "order.duplicate_client_id"
     )
+    assert world.one(world.ALICE, PlaceOrder(1, BUY, 900, 1, client_id=-1)).code == (
+        "order.client_id_invalid"
+    )
     assert world.one(world.BOB, PlaceOrder(1, BUY, 900, 1, client_id=5)).status.name == "RESTING"
     world.one(world.ALICE, Cancel(client_id=5))
     assert world.one(world.ALICE, PlaceOrder(1, BUY, 900, 1, client_id=5)).code == "ok"
