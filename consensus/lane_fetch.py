@@ -2,10 +2,17 @@
 
 A node needs the chain behind every committed tip (to execute), behind every certified tip (so that
 it is there when committed) and behind the newest batch that an author sent (to acknowledge it).
-`LaneFetcher` walks from such a target down to the first hole and asks for it: the signers of the
-certificate in turn, or the author when there is no certificate. One request a lane is in flight.
-Answers come newest first; each is accepted only if its digest is the one wanted, and makes its
-parent the next one wanted, so that a responder can neither add nor replace anything.
+`LaneFetcher` walks from such targets down to their first holes and asks for them: the signers of
+the certificate in turn, or the author when there is no certificate. One request a lane is in
+flight. Two kinds of request fill two kinds of gap:
+
+- many known holes, as after a long sleep, when each missed block names a tip: `BatchRequest`;
+- one hole with more behind it whose digests are not known: `LaneRequest`, answered newest first,
+  where each batch accepted makes its parent wanted.
+
+A batch is accepted only if its digest is wanted, so a responder can neither add nor replace any.
+A responder that gives nothing makes the next wait longer once everybody was asked; one that gives
+too little is not asked twice in a row.
 """
 
 from dataclasses import dataclass, field
@@ -38,18 +45,30 @@ class Target(NamedTuple):
 class _Fetch:
     """One lane's request in flight."""
 
-    wanted: LanePoint
-    above_sequence: int
     target: Target
-    attempt: int
-    """Counts requests without an answer; chooses the source."""
+    wanted: set[LanePoint]
+    above_sequence: int
+    is_stretch: bool
+    """A `LaneRequest`: the parent of what arrives is wanted next."""
+    turn: int
+    """Chooses the source."""
+    misses: int
+    """Requests without any answer since the last one that brought something."""
     deadline_ms: int
     count: int = 0
     size_bytes: int = 0
 
+    def drop_held(self, chain: LaneChain) -> None:
+        """What has come in, by whichever way, is wanted no more."""
+        self.wanted = {point for point in self.wanted if point.batch_id not in chain}
+
     def is_answer_complete(self) -> bool:
-        """Has the responder reached its own limits? Both sides know them."""
-        return self.count >= BATCHES_MAX_PER_REQUEST or self.size_bytes >= SYNC_RESPONSE_MAX_BYTES
+        """Has all arrived, or has the responder reached its own limits, which both sides know?"""
+        return (
+            not self.wanted
+            or self.count >= BATCHES_MAX_PER_REQUEST
+            or self.size_bytes >= SYNC_RESPONSE_MAX_BYTES
+        )
 
 
 @dataclass(slots=True)
@@ -58,89 +77,108 @@ class LaneFetcher:
 
     config: LanesConfig
     _fetches: dict[int, _Fetch] = field(default_factory=dict)
-    _noticed: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    _noticed: dict[int, tuple[LanePoint, int]] = field(default_factory=dict)
     """The hole last seen in a lane, and since when."""
 
     def __len__(self) -> int:
         return len(self._fetches)
 
     def is_wanted(self, author: int, point: LanePoint) -> bool:
-        """Is this the batch that a request in flight asks for?"""
+        """Does a request in flight ask for this batch?"""
         fetch = self._fetches.get(author)
-        return fetch is not None and fetch.wanted == point
+        return fetch is not None and point in fetch.wanted
 
     def poll(
         self, now_ms: int, author: int, chain: LaneChain, targets: list[Target]
     ) -> list[Effect]:
         """Start, repeat or end the fetching of one lane. `targets` by falling importance."""
-        found = _find_first_hole(chain, targets)
+        holes, target = _find_holes(chain, targets)
         fetch = self._fetches.get(author)
-        if found is None:
+        if target is None:
             self._fetches.pop(author, None)
             self._noticed.pop(author, None)
             return []
-        hole, target = found
         if fetch is None:
-            if not (target.is_urgent or self._may_start(now_ms, author, hole.batch_id)):
+            if not self._may_start(now_ms, author, holes[0], target.is_urgent):
                 return []
-            return [self._request(now_ms, author, chain, hole, target, 0)]
-        if fetch.wanted.batch_id in chain:
-            return [self._request(now_ms, author, chain, hole, target, fetch.attempt)]
+            return [self._request(now_ms, author, chain, holes, target, 0, 0)]
+        fetch.drop_held(chain)
+        if fetch.is_answer_complete():
+            return [self._request(now_ms, author, chain, holes, target, fetch.turn, 0)]
         if target.is_urgent and not fetch.target.is_urgent:
             # A gap that only the author vouches for must not hold up what was committed.
-            return [self._request(now_ms, author, chain, hole, target, 0)]
+            return [self._request(now_ms, author, chain, holes, target, 0, 0)]
         if now_ms < fetch.deadline_ms:
             return []
-        return [self._request(now_ms, author, chain, hole, target, fetch.attempt + 1)]
+        misses = 0 if fetch.count else fetch.misses + 1
+        return [self._request(now_ms, author, chain, holes, target, fetch.turn + 1, misses)]
 
-    def _may_start(self, now_ms: int, author: int, hole: bytes) -> bool:
-        noticed = self._noticed.get(author)
-        if noticed is None or noticed[0] != hole:
-            self._noticed[author] = (hole, now_ms)
-            return False
-        if now_ms - noticed[1] < self.config.fetch_delay_ms:
-            return False
-        return len(self._fetches) < self.config.fetches_in_flight_max
+    def _may_start(self, now_ms: int, author: int, hole: LanePoint, is_urgent: bool) -> bool:
+        others = sum(fetch.target.is_urgent == is_urgent for fetch in self._fetches.values())
+        if not is_urgent:
+            noticed = self._noticed.get(author)
+            if noticed is None or noticed[0] != hole:
+                self._noticed[author] = (hole, now_ms)
+                return False
+            if now_ms - noticed[1] < self.config.fetch_delay_ms:
+                return False
+        return others < self.config.fetches_in_flight_max
 
     def _request(
         self,
         now_ms: int,
         author: int,
         chain: LaneChain,
-        hole: LanePoint,
+        holes: list[LanePoint],
         target: Target,
-        attempt: int,
+        turn: int,
+        misses: int,
     ) -> Effect:
-        """The wait doubles only when every source has been asked once more."""
-        count = len(target.sources)
         above = target.above_sequence
-        if chain.tip.sequence < hole.sequence:
+        if chain.tip.sequence < holes[0].sequence:
             above = max(above, chain.tip.sequence)
-        wait_ms = compute_backoff_ms(self.config.fetch_retry_ms, attempt // count)
-        self._fetches[author] = _Fetch(hole, above, target, attempt, now_ms + wait_ms)
-        source = target.sources[attempt % count]
-        if hole.sequence == above + 1:
-            return Send((source,), BatchRequest((hole.batch_id,)))
-        return Send((source,), LaneRequest(hole.batch_id, above))
+        count = len(target.sources)
+        wait_ms = compute_backoff_ms(self.config.fetch_retry_ms, misses // count)
+        is_stretch = len(holes) == 1 and holes[0].sequence > above + 1
+        self._fetches[author] = _Fetch(
+            target, set(holes), above, is_stretch, turn, misses, now_ms + wait_ms
+        )
+        to = (target.sources[turn % count],)
+        if is_stretch:
+            return Send(to, LaneRequest(holes[0].batch_id, above))
+        return Send(to, BatchRequest(tuple(hole.batch_id for hole in holes)))
 
     def on_accepted(self, now_ms: int, author: int, chain: LaneChain, header: BatchHeader) -> bool:
-        """A wanted batch came in. Returns whether `poll` should look for the next hole now;
-        otherwise the rest of the answer is awaited."""
+        """A wanted batch came in and its link was added. Returns whether `poll` should look for
+        the next holes now; otherwise the rest of the answer is awaited."""
         fetch = self._fetches[author]
+        fetch.drop_held(chain)
         fetch.count += 1
         fetch.size_bytes += header.size_bytes
         parent = LanePoint(header.sequence - 1, header.parent)
-        is_chain_closed = parent.sequence <= fetch.above_sequence or parent.batch_id in chain
-        if is_chain_closed or fetch.is_answer_complete():
-            return True
-        fetch.wanted = parent
+        if (
+            fetch.is_stretch
+            and parent.sequence > fetch.above_sequence
+            and parent.batch_id not in chain
+        ):
+            fetch.wanted.add(parent)
         fetch.deadline_ms = now_ms + self.config.fetch_retry_ms
-        return False
+        return fetch.is_answer_complete()
 
 
-def _find_first_hole(chain: LaneChain, targets: list[Target]) -> tuple[LanePoint, Target] | None:
+def _find_holes(chain: LaneChain, targets: list[Target]) -> tuple[list[LanePoint], Target | None]:
+    """The first target with a hole, and its hole; for a committed one also the first holes of
+    the committed ones after it, as many as fit one request."""
+    holes: list[LanePoint] = []
+    first: Target | None = None
     for target in targets:
+        if first is not None and not target.is_urgent:
+            break
         hole = chain.find_hole(target.tip, target.above_sequence)
-        if hole is not None:
-            return hole, target
-    return None
+        if hole is None or hole in holes:
+            continue
+        holes.append(hole)
+        first = first or target
+        if not first.is_urgent or len(holes) == BATCHES_MAX_PER_REQUEST:
+            break
+    return holes, first

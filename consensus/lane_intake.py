@@ -19,15 +19,18 @@ from consensus.effects import (
     BatchStored,
     CheckBatch,
     Effect,
+    EvidenceFound,
     Misbehaviour,
     StoreBatch,
     Token,
 )
+from consensus.evidence import make_double_batch
 from consensus.lane_acks import Tokens
 from consensus.lane_chain import LaneChain, Link
 from consensus.lane_limits import RECHECKS_PENDING_MAX, LanesConfig
 from consensus.messages import BatchMessage
 from consensus.types import SignedBatchHeader
+from crypto.codec import encode
 
 
 class Origin(Enum):
@@ -61,10 +64,16 @@ class BatchIntake:
     """The outstanding `StoreBatch` and `CheckBatch` effects, and what came of them."""
 
     def __init__(
-        self, config: LanesConfig, committee: Committee, chains: list[LaneChain], tokens: Tokens
+        self,
+        config: LanesConfig,
+        committee: Committee,
+        me: int,
+        chains: list[LaneChain],
+        tokens: Tokens,
     ) -> None:
         self._config = config
         self._committee = committee
+        self._me = me
         self._chains = chains
         self._tokens = tokens
         self._checks: dict[Token, Check] = {}
@@ -124,7 +133,7 @@ class BatchIntake:
             link = self._chains[author].find(batch_id)
             if link is not None and not link.is_checked:
                 self._rechecking += 1
-                check = Check(Origin.RECOVERED, author, batch_id, link.signed_header, None)
+                check = Check(Origin.RECOVERED, self._me, batch_id, link.signed_header, None)
                 effects.append(self._check(check, None))
         return effects
 
@@ -175,6 +184,10 @@ class BatchIntake:
 
     def _drop(self, check: Check, link: Link, error: str) -> list[Effect]:
         self._chains[check.author].discard(link)
+        if check.origin is Origin.RECOVERED:
+            # Stored before its check failed, or damaged on the own disk: nobody is to blame.
+            detail = f"batch {check.batch_id.hex()}: {error}"
+            return [Misbehaviour(self._me, "lane.stored_batch_invalid", detail)]
         if check.origin in (Origin.OWN, Origin.AUTHOR):
             self.refused.add(check.author)
         return [Misbehaviour(check.sender, error, f"batch {check.batch_id.hex()}")]
@@ -203,5 +216,6 @@ class BatchIntake:
         for other in others:
             if other.header != header:
                 self.offences[header.author] = (other, signed_header)
-                return [Misbehaviour(header.author, "lane.equivocation")]
+                evidence = make_double_batch(other, signed_header)
+                return [EvidenceFound(header.author, encode(evidence))]
         return []

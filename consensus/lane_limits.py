@@ -27,11 +27,13 @@ CHECKS_PENDING_MAX_PER_AUTHOR: Final = 64
 RECHECKS_PENDING_MAX: Final = 16
 """Stored batches that are with the workers at once after a restart."""
 
-LINKS_RETAINED_PER_LANE: Final = 256
-"""Headers kept in memory below a lane's committed cursor, for peers that lag behind."""
+LINKS_RETAINED_MAX: Final = 32_768
+"""Headers kept in memory below the committed cursors, for peers that lag behind; shared evenly by
+the lanes. About 1 KiB each. Peers that lag further fetch what their missed blocks name."""
 
 FETCHES_IN_FLIGHT_MAX: Final = 16
-"""Lanes of which missing links are being fetched at once; one request in flight for each."""
+"""Lanes of which links are being fetched at once, one request in flight for each; committed and
+uncommitted links are counted apart, so that invented gaps cannot starve committed ones."""
 
 ACKS_PENDING_MAX_PER_MEMBER: Final = 16
 """Acknowledgements of one member that an author keeps; the newest sequences win."""
@@ -67,7 +69,7 @@ class LanesConfig(Struct, frozen=True):
     own_backlog_batches_max: int = OWN_BACKLOG_BATCHES_MAX
     own_backlog_size_max_bytes: int = OWN_BACKLOG_SIZE_MAX_BYTES
     checks_pending_max_per_author: int = CHECKS_PENDING_MAX_PER_AUTHOR
-    links_retained_per_lane: int = LINKS_RETAINED_PER_LANE
+    links_retained_max: int = LINKS_RETAINED_MAX
     fetches_in_flight_max: int = FETCHES_IN_FLIGHT_MAX
     served_size_max_bytes_per_window: int = SERVED_SIZE_MAX_BYTES_PER_WINDOW
 

@@ -52,13 +52,11 @@ class LaneServer:
         if chain is None:
             return self._serve(now_ms, peer, [request.tip])
         ids: list[bytes] = []
-        size_bytes = 0
         link = chain.find(request.tip)
         while link is not None and link.is_stored and link.sequence > request.above_sequence:
-            if len(ids) >= BATCHES_MAX_PER_REQUEST or size_bytes >= SYNC_RESPONSE_MAX_BYTES:
+            if len(ids) >= BATCHES_MAX_PER_REQUEST:
                 break
             ids.append(link.batch_id)
-            size_bytes += link.signed_header.header.size_bytes
             link = chain.find(link.signed_header.header.parent)
         return self._serve(now_ms, peer, ids)
 
@@ -67,17 +65,24 @@ class LaneServer:
         return self._serve(now_ms, peer, list(dict.fromkeys(request.batch_ids)))
 
     def _serve(self, now_ms: int, peer: int, batch_ids: list[bytes]) -> list[Effect]:
-        allowed = [
-            batch_id
-            for batch_id in batch_ids
-            if self._meter.charge(now_ms, peer, self._size_bytes(batch_id))
-        ]
-        return [ServeBatches(peer, tuple(allowed))] if allowed else []
+        """The response ends with the batch that reaches `SYNC_RESPONSE_MAX_BYTES`, as far as
+        sizes are known here; an unknown one costs the allowance of the largest."""
+        served: list[bytes] = []
+        total_bytes = 0
+        for batch_id in batch_ids:
+            size_bytes = self._find_size_bytes(batch_id)
+            cost_bytes = BATCH_SIZE_MAX_BYTES if size_bytes is None else size_bytes
+            if total_bytes >= SYNC_RESPONSE_MAX_BYTES:
+                break
+            if not self._meter.charge(now_ms, peer, cost_bytes):
+                break
+            served.append(batch_id)
+            total_bytes += size_bytes or 0
+        return [ServeBatches(peer, tuple(served))] if served else []
 
-    def _size_bytes(self, batch_id: bytes) -> int:
-        """What a batch costs its receiver's allowance: the most, if its header is not here."""
+    def _find_size_bytes(self, batch_id: bytes) -> int | None:
         for chain in self._chains:
             link = chain.find(batch_id)
             if link is not None:
                 return link.signed_header.header.size_bytes
-        return BATCH_SIZE_MAX_BYTES
+        return None

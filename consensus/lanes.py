@@ -124,7 +124,7 @@ class Lanes:
         ]
         for link in recovered.links:
             self._chains[link.signed_header.header.author].add(link)
-        self._intake = BatchIntake(config, committee, self._chains, self._tokens)
+        self._intake = BatchIntake(config, committee, me, self._chains, self._tokens)
         self._signer = AckSigner(config, chain_id, committee.epoch, me, self._tokens)
         self._collector = AckCollector(chain_id, committee, self._tokens)
         self._fetcher = LaneFetcher(config)
@@ -486,7 +486,8 @@ class Lanes:
 
     def _prune(self, author: int) -> None:
         oldest_needed = self._deliveries.find_oldest_needed(author)
-        self._chains[author].prune(oldest_needed - self._config.links_retained_per_lane + 1)
+        retained = self._config.links_retained_max // len(self._committee)
+        self._chains[author].prune(oldest_needed - retained + 1)
 
     def _on_timer(self, now_ms: int, name: str) -> list[Effect]:
         if name == ACK_TIMER:

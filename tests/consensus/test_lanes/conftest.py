@@ -13,6 +13,7 @@ from consensus.effects import (
     BatchChecked,
     BatchStored,
     CheckBatch,
+    EvidenceFound,
     LanesAdvanced,
     Misbehaviour,
     Persist,
@@ -28,6 +29,7 @@ from consensus.effects import (
     Verified,
     Verify,
 )
+from consensus.evidence import Evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LANE_START, LanePoint
 from consensus.lane_limits import LanesConfig
@@ -139,6 +141,7 @@ class Node:
         self.timers = {}
         self.misbehaviour = Counter()
         self.advanced = {}
+        self.evidence = []
         self.sent = []
 
     @property
@@ -246,6 +249,8 @@ class Node:
                 self.advanced[self.life, author] = sequence
             case Misbehaviour(member, code):
                 self.misbehaviour[member, code] += 1
+            case EvidenceFound(offender, encoded):
+                self.evidence.append((offender, decode(Evidence, encoded)))
             case Persist(puts=puts):
                 for put in puts:
                     assert put.table == CERTIFICATE_TABLE
