@@ -1,0 +1,56 @@
+"""What the node and its crypto processes say to each other: one answer a request, in order."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from crypto.scheme import Claim
+from crypto.types import Digest
+from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict
+
+FRAME_MAX_BYTES: Final = 64 << 20
+"""One frame in either direction: bodies have at most `BATCH_BODY_MAX_BYTES`, claims and verdicts
+stay far below; both ends are ours."""
+
+assert BATCH_BODY_MAX_BYTES < FRAME_MAX_BYTES
+
+
+class Open(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """First request. Answer: none."""
+
+    chain_id: Digest
+
+
+class CheckBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """The arguments of `mempool.batch.check_batch`; the body follows as a frame of its own, so
+    that it crosses without being copied into a message. Answer: `BatchChecked`."""
+
+    author_key: bytes
+    author_signing_bytes: bytes
+    signature: bytes
+    body_digest: bytes
+    size_bytes: int
+
+
+class VerifyIdentities(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """Ed25519 claims. Answer: `IdentitiesVerified`."""
+
+    claims: tuple[Claim, ...]
+
+
+Request = Open | CheckBatch | VerifyIdentities
+
+
+class BatchChecked(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """The verdict on a batch."""
+
+    verdict: BatchVerdict
+
+
+class IdentitiesVerified(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """One result a claim, in order."""
+
+    results: tuple[bool, ...]
+
+
+Reply = BatchChecked | IdentitiesVerified

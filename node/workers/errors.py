@@ -1,0 +1,56 @@
+"""How work in another process can fail."""
+
+from node.exit_codes import ExitCode
+
+
+class WorkerError(Exception):
+    """A worker process is gone, or did what it never should: the node cannot go on without it.
+
+    | code | meaning |
+    |---|---|
+    | `worker.exited` | it ended without being told to |
+    | `worker.closed` | it was asked for something after its context had ended |
+    """
+
+    exit_code = ExitCode.UNEXPECTED
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class EngineWorkerError(WorkerError):
+    """The engine worker is gone; the same codes, and one more.
+
+    | code | meaning |
+    |---|---|
+    | `engine.invariant` | the engine's own checks failed: halt, never retry |
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, detail)
+        if code == INVARIANT_CODE:
+            self.exit_code = ExitCode.HALTED
+
+
+INVARIANT_CODE = "engine.invariant"
+"""The code of an `EngineWorkerError` after which the node must halt."""
+
+
+class WorkerQueryError(Exception):
+    """The engine worker cannot answer a query: the asker's fault, or too many ask at once.
+
+    | code | meaning |
+    |---|---|
+    | `query.unknown` | there is no such view |
+    | `query.malformed` | the arguments are not those of the view |
+    | `query.overloaded` | too many queries wait already |
+    | `query.failed` | the view broke: a bug of ours, which its log shows |
+    | `market.unknown`, `account.unknown`, `order.unknown` | nothing of that name |
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
