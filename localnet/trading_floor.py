@@ -5,16 +5,15 @@ prices with a version number: when it moves, makers replace their quotes and rep
 chunk of the tape is sent once all makers have quoted its price.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import trio
 
 from engine.genesis import MarketParams
-from engine.instructions import Instruction, MarketOrder, OracleReport, PlaceOrder
+from engine.instructions import MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import Status
 from engine.workload import SplitMix
@@ -29,12 +28,12 @@ from localnet.market_maker import (
 )
 from localnet.milestone import Milestone
 from localnet.price_path import PricePath, compute_base_ticks
+from localnet.reporters import Reporter, load_reporter, run_reporter
 from localnet.takers import TakerBook, compute_protective_ticks, compute_random_order
 from localnet.tally import Tally
 from localnet.tape import compute_price_ticks, read_tape
 from localnet.tape_player import TapeChunk, convert_trades, play_tape
 from node.client import DoorError, EnvelopeFactory
-from node.home import read_password
 from node.network import Network
 
 MAKERS_MAX: Final = 3
@@ -46,26 +45,12 @@ PATH_STEP_S: Final = 0.5
 TAKE_INTERVAL_S: Final = 0.5
 """Each taker sends an order this often."""
 
-REPORT_SPACING_MIN_S: Final = 0.1
-"""A reporter rests this long after each report, however fast a tape is replayed."""
-
-REPORT_PATIENCE_S: Final = 3.0
-"""A report that is not ordered by then is given up for a newer one."""
-
 POSITIONS_INTERVAL_S: Final = 2.0
 """How often positions are read from the cluster."""
 
 TAPE_FLOW_SHARE: Final = 4
 """A chunk of the tape takes at most one part in so many of the depth quoted on each side, so that
 quotes which lag a chunk or two behind still fill it."""
-
-
-class Reporter(NamedTuple):
-    """One member's oracle."""
-
-    courier: Courier
-    factory: EnvelopeFactory
-    power: int
 
 
 class Maker:
@@ -134,9 +119,7 @@ class Traders:
         self._taker_courier = Courier(
             [*doors[1:], doors[0]], [each.account for each in self._takers], note=note
         )
-        self._reporters = [
-            _load_reporter(network, node.name, node.power, note) for node in network.nodes
-        ]
+        self._reporters = [load_reporter(network, node, note) for node in network.nodes]
         accounts = [each.account for each in self._takers]
         self._books = {params.market: TakerBook(accounts) for params in self._markets}
         self._factories = {each.account: each for each in self._takers}
@@ -178,29 +161,19 @@ class Traders:
             self._prices_version.raise_by_one()
 
     async def _report(self, index: int, reporter: Reporter) -> None:
-        """One member's reports: always the newest prices, one envelope at a time."""
-        time_ms = 0
         version = 0
-        while True:
+
+        async def await_move() -> None:
+            nonlocal version
             await self._prices_version.reached(version + 1)
             version = self._prices_version.value
-            time_ms = max(time_ms + 1, time.time_ns() // 1_000_000)
-            reports: list[Instruction] = [
-                OracleReport(market, price, time_ms, time_ms)
-                for market, price in sorted(self._prices.items())
-            ]
-            for start in range(0, len(reports), INSTRUCTIONS_PER_BUNDLE_MAX):
-                part = reports[start : start + INSTRUCTIONS_PER_BUNDLE_MAX]
-                ticket = await reporter.courier.send(reporter.factory, part)
-                with trio.move_on_after(REPORT_PATIENCE_S):
-                    await ticket.ordered.wait()
-                if ticket.ordered_after_ms is not None:
-                    self._reported[index] = reporter.power
-                # Its receipt is of no interest, and a report that comes late helps nobody.
-                reporter.courier.abandon(ticket)
+
+        def on_reported() -> None:
+            self._reported[index] = reporter.power
             if sum(self._reported.values()) >= self._quorum_power:
                 self._index_ready.set()
-            await trio.sleep(REPORT_SPACING_MIN_S)
+
+        await run_reporter(reporter, self._prices, await_move, on_reported)
 
     # ---- makers ----------------------------------------------------------------------------
 
@@ -341,27 +314,17 @@ def read_positions(view: object) -> dict[int, int]:
         account = msgspec.convert(view, AccountView)
     except msgspec.ValidationError as error:
         raise DoorError("door.malformed", f"account: {error}") from error
-    return {position.market: position.lots for position in account.positions}
+    return {position.market: position.size_lots for position in account.positions}
 
 
 class PositionView(msgspec.Struct, frozen=True):
     """A position, as far as it matters here."""
 
     market: int
-    lots: int
+    size_lots: int
 
 
 class AccountView(msgspec.Struct, frozen=True):
     """An account, as far as it matters here."""
 
     positions: list[PositionView]
-
-
-def _load_reporter(
-    network: Network, name: str, power: int, note: Callable[[str], None]
-) -> Reporter:
-    home = network.home(name)
-    keys = home.load_keys(read_password(home.password_path), accept_weak=True)
-    factory = EnvelopeFactory(keys.oracle, network.chain_id)
-    courier = Courier([network.node(name).door_endpoint()], [factory.account], note=note)
-    return Reporter(courier, factory, power)

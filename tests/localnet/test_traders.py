@@ -98,7 +98,7 @@ class FakeNode:
         if name == "account":
             account = self.cluster.state.accounts.get(arguments[0])
             exposures = {} if account is None else account.exposures
-            positions = [{"market": key, "lots": each.lots} for key, each in exposures.items()]
+            positions = [{"market": key, "size_lots": each.lots} for key, each in exposures.items()]
             return msgspec.msgpack.encode({"positions": positions})
         raise QueryError("query.unknown", name)
 
@@ -354,6 +354,6 @@ def test_speeds_that_are_none_are_refused(text):
 
 
 def test_an_account_view_that_is_none_is_a_door_error():
-    assert read_positions({"positions": [{"market": 1, "lots": -3, "more": 1}]}) == {1: -3}
+    assert read_positions({"positions": [{"market": 1, "size_lots": -3, "more": 1}]}) == {1: -3}
     with pytest.raises(DoorError, match=r"door\.malformed"):
         read_positions({"positions": 7})
