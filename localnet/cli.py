@@ -16,6 +16,7 @@ from localnet.monitor import describe_status, query_statuses
 from localnet.network import (
     NODES_DEFAULT,
     NODES_MAX,
+    NODES_MIN,
     PORT_FIRST,
     SEED_DEFAULT,
     STAKE_DEFAULT,
@@ -48,7 +49,7 @@ def up(
         typer.Option(
             "--nodes",
             "-n",
-            min=1,
+            min=NODES_MIN,
             max=NODES_MAX,
             help=f"Number of nodes [default: what is there, else {NODES_DEFAULT}].",
             show_default=False,

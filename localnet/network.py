@@ -20,7 +20,8 @@ from typing import Final
 
 import msgspec
 
-from committee.committee import POWER_MAX, Member
+from committee.committee import POWER_MAX, CommitteeError, Member
+from committee.genesis import form_genesis_committee
 from crypto.bls import BLS, generate_secret
 from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
@@ -53,6 +54,8 @@ from node.transport.certificate import make_certificate
 
 HOST: Final = "127.0.0.1"
 NODES_DEFAULT: Final = 4
+NODES_MIN: Final = 4
+"""Any one of them may fail (`committee.genesis`)."""
 NODES_MAX: Final = 16
 """Nodes of one localnet; they share one machine."""
 STAKE_DEFAULT: Final = 1_000
@@ -200,9 +203,10 @@ def remove_network(path: Path) -> None:
 
 def validate_stakes(stakes: Sequence[int]) -> None:
     """Raise `NetworkError` unless these stakes can make a localnet."""
-    if not 1 <= len(stakes) <= NODES_MAX:
+    if not NODES_MIN <= len(stakes) <= NODES_MAX:
         raise NetworkError(
-            f"a localnet of {len(stakes)} nodes", advice=f"choose from 1 to {NODES_MAX} nodes"
+            f"a localnet of {len(stakes)} nodes",
+            advice=f"choose from {NODES_MIN} to {NODES_MAX} nodes",
         )
     if any(not 1 <= stake <= POWER_MAX for stake in stakes):
         raise NetworkError("a stake is out of range", advice=f"choose from 1 to {POWER_MAX}")
@@ -241,6 +245,10 @@ def _compute_genesis(
         )
         for name, stake, key in zip(names, stakes, keys, strict=True)
     )
+    try:
+        form_genesis_committee(members, BLS)
+    except CommitteeError as error:
+        raise NetworkError(str(error), advice="choose other --nodes or --stakes") from error
     ids = {name: ED25519.public_key(secret) for name, secret in secrets.items()}
     return Genesis(
         version=GENESIS_VERSION,

@@ -22,7 +22,9 @@ READY_TIMEOUT_S: Final = 30.0
 TRADERS_STOP_WAIT_S: Final = 5.0
 """For nodes to certify what was in flight when the traders stopped."""
 POLL_S: Final = 0.05
-STDERR_TAIL_BYTES: Final = 2_000
+STDERR_TAIL_BYTES: Final = 4_000
+STDERR_TAIL_LINES: Final = 3
+"""The end of a traceback; the log has the rest."""
 
 
 class NotReadyError(OperatorError):
@@ -196,9 +198,10 @@ class Cluster:
             else self.network.home(name).log_dir / "stderr.log"
         )
         try:
-            return path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
+            tail = path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace")
         except OSError:
             return ""
+        return "\n".join(tail.strip().splitlines()[-STDERR_TAIL_LINES:])
 
     # ---- while it runs ---------------------------------------------------------------------
 

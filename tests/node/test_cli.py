@@ -1,0 +1,266 @@
+"""The command line: every command explains itself, --json is pure, errors have stable codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localnet.network import create_network
+from node.cli.amounts import (
+    AmountError,
+    format_price,
+    format_quote,
+    format_size,
+    parse_price,
+    parse_size,
+)
+from node.cli.main import app, run
+from node.cli.views import MarketInfo
+from node.exit_codes import ExitCode
+from node.network import Network
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return create_network(tmp_path_factory.mktemp("net") / "net", port_first=21_000)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ROTA_HOME", "ROTA_LOCALNET", "ROTA_PASSWORD_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def all_commands() -> list[tuple[str, ...]]:
+    """Every command by its words, groups left out."""
+    found: list[tuple[str, ...]] = []
+
+    def walk(command, words: tuple[str, ...]) -> None:
+        if not hasattr(command, "list_commands"):
+            found.append(words)
+            return
+        for name in command.list_commands(None):
+            walk(command.get_command(None, name), (*words, name))
+
+    walk(typer.main.get_command(app), ())
+    return found
+
+
+COMMANDS = all_commands()
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_and_a_json_form(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example" in text
+    assert f"rota {' '.join(words)}" in text.split("Example")[1]
+    assert "--json" in text
+
+
+def test_the_groups_of_both_packages_are_found_by_entry_point() -> None:
+    groups = {words[0] for words in COMMANDS}
+    assert groups >= {
+        "account",
+        "config",
+        "genesis",
+        "inspect",
+        "key",
+        "localnet",
+        "market",
+        "node",
+        "order",
+    }
+
+
+def read_json(capsys: pytest.CaptureFixture[str]):
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    return json.loads(captured.out)
+
+
+def test_json_output_is_one_document_and_nothing_else(
+    network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = str(network.home("node0").path)
+    directory = str(network.path)
+    for words in (
+        ["version"],
+        ["exit-codes"],
+        ["config", "keys"],
+        ["config", "show", "--home", home, "--origin"],
+        ["config", "check", "--home", home],
+        ["key", "show", "--home", home],
+        ["key", "verify", "--home", home],
+        ["genesis", "show", "--dir", directory],
+        ["genesis", "hash", "--dir", directory],
+        ["localnet", "status", "--dir", directory],
+        ["localnet", "logs", "--dir", directory],
+        ["localnet", "down", "--dir", directory],
+    ):
+        assert run([*words, "--json"]) == 0, words
+        read_json(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["nonsense"], "usage.invalid", ExitCode.USAGE),
+        (["version", "--nonsense"], "usage.invalid", ExitCode.USAGE),
+        (["localnet"], "usage.invalid", ExitCode.USAGE),
+        (["localnet", "up", "--detach", "--for", "1"], "usage.invalid", ExitCode.USAGE),
+        (["localnet", "up", "--stakes", "1,x"], "usage.invalid", ExitCode.USAGE),
+        (["localnet", "up", "--stakes", "1,1"], "localnet.invalid", ExitCode.CONFIG),
+        (["order", "status", "abc"], "usage.invalid", ExitCode.USAGE),
+        (["order", "place", "X", "hold", "1", "--price", "1"], "usage.invalid", ExitCode.USAGE),
+        (["market", "list", "--node", "here:99999"], "usage.invalid", ExitCode.USAGE),
+        (["market", "list", "--node", "127.0.0.1:1"], "door.unreachable", ExitCode.UNREACHABLE),
+        (["market", "list", "--dir", "{empty}"], "localnet.missing", ExitCode.CONFIG),
+        (["localnet", "kill", "node0", "--dir", "{net}"], "localnet.not_running", 4),
+        (["localnet", "kill", "node9", "--dir", "{net}"], "localnet.invalid", ExitCode.CONFIG),
+        (["account", "show", "carol", "--dir", "{net}"], "localnet.invalid", ExitCode.CONFIG),
+        (["node", "status", "--home", "{net}/node0"], "door.unreachable", ExitCode.UNREACHABLE),
+        (["config", "show", "--home", "{empty}"], "config.invalid", ExitCode.CONFIG),
+        (["key", "show", "--home", "{empty}"], "keystore.missing", ExitCode.KEY),
+        (["genesis", "show", "--dir", "{empty}"], "genesis.invalid", ExitCode.CONFIG),
+    ],
+)
+def test_errors_carry_a_code_a_remedy_and_an_exit_code(
+    words: list[str],
+    code: str,
+    exit_code: int,
+    network: Network,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.format(net=network.path, empty=tmp_path) for word in words]
+    assert run([*words, "--json"]) == exit_code
+    error = read_json(capsys)["error"]
+    assert (error["code"], error["exit_code"]) == (code, exit_code)
+    assert error["message"]
+    assert error["next"]
+    assert run(words) == exit_code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert "next: " in captured.err
+    assert code in captured.err
+
+
+def test_without_json_notes_stay_off_stdout(
+    network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["localnet", "down", "--dir", str(network.path)]) == 0
+    captured = capsys.readouterr()
+    assert "it was not running" in captured.err
+    assert run(["genesis", "hash", "--dir", str(network.path)]) == 0
+    assert capsys.readouterr().out == network.chain_id.hex() + "\n"
+
+
+def test_a_new_home_prints_its_public_identity_and_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    home = tmp_path / "home"
+    words = ["node", "init", "--name", "north", "--home", str(home), "--json"]
+    assert run([*words, "--password-file", str(password)]) == 0
+    document = read_json(capsys)
+    assert document["name"] == "north"
+    assert len(document["consensus_key"]) == 96
+    assert not (home / "secrets" / "password").exists()
+    assert run([*words, "--password-file", str(password)]) == ExitCode.CONFIG
+    assert read_json(capsys)["error"]["code"] == "home.exists"
+
+
+# ---- exact amounts -------------------------------------------------------------------------
+
+
+def make_market(tick_size_microquote: int, lots_per_base: int) -> MarketInfo:
+    return MarketInfo(
+        market=1,
+        symbol="X-PERP",
+        tick_size_microquote=tick_size_microquote,
+        lots_per_base=lots_per_base,
+        unit_microquote=1,
+        index_price_ticks=1,
+        is_stale=False,
+        best_bid_ticks=None,
+        best_ask_ticks=None,
+        open_orders=0,
+    )
+
+
+BTC = make_market(100_000, 10_000)
+
+
+def test_decimal_text_becomes_exact_ticks_and_lots() -> None:
+    assert parse_price("60000", BTC) == 600_000
+    assert parse_price("60000.1", BTC) == 600_001
+    assert parse_price("0.10", BTC) == 1
+    assert parse_size("0.0001", BTC) == 1
+    assert parse_size("12", BTC) == 120_000
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0.0", "-1", "1e3", "", " 1", "1,5", "nan", "٣", "0.05", "1" * 31]
+)
+def test_a_price_between_ticks_or_no_number_is_refused(text: str) -> None:
+    with pytest.raises(AmountError) as caught:
+        parse_price(text, BTC)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_refused_number_names_its_neighbours() -> None:
+    with pytest.raises(AmountError) as caught:
+        parse_price("60000.15", BTC)
+    assert caught.value.advice == "choose 60000.1 or 60000.2"
+
+
+@given(
+    ticks=st.integers(1, 2**32 - 1),
+    tick_size=st.sampled_from([1, 10, 25, 1_000, 100_000, 5_000_000]),
+    lots_per_base=st.sampled_from([1, 4, 10, 1_000, 10**8]),
+)
+def test_what_is_printed_reads_back_as_the_same_number(
+    ticks: int, tick_size: int, lots_per_base: int
+) -> None:
+    market = make_market(tick_size, lots_per_base)
+    assert parse_price(format_price(ticks, market), market) == ticks
+    assert parse_size(format_size(ticks, market), market) == ticks
+    assert format_size(-ticks, market) == "-" + format_size(ticks, market)
+
+
+def test_amounts_of_quote_are_rounded_for_display_only() -> None:
+    assert format_quote(1_234_567_890_000) == "1,234,567.89"
+    assert format_quote(-5_000) == "-0.01"
+    assert format_quote(-4_999) == "0.00"
+
+
+def test_exit_codes_keep_their_numbers() -> None:
+    assert {code.name: int(code) for code in ExitCode} == {
+        "OK": 0,
+        "UNEXPECTED": 1,
+        "USAGE": 2,
+        "CONFIG": 3,
+        "UNREACHABLE": 4,
+        "REJECTED": 5,
+        "TIMED_OUT": 6,
+        "KEY": 7,
+        "SAFETY": 20,
+        "LIVENESS": 21,
+        "NONDETERMINISM": 22,
+        "EXPECTATION": 23,
+        "NOT_READY": 30,
+        "HALTED": 70,
+        "REFUSED_TO_SIGN": 71,
+        "STORAGE": 72,
+        "PORT_IN_USE": 73,
+        "INTERRUPTED": 130,
+        "TERMINATED": 143,
+    }
