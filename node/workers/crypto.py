@@ -1,7 +1,15 @@
-"""The crypto pool: batch checks and bulk Ed25519 verification in worker processes.
+"""`CryptoPool`: processes for batch checks and bulk Ed25519 verification.
 
-A worker that dies is started again and what it had not answered is done once more. Work that kills
-two workers is not tried on a third: `CryptoWorkerError` ends the node.
+    async with open_crypto_pool(2, chain_id) as pool:
+        verdict = await pool.check_batch(...)
+        results = await pool.verify_identities(claims)
+
+Jobs wait in one queue and are taken in order by whichever process is free. When the queue is full
+its callers wait, in order. A caller that is cancelled leaves: its job is skipped if it has not
+begun, and its answer dropped otherwise.
+
+A process that dies is replaced, and its job tried once more by the successor. A job that ends two
+processes raises `WorkerError` where it was asked for, and the pool goes on with the next one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -13,66 +21,69 @@ import trio
 
 from crypto.codec import decode_lenient, encode
 from crypto.scheme import Claim
-from mempool.batch import BatchVerdict
-from node.workers.crypto_jobs import CheckBatchJob, VerifyIdentitiesJob
-from node.workers.process import WorkerCrashedError, WorkerProcess, open_worker
+from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict
+from node.workers.crypto_messages import (
+    FRAME_MAX_BYTES,
+    BatchChecked,
+    CheckBatch,
+    IdentitiesVerified,
+    Open,
+    Reply,
+    VerifyIdentities,
+)
+from node.workers.errors import WorkerError
+from node.workers.process import WorkerProcess, open_background, open_worker_process
 
-WORKER_MODULE: Final = "node.workers.crypto_main"
-
-CALLS_PER_WORKER: Final = 2
-"""While a worker computes, the next job crosses the pipe."""
+__all__ = ["CryptoPool", "CryptoPoolStatistics", "WorkerError", "open_crypto_pool"]
 
 JOBS_QUEUED_MAX: Final = 256
-"""Jobs that wait for a worker; one more makes its caller wait to queue."""
+"""Jobs that wait for a process; further callers wait to queue theirs."""
 
 TRIES_MAX: Final = 2
+"""Processes that one job may end."""
 
-RESTART_WAIT_S: Final = 0.1
-"""Between the death of a worker and its successor's start."""
-
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger()
 
 
-DEATHS_WITHOUT_WORK_MAX: Final = 3
-"""Workers that may die one after another without having done anything: then none ever will."""
+class CryptoPoolStatistics(NamedTuple):
+    """What a pool has done since it was opened."""
 
-
-class CryptoWorkerError(Exception):
-    """A job killed every worker that tried it, or workers cannot even start."""
-
-    code = "crypto.worker_crashed"
-
-
-class PoolStatistics(NamedTuple):
-    """What a pool has done."""
-
-    workers: int
+    processes: int
     queued: int
+    """Jobs that wait for a process."""
     jobs: int
+    """Jobs that were given an answer or an error."""
     restarts: int
+    """Processes that died and were replaced."""
+    pids: tuple[int, ...]
+    """Of the processes that run now."""
 
 
 class _Job:
-    __slots__ = ("answer", "done", "request", "tries")
+    __slots__ = ("done", "error", "frames", "is_abandoned", "reply", "tries")
 
-    def __init__(self, request: bytes) -> None:
-        self.request = request
-        self.tries = 0
-        self.answer: bytes | None = None
+    def __init__(self, frames: tuple[bytes, ...]) -> None:
+        self.frames = frames
         self.done = trio.Event()
+        self.reply: Reply | None = None
+        self.error: WorkerError | None = None
+        self.is_abandoned = False
+        self.tries = 0
 
 
 class CryptoPool:
-    """Made by `open_crypto_pool`."""
+    """See the module docstring. Made by `open_crypto_pool`."""
 
-    def __init__(self, workers: int, chain_id: bytes) -> None:
-        self._workers = workers
+    def __init__(self, processes: int, chain_id: bytes) -> None:
+        assert processes > 0, "a pool works"
+        self._processes = processes
         self._chain_id = chain_id
-        self._send, self._receive = trio.open_memory_channel[_Job](JOBS_QUEUED_MAX)
+        self._to_do, self._waiting = trio.open_memory_channel[_Job](JOBS_QUEUED_MAX)
+        self._unanswered: set[_Job] = set()
+        self._running: dict[int, WorkerProcess] = {}
         self._jobs = 0
-        self._done = 0
         self._restarts = 0
-        self._processes: dict[int, WorkerProcess] = {}
+        self._is_closed = False
 
     async def check_batch(
         self,
@@ -84,90 +95,115 @@ class CryptoPool:
         size_bytes: int,
         body: bytes,
     ) -> BatchVerdict:
-        """`mempool.batch.check_batch`. Raises `CryptoWorkerError`."""
-        job = CheckBatchJob(
-            self._chain_id,
-            author_key,
-            author_signing_bytes,
-            signature,
-            body_digest,
-            size_bytes,
-            body,
-        )
-        return decode_lenient(BatchVerdict, await self._run_job(encode(job)))
+        """Run `mempool.batch.check_batch`. Raises `WorkerError`.
+
+        The body has at most `BATCH_BODY_MAX_BYTES`: whoever received it has refused more.
+        """
+        assert len(body) <= BATCH_BODY_MAX_BYTES, "bounded where it was received"
+        header = CheckBatch(author_key, author_signing_bytes, signature, body_digest, size_bytes)
+        reply = await self._do((encode(header), body))
+        assert isinstance(reply, BatchChecked), "the answer to this job"
+        return reply.verdict
 
     async def verify_identities(self, claims: Sequence[Claim]) -> tuple[bool, ...]:
-        """Is each Ed25519 claim true? In order. Raises `CryptoWorkerError`."""
-        job = VerifyIdentitiesJob(tuple(claims))
-        return decode_lenient(tuple[bool, ...], await self._run_job(encode(job)))
+        """Is each Ed25519 claim (of one key) true? In order. Raises `WorkerError`."""
+        reply = await self._do((encode(VerifyIdentities(tuple(claims))),))
+        assert isinstance(reply, IdentitiesVerified), "the answer to this job"
+        return reply.results
 
-    def statistics(self) -> PoolStatistics:
-        """Counters and queue length."""
-        queued = self._send.statistics().current_buffer_used
-        return PoolStatistics(self._workers, queued, self._jobs, self._restarts)
+    def statistics(self) -> CryptoPoolStatistics:
+        """Counters, queue length and process ids."""
+        return CryptoPoolStatistics(
+            self._processes,
+            self._waiting.statistics().current_buffer_used,
+            self._jobs,
+            self._restarts,
+            tuple(process.pid for _, process in sorted(self._running.items())),
+        )
 
-    def pids(self) -> tuple[int, ...]:
-        """Process ids of the workers that run now."""
-        return tuple(process.pid for process in self._processes.values())
+    async def _do(self, frames: tuple[bytes, ...]) -> Reply:
+        job = _Job(frames)
+        if self._is_closed:
+            raise WorkerError("worker.closed", "the crypto pool was closed")
+        self._unanswered.add(job)
+        try:
+            await self._to_do.send(job)
+            await job.done.wait()
+        except trio.BrokenResourceError:
+            raise WorkerError("worker.closed", "the crypto pool was closed") from None
+        finally:
+            job.is_abandoned = True
+            self._unanswered.discard(job)
+        if job.error is not None:
+            raise job.error
+        assert job.reply is not None, "done with a reply or an error"
+        return job.reply
 
-    async def run(self) -> None:
-        """Keep the workers running until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for number in range(self._workers):
-                nursery.start_soon(self._keep_worker, number)
-
-    async def _run_job(self, request: bytes) -> bytes:
-        job = _Job(request)
-        self._jobs += 1
-        await self._send.send(job)
-        await job.done.wait()
-        if job.answer is None:
-            raise CryptoWorkerError(f"a job of {len(request)} bytes killed {job.tries} workers")
-        return job.answer
-
-    async def _keep_worker(self, number: int) -> None:
-        unfinished: list[_Job] = []
-        deaths = 0
-        while deaths < DEATHS_WITHOUT_WORK_MAX:
-            done_before = self._done
-            async with open_worker(WORKER_MODULE) as process:
-                self._processes[number] = process
-                try:
-                    async with trio.open_nursery() as nursery:
-                        for _ in range(CALLS_PER_WORKER):
-                            nursery.start_soon(self._feed, process, unfinished)
-                        await process.run()
-                except* WorkerCrashedError as group:
-                    _log.error("crypto_worker_died", worker=number, detail=str(group.exceptions[0]))
-                finally:
-                    del self._processes[number]
-            deaths = deaths + 1 if self._done == done_before else 0
-            self._restarts += 1
-            await trio.sleep(RESTART_WAIT_S)
-        raise CryptoWorkerError(f"{deaths} workers died one after another without doing anything")
-
-    async def _feed(self, process: WorkerProcess, unfinished: list[_Job]) -> None:
-        """Give jobs to a worker until it dies; what it leaves behind comes first for the next."""
+    async def serve(self, number: int) -> None:
+        """Keep one process going: start it, give it jobs, replace it when it dies."""
+        job: _Job | None = None
         while True:
-            job = unfinished.pop() if unfinished else await self._receive.receive()
-            job.tries += 1
-            try:
-                job.answer = await process.call(job.request)
-            except WorkerCrashedError:
-                if job.tries < TRIES_MAX:
-                    unfinished.append(job)
-                else:
-                    job.done.set()
-                raise
-            self._done += 1
+            async with open_worker_process(
+                "node.workers.crypto_main", name=f"crypto-{number}", frame_max_bytes=FRAME_MAX_BYTES
+            ) as process:
+                self._running[number] = process
+                try:
+                    async with process.explaining_end():
+                        await process.stream.send_frame(encode(Open(self._chain_id)))
+                    while True:
+                        if job is None:
+                            job = await self._waiting.receive()
+                        if not job.is_abandoned:
+                            await self._try(job, process)
+                        job = None
+                except WorkerError as error:
+                    # Even a process that dies idle is replaced only once there is work, so one
+                    # that cannot start at all does not make the node start it for ever.
+                    _log.error("crypto_worker_died", worker=process.name, detail=error.detail)
+                    if job is None:
+                        job = await self._waiting.receive()
+                    job = self._after_death(job, error)
+                finally:
+                    del self._running[number]
+            self._restarts += 1
+
+    async def _try(self, job: _Job, process: WorkerProcess) -> None:
+        job.tries += 1
+        async with process.explaining_end():
+            await process.stream.send_frames(job.frames)
+            frame = await process.stream.receive_frame()
+        job.reply = decode_lenient(Reply, frame)  # type: ignore[arg-type]  # a union
+        self._finish(job)
+
+    def _after_death(self, job: _Job, error: WorkerError) -> _Job | None:
+        """The job to try again, or None once it has ended as many processes as it may."""
+        if job.tries < TRIES_MAX:
+            return job
+        job.error = WorkerError(error.code, f"a job ended {job.tries} processes: {error.detail}")
+        self._finish(job)
+        return None
+
+    def _finish(self, job: _Job) -> None:
+        self._jobs += 1
+        job.done.set()
+
+    def close(self) -> None:
+        """Tell everybody who still waits."""
+        self._is_closed = True
+        self._waiting.close()
+        for job in self._unanswered:
+            job.error = WorkerError("worker.closed", "the crypto pool was closed")
             job.done.set()
 
 
 @asynccontextmanager
-async def open_crypto_pool(workers: int, chain_id: bytes) -> AsyncIterator[CryptoPool]:
-    """Run a pool of worker processes; they end with the block."""
-    pool = CryptoPool(workers, chain_id)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run)
-        yield pool
-        nursery.cancel_scope.cancel()
+async def open_crypto_pool(processes: int, chain_id: bytes) -> AsyncIterator[CryptoPool]:
+    """Run a pool of `processes` crypto processes; they end with the context."""
+    pool = CryptoPool(processes, chain_id)
+    try:
+        async with open_background() as nursery:
+            for number in range(processes):
+                nursery.start_soon(pool.serve, number)
+            yield pool
+    finally:
+        pool.close()

@@ -1,150 +1,252 @@
-"""The engine worker as the node sees it.
+"""`EngineWorker`: the engine in a process of its own, so that a heavy block never delays a vote.
 
-One process holds the market state. Blocks go in one after another and results come out; between
-two blocks the worker answers queries, of which only a few are let into its pipe at once, so that
-neither waits long for the other. The node decides when the state is saved. After a crash of the
-worker or the node, the worker comes up at the height of its newest good snapshot and the node
-executes the stored blocks from there again; the results are the same.
+    async with open_engine_worker(genesis, directory, chain_id) as worker:
+        result = await worker.execute(request)      # heights in order
+        book = await worker.query("book", (1, 10))  # between blocks
+        await worker.save(worker.height)            # a durable snapshot
+
+The process does everything in the order in which it was asked, so a query sees the state after the
+blocks that were sent before it. A block may be sent ahead; its batch bodies lie in the pipe while
+the previous one runs. A caller that is cancelled takes nothing back: its request still runs, and
+only its answer is dropped.
+
+If the process ends, for whatever reason, every call that waits and every later one raises
+`EngineWorkerError`, and so does the context. What survives is the newest snapshot.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import structlog
 import trio
+from msgspec import Struct
 
 from crypto.codec import decode_lenient, encode
+from engine.block import Reporter
 from engine.genesis import EngineGenesis
-from node.workers.engine_calls import (
+from node.storage.errors import StorageError
+from node.workers.engine_messages import (
+    FRAME_MAX_BYTES,
+    Answered,
+    Ask,
+    Broken,
+    Execute,
     ExecuteRequest,
     ExecuteResult,
-    Failed,
-    Load,
-    Loaded,
-    QueryAnswer,
-    QueryRequest,
+    Open,
+    Opened,
+    Refused,
     Reply,
-    Request,
+    Save,
     Saved,
-    SaveRequest,
+    StorageFailed,
 )
-from node.workers.process import WorkerCrashedError, WorkerProcess, open_worker
+from node.workers.errors import EngineWorkerError, WorkerError, WorkerQueryError
+from node.workers.process import WorkerProcess, open_background, open_worker_process
 
-WORKER_MODULE: Final = "node.workers.engine_main"
+__all__ = [
+    "EngineWorker",
+    "EngineWorkerError",
+    "ExecuteRequest",
+    "ExecuteResult",
+    "WorkerQueryError",
+    "open_engine_worker",
+]
 
-QUERIES_IN_FLIGHT_MAX: Final = 8
-"""More queries wait in the node, where a block passes them."""
+COMMANDS_AHEAD_MAX: Final = 2
+"""Blocks and saves that are sent and not answered; further callers wait their turn. Two keep the
+process busy: one runs while the next one's bytes arrive."""
 
-_log = structlog.get_logger(__name__)
+QUERIES_PENDING_MAX: Final = 64
+"""Queries that are sent and not answered; more are refused. A query takes well below a millisecond,
+so all of them together delay a block by a few tens."""
 
-R = TypeVar("R", Loaded, ExecuteResult, Saved, QueryAnswer)
-
-
-class EngineWorkerError(Exception):
-    """The engine is gone; the node cannot execute any further and ends.
-
-    | code | meaning |
-    |---|---|
-    | `engine.crashed` | the process died (killed, out of memory) |
-    | `engine.invariant` | the books do not balance: halt, do not restart |
-    | `engine.failed` | any other error inside the engine: a bug |
-    | `storage.full`, `storage.failed` | the state could not be saved or read |
-    """
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
+_R = TypeVar("_R", bound=Struct)
 
 
-class WorkerQueryError(Exception):
-    """A query makes no sense: the client's fault (`query.malformed`, `query.unknown`,
-    `market.unknown`)."""
+class _Call:
+    """A request on its way."""
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
+    __slots__ = ("done", "frames", "is_command", "reply")
+
+    def __init__(self, frames: tuple[bytes, ...], *, is_command: bool) -> None:
+        self.frames = frames
+        self.is_command = is_command
+        self.done = trio.Event()
+        self.reply: Reply | None = None
 
 
 class EngineWorker:
-    """Made by `open_engine_worker`. Blocks are executed one at a time, in height order."""
+    """See the module docstring. Made by `open_engine_worker`."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: WorkerProcess, height: int) -> None:
+        self.height = height
+        """The newest height that was executed here and answered."""
+        self.pid = process.pid
         self._process = process
-        self._queries = trio.CapacityLimiter(QUERIES_IN_FLIGHT_MAX)
-        self.height = 0
-        """The newest height whose result came back, or that a snapshot held at the start."""
-
-    @property
-    def pid(self) -> int:
-        """Process id, for statistics and tests that kill it."""
-        return self._process.pid
+        self._sent_height = height
+        self._unsent: deque[_Call] = deque()
+        self._work = trio.Event()
+        self._unanswered: deque[_Call] = deque()
+        self._commands = trio.CapacityLimiter(COMMANDS_AHEAD_MAX)
+        self._queries_pending = 0
+        self._failure: EngineWorkerError | None = None
 
     async def execute(self, request: ExecuteRequest) -> ExecuteResult:
         """Run one height. Raises `EngineWorkerError`.
 
-        A cancelled call is carried out nevertheless: the worker is then ahead of `height`.
+        Heights come without gaps, one above `height` first. The caller may ask for the next height
+        before the previous one is answered.
         """
-        result = await self._call(request, ExecuteResult)
-        self.height = result.height
-        return result
+        header = Execute(
+            request.height,
+            request.time_ms,
+            request.seed,
+            tuple(refused for _, refused in request.batches),
+            tuple(Reporter(key, power) for key, power in request.reporters),
+        )
+        frames = (encode(header), *(body for body, _ in request.batches))
+        call = _Call(frames, is_command=True)
+        await self._take_turn(call)
+        assert request.height == self._sent_height + 1, "heights come in order"
+        self._sent_height += 1
+        self._send(call)
+        return await self._finish(call, ExecuteResult)
 
-    async def save(self, height: int) -> bool:
-        """Save the state as of `height`; False, and nothing saved, if the worker has moved on
-        (after a cancelled `execute`). Raises `EngineWorkerError`."""
-        return (await self._call(SaveRequest(height), Saved)).is_saved
+    async def save(self, height: int) -> int:
+        """Save the state durably and return the snapshot's size in bytes.
 
-    async def query(self, name: str, arguments: tuple[Any, ...] = ()) -> bytes:
-        """An encoded view of the newest executed state. Raises `WorkerQueryError` for a senseless
-        query, `EngineWorkerError` if the engine is gone."""
-        async with self._queries:
-            answer = await self._call(QueryRequest(name, arguments), QueryAnswer)
-        if answer.code is not None:
-            raise WorkerQueryError(answer.code, answer.detail)
-        return bytes(answer.body)
+        `height` must be the last that was given to `execute`. Raises `StorageError` (the worker
+        lives on) and `EngineWorkerError`.
+        """
+        call = _Call((encode(Save(height)),), is_command=True)
+        await self._take_turn(call)
+        assert height == self._sent_height, "a save is asked for before the next height"
+        self._send(call)
+        return (await self._finish(call, Saved)).size_bytes
 
-    async def _load(self, genesis: EngineGenesis, chain_id: bytes, directory: Path) -> None:
-        loaded = await self._call(Load(genesis, chain_id, str(directory)), Loaded)
-        self.height = loaded.height
-        for skipped in loaded.skipped:
-            _log.warning("engine_snapshot_skipped", detail=skipped)
+    async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        """Return a view (`node.workers.views` lists them) as MessagePack of plain values.
 
-    async def _call(self, request: Request, type_: type[R]) -> R:
-        try:
-            frame = await self._process.call(encode(request))
-        except WorkerCrashedError as error:
-            raise EngineWorkerError("engine.crashed", str(error)) from error
-        reply: Reply = decode_lenient(Reply, frame)  # type: ignore[arg-type]  # a union
-        if isinstance(reply, Failed):
-            raise EngineWorkerError(reply.code, reply.detail)
-        assert isinstance(reply, type_), "the worker answers in order"
+        Raises `WorkerQueryError` and `EngineWorkerError`.
+        """
+        self._check_alive()
+        if self._queries_pending >= QUERIES_PENDING_MAX:
+            raise WorkerQueryError("query.overloaded", f"{QUERIES_PENDING_MAX} queries wait")
+        call = _Call((encode(Ask(name, encode(arguments))),), is_command=False)
+        self._queries_pending += 1
+        self._send(call)
+        return (await self._finish(call, Answered)).body
+
+    # ---- calls ------------------------------------------------------------------------------
+
+    async def _take_turn(self, call: _Call) -> None:
+        """Wait until few enough commands are ahead. The caller sends at once, without a checkpoint,
+        so that commands go out in the order of their turns."""
+        self._check_alive()
+        await self._commands.acquire_on_behalf_of(call)
+        if self._failure is not None:
+            self._commands.release_on_behalf_of(call)
+            self._check_alive()
+
+    def _send(self, call: _Call) -> None:
+        self._unsent.append(call)
+        self._work.set()
+
+    async def _finish(self, call: _Call, expected: type[_R]) -> _R:
+        await call.done.wait()
+        reply = call.reply
+        if reply is None:
+            self._check_alive()
+        if isinstance(reply, Refused):
+            raise WorkerQueryError(reply.code, reply.detail)
+        if isinstance(reply, StorageFailed):
+            raise StorageError(reply.code, reply.message)
+        assert isinstance(reply, expected), "answers come in the order of the requests"
         return reply
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            # A fresh one for each caller: a raised exception carries its caller's traceback.
+            raise EngineWorkerError(self._failure.code, self._failure.detail)
+
+    def _complete(self, call: _Call, reply: Reply | None) -> None:
+        """Free the call's place, also if its caller has gone, and wake the caller."""
+        if call.is_command:
+            self._commands.release_on_behalf_of(call)
+        else:
+            self._queries_pending -= 1
+        call.reply = reply
+        call.done.set()
+
+    # ---- tasks of the context ---------------------------------------------------------------
+
+    async def run_writer(self) -> None:
+        """Send what was asked: apart from the callers, so that none of them, being cancelled, can
+        stop in the middle of a frame."""
+        async with _explaining_end(self._process):
+            while True:
+                await self._work.wait()
+                self._work = trio.Event()
+                while self._unsent:
+                    call = self._unsent.popleft()
+                    self._unanswered.append(call)
+                    await self._process.stream.send_frames(call.frames)
+                    call.frames = ()
+
+    async def run_reader(self) -> None:
+        """Take the answers and give them to who waits."""
+        async with _explaining_end(self._process):
+            while True:
+                reply = await _receive(self._process)
+                if isinstance(reply, ExecuteResult):
+                    self.height = reply.height
+                self._complete(self._unanswered.popleft(), reply)
+
+    async def run_or_close(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run one of these tasks; let its failure reach every caller."""
+        try:
+            await task()
+        except EngineWorkerError as error:
+            self.close(error)
+            raise
+
+    def close(self, failure: EngineWorkerError) -> None:
+        """Answer every call, now and later, with `failure`; the first one stays."""
+        if self._failure is None:
+            self._failure = failure
+        while self._unanswered or self._unsent:
+            self._complete((self._unanswered or self._unsent).popleft(), None)
 
 
 @asynccontextmanager
 async def open_engine_worker(
     genesis: EngineGenesis, directory: Path, chain_id: bytes
 ) -> AsyncIterator[EngineWorker]:
-    """Start the engine and load its newest state from `directory`; it ends with the block.
+    """Start the process and load the newest valid snapshot in `directory`, or else genesis.
 
-    Raises `EngineWorkerError`, also into the block (in an exception group) when the engine dies.
+    Raises `StorageError` (`storage.foreign` for a snapshot of another chain) and
+    `EngineWorkerError`, the latter also out of the body when the process ends early.
     """
-    async with open_worker(WORKER_MODULE) as process, trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, process)
-        worker = EngineWorker(process)
-        await worker._load(genesis, chain_id, directory)
-        yield worker
-        nursery.cancel_scope.cancel()
-
-
-async def _watch(process: WorkerProcess) -> None:
-    try:
-        await process.run()
-    except WorkerCrashedError as error:
-        raise EngineWorkerError("engine.crashed", str(error)) from error
+    async with open_worker_process(
+        "node.workers.engine_main", name="engine", frame_max_bytes=FRAME_MAX_BYTES
+    ) as process:
+        async with _explaining_end(process):
+            await process.stream.send_frame(encode(Open(chain_id, genesis, str(directory))))
+            opened = await _receive(process)
+        if isinstance(opened, StorageFailed):
+            raise StorageError(opened.code, opened.message)
+        assert isinstance(opened, Opened), "the first answer"
+        worker = EngineWorker(process, opened.height)
+        try:
+            async with open_background() as nursery:
+                nursery.start_soon(worker.run_or_close, worker.run_writer)
+                nursery.start_soon(worker.run_or_close, worker.run_reader)
+                yield worker
+        finally:
+            worker.close(EngineWorkerError("worker.closed", "the engine worker was stopped"))
 
 
 @asynccontextmanager
@@ -156,15 +258,6 @@ async def _explaining_end(process: WorkerProcess) -> AsyncIterator[None]:
         raise
     except WorkerError as error:
         raise EngineWorkerError(error.code, error.detail) from error
-
-
-async def _run_or_close(worker: EngineWorker, task: Callable[[], Awaitable[None]]) -> None:
-    """Run one of the worker's tasks; let its failure reach every caller."""
-    try:
-        await task()
-    except EngineWorkerError as error:
-        worker.close(error)
-        raise
 
 
 async def _receive(process: WorkerProcess) -> Reply:

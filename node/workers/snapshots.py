@@ -1,0 +1,172 @@
+"""Snapshots of the engine's state on disk: written whole or not at all, checked when read.
+
+```text
+file   = magic (8) | header size (4, big-endian) | header | header digest (32) | state
+header = SnapshotHeader, canonical;  state = `engine.snapshot.snapshot`
+```
+
+A file is made under another name, synced, and renamed into place, and the newest two are kept: a
+crash or a damaged file costs a longer replay and nothing else. Damage is told from ownership: a
+whole file of another chain means that the node looks into the wrong home, and is refused.
+
+The files are this node's own, and trusted as far as their digests reach; `restore` still proves
+that the state has the root that the header names.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from crypto.codec import DecodeError, decode, encode
+from crypto.digest import DIGEST_SIZE_BYTES, Domain, bulk_digest, digest
+from crypto.types import Digest, Uint
+from engine.commitment import compute_state_root
+from engine.errors import SnapshotError
+from engine.genesis import EngineGenesis
+from engine.snapshot import restore, snapshot
+from engine.state import EngineState, create_state
+from node.storage.errors import StorageError, mapping_errors
+
+SNAPSHOTS_KEPT: Final = 2
+"""The newest one, and the one to fall back on."""
+
+SUFFIX: Final = ".snapshot"
+
+_UNFINISHED_SUFFIX: Final = ".unfinished"
+_MAGIC: Final = b"ROTASNAP"
+_SIZE_SIZE_BYTES: Final = 4
+
+
+class SnapshotHeader(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Whose state it is and which."""
+
+    chain_id: Digest
+    genesis_digest: Digest
+    """Of the engine's genesis."""
+    height: Uint
+    state_root: Digest
+    size_bytes: Uint
+    """Of the state."""
+    checksum: Digest
+    """`bulk_digest` of the state."""
+
+
+class SnapshotStore:
+    """The snapshots of one chain in one directory, for one process."""
+
+    def __init__(self, directory: Path, chain_id: bytes, genesis: EngineGenesis) -> None:
+        self._directory = directory
+        self._chain_id = chain_id
+        self._genesis = genesis
+
+    def load_newest(self) -> EngineState:
+        """The state of the newest valid snapshot, or of genesis if there is none.
+
+        Says on stderr which files it passed over. Raises `StorageError` (`storage.foreign` for
+        another chain's snapshot) and `engine.genesis.GenesisError`.
+        """
+        state = create_state(self._genesis)
+        with mapping_errors(f"load a snapshot from {self._directory}"):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in self._directory.glob(f"*{_UNFINISHED_SUFFIX}"):
+                path.unlink()
+            for path in sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True):
+                try:
+                    return self._load(path, state.genesis_digest)
+                except SnapshotError as error:
+                    print(f"{path} is passed over: {error}", file=sys.stderr)  # noqa: T201 - a log
+        return state
+
+    def save(self, state: EngineState) -> int:
+        """Make a snapshot durable and return its size in bytes. Raises `StorageError`.
+
+        Older ones than the one before it are removed, and newer ones too: they are what
+        `load_newest` passed over.
+        """
+        with mapping_errors(f"save a snapshot in {self._directory}"):
+            path = self._directory / _name(state.height)
+            unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
+            body = snapshot(state)
+            with open(unfinished, "wb", opener=_open_private) as file:
+                file.write(self._encode_header(state, body))
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+                size_bytes = file.tell()
+            unfinished.replace(path)
+            self._sync_directory()
+            others = sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True)
+            older = [each for each in others if each.name < path.name]
+            newer = [each for each in others if each.name > path.name]
+            for obsolete in (*newer, *older[SNAPSHOTS_KEPT - 1 :]):
+                obsolete.unlink()
+        return size_bytes
+
+    def _encode_header(self, state: EngineState, body: bytes) -> bytes:
+        header = encode(
+            SnapshotHeader(
+                self._chain_id,
+                state.genesis_digest,
+                state.height,
+                compute_state_root(state),
+                len(body),
+                bulk_digest(Domain.SNAPSHOT, body),
+            )
+        )
+        size = len(header).to_bytes(_SIZE_SIZE_BYTES, "big")
+        return _MAGIC + size + header + digest(Domain.SNAPSHOT, header)
+
+    def _load(self, path: Path, genesis_digest: bytes) -> EngineState:
+        content = memoryview(path.read_bytes())
+        header, body = _split(content)
+        if (header.chain_id, header.genesis_digest) != (self._chain_id, genesis_digest):
+            raise StorageError(
+                "storage.foreign",
+                f"{path} belongs to chain {header.chain_id.hex()[:16]}, not to this one "
+                f"({self._chain_id.hex()[:16]})",
+            )
+        data = bytes(body)
+        if len(data) != header.size_bytes:
+            raise SnapshotError(f"{len(data)} of {header.size_bytes} bytes are there")
+        if bulk_digest(Domain.SNAPSHOT, data) != header.checksum:
+            raise SnapshotError("its state does not have the checksum in its header")
+        state = restore(data)
+        if state.genesis_digest != genesis_digest or state.height != header.height:
+            raise SnapshotError("its state is not the one that its header names")
+        if compute_state_root(state) != header.state_root or path.name != _name(state.height):
+            raise SnapshotError("its root or its name is not the one of its state")
+        return state
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _split(content: memoryview) -> tuple[SnapshotHeader, memoryview]:
+    """Header and state of a file whose header is whole."""
+    start = len(_MAGIC) + _SIZE_SIZE_BYTES
+    if bytes(content[: len(_MAGIC)]) != _MAGIC:
+        raise SnapshotError("it does not begin as a snapshot")
+    end = start + int.from_bytes(content[len(_MAGIC) : start], "big")
+    encoded = bytes(content[start:end])
+    if bytes(content[end : end + DIGEST_SIZE_BYTES]) != digest(Domain.SNAPSHOT, encoded):
+        raise SnapshotError("its header is damaged")
+    try:
+        return decode(SnapshotHeader, encoded), content[end + DIGEST_SIZE_BYTES :]
+    except DecodeError as error:
+        raise SnapshotError(f"its header is of another version: {error}") from error
+
+
+def _name(height: int) -> str:
+    """Names sort as heights."""
+    return f"{height:020d}{SUFFIX}"
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
