@@ -23,9 +23,10 @@ author answers a stale one with its certificate.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from committee.committee import Committee
-from consensus.effects import Aggregate, Aggregated, Effect, Send, Sign, Token
+from consensus.effects import Aggregate, Aggregated, Effect, Send, SetTimer, Sign, Token
 from consensus.lane_chain import LaneChain
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,
@@ -36,8 +37,10 @@ from consensus.messages import Ack
 from consensus.types import AckData, AvailabilityCertificate
 from crypto.bitmap import encode_bitmap
 
-COMPONENT = "lanes"
+COMPONENT: Final = "lanes"
 """First part of every token of the lanes."""
+
+ACK_TIMER: Final = "lanes.ack"
 
 
 class Tokens:
@@ -84,29 +87,49 @@ class AckSigner:
     tokens: Tokens
     _lanes: dict[int, _LaneAcks] = field(default_factory=dict)
     _signing: dict[Token, int] = field(default_factory=dict)
+    _waiting: set[int] = field(default_factory=set)
+    """Lanes with something to sign that is not due yet."""
+    _deadline_ms: int | None = None
 
     def _lane(self, author: int) -> _LaneAcks:
         return self._lanes.setdefault(author, _LaneAcks())
 
-    def find_due_ms(self, author: int, chain: LaneChain, covered_sequence: int) -> int | None:
-        """When the next signature for this lane is due; None if there is nothing to sign."""
-        lane = self._lane(author)
-        above = max(lane.acked_sequence, covered_sequence)
-        if lane.signing is not None or chain.find_ackable().sequence <= above:
-            return None
-        return 0 if lane.signed_ms is None else lane.signed_ms + self.config.ack_interval_ms
+    def poll(
+        self, now_ms: int, author: int, chain: LaneChain, covered_sequence: int
+    ) -> list[Effect]:
+        """Sign the sequence of the ruler rule if one is due, or wait for when it is.
 
-    def sign(self, now_ms: int, author: int, chain: LaneChain, covered_sequence: int) -> Effect:
-        """Sign the sequence of the ruler rule; only when `find_due_ms` says so."""
+        Up to `covered_sequence` an acknowledgement would tell nothing new.
+        """
         lane = self._lane(author)
         above = max(lane.acked_sequence, covered_sequence)
-        sequence = compute_ack_sequence(above, chain.find_ackable().sequence)
+        ackable = chain.find_ackable()
+        self._waiting.discard(author)
+        if lane.signing is not None or ackable.sequence <= above:
+            return []
+        if lane.signed_ms is not None:
+            due_ms = lane.signed_ms + self.config.ack_interval_ms
+            if now_ms < due_ms:
+                return self._wait(author, due_ms)
+        sequence = compute_ack_sequence(above, ackable.sequence)
         batch_id = chain.point_at(sequence).batch_id
         lane.signing = AckData(self.epoch, author, sequence, batch_id)
         lane.signed_ms = now_ms
         token = self.tokens.issue()
         self._signing[token] = author
-        return Sign(token, lane.signing.signing_bytes(self.chain_id))
+        return [Sign(token, lane.signing.signing_bytes(self.chain_id))]
+
+    def _wait(self, author: int, due_ms: int) -> list[Effect]:
+        self._waiting.add(author)
+        if self._deadline_ms is not None and self._deadline_ms <= due_ms:
+            return []
+        self._deadline_ms = due_ms
+        return [SetTimer(ACK_TIMER, due_ms)]
+
+    def on_timer(self) -> list[int]:
+        """The lanes to poll now that `ACK_TIMER` has fired."""
+        self._deadline_ms = None
+        return sorted(self._waiting)
 
     def on_signed(self, now_ms: int, token: Token, signature: bytes) -> Ack | None:
         """The acknowledgement to send to the lane's author, or None for a foreign token."""

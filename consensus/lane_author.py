@@ -6,7 +6,8 @@ batches are signed and stored one at a time, so that the store never holds a lat
 earlier; while one is on its way the next one grows.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from consensus.effects import Effect, Send, ServeBatches, SignIdentity, Token
 from consensus.lane_acks import AckCollector, Tokens
@@ -21,7 +22,7 @@ from consensus.types import (
 )
 from crypto.digest import Domain, bulk_digest
 
-REBROADCAST_BATCHES_MAX = 8
+REBROADCAST_BATCHES_MAX: Final = 8
 """Newest uncertified batches that are repeated; a member that misses more asks for them."""
 
 
@@ -39,7 +40,7 @@ class LaneAuthor:
     """What the next batch extends."""
     _signing: tuple[Token, BatchHeader, bytes] | None = None
     _storing: BatchMessage | None = None
-    _attempt: int = field(default=0)
+    _attempt: int = 0
     _repeat_ms: int | None = None
 
     def can_propose(self) -> bool:

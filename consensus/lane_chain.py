@@ -168,7 +168,10 @@ class LaneChain:
     def find_hole(self, tip: LanePoint, above_sequence: int) -> LanePoint | None:
         """The highest missing link on the way from `tip` down to `above_sequence`."""
         wanted = tip
+        is_prefix_enough = above_sequence >= self.cursor.sequence
         while wanted.sequence > above_sequence:
+            if is_prefix_enough and wanted == self.tip:
+                return None
             link = self._links.get(wanted.batch_id)
             if link is None:
                 return wanted

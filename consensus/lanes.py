@@ -59,7 +59,7 @@ from consensus.effects import (
     TimerFired,
     Verified,
 )
-from consensus.lane_acks import COMPONENT, AckCollector, AckSigner, Tokens
+from consensus.lane_acks import ACK_TIMER, COMPONENT, AckCollector, AckSigner, Tokens
 from consensus.lane_author import LaneAuthor
 from consensus.lane_certificates import LaneCertificates
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint
@@ -85,7 +85,6 @@ from consensus.types import (
 from crypto.bitmap import decode_bitmap
 from crypto.digest import ZERO_DIGEST
 
-ACK_TIMER: Final = "lanes.ack"
 TICK_TIMER: Final = "lanes.tick"
 
 
@@ -145,8 +144,6 @@ class Lanes:
         )
         self._announced: dict[int, LanePoint] = {}
         self._replied_ms: dict[int, int] = {}
-        self._ack_wanted: set[int] = set()
-        self._ack_deadline_ms: int | None = None
         self._is_ticking = False
 
     # ---- what the composition asks ------------------------------------------------------------
@@ -362,19 +359,7 @@ class Lanes:
     def _acknowledge(self, now_ms: int, author: int) -> list[Effect]:
         chain = self._chains[author]
         chain.apply_ready()
-        covered = self._covered_sequence(author)
-        due_ms = self._signer.find_due_ms(author, chain, covered)
-        if due_ms is None:
-            self._ack_wanted.discard(author)
-            return []
-        if due_ms <= now_ms:
-            self._ack_wanted.discard(author)
-            return [self._signer.sign(now_ms, author, chain, covered)]
-        self._ack_wanted.add(author)
-        if self._ack_deadline_ms is not None and self._ack_deadline_ms <= due_ms:
-            return []
-        self._ack_deadline_ms = due_ms
-        return [SetTimer(ACK_TIMER, due_ms)]
+        return self._signer.poll(now_ms, author, chain, self._covered_sequence(author))
 
     def _on_signed(self, now_ms: int, event: Signed) -> list[Effect]:
         message = self._author.on_signed(event.token, event.signature)
@@ -491,9 +476,8 @@ class Lanes:
 
     def _on_timer(self, now_ms: int, name: str) -> list[Effect]:
         if name == ACK_TIMER:
-            self._ack_deadline_ms = None
             effects: list[Effect] = []
-            for author in sorted(self._ack_wanted):
+            for author in self._signer.on_timer():
                 effects += self._acknowledge(now_ms, author)
             return effects
         if name != TICK_TIMER:

@@ -2,7 +2,10 @@
 
 import pytest
 
+from consensus.effects import Persist, ServeBatches
+from consensus.lane_author import REBROADCAST_BATCHES_MAX
 from consensus.lane_chain import LanePoint, Link
+from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.lane_recovery import recover_lanes
 from consensus.messages import BatchMessage, LaneRequest
 
@@ -172,3 +175,65 @@ def test_recovery_keeps_what_is_above_the_cursors_and_of_this_epoch(make_keys, c
     assert [link.batch_id for link in recovered.links] == [index[1][0], index[2][0]]
     assert all(isinstance(link, Link) and link.is_stored for link in recovered.links)
     assert [each.data.sequence for each in recovered.certificates] == [3]
+
+
+def test_stored_batches_are_checked_again_a_few_at_a_time(make_world):
+    world = make_world(4)
+    world.boot()
+    certify(world, 0, 3 * RECHECKS_PENDING_MAX)
+    node = world.nodes[1]
+    node.crash()
+    node.boot()
+    assert node.lanes.statistics().checks_pending == RECHECKS_PENDING_MAX
+    world.run(500)
+    tip = node.lanes.certified_tips()[0].data
+    assert len(node.lanes.chain_for(0, tip.batch_id, 0)) == 3 * RECHECKS_PENDING_MAX
+
+
+def test_an_author_repeats_only_its_newest_batches_and_ever_more_slowly(make_world):
+    world = make_world(4)
+    world.boot()
+    for node in world.nodes[1:]:
+        node.crash()
+    author = world.nodes[0]
+    served = []
+    carry_out = author.carry_out_one
+
+    def note(effect):
+        if isinstance(effect, ServeBatches):
+            served.append((world.now_ms, effect))
+        carry_out(effect)
+
+    author.carry_out_one = note
+    for _ in range(200):
+        author.propose(b"x")
+        world.run(1)
+    assert len(author.store) > REBROADCAST_BATCHES_MAX
+    world.run(60_000)
+    assert all(len(effect.batch_ids) == REBROADCAST_BATCHES_MAX for _, effect in served)
+    assert len({now_ms for now_ms, _ in served}) < 16
+    for node in world.nodes[1:]:
+        node.boot()
+    world.run(10_000)
+    assert author.lanes.certified_tips()[0].data.sequence == len(author.store)
+
+
+def test_archived_certificates_share_writes_and_only_the_newest_is_kept(make_world):
+    world = make_world(4)
+    world.boot()
+    node = world.nodes[0]
+    writes = []
+    carry_out = node.carry_out_one
+
+    def note(effect):
+        if isinstance(effect, Persist):
+            writes.append(effect)
+        carry_out(effect)
+
+    node.carry_out_one = note
+    for _ in range(300):
+        for author in world.nodes:
+            author.propose(b"x")
+        world.run(1)
+    assert len(writes) <= 1 + 300 // world.config.tick_ms
+    assert len(node.archive) == 4
