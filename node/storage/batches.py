@@ -28,6 +28,10 @@ from node.storage.segments import (
 )
 from node.storage.sql import select
 
+BATCHES_PER_COMMIT_MAX: Final = 32
+"""For the committer in front of the store: enough to share a sync, and few enough (16 MiB of usual
+batches, 40 ms) that an acknowledgement does not wait for a whole backlog."""
+
 INDEX_VERSION: Final = 1
 INDEX_NAME: Final = "index.db"
 
