@@ -1,0 +1,12 @@
+"""Benchmarks of this machine: `rota bench ordering|orders|engine|latency|all`.
+
+| module | what it measures |
+|---|---|
+| `ordering` | opaque 512-byte transactions that all nodes committed and hold, a second |
+| `orders` | signed instructions executed and certified, a second |
+| `latency` | milliseconds from sending an order to seeing it committed, and executed |
+| `engine` | instructions a second in one process, without and with state roots |
+
+The first three run real node processes on this machine, so all nodes share its cores. Each warms
+up before it measures, says where the CPU time went, and fails with exit code 21 if nothing moved.
+"""

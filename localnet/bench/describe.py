@@ -1,0 +1,104 @@
+"""Results of benchmarks for people: the number, the target, where the CPU time went."""
+
+from collections.abc import Sequence
+
+from localnet.bench.cluster import CpuUse
+from localnet.bench.engine import EngineResult
+from localnet.bench.latency import LatencyResult
+from localnet.bench.machine import Machine
+from localnet.bench.ordering import OrderingResult
+from localnet.bench.orders import OrdersResult
+from localnet.bench.percentiles import Percentiles
+from node.cli.output import table
+
+Row = tuple[str, str, float | None]
+"""What, how much, the target if there is one."""
+
+
+def describe_machine_line(machine: Machine) -> str:
+    """The machine and the moment in one line."""
+    return (
+        f"{machine.date}  {machine.cores} cores  {machine.processor}  {machine.python}  "
+        f"{machine.system}"
+    )
+
+
+def describe_result(name: str, result: object) -> list[object]:
+    """A result for people: the number, the target, where the time went."""
+    match result:
+        case OrderingResult():
+            rows: list[Row] = [
+                ("transactions per second", f"{result.tx_per_s:,.0f}", result.target_tx_per_s),
+                ("megabytes per second", f"{result.mb_per_s:,.1f}", None),
+                ("blocks per second", f"{result.blocks_per_s:,.1f}", None),
+            ]
+            title = (
+                f"{name}: {result.transaction_size_bytes}-byte transactions committed and held "
+                f"by all of {result.nodes} nodes"
+            )
+            return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]
+        case OrdersResult():
+            rate = f"{result.instructions_per_s:,.0f}"
+            rows = [
+                (
+                    "instructions per second",
+                    f"{result.instructions_per_s:,.0f}",
+                    result.target_per_s,
+                ),
+                ("signed bundles per second", f"{result.envelopes_per_s:,.0f}", None),
+                ("fills per second", f"{result.fills_per_s:,.0f}", None),
+                ("blocks per second", f"{result.blocks_per_s:,.1f}", None),
+            ]
+            title = (
+                f"{name}: bundles of {result.bundle_instructions} instructions, executed and "
+                f"certified by {result.nodes} nodes"
+            )
+            return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]
+        case LatencyResult():
+            rows = [
+                _latency_row("commit", result.commit_latency_ms, result.target_commit_p50_ms),
+                _latency_row("certified result", result.receipt_latency_ms, None),
+            ]
+            title = f"{name}: {result.orders} single orders on {result.nodes} nodes"
+            return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]
+        case EngineResult():
+            rate = f"{result.instructions_per_s:,.0f}"
+            rows = [
+                ("instructions per second", rate, result.target_per_s),
+                (
+                    f"... with a root each {result.block_instructions:,}",
+                    f"{result.with_root_per_s:,.0f}",
+                    result.target_with_root_per_s,
+                ),
+                _latency_row("block, ms", result.without_root.block_ms, None),
+                _latency_row("block with root, ms", result.with_root.block_ms, None),
+            ]
+            config = result.config
+            title = (
+                f"{name}: {config.markets} markets, {config.accounts:,} accounts with "
+                f"{config.positions_per_account} positions, bundles of "
+                f"{config.instructions_per_bundle}"
+            )
+            return _table(title, rows, result.met)
+    raise AssertionError(f"no description of {type(result).__name__}")
+
+
+def _latency_row(name: str, percentiles: Percentiles, target: float | None) -> Row:
+    text = f"p50 {percentiles.p50:.1f}  p99 {percentiles.p99:.1f}  max {percentiles.max:.1f}"
+    return name, text, target
+
+
+def _table(title: str, rows: Sequence[Row], is_met: bool) -> list[object]:
+    cells = [
+        (name, value, "" if target is None else f"target {target:,.0f}")
+        for name, value, target in rows
+    ]
+    verdict = "targets met" if is_met else "targets NOT met"
+    return [table(["what", "measured>", "target>"], cells, title=title), verdict]
+
+
+def _cpu_table(uses: Sequence[CpuUse]) -> list[object]:
+    if not uses:
+        return []
+    rows = [(use.name, use.processes, f"{use.cpu_s:.1f}", f"{use.share:.2f}") for use in uses]
+    return [table(["process", "count>", "CPU s>", "cores>"], rows, title="where the time went")]
