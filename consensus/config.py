@@ -33,3 +33,8 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     included) carries no lanes."""
     sync_retry_ms: Milliseconds = 500
     """Wait for an answer to a block request before another member is asked."""
+
+    def __post_init__(self) -> None:
+        """Refuse a pace at which an idle chain would time out."""
+        if self.idle_interval_ms >= self.base_view_timeout_ms:
+            raise ValueError("idle_interval_ms must be below base_view_timeout_ms")

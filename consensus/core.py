@@ -276,7 +276,9 @@ class ConsensusCore:
         if proposal.view < view:
             self._reply_advance(sender)
         seen = self._proposals.get(proposal.view)
-        if seen is not None and seen.signature == proposal.signature:
+        if seen is not None and (
+            seen.signature == proposal.signature or (DoubleProposal, sender) in self._convicted
+        ):
             return True
         return proposal.view < max(view - PROPOSAL_VIEWS_BEHIND_MAX, self._chain.tree.root.view + 1)
 

@@ -30,7 +30,7 @@ class TokenBucket:
     def __init__(self, burst: int, refill_ms: int) -> None:
         self._span_ms = burst * refill_ms
         self._refill_ms = refill_ms
-        self._spent_until_ms = 0
+        self._spent_until_ms = -self._span_ms
         """Where the permits taken so far reach on a time line that ends now."""
 
     def take(self, now_ms: int) -> bool:

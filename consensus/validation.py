@@ -88,7 +88,8 @@ class Validator:
     def check_tc(self, tc: TC) -> list[Check]:
         """Q power gave the view up; its maxima are what its groups signed (Q2)."""
         if tc in self._certificates:
-            return []
+            # Known for its groups alone: the QC inside answers for itself.
+            return self.check_qc(tc.high_qc)
         self._require_epoch(tc.epoch, "tc.epoch")
         _require(tc.view > GENESIS_VIEW, "tc.view_zero")
         _require(len(tc.groups) <= len(self._committee), "tc.groups_too_many")

@@ -1,87 +1,18 @@
 """Committees of consensus cores in a virtual world, with payloads that need no mempool."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from committee.committee import Committee, Member
-from committee.schedule import LeaderSchedule
 from consensus.chain import ARCHIVE_TIP_KEY, ARCHIVE_TIP_TABLE
 from consensus.config import ConsensusConfig
 from consensus.core import ConsensusCore
 from consensus.effects import Committed, Store
 from consensus.recovery import recover
-from consensus.types import (
-    AckData,
-    AvailabilityCertificate,
-    CheckpointHeader,
-    StateCertificate,
-)
-from crypto.bitmap import encode_bitmap
-from crypto.digest import ZERO_DIGEST, Domain, digest
-from crypto.mock import MockIdentity, MockScheme, derive_test_secret
-from crypto.scheme import IdentityScheme, SignatureScheme
+from consensus.types import AvailabilityCertificate, StateCertificate
+from crypto.scheme import SignatureScheme
+from localnet.sim.keys import CHAIN_ID, GENESIS_TIME_MS, Keys
 from localnet.sim.network import Conditions, Disk, Machine, World
 from localnet.sim.oracles import Agreement, Blame, SignedOnce, Watcher
-
-CHAIN_ID: Final = digest(Domain.GENESIS, b"simulated chain")
-GENESIS_TIME_MS: Final = 0
-
-
-class Keys:
-    """The members' secrets, and signatures by all or some of them."""
-
-    def __init__(
-        self,
-        powers: Sequence[int],
-        scheme: SignatureScheme,
-        identity_scheme: IdentityScheme,
-    ) -> None:
-        self.scheme = scheme
-        self.identity_scheme = identity_scheme
-        names = [f"node{index}" for index in range(len(powers))]
-        self.secrets = [derive_test_secret(f"{name} consensus") for name in names]
-        self.identity_secrets = [derive_test_secret(f"{name} identity") for name in names]
-        oracle_secrets = [derive_test_secret(f"{name} oracle") for name in names]
-        self.committee = Committee(
-            epoch=0,
-            members=tuple(
-                Member(
-                    name=names[index],
-                    power=power,
-                    consensus_key=scheme.public_key(self.secrets[index]),
-                    consensus_key_proof=scheme.prove_possession(self.secrets[index]),
-                    identity_key=identity_scheme.public_key(self.identity_secrets[index]),
-                    oracle_key=identity_scheme.public_key(oracle_secrets[index]),
-                )
-                for index, power in enumerate(powers)
-            ),
-        )
-
-    def sign(self, member: int, message: bytes) -> bytes:
-        """One member's signature."""
-        return self.scheme.sign(self.secrets[member], message)
-
-    def aggregate(self, members: Sequence[int], message: bytes) -> tuple[bytes, bytes]:
-        """(bitmap, signature) of several members over one message."""
-        signatures = [self.sign(member, message) for member in members]
-        bitmap = encode_bitmap(sorted(members), len(self.committee))
-        return bitmap, self.scheme.aggregate(signatures)
-
-    def certify_lane(self, author: int, sequence: int) -> AvailabilityCertificate:
-        """An availability certificate by all members for a batch that is a mere number."""
-        batch_id = digest(Domain.BATCH, bytes([author]), sequence.to_bytes(8, "big"))
-        data = AckData(self.committee.epoch, author, sequence, batch_id)
-        everyone = range(len(self.committee))
-        return AvailabilityCertificate(
-            data, *self.aggregate(everyone, data.signing_bytes(CHAIN_ID))
-        )
-
-    def certify_state(self, height: int, block_id: bytes) -> StateCertificate:
-        """A state certificate by all members, with empty roots."""
-        roots = (ZERO_DIGEST, ZERO_DIGEST, ZERO_DIGEST)
-        header = CheckpointHeader(self.committee.epoch, height, block_id, 0, *roots)
-        everyone = range(len(self.committee))
-        return StateCertificate(header, *self.aggregate(everyone, header.signing_bytes(CHAIN_ID)))
 
 
 class SimulatedPayload:
@@ -119,6 +50,26 @@ class _Executor(Watcher):
             self._payload.state_certificate = certificate
 
 
+def make_core(
+    config: ConsensusConfig, keys: Keys, index: int, payload: SimulatedPayload, disk: Disk
+) -> ConsensusCore:
+    """A core from what is durable; an observer if `index` is beyond the committee."""
+    return ConsensusCore(
+        config,
+        CHAIN_ID,
+        keys.committee,
+        index if index < len(keys.committee) else None,
+        payload,
+        recover(
+            CHAIN_ID,
+            keys.committee,
+            GENESIS_TIME_MS,
+            disk.stores[Store.SAFETY],
+            disk.table(Store.ARCHIVE, ARCHIVE_TIP_TABLE).get(ARCHIVE_TIP_KEY),
+        ),
+    )
+
+
 Wrap = Callable[[ConsensusCore, int], Machine]
 """Turns an honest core into something else, e.g. a byzantine one."""
 
@@ -138,10 +89,10 @@ class Cluster:
         certify_interval: int = 8,
         scheme: SignatureScheme | None = None,
     ) -> None:
-        self.keys = Keys(powers, scheme if scheme is not None else MockScheme(), MockIdentity())
-        self.committee = self.keys.committee
         self.config = config if config is not None else ConsensusConfig()
-        self.schedule = LeaderSchedule(self.committee, self.config.leader_seed)
+        self.keys = Keys(powers, scheme, leader_seed=self.config.leader_seed)
+        self.committee = self.keys.committee
+        self.schedule = self.keys.schedule
         self.world = World(seed, self.keys.scheme, conditions)
         self.payload = SimulatedPayload()
         self._wraps = dict(byzantine or {})
@@ -159,20 +110,7 @@ class Cluster:
 
     def _make_factory(self, index: int) -> Callable[[Disk], Machine]:
         def factory(disk: Disk) -> Machine:
-            core = ConsensusCore(
-                self.config,
-                CHAIN_ID,
-                self.committee,
-                index if index < len(self.committee) else None,
-                self.payload,
-                recover(
-                    CHAIN_ID,
-                    self.committee,
-                    GENESIS_TIME_MS,
-                    disk.stores[Store.SAFETY],
-                    disk.table(Store.ARCHIVE, ARCHIVE_TIP_TABLE).get(ARCHIVE_TIP_KEY),
-                ),
-            )
+            core = make_core(self.config, self.keys, index, self.payload, disk)
             wrap = self._wraps.get(index)
             return core if wrap is None else wrap(core, index)
 

@@ -44,6 +44,10 @@ class Agreement(Watcher):
     def on_start(self, index: int) -> None:
         self._life[index] = None
 
+    def forget_archive(self, index: int) -> None:
+        """A machine's archive was taken away: its next life starts from genesis."""
+        self._archived.pop(index, None)
+
     def on_effect(self, index: int, effect: Any) -> None:
         if not isinstance(effect, Committed) or index in self._byzantine:
             return
