@@ -7,6 +7,7 @@ names records that are not durable yet waits in `_waiting` until the group commi
 returns.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
@@ -136,9 +137,9 @@ class Clock:
         """The time that the core is told."""
         return self._wall_ms + int((trio.current_time() - self._started_at) * 1000)
 
-    def sleep_deadline(self, time_ms: int) -> float:
-        """When trio's clock will say `time_ms`."""
-        return self._started_at + (time_ms - self._wall_ms) / 1000
+    def sleep_deadline(self, time_ms: float) -> float:
+        """When trio's clock will say `time_ms`, and no rounding makes it one less."""
+        return self._started_at + (time_ms - self._wall_ms + 0.1) / 1000
 
 
 class NodeHost:
@@ -184,6 +185,7 @@ class NodeHost:
         self._waiting: dict[Token, list[_WaitingSend]] = {}
         self._timers: dict[str, int] = {}
         self._timers_changed = trio.Event()
+        self._sleeps_until_ms: float = math.inf
         send, receive = trio.open_memory_channel[Execute | SaveState](EXECUTION_QUEUE_MAX)
         self._to_execute, self._executing = send, receive
         self.misbehaviours: dict[str, int] = {}
@@ -320,18 +322,16 @@ class NodeHost:
     def _set_timer(self, effect: SetTimer) -> None:
         if effect.deadline_ms is None:
             self._timers.pop(effect.name, None)
-        else:
-            self._timers[effect.name] = effect.deadline_ms
-        self._timers_changed.set()
+            return
+        self._timers[effect.name] = effect.deadline_ms
+        if effect.deadline_ms < self._sleeps_until_ms:
+            self._timers_changed.set()
 
     async def _run_timers(self) -> None:
         while True:
             self._timers_changed = trio.Event()
-            earliest_ms = min(self._timers.values(), default=None)
-            deadline = (
-                float("inf") if earliest_ms is None else self.clock.sleep_deadline(earliest_ms)
-            )
-            with trio.CancelScope(deadline=deadline):
+            self._sleeps_until_ms = min(self._timers.values(), default=math.inf)
+            with trio.CancelScope(deadline=self.clock.sleep_deadline(self._sleeps_until_ms)):
                 await self._timers_changed.wait()
             now_ms = self.clock.now_ms()
             due = sorted(
