@@ -70,7 +70,9 @@ class FramedStream:
         what may pass before that first byte, `write_timeout_s` what the other side may take to
         accept one write of at most `COALESCE_MAX_BYTES` or one larger frame."""
         self.stream = stream
-        self._frame_max_bytes = frame_max_bytes
+        self.frame_max_bytes = frame_max_bytes
+        """Largest frame in either direction. A stream may begin with a small one and get its
+        full limit once the other side is known."""
         self._frame_timeout_s = frame_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._write_timeout_s = write_timeout_s
@@ -122,7 +124,7 @@ class FramedStream:
     def _join(self, frames: Sequence[bytes]) -> Iterator[bytes | bytearray]:
         pending = bytearray()
         for frame in frames:
-            assert len(frame) <= self._frame_max_bytes, "our own frames keep the limit"
+            assert len(frame) <= self.frame_max_bytes, "our own frames keep the limit"
             pending += encode_length(len(frame))
             if len(frame) >= COALESCE_MAX_BYTES:
                 yield pending
@@ -158,8 +160,8 @@ class FramedStream:
     def _expected_bytes(self) -> int:
         """Size of the frame at the front of the buffer, its length field included."""
         size_bytes = int.from_bytes(self._buffer[:LENGTH_SIZE_BYTES], "big")
-        if size_bytes > self._frame_max_bytes:
-            raise FramingError("frame.too_large", f"{size_bytes} > {self._frame_max_bytes} bytes")
+        if size_bytes > self.frame_max_bytes:
+            raise FramingError("frame.too_large", f"{size_bytes} > {self.frame_max_bytes} bytes")
         return LENGTH_SIZE_BYTES + size_bytes
 
     def _take_frame(self) -> bytes | None:

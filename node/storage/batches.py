@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 import apsw
 
 from consensus.types import SignedBatchHeader
-from crypto.codec import decode, encode
+from crypto.codec import encode
+from node.storage.batch_reader import INDEX_NAME, BatchReader
 from node.storage.disk import Disk, write_fully
 from node.storage.errors import StorageError, mapping_errors
 from node.storage.segments import (
     SEGMENT_SIZE_BYTES,
-    decode_record,
     encode_record,
     parse_segment_number,
     read_record,
@@ -33,7 +33,6 @@ BATCHES_PER_COMMIT_MAX: Final = 32
 batches, 40 ms) that an acknowledgement does not wait for a whole backlog."""
 
 INDEX_VERSION: Final = 1
-INDEX_NAME: Final = "index.db"
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS segment (
@@ -70,8 +69,7 @@ class _Row(NamedTuple):
 
 
 class BatchStore:
-    """The segment folder. Blocking. `commit` and `prune` from one thread at a time; reading from
-    any thread at any time."""
+    """The segment folder. Blocking; any thread at any time, one writes at a time."""
 
     def __init__(
         self,
@@ -87,6 +85,7 @@ class BatchStore:
         self._failure: StorageError | None = None
         self._file: int | None = None
         self._lock = threading.Lock()
+        """Held while writing."""
         self.truncated_bytes = 0
         """What the last opening cut off."""
         with mapping_errors(f"open {directory}"):
@@ -96,6 +95,8 @@ class BatchStore:
             with mapping_errors(f"open {directory}"):
                 self._prepare_index()
                 self._segment, self._end = self._recover()
+            # Reads have a connection of their own and never wait for a running commit.
+            self._reader = BatchReader(directory, disk=self._disk)
         except BaseException:
             self._index.close()
             raise
@@ -108,69 +109,39 @@ class BatchStore:
         if self._failure is not None:
             raise self._failure
         try:
-            with mapping_errors(f"store batches in {self.directory}"):
+            with self._lock, mapping_errors(f"store batches in {self.directory}"):
                 self._append(batches)
         except StorageError as error:
             self._failure = error
             raise
 
     def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None:
-        """A stored batch, or None. Raises `StorageError` (`storage.corrupt`) if it is damaged."""
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            found = select(
-                self._index,
-                "SELECT segment, start_byte, size_bytes FROM batch WHERE batch_id = ?",
-                (batch_id,),
-            )
-        if not found:
-            return None
-        segment, start_byte, size_bytes = found[0]
-        path = segment_path(self.directory, segment)
-        with mapping_errors(f"read {path}"):
-            data = self._disk.read_at(path, start_byte, size_bytes)
-        record = decode_record(data)
-        if record is None or record.batch_id != batch_id:
-            raise StorageError("storage.corrupt", f"{path} at {start_byte}: {batch_id.hex()}")
-        return record.signed_header, record.body
+        """`BatchReader.get`."""
+        return self._reader.get(batch_id)
 
     def contains(self, batch_id: bytes) -> bool:
-        """Is a batch stored?"""
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            query = "SELECT 1 FROM batch WHERE batch_id = ?"
-            return bool(select(self._index, query, (batch_id,)))
+        """`BatchReader.contains`."""
+        return self._reader.contains(batch_id)
 
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
-        """(batch id, signed header) of every stored batch above its author's cursor (0 for an
-        author without one), by author and sequence."""
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            authors = select(self._index, "SELECT DISTINCT author FROM batch")
-            rows = [
-                row
-                for (author,) in sorted(authors)
-                for row in select(
-                    self._index,
-                    "SELECT batch_id, signed_header FROM batch WHERE author = ? AND sequence > ?"
-                    " ORDER BY sequence, batch_id",
-                    (author, cursors.get(author, 0)),
-                )
-            ]
-        return [(batch_id, decode(SignedBatchHeader, header)) for batch_id, header in rows]
+        """`BatchReader.headers_above`."""
+        return self._reader.headers_above(cursors)
 
     def prune(self, cursors: Mapping[int, int]) -> int:
         """Remove whole segments of which every batch is at or below its author's cursor; return
         how many. The segment being written stays. Raises `StorageError`."""
         removed = 0
-        for number in self._segment_numbers():
-            if number == self._segment or not self._is_below(number, cursors):
-                continue
-            with mapping_errors(f"prune {self.directory}"):
-                with self._lock, self._index:
+        with self._lock, mapping_errors(f"prune {self.directory}"):
+            for number in self._segment_numbers():
+                if number == self._segment or not self._is_below(number, cursors):
+                    continue
+                with self._index:
                     self._index.execute("DELETE FROM batch WHERE segment = ?", (number,))
                     self._index.execute("DELETE FROM segment WHERE number = ?", (number,))
                 # After a crash between the two, opening finds the file without a row and removes
                 # it then.
                 self._disk.remove(segment_path(self.directory, number))
-            removed += 1
+                removed += 1
         return removed
 
     def size_bytes(self) -> int:
@@ -181,10 +152,9 @@ class BatchStore:
 
     def close(self) -> None:
         """Close; closing again does nothing."""
-        if self._file is not None:
-            self._disk.close(self._file)
-            self._file = None
+        self._reader.close()
         with self._lock:
+            self._close_segment()
             self._index.close()
 
     # ---- appending -------------------------------------------------------------------------
@@ -229,14 +199,17 @@ class BatchStore:
         return self._file
 
     def _roll(self) -> None:
-        if self._file is not None:
-            self._disk.close(self._file)
-            self._file = None
+        self._close_segment()
         self._segment += 1
         self._end = 0
 
+    def _close_segment(self) -> None:
+        if self._file is not None:
+            self._disk.close(self._file)
+            self._file = None
+
     def _insert(self, rows: Sequence[_Row], segment: int, end: int) -> None:
-        with self._lock, self._index:
+        with self._index:
             self._index.executemany("INSERT OR IGNORE INTO batch VALUES (?,?,?,?,?,?,?)", rows)
             self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (segment, end))
 
@@ -297,12 +270,11 @@ class BatchStore:
         return sorted(number for number in numbers if number is not None)
 
     def _is_below(self, segment: int, cursors: Mapping[int, int]) -> bool:
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            newest = select(
-                self._index,
-                "SELECT author, max(sequence) FROM batch WHERE segment = ? GROUP BY author",
-                (segment,),
-            )
+        newest = select(
+            self._index,
+            "SELECT author, max(sequence) FROM batch WHERE segment = ? GROUP BY author",
+            (segment,),
+        )
         return all(sequence <= cursors.get(author, 0) for author, sequence in newest)
 
 

@@ -48,8 +48,13 @@ WRITE_TIMEOUT_S: Final = 20.0
 """For the peer to take one write. A peer whose node does not keep up is cut off and dialed anew,
 which clears what was waiting for it."""
 
+HELLO_MAX_BYTES: Final = 256
+"""A greeting; nothing larger is taken before it is checked."""
+
 _ATTEMPT_SIZE_BYTES: Final = 8
 _ATTEMPT_MAX: Final = 2**63 - 1
+
+SEALED_FRAME_MAX_BYTES: Final = BULK_FRAME_MAX_BYTES + TAG_SIZE_BYTES
 
 Random = Annotated[bytes, Meta(min_length=RANDOM_SIZE_BYTES, max_length=RANDOM_SIZE_BYTES)]
 
@@ -125,16 +130,11 @@ class Handshaker:
     async def _greet(
         self, tls: "trio.SSLStream[trio.abc.Stream]", peer: int, *, is_dialer: bool
     ) -> Control:
-        framed = FramedStream(
-            tls,
-            frame_max_bytes=CONTROL_FRAME_MAX_BYTES,
-            frame_timeout_s=FRAME_TIMEOUT_S,
-            idle_timeout_s=IDLE_TIMEOUT_S,
-            write_timeout_s=WRITE_TIMEOUT_S,
-        )
+        framed = _small_frames(tls, HELLO_MAX_BYTES)
         mine = secrets.token_bytes(RANDOM_SIZE_BYTES)
         await framed.send_frame(encode(Hello(PROTOCOL_VERSION, self._chain_id, self._me, mine)))
         theirs = self._check_hello(await framed.receive_frame(), peer)
+        framed.frame_max_bytes = CONTROL_FRAME_MAX_BYTES
         randoms = (mine, theirs) if is_dialer else (theirs, mine)
         return Control(peer, framed, Session(self._chain_id, *randoms))
 
@@ -158,9 +158,11 @@ async def dial_bulk(stream: trio.abc.Stream, session: Session) -> SealedStream:
     attempt = session.last_attempt
     opening = BULK_PREAMBLE + session.session_id + attempt.to_bytes(_ATTEMPT_SIZE_BYTES, "big")
     await stream.send_all(opening)
-    sealed = SealedStream.of_session(_bulk_frames(stream), session, attempt, is_dialer=True)
+    framed = _small_frames(stream, TAG_SIZE_BYTES)
+    sealed = SealedStream.of_session(framed, session, attempt, is_dialer=True)
     await sealed.send_frames((b"",))
     await sealed.receive_frame()
+    framed.frame_max_bytes = SEALED_FRAME_MAX_BYTES
     return sealed
 
 
@@ -175,21 +177,24 @@ async def read_bulk_opening(stream: trio.abc.Stream) -> tuple[bytes, int]:
 
 async def accept_bulk(stream: trio.abc.Stream, session: Session, attempt: int) -> SealedStream:
     """Answer a bulk connection. Raises `PeerError`; then nothing about the session has changed."""
-    sealed = SealedStream.of_session(_bulk_frames(stream), session, attempt, is_dialer=False)
+    framed = _small_frames(stream, TAG_SIZE_BYTES)
+    sealed = SealedStream.of_session(framed, session, attempt, is_dialer=False)
     await sealed.receive_frame()
     # Checked only now that the dialer has proven to know the keys: whoever records a connection
     # and plays it again, or guesses numbers, moves nothing.
     if attempt <= session.last_attempt:
         raise PeerError("peer.session", f"attempt {attempt} was used before")
     session.last_attempt = attempt
+    framed.frame_max_bytes = SEALED_FRAME_MAX_BYTES
     await sealed.send_frames((b"",))
     return sealed
 
 
-def _bulk_frames(stream: trio.abc.Stream) -> FramedStream:
+def _small_frames(stream: trio.abc.Stream, frame_max_bytes: int) -> FramedStream:
+    """Frames as small as a handshake's; the caller widens them once the peer is known."""
     return FramedStream(
         stream,
-        frame_max_bytes=BULK_FRAME_MAX_BYTES + TAG_SIZE_BYTES,
+        frame_max_bytes=frame_max_bytes,
         frame_timeout_s=FRAME_TIMEOUT_S,
         idle_timeout_s=IDLE_TIMEOUT_S,
         write_timeout_s=WRITE_TIMEOUT_S,

@@ -299,7 +299,6 @@ class PeerNetwork:
         if len(self._handshakes) >= HANDSHAKES_MAX:
             oldest = next(iter(self._handshakes))
             self._handshakes.pop(oldest).cancel()
-            self._errors["peer.crowded_out"] += 1
         self._handshake_count += 1
         number = self._handshake_count
         with trio.CancelScope() as scope:

@@ -148,6 +148,14 @@ def test_the_file_cannot_be_opened_by_another_process(open_safety, path):
     assert (done.returncode, done.stdout.strip()) == (71, "safety.locked")
 
 
+def test_a_file_that_exists_already_cannot_be_opened_twice_either(open_safety):
+    open_safety().close()
+    open_safety(create=False)
+    with pytest.raises(SafetyError) as caught:
+        open_safety(create=False)
+    assert caught.value.code == "safety.locked"
+
+
 def test_closing_releases_the_lock(open_safety):
     open_safety().close()
     open_safety(create=False)

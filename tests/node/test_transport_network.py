@@ -299,6 +299,18 @@ async def test_a_bulk_connection_by_someone_who_only_knows_the_session_id_change
         assert two.statistics().peers[0].bulk.connections == 1
 
 
+async def test_a_large_first_frame_on_a_bulk_connection_is_refused_unread():
+    cluster = Cluster(2)
+    one, two = cluster.make(0), cluster.make(1)
+    async with running(one, two):
+        await until(lambda: is_up(one, 1) and is_up(two, 0))
+        (session_id,) = two._sessions
+        async with await trio.open_tcp_stream("127.0.0.1", cluster.ports[1]) as stream:
+            opening = BULK_PREAMBLE + session_id + (7).to_bytes(8, "big")
+            await stream.send_all(opening + (17).to_bytes(4, "big"))
+            await until(lambda: two.statistics().errors.get("frame.too_large"))
+
+
 async def test_silent_strangers_make_room_for_members(monkeypatch):
     monkeypatch.setattr(network, "HANDSHAKES_MAX", 4)
     cluster = Cluster(2)
