@@ -171,7 +171,8 @@ class _Node:
         home = self._home
         owner = self._chain_id + self._committee.members[self._me].identity_key
         with ExitStack() as stores:
-            safety = SafetyStore(home.safety_path, owner=owner)
+            has_run = home.chain_path.exists() or home.segments_dir.exists()
+            safety = SafetyStore(home.safety_path, owner=owner, create=not has_run)
             stores.callback(safety.close)
             archive = ArchiveStore(home.chain_path, owner=self._chain_id)
             stores.callback(archive.close)
