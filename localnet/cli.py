@@ -31,6 +31,8 @@ from node.network import Network, load_network
 STATUS_TIMEOUT_S: Final = 2.0
 DOWN_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.1
+ROTA_COMMAND: Final = (sys.executable, "-m", "node.cli.main")
+"""How `--detach` starts the supervisor's process."""
 
 app = command_group("Run a network of sequencer nodes on this machine.")
 
@@ -158,7 +160,7 @@ def _up_detached(output: Output, options: UpOptions) -> None:
     log_path = run_dir / "supervisor.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "node.cli.main", "localnet", "up", *_arguments(options)],
+            [*ROTA_COMMAND, "localnet", "up", *_arguments(options)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

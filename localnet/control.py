@@ -7,8 +7,7 @@ One request a connection: `{"command": "kill", "argument": "node2"}`, one answer
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
@@ -69,24 +68,25 @@ def socket_path(run_dir: Path) -> Path:
     return Path(gettempdir()) / f"rota-{os.getuid()}" / f"{name}.sock"
 
 
-@contextmanager
-def supervisor_lock(run_dir: Path) -> Iterator[None]:
-    """Be the one supervisor of this localnet; raises `ControlError` if there is one."""
+def acquire_supervisor_lock(run_dir: Path) -> int:
+    """Become the one supervisor of this localnet; raises `ControlError` if there is one.
+
+    Returns the descriptor that holds the lock. Left open, it lasts until the process has ended,
+    so that whoever waits for the lock finds nothing of the supervisor any more.
+    """
     make_private_dir(run_dir)
     descriptor = os.open(run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ControlError(
-                f"the localnet in {run_dir.parent} runs already",
-                advice="see `rota localnet status`; stop it with `rota localnet down`",
-                code="localnet.running",
-                exit_code=ExitCode.CONFIG,
-            ) from error
-        yield
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         os.close(descriptor)
+        raise ControlError(
+            f"the localnet in {run_dir.parent} runs already",
+            advice="see `rota localnet status`; stop it with `rota localnet down`",
+            code="localnet.running",
+            exit_code=ExitCode.CONFIG,
+        ) from error
+    return descriptor
 
 
 def is_supervised(run_dir: Path) -> bool:
@@ -94,10 +94,10 @@ def is_supervised(run_dir: Path) -> bool:
     if not run_dir.is_dir():
         return False
     try:
-        with supervisor_lock(run_dir):
-            return False
+        os.close(acquire_supervisor_lock(run_dir))
     except ControlError:
         return True
+    return False
 
 
 async def serve_control(
@@ -105,7 +105,7 @@ async def serve_control(
     handlers: Mapping[str, Handler],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer commands until cancelled. The caller holds the `supervisor_lock`."""
+    """Answer commands until cancelled. The caller holds the supervisor's lock."""
     path = socket_path(run_dir)
     make_private_dir(path.parent)
     _validate_own(path.parent)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
-from localnet.control import Handler, serve_control, supervisor_lock
+from localnet.control import Handler, acquire_supervisor_lock, serve_control
 from localnet.demo import TRADERS, DemoTraders, traders_plan
 from localnet.monitor import Monitor, describe_status
 from localnet.network import open_network, remove_network, validate_ports_free
@@ -64,7 +64,7 @@ class View(NamedTuple):
 def prepare_network(options: UpOptions) -> Network:
     """Resume the localnet in the folder, or make a new one. Raises `NetworkError`.
 
-    The caller holds the folder's `supervisor_lock`.
+    The caller holds the supervisor's lock.
     """
     if options.reset:
         remove_network(options.path)
@@ -340,12 +340,15 @@ def describe_end(status: ProcessStatus) -> str:
 
 
 def run_up(options: UpOptions, view: View) -> tuple[dict[str, Any], ExitCode]:
-    """Run a localnet in this process to its end; see `Cluster.run`."""
-    with supervisor_lock(options.path.absolute() / "run"):
-        network = prepare_network(options)
-        validate_ports_free(network)
+    """Run a localnet in this process to its end (`Cluster.run`).
 
-        async def main() -> tuple[dict[str, Any], ExitCode]:
-            return await Cluster(network, options, view).run()
+    The process keeps the supervisor's lock until it ends itself.
+    """
+    acquire_supervisor_lock(options.path.absolute() / "run")
+    network = prepare_network(options)
+    validate_ports_free(network)
 
-        return trio.run(main)
+    async def main() -> tuple[dict[str, Any], ExitCode]:
+        return await Cluster(network, options, view).run()
+
+    return trio.run(main)

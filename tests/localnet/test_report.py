@@ -1,0 +1,151 @@
+"""The verdict: disagreement outranks a stall, and a stall outranks success."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localnet.agreement import HEIGHTS_REMEMBERED_MAX, Agreement
+from localnet.demo import DemoTraders
+from localnet.latency import LatencyHistogram
+from localnet.report import STALL_MAX_S, Observations, compute_report
+from node.exit_codes import ExitCode
+
+GOOD = Observations(
+    elapsed_s=10.0,
+    nodes=({"name": "node0"},),
+    committed_height=100,
+    blocks=90,
+    instructions=1000,
+    fills=50,
+    envelopes_refused=2,
+    stalled_s=0.1,
+    contradictions=(),
+    common_root=(80, b"\x01" * 32),
+    unexpected_exits=(),
+    orders=500,
+    orders_rejected=3,
+    commit_latency_ms={"p50": 50.0, "p99": 90.0, "count": 500},
+    receipt_latency_ms={"p50": 80.0, "p99": 150.0, "count": 500},
+    tape_done=None,
+)
+
+
+def disagreement() -> Agreement:
+    agreement = Agreement()
+    agreement.observe("node0", "block", 7, b"\x0a" * 32)
+    agreement.observe("node1", "block", 7, b"\x0b" * 32)
+    return agreement
+
+
+def test_a_good_run_reports_its_figures() -> None:
+    document, code = compute_report(GOOD)
+    assert code is ExitCode.OK
+    assert document["state_roots_agree"] is True
+    assert document["orders_executed"] == 500
+    assert document["orders_per_s"] == 50.0
+    assert document["envelopes_rejected"] == 2
+    assert document["state_root_height"] == 80
+    assert document["commit_latency_ms"]["p99"] == 90.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"blocks": 0}, ExitCode.LIVENESS),
+        ({"stalled_s": STALL_MAX_S + 1}, ExitCode.LIVENESS),
+        ({"common_root": None}, ExitCode.LIVENESS),
+        ({"orders": 0}, ExitCode.LIVENESS),
+        ({"orders": None}, ExitCode.OK),
+        ({"contradictions": tuple(disagreement().contradictions)}, ExitCode.SAFETY),
+        ({"contradictions": tuple(disagreement().contradictions), "blocks": 0}, ExitCode.SAFETY),
+    ],
+)
+def test_what_went_wrong_decides_the_exit_code(changes: dict, code: ExitCode) -> None:
+    document, found = compute_report(msgspec.structs.replace(GOOD, **changes))
+    assert found is code
+    assert document["verdict"] == code.name.lower()
+    if code is ExitCode.SAFETY:
+        assert not document["state_roots_agree"]
+        assert "node1 says 0b0b" in document["contradictions"][0]
+
+
+# ---- agreement -----------------------------------------------------------------------------
+
+
+def test_nodes_that_lag_agree_at_the_highest_height_they_share() -> None:
+    agreement = Agreement()
+    for height in range(1, 10):
+        agreement.observe("node0", "state_root", height, bytes([height]))
+    for height in range(1, 6):
+        agreement.observe("node1", "state_root", height, bytes([height]))
+    assert agreement.highest_common("state_root", ["node0", "node1"]) == (5, b"\x05")
+    assert agreement.highest_common("state_root", ["node0", "node2"]) is None
+    assert agreement.highest_common("state_root", []) is None
+    assert agreement.contradictions == []
+
+
+def test_a_node_that_changes_its_story_contradicts_itself() -> None:
+    agreement = Agreement()
+    agreement.observe("node0", "block", 1, b"a")
+    agreement.observe("node0", "block", 1, b"b")
+    assert [each.other_node for each in agreement.contradictions] == ["node0"]
+
+
+def test_blocks_and_roots_of_one_height_are_different_matters() -> None:
+    agreement = Agreement()
+    agreement.observe("node0", "block", 1, b"a")
+    agreement.observe("node1", "state_root", 1, b"b")
+    assert agreement.contradictions == []
+
+
+def test_memory_of_heights_is_bounded() -> None:
+    agreement = Agreement()
+    for height in range(HEIGHTS_REMEMBERED_MAX + 10):
+        agreement.observe("node0", "block", height, b"a")
+    agreement.observe("node1", "block", 0, b"b")
+    assert agreement.contradictions == [], "height 0 is forgotten"
+    agreement.observe("node1", "block", 10, b"b")
+    assert len(agreement.contradictions) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.integers(0, 1))))
+def test_disagreement_is_found_in_whatever_order_nodes_report(
+    reports: list[tuple[str, int, int]],
+) -> None:
+    agreement = Agreement()
+    for node, height, value in reports:
+        agreement.observe(node, "block", height, bytes([value]))
+    values: dict[int, set[int]] = {}
+    for _, height, value in reports:
+        values.setdefault(height, set()).add(value)
+    assert bool(agreement.contradictions) == any(len(each) > 1 for each in values.values())
+
+
+# ---- latencies and the traders' lines ------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1), st.integers(1, 1000))
+def test_quantiles_are_those_of_the_sorted_samples(tenths: list[int], per_thousand: int) -> None:
+    histogram = LatencyHistogram()
+    histogram.add(each / 10 for each in tenths)
+    rank = -(-len(tenths) * per_thousand // 1000)
+    assert histogram.quantile_ms(per_thousand) == sorted(tenths)[rank - 1] / 10
+
+
+def test_no_samples_have_no_quantile() -> None:
+    assert LatencyHistogram().summary() == {"p50": None, "p99": None, "count": 0}
+
+
+def test_the_traders_lines_are_totals_measured_from_readiness() -> None:
+    demo = DemoTraders()
+    demo.read_line(b'{"orders":10,"rejected":1,"commit_latency_ms":[5.0],"quoted":true}')
+    assert demo.last.quoted
+    demo.begin_measuring()
+    demo.read_line(b'{"orders":25,"rejected":3,"commit_latency_ms":[7.0,9.0],"more":"fields"}')
+    assert (demo.orders, demo.rejected) == (15, 2)
+    assert demo.commit_latency.summary()["count"] == 2
+    assert demo.commit_latency.quantile_ms(990) == 9.0
+    demo.read_line(b"Traceback: nonsense")
+    assert demo.unreadable_lines == 1
+    assert demo.orders == 15
