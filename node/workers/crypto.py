@@ -157,18 +157,18 @@ class CryptoPool:
                             await self._try(job, process)
                         job = None
                 except WorkerError as error:
-                    # Even a process that dies idle is replaced only once there is work, so one
-                    # that cannot start at all does not make the node start it for ever.
                     _log.error("crypto_worker_died", worker=process.name, detail=error.detail)
-                    if job is None:
-                        job = await self._waiting.receive()
-                    job = self._after_death(job, error)
+                    death = error
                 finally:
                     del self._running[number]
+            # Replaced only once there is work, which the death then counts against: so a process
+            # that cannot even start is not started for ever.
+            if job is None:
+                job = await self._waiting.receive()
+            job = self._after_death(job, death)
             self._restarts += 1
 
     async def _try(self, job: _Job, process: WorkerProcess) -> None:
-        job.tries += 1
         async with process.explaining_end():
             await process.stream.send_frames(job.frames)
             frame = await process.stream.receive_frame()
@@ -177,6 +177,7 @@ class CryptoPool:
 
     def _after_death(self, job: _Job, error: WorkerError) -> _Job | None:
         """The job to try again, or None once it has ended as many processes as it may."""
+        job.tries += 1
         if job.tries < TRIES_MAX:
             return job
         job.error = WorkerError(error.code, f"a job ended {job.tries} processes: {error.detail}")

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import trio
 from msgspec import Struct
@@ -49,6 +49,7 @@ from node.workers.process import WorkerProcess, open_background, open_worker_pro
 __all__ = [
     "EngineWorker",
     "EngineWorkerError",
+    "EngineWorkerStatistics",
     "ExecuteRequest",
     "ExecuteResult",
     "WorkerQueryError",
@@ -64,6 +65,17 @@ QUERIES_PENDING_MAX: Final = 64
 so all of them together delay a block by a few tens."""
 
 _R = TypeVar("_R", bound=Struct)
+
+
+class EngineWorkerStatistics(NamedTuple):
+    """How busy the worker is."""
+
+    height: int
+    commands_pending: int
+    """Blocks and saves that are sent and not answered."""
+    commands_waiting: int
+    """Callers whose block or save is not sent yet."""
+    queries_pending: int
 
 
 class _Call:
@@ -139,6 +151,13 @@ class EngineWorker:
         self._queries_pending += 1
         self._send(call)
         return (await self._finish(call, Answered)).body
+
+    def statistics(self) -> EngineWorkerStatistics:
+        """Heights and queue lengths."""
+        commands = self._commands.statistics()
+        return EngineWorkerStatistics(
+            self.height, commands.borrowed_tokens, commands.tasks_waiting, self._queries_pending
+        )
 
     # ---- calls ------------------------------------------------------------------------------
 
