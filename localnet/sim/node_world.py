@@ -1,0 +1,407 @@
+"""A virtual world for whole nodes: batch stores, archives, engines and clients beside the network.
+
+What `World` does for the effects of consensus, `NodeWorld` does for those that only a whole node
+has. A batch is durable some time after it was handed over, checks come back out of order, and the
+engine is a worker with a state of its own that dies with its node and begins again from a
+snapshot. A crash keeps an arbitrary prefix of what each store had yet to write; a power loss also
+takes back the newest archive writes that were already reported, since nothing waits for those.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from consensus.effects import (
+    BatchChecked,
+    BatchStored,
+    CheckBatch,
+    Persist,
+    Put,
+    Send,
+    ServeBatches,
+    Signed,
+    SignIdentity,
+    Store,
+    StoreBatch,
+    Token,
+)
+from consensus.messages import BatchMessage
+from consensus.types import SignedBatchHeader
+from crypto.codec import encode
+from crypto.scheme import IdentityScheme, SignatureScheme
+from engine.apply import apply_block
+from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
+from engine.genesis import EngineGenesis
+from engine.snapshot import restore, snapshot
+from engine.state import EngineState, create_state
+from localnet.sim.network import Conditions, Disk, Host, World
+from mempool.batch import check_batch, decode_batch_body
+from mempool.envelope import BodyKind, decode_envelope
+from node.core import NodeCore
+from node.events import (
+    EnvelopesVerified,
+    Execute,
+    Executed,
+    NodeEvent,
+    SaveState,
+    VerifyEnvelopes,
+)
+from node.recovery import OUTPUT_TABLE, height_key
+
+ENGINE_SNAPSHOTS_KEPT: Final = 2
+"""As the engine worker keeps them."""
+
+Batch = tuple[SignedBatchHeader, bytes]
+
+
+class NodeDisk(Disk):
+    """Everything durable of one node: records, batches, engine snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: dict[bytes, Batch] = {}
+        self.engine_snapshots: dict[int, bytes] = {}
+        self.archive_log: list[dict[str, dict[bytes, bytes | None]]] = []
+        """For each archive write what it replaced, so that a power loss can take it back."""
+
+    def apply(self, persist: Persist) -> None:
+        """Write one `Persist`, whole."""
+        if persist.store is Store.ARCHIVE:
+            assert not persist.deletes, "nothing deletes from the archive"
+            before: dict[str, dict[bytes, bytes | None]] = {}
+            for put in persist.puts:
+                held = self.table(Store.ARCHIVE, put.table).get(put.key)
+                before.setdefault(put.table, {}).setdefault(put.key, held)
+            self.archive_log.append(before)
+        super().apply(persist)
+
+    def lose_archive_tail(self, writes: int) -> None:
+        """Take back the newest archive writes, newest first."""
+        for _ in range(min(writes, len(self.archive_log))):
+            for name, records in self.archive_log.pop().items():
+                table = self.table(Store.ARCHIVE, name)
+                for key, value in records.items():
+                    if value is None:
+                        del table[key]
+                    else:
+                        table[key] = value
+
+    # ---- what recovery reads (`node.recovery.Archive` and `BatchIndex`) ------------------------
+
+    def read(self, table: str, key: bytes) -> bytes | None:
+        """One archived value."""
+        return self.table(Store.ARCHIVE, table).get(key)
+
+    def read_range(
+        self, table: str, from_key: bytes, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Archived records from a key on, rising or falling."""
+        records = self.table(Store.ARCHIVE, table)
+        keys = sorted(
+            (key for key in records if (key <= from_key if reverse else key >= from_key)),
+            reverse=reverse,
+        )
+        return [(key, records[key]) for key in keys[:limit]]
+
+    def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
+        """Stored batches above each author's cursor."""
+        return [
+            (batch_id, signed)
+            for batch_id, (signed, _) in sorted(self.batches.items())
+            if signed.header.sequence > cursors.get(signed.header.author, 0)
+        ]
+
+    def get(self, batch_id: bytes) -> Batch | None:
+        """A stored batch."""
+        return self.batches.get(batch_id)
+
+
+@dataclass(slots=True)
+class Engine:
+    """One node's engine worker: it carries out its queue one by one and dies with the node."""
+
+    state: EngineState
+    queue: deque[Execute | SaveState] = field(default_factory=deque)
+    is_busy: bool = False
+
+    @classmethod
+    def load(cls, disk: NodeDisk, genesis: EngineGenesis) -> "Engine":
+        """Begin from the newest snapshot, or from genesis."""
+        if not disk.engine_snapshots:
+            return cls(create_state(genesis))
+        return cls(restore(disk.engine_snapshots[max(disk.engine_snapshots)]))
+
+    def save(self, disk: NodeDisk) -> None:
+        """Write a snapshot, atomically."""
+        disk.engine_snapshots[self.state.height] = snapshot(self.state)
+        for height in sorted(disk.engine_snapshots)[:-ENGINE_SNAPSHOTS_KEPT]:
+            del disk.engine_snapshots[height]
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeConditions(Conditions):
+    """How stores, checkers and engines behave besides."""
+
+    store_ms: tuple[int, int] = (0, 6)
+    check_ms: tuple[int, int] = (0, 12)
+    """Wide, so that verdicts come back out of order."""
+    engine_ms: tuple[int, int] = (0, 3)
+    save_ms: tuple[int, int] = (0, 20)
+    slow_engines: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Engines with a time of their own."""
+
+
+ExecutionWatcher = Callable[[int, Execute, tuple[tuple[bytes, bool], ...], BlockOutput], None]
+"""Called with the node, the request, (envelope id, passed) in order, and the result."""
+
+
+class NodeWorld(World):
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        seed: int,
+        scheme: SignatureScheme,
+        identity_scheme: IdentityScheme,
+        chain_id: bytes,
+        conditions: NodeConditions | None = None,
+    ) -> None:
+        self.node_conditions = conditions if conditions is not None else NodeConditions()
+        super().__init__(seed, scheme, self.node_conditions)
+        self.on_executed: list[ExecutionWatcher] = []
+        self.engines: dict[int, Engine] = {}
+        self._identity_scheme = identity_scheme
+        self._chain_id = chain_id
+        self._identity_secrets: dict[int, bytes] = {}
+        self._storing: dict[int, deque[StoreBatch]] = {}
+        self._stored_at_ms: dict[int, int] = {}
+        self._host_tokens = 0
+
+    # ---- machines ------------------------------------------------------------------------------
+
+    def add_node(
+        self,
+        index: int,
+        make: Callable[[NodeDisk, int], NodeCore],
+        genesis: EngineGenesis,
+        secret: bytes,
+        identity_secret: bytes,
+    ) -> None:
+        """Put a node into the world, not running yet. `make` gets its disk and the height at
+        which its engine stands."""
+
+        def factory(disk: Disk) -> NodeCore:
+            assert isinstance(disk, NodeDisk)
+            engine = self.engines[index] = Engine.load(disk, genesis)
+            return make(disk, engine.state.height)
+
+        self.add(index, factory, secret)
+        self._identity_secrets[index] = identity_secret
+        self._storing[index] = deque()
+        self.hosts[index].disk = NodeDisk()
+
+    def disk(self, index: int) -> NodeDisk:
+        """A node's disk, whether it runs or not."""
+        disk = self.hosts[index].disk
+        assert isinstance(disk, NodeDisk)
+        return disk
+
+    def tell(self, index: int, event: NodeEvent) -> bool:
+        """Give a node a client's event; False if it is down."""
+        self._deliver(index, event)
+        return self.is_running(index)
+
+    def crash(self, index: int) -> None:
+        """Kill a node with its engine."""
+        host = self.hosts[index]
+        if host.machine is None:
+            return
+        storing = self._storing[index]
+        for store in list(storing)[: self.random.randint(0, len(storing))]:
+            self._write_batch(index, store)
+        storing.clear()
+        self._stored_at_ms.pop(index, None)
+        del self.engines[index]
+        super().crash(index)
+
+    def lose_power(self, index: int, archive_writes: int) -> None:
+        """Crash, and lose archive writes that were reported but not synced."""
+        self.crash(index)
+        self.disk(index).lose_archive_tail(archive_writes)
+
+    def stop(self, index: int) -> None:
+        """Stop in order: what was asked for is written, and the engine saves where it stands."""
+        host = self.hosts[index]
+        for _, queue in sorted(host.writing.items()):
+            for persist in queue:
+                self._write(host, persist)
+            queue.clear()
+        for store in self._storing[index]:
+            self._write_batch(index, store)
+        self._storing[index].clear()
+        engine = self.engines[index]
+        if engine.state.height:
+            engine.save(self.disk(index))
+        self.crash(index)
+
+    # ---- effects -------------------------------------------------------------------------------
+
+    def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            super()._carry_out(host, (effect,))
+            match effect:
+                case SignIdentity(token, message):
+                    secret = self._identity_secrets[host.index]
+                    signature = self._identity_scheme.sign(secret, message)
+                    self._answer(host, Signed(token, signature))
+                case StoreBatch():
+                    self._store_batch(host, effect)
+                case CheckBatch():
+                    self._check_batch(host, effect)
+                case VerifyEnvelopes(token, claims):
+                    results = tuple(
+                        self._identity_scheme.verify(
+                            claim.public_keys[0], claim.message, claim.signature
+                        )
+                        for claim in claims
+                    )
+                    self._answer(host, EnvelopesVerified(token, results))
+                case ServeBatches(to, batch_ids):
+                    self._serve_batches(host, to, batch_ids)
+                case Execute() | SaveState():
+                    engine = self.engines[host.index]
+                    engine.queue.append(effect)
+                    self._run_engine(host, engine)
+                case _:
+                    pass
+
+    def _soon(self, host: Host, bounds_ms: tuple[int, int], action: Callable[[], None]) -> None:
+        """Let something happen unless the node dies first."""
+        incarnation = host.incarnation
+
+        def happen() -> None:
+            if host.incarnation == incarnation:
+                action()
+
+        self.after(self._pick(bounds_ms), happen)
+
+    # ---- batches -------------------------------------------------------------------------------
+
+    def _write_batch(self, index: int, store: StoreBatch) -> None:
+        self.disk(index).batches.setdefault(store.batch_id, (store.signed_header, store.body))
+
+    def _store_batch(self, host: Host, store: StoreBatch) -> None:
+        """Stores write in order, each after the one before."""
+        storing = self._storing[host.index]
+        storing.append(store)
+        start_ms = max(self._stored_at_ms.get(host.index, 0), self.now_ms)
+        ready_ms = start_ms + self._pick(self.node_conditions.store_ms)
+        self._stored_at_ms[host.index] = ready_ms
+        wait_ms = ready_ms - self.now_ms
+
+        def complete() -> None:
+            assert storing.popleft() is store, "a store writes in order"
+            self._write_batch(host.index, store)
+            self._deliver(host.index, BatchStored(store.token))
+
+        self._soon(host, (wait_ms, wait_ms), complete)
+
+    def _check_batch(self, host: Host, check: CheckBatch) -> None:
+        body = check.body
+        if body is None:
+            body = self.disk(host.index).batches[check.batch_id][1]
+        signed = check.signed_header
+        verdict = check_batch(
+            scheme=self._identity_scheme,
+            chain_id=self._chain_id,
+            author_key=check.author_key,
+            author_signing_bytes=signed.author_signing_bytes(self._chain_id),
+            signature=signed.signature,
+            body_digest=signed.header.body_digest,
+            size_bytes=signed.header.size_bytes,
+            body=body,
+        )
+        error = None if verdict.error is None else verdict.error.value
+        event = BatchChecked(check.token, error, verdict.summary)
+        self._soon(
+            host, self.node_conditions.check_ms, lambda: self._deliver(host.index, event)
+        )
+
+    def _serve_batches(self, host: Host, to: int, batch_ids: tuple[bytes, ...]) -> None:
+        def serve() -> None:
+            for batch_id in batch_ids:
+                stored = self.disk(host.index).get(batch_id)
+                if stored is not None:
+                    self._send(host, Send((to,), BatchMessage(*stored)))
+
+        self._soon(host, self.conditions.work_ms, serve)
+
+    # ---- the engine ----------------------------------------------------------------------------
+
+    def _run_engine(self, host: Host, engine: Engine) -> None:
+        if engine.is_busy or not engine.queue:
+            return
+        engine.is_busy = True
+        request = engine.queue[0]
+        conditions = self.node_conditions
+        bounds_ms = conditions.slow_engines.get(host.index, conditions.engine_ms)
+
+        def finish() -> None:
+            engine.queue.popleft()
+            engine.is_busy = False
+            if isinstance(request, SaveState):
+                assert engine.state.height == request.height, "saved where it was asked for"
+                engine.save(self.disk(host.index))
+            else:
+                self._deliver(host.index, self._execute(host, engine, request))
+            self._run_engine(host, engine)
+
+        self._soon(
+            host, conditions.save_ms if isinstance(request, SaveState) else bounds_ms, finish
+        )
+
+    def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed:
+        opened: list[EngineEnvelope] = []
+        verdicts: list[tuple[bytes, bool]] = []
+        for batch in request.batches:
+            stored = self.disk(host.index).get(batch.batch_id)
+            assert stored is not None, "a delivered batch is stored"
+            for envelope, passed in open_batch(stored[1], batch.verdicts):
+                verdicts.append((envelope.envelope_id, passed))
+                if passed:
+                    opened.append(envelope)
+        reporters = tuple(Reporter(key, power) for key, power in request.reporters)
+        block = BlockInput(
+            request.height, request.time_ms, request.seed, tuple(opened), reporters=reporters
+        )
+        output = apply_block(engine.state, block)
+        for watch in self.on_executed:
+            watch(host.index, request, tuple(verdicts), output)
+        if output.receipts:
+            self._host_tokens += 1
+            put = Put(OUTPUT_TABLE, height_key(request.height), encode(output))
+            self._persist(
+                host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,))
+            )
+        return Executed(
+            request.height,
+            output.state_root,
+            output.receipts_root,
+            output.stats.instructions,
+            output.stats.fills,
+        )
+
+
+def open_batch(
+    body: bytes, verdicts: Sequence[str | None]
+) -> Iterator[tuple[EngineEnvelope, bool]]:
+    """A batch's envelopes as the engine gets them, each with whether it passed."""
+    for data, code in zip(decode_batch_body(body).envelopes, verdicts, strict=True):
+        envelope = decode_envelope(data)
+        header = envelope.header
+        if header.kind is BodyKind.PLAIN:
+            opened = EngineEnvelope(
+                header.envelope_id(), header.sender, header.nonce, envelope.body
+            )
+            yield opened, code is None

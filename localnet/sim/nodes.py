@@ -1,0 +1,302 @@
+"""Committees of whole nodes in a virtual world, with traders that keep them busy."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from consensus.chain import ARCHIVE_BLOCK_TABLE
+from consensus.config import ConsensusConfig
+from consensus.effects import Store
+from consensus.lane_limits import LanesConfig
+from crypto.codec import encode
+from crypto.mock import derive_test_secret
+from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
+from engine.instructions import (
+    Bundle,
+    CancelAll,
+    Instruction,
+    MarketOrder,
+    OracleReport,
+    PlaceOrder,
+    Side,
+    TimeInForce,
+)
+from engine.invariants import validate_all
+from localnet.sim.keys import Keys
+from localnet.sim.node_oracles import Innocence, OneOrder, Promises, compare_replay, replay
+from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
+from localnet.sim.oracles import SignedOnce
+from mempool.envelope import (
+    NAMESPACE_ENGINE,
+    BodyKind,
+    Envelope,
+    EnvelopeHeader,
+    compute_body_digest,
+)
+from node.core import NodeCore, NodeCoreConfig
+from node.events import EnvelopesSubmitted, OpaqueSubmitted
+from node.genesis import FeeCredit, Genesis
+from node.recovery import recover_node
+
+MARKET: Final = 1
+BASE_PRICE_TICKS: Final = 100_000
+ACCOUNTS: Final = 6
+EXPIRY_HEIGHTS: Final = 100_000
+"""Far away, so that nothing expires unless a test wants it."""
+
+_PARAMS: Final = MarketParams(
+    market=MARKET,
+    symbol="SIM-PERP",
+    tick_size_microquote=10_000,
+    lots_per_base=1_000,
+    initial_margin_ppm=50_000,
+    maintenance_margin_ppm=30_000,
+    maker_fee_ppm=-20,
+    taker_fee_ppm=500,
+    price_band_ppm=100_000,
+    oracle_max_age_ms=60_000,
+)
+
+
+class NodeCluster:
+    """A committee of nodes, their world, and the oracles that watch it."""
+
+    def __init__(
+        self,
+        seed: int,
+        count: int = 4,
+        *,
+        conditions: NodeConditions | None = None,
+        config: NodeCoreConfig | None = None,
+    ) -> None:
+        self.config = config if config is not None else make_config()
+        self.keys = Keys((1,) * count)
+        self.identity = self.keys.identity_scheme
+        self.accounts = [derive_test_secret(f"account {index}") for index in range(ACCOUNTS)]
+        self.oracles = [derive_test_secret(f"node{index} oracle") for index in range(count)]
+        self.genesis = self._make_genesis()
+        self.chain_id = self.genesis.chain_id()
+        self.world = NodeWorld(
+            seed, self.keys.scheme, self.identity, self.chain_id, conditions
+        )
+        self.order = OneOrder()
+        self.promises = Promises()
+        self.innocence = Innocence()
+        self.world.observers += [self.order, self.promises, SignedOnce(), self.innocence]
+        self.world.on_executed.append(self.order.on_executed)
+        self.members = tuple(range(count))
+        self.expiries: dict[bytes, int] = {}
+        self.submitted = 0
+        self._nonces = 0
+        self._sequences = [0] * count
+        self._until_ms = 0
+        for index in self.members:
+            self.world.add_node(
+                index,
+                self._make_factory(index),
+                self.genesis.engine,
+                self.keys.secrets[index],
+                self.keys.identity_secrets[index],
+            )
+
+    def _make_genesis(self) -> Genesis:
+        names = [self.identity.public_key(secret) for secret in self.accounts]
+        for secret in self.oracles:
+            self.identity.public_key(secret)
+        deposits = tuple(GenesisDeposit(name, 10**12) for name in names)
+        return Genesis(
+            version=1,
+            chain_name="simulation",
+            time_ms=0,
+            seed=7,
+            members=self.keys.committee.members,
+            engine=EngineGenesis((_PARAMS,), deposits),
+            fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
+        )
+
+    def _make_factory(self, index: int) -> Callable[[NodeDisk, int], NodeCore]:
+        def make(disk: NodeDisk, engine_height: int) -> NodeCore:
+            recovered = recover_node(
+                self.genesis, index, disk.stores[Store.SAFETY], disk, disk, engine_height
+            )
+            return NodeCore(self.config, self.genesis, index, recovered)
+
+        return make
+
+    # ---- control -------------------------------------------------------------------------------
+
+    def start(self, *indices: int) -> None:
+        """Start some nodes, or all that are down."""
+        for index in indices or self.members:
+            if not self.world.is_running(index):
+                self.world.start(index)
+
+    def crash(self, *indices: int) -> None:
+        """Kill some nodes, or all."""
+        for index in indices or self.members:
+            self.world.crash(index)
+
+    def core(self, index: int) -> NodeCore:
+        """A running node."""
+        machine = self.world.hosts[index].machine
+        assert isinstance(machine, NodeCore), "a node that runs"
+        return machine
+
+    def run(self, duration_ms: int) -> None:
+        """Let time pass."""
+        self.world.run_for(duration_ms)
+
+    # ---- traffic -------------------------------------------------------------------------------
+
+    def make_envelope(
+        self,
+        secret: bytes,
+        instructions: Sequence[Instruction],
+        expiry_height: int = EXPIRY_HEIGHTS,
+    ) -> bytes:
+        """An encoded envelope with the next nonce."""
+        self._nonces += 1
+        body = encode(Bundle(tuple(instructions)))
+        sender = self.identity.public_key(secret)
+        header = EnvelopeHeader(
+            chain_id=self.chain_id,
+            namespace=NAMESPACE_ENGINE,
+            kind=BodyKind.PLAIN,
+            sender=sender,
+            signer=sender,
+            nonce=1_000 + self._nonces,
+            expiry_height=expiry_height,
+            body_digest=compute_body_digest(body),
+            body_size_bytes=len(body),
+        )
+        self.expiries[header.envelope_id()] = expiry_height
+        signature = self.identity.sign(secret, header.signing_bytes())
+        return encode(Envelope(header, signature, body))
+
+    def submit(self, envelope: bytes, *nodes: int) -> None:
+        """A client hands one envelope to some nodes."""
+        for index in nodes:
+            self.submitted += 1
+            self.world.tell(index, EnvelopesSubmitted(index, self.submitted, (envelope,)))
+
+    def report(self, member: int, price_ticks: int) -> None:
+        """A member's oracle report, through its own node."""
+        self._sequences[member] += 1
+        report = OracleReport(
+            MARKET, price_ticks, self._sequences[member], max(self.world.now_ms - 50, 1)
+        )
+        self.submit(self.make_envelope(self.oracles[member], [report]), member)
+
+    def trade(self, interval_ms: int, duration_ms: int) -> None:
+        """Keep all nodes busy for a while: orders around a price, some of them at two nodes at
+        once, reports, and opaque transactions."""
+        random, world = self.world.random, self.world
+        end_ms = world.now_ms + duration_ms
+
+        def again(number: int) -> None:
+            if number % 12 == 0:
+                for member in self.members:
+                    self.report(member, BASE_PRICE_TICKS + random.randint(-20, 20))
+            chosen = random.sample(self.members, 2 if number % 4 == 0 else 1)
+            secret = self.accounts[random.randrange(ACCOUNTS)]
+            orders = [self._make_order() for _ in range(random.randint(1, 3))]
+            self.submit(self.make_envelope(secret, orders), *chosen)
+            if number % 9 == 0:
+                data = random.randbytes(64 * random.randint(1, 20))
+                world.tell(chosen[0], OpaqueSubmitted(chosen[0], number, 1, 64, data))
+            if world.now_ms + interval_ms <= end_ms:
+                world.after(interval_ms, lambda: again(number + 1))
+
+        again(0)
+
+    def _make_order(self) -> Instruction:
+        random = self.world.random
+        side = random.choice((Side.BUY, Side.SELL))
+        kind = random.randrange(10)
+        if kind == 0:
+            return CancelAll()
+        if kind < 4:
+            limit = BASE_PRICE_TICKS + 500 * side
+            return MarketOrder(MARKET, side, limit, random.randint(1, 10))
+        price = BASE_PRICE_TICKS - side * random.randint(-5, 50)
+        return PlaceOrder(MARKET, side, price, random.randint(1, 20), TimeInForce.GTC)
+
+    # ---- questions -----------------------------------------------------------------------------
+
+    def lowest(self, name: str) -> int:
+        """The lowest of one statistic (a height) among the nodes that run."""
+        heights = [
+            getattr(self.core(index).statistics(), name)
+            for index in self.members
+            if self.world.is_running(index)
+        ]
+        return min(heights, default=0)
+
+    def run_until_certified(self, height: int, duration_max_ms: int) -> None:
+        """Run until every node that runs has a height certified; AssertionError if never."""
+        assert self.world.run_until(
+            lambda: self.lowest("certified_height") >= height, duration_max_ms
+        ), f"{self.describe()}: not certified up to {height}"
+
+    def describe(self) -> str:
+        """Where every node stands."""
+        lines = []
+        for index in self.members:
+            if self.world.is_running(index):
+                each = self.core(index).statistics()
+                lines.append(
+                    f"node{index} committed {each.committed_height} delivered"
+                    f" {each.delivered_height} executed {each.executed_height} certified"
+                    f" {each.certified_height} queued {each.queued_blocks} {each.lanes}"
+                )
+        return "; ".join(lines)
+
+    def settle(self, duration_max_ms: int = 60_000) -> None:
+        """With all nodes up and no new traffic: everything comes to rest, and every oracle is
+        asked for its final word."""
+        self.start()
+        self.world.run_for(500)
+        is_done = self.world.run_until(self._is_settled, duration_max_ms)
+        assert is_done, f"does not come to rest: {self.describe()}"
+        target = max(self.core(index).statistics().committed_height for index in self.members)
+        self.run_until_certified(target, duration_max_ms)
+        self.promises.validate(self.order, self.expiries, target)
+        for index in self.members:
+            validate_all(self.world.engines[index].state)
+        self.validate_replay()
+
+    def _is_settled(self) -> bool:
+        statistics = [self.core(index).statistics() for index in self.members]
+        return not any(
+            each.pool_envelopes or each.pool_bytes or each.queued_blocks for each in statistics
+        ) and all(
+            envelope_id in self.order.ordered or self.expiries[envelope_id] <= each.committed_height
+            for envelope_id in self.promises.available
+            for each in statistics[:1]
+        )
+
+    def validate_replay(self) -> int:
+        """Replay each node's archive from genesis; returns how many checkpoints were compared."""
+        compared = 0
+        longest = max(
+            (self.world.disk(index) for index in self.members),
+            key=lambda disk: len(disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)),
+        )
+        archive = longest.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
+        batches: dict[bytes, Batch] = {}
+        for index in self.members:
+            batches.update(self.world.disk(index).batches)
+        roots = replay(self.genesis, archive, batches, self.keys.scheme, self.identity)
+        compared += compare_replay(self.order, roots)
+        assert compared, "there were checkpoints"
+        return compared
+
+
+def make_config(
+    snapshot_interval_blocks: int = 20, execution_lag_max_blocks: int = 64
+) -> NodeCoreConfig:
+    """Frequent snapshots, and a pace that suits virtual time."""
+    return NodeCoreConfig(
+        consensus=ConsensusConfig(execution_lag_max_blocks=execution_lag_max_blocks),
+        lanes=LanesConfig(),
+        snapshot_interval_blocks=snapshot_interval_blocks,
+    )

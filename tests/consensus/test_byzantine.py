@@ -1,0 +1,326 @@
+"""Members that lie: the honest agree, go on, and blame nobody but the liars."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from consensus.core import ConsensusCore
+from consensus.effects import EvidenceFound, Received, Send
+from consensus.evidence import DoubleProposal, DoubleVote, decode_evidence, verify_evidence
+from consensus.messages import (
+    Advance,
+    BlockRequest,
+    BlockResponse,
+    Message,
+    Proposal,
+    Timeout,
+    Vote,
+)
+from consensus.types import Block
+from crypto.codec import DecodeError, decode, encode
+from localnet.sim.cluster import Cluster
+from localnet.sim.keys import CHAIN_ID, Keys
+from localnet.sim.network import Conditions
+from localnet.sim.solo import Solo
+
+LIAR = 2
+"""Leads the first two views under the default schedule, and every fourth later on."""
+
+KEYS = Keys()
+
+
+class Liar:
+    """An honest core whose outgoing messages go through `lie`."""
+
+    def __init__(self, core: ConsensusCore, lie: Callable[[Send], Sequence[Send]]) -> None:
+        self._core = core
+        self._lie = lie
+
+    def start(self, now_ms: int) -> list[Any]:
+        return self._distort(self._core.start(now_ms))
+
+    def step(self, now_ms: int, event: Any) -> list[Any]:
+        return self._distort(self._core.step(now_ms, event))
+
+    def on_payload(self, now_ms: int) -> list[Any]:
+        return self._distort(self._core.on_payload(now_ms))
+
+    def _distort(self, effects: Sequence[Any]) -> list[Any]:
+        distorted: list[Any] = []
+        for effect in effects:
+            distorted += self._lie(effect) if isinstance(effect, Send) else [effect]
+        return distorted
+
+
+def other_proposal(proposal: Proposal) -> Proposal:
+    block = replace(proposal.block, time_ms=proposal.block.time_ms + 1)
+    return KEYS.make_proposal(block)
+
+
+def proposes_differently_to_each_half(send: Send) -> list[Send]:
+    if not isinstance(send.message, Proposal):
+        return [send]
+    return [
+        replace(send, to=send.to[:1]),
+        replace(send, to=send.to[1:], message=other_proposal(send.message)),
+    ]
+
+
+def proposes_twice_to_everybody(send: Send) -> list[Send]:
+    if not isinstance(send.message, Proposal):
+        return [send]
+    return [send, replace(send, message=other_proposal(send.message))]
+
+
+def votes_twice(send: Send) -> list[Send]:
+    if not isinstance(send.message, Vote):
+        return [send]
+    data = replace(send.message.data, block_id=bytes(32))
+    signature = KEYS.sign(LIAR, data.signing_bytes(CHAIN_ID))
+    return [send, replace(send, message=Vote(data, LIAR, signature))]
+
+
+def poisons_votes(send: Send) -> list[Send]:
+    if not isinstance(send.message, Vote):
+        return [send]
+    return [replace(send, message=replace(send.message, signature=bytes([1]) * 96))]
+
+
+def poisons_timeouts(send: Send) -> list[Send]:
+    if not isinstance(send.message, Timeout):
+        return [send]
+    return [replace(send, message=replace(send.message, signature=bytes([1]) * 96))]
+
+
+def never_proposes(send: Send) -> list[Send]:
+    return [] if isinstance(send.message, Proposal) else [send]
+
+
+def proposes_to_one_only(send: Send) -> list[Send]:
+    return [replace(send, to=send.to[:1])] if isinstance(send.message, Proposal) else [send]
+
+
+def never_votes(send: Send) -> list[Send]:
+    return [] if isinstance(send.message, Vote) else [send]
+
+
+def proposes_on_genesis_for_ever(send: Send) -> list[Send]:
+    if not isinstance(send.message, Proposal):
+        return [send]
+    block = KEYS.make_block(send.message.view, KEYS.genesis, time_ms=send.message.block.time_ms)
+    return [replace(send, message=KEYS.make_proposal(block))]
+
+
+def hides_its_newest_certificate(send: Send) -> list[Send]:
+    if not isinstance(send.message, Timeout) or send.message.last_tc is None:
+        return [send]
+    tc = send.message.last_tc
+    view = send.message.data.view
+    stale = KEYS.make_timeout(LIAR, view, tc.high_qc, last_tc=tc)
+    return [replace(send, message=stale)]
+
+
+def leads_from_the_far_future(send: Send) -> list[Send]:
+    if not isinstance(send.message, Proposal):
+        return [send]
+    block = replace(send.message.block, view=send.message.view + 1_000)
+    return [replace(send, message=KEYS.make_proposal(block))]
+
+
+LIES = (
+    proposes_differently_to_each_half,
+    proposes_twice_to_everybody,
+    votes_twice,
+    poisons_votes,
+    poisons_timeouts,
+    never_proposes,
+    proposes_to_one_only,
+    never_votes,
+    proposes_on_genesis_for_ever,
+    hides_its_newest_certificate,
+    leads_from_the_far_future,
+)
+
+
+def run_with_liar(
+    lie: Callable[[Send], Sequence[Send]], seed: int, conditions: Conditions | None = None
+) -> Cluster:
+    cluster = Cluster(
+        seed,
+        conditions=conditions,
+        byzantine={LIAR: lambda core, index: Liar(core, lie)},
+    )
+    cluster.start()
+    cluster.submit_every(50, until_ms=10_000)
+    return cluster
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_honest_agree_and_go_on(lie: Callable[[Send], Sequence[Send]], seed: int) -> None:
+    cluster = run_with_liar(lie, seed)
+    cluster.run_until_height(12, 120_000)
+    if lie in (poisons_votes,):
+        banned = [cluster.core(index).statistics().banned_members for index in cluster.honest]
+        assert max(banned) == 1
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_over_a_lossy_network(lie: Callable[[Send], Sequence[Send]]) -> None:
+    cluster = run_with_liar(lie, 3, Conditions(drop_permille=50, delay_ms=(1, 80)))
+    cluster.run_until_height(8, 300_000)
+
+
+@pytest.mark.parametrize(
+    ("lie", "kind"),
+    [(votes_twice, DoubleVote), (proposes_twice_to_everybody, DoubleProposal)],
+)
+def test_a_double_signature_becomes_evidence_that_convicts(
+    lie: Callable[[Send], Sequence[Send]], kind: type
+) -> None:
+    cluster = run_with_liar(lie, 4)
+    assert cluster.world.run_until(lambda: bool(cluster.blame.evidence), 60_000)
+    found = cluster.blame.evidence[0]
+    evidence = decode_evidence(found.encoded)
+    assert isinstance(evidence, kind)
+    keys = cluster.keys
+    schemes = (keys.scheme, keys.identity_scheme)
+    assert verify_evidence(evidence, keys.committee, CHAIN_ID, *schemes)
+    assert not verify_evidence(evidence, keys.committee, bytes(32), *schemes)
+    # Ordered in a block, it reaches everybody.
+    cluster.payload.evidence.append(found.encoded)
+    assert cluster.world.run_until(
+        lambda: any(found.encoded in block.evidence for block in cluster.agreement.blocks.values()),
+        60_000,
+    )
+    carriers = [b for b in cluster.agreement.blocks.values() if found.encoded in b.evidence]
+    assert carriers[0].evidence == (found.encoded,)
+
+
+def test_a_poisoned_vote_costs_its_sender_the_place_and_nobody_the_certificate() -> None:
+    solo = Solo(me=LIAR)
+    keys = solo.keys
+    solo.wait(solo.config.idle_interval_ms)
+    (proposal,) = solo.proposals()
+    poison = replace(keys.make_vote(0, proposal.block), signature=bytes([1]) * 96)
+    solo.receive(0, poison)
+    solo.receive(1, keys.make_vote(1, proposal.block))
+    solo.wait(solo.config.straggler_wait_ms)
+    assert solo.core.statistics().qcs_formed == 0
+    assert solo.refusals == ["signature.poison"]
+    solo.receive(0, keys.make_vote(0, proposal.block))
+    assert solo.core.statistics().qcs_formed == 0
+    solo.receive(3, keys.make_vote(3, proposal.block))
+    assert solo.core.statistics().qcs_formed == 1
+
+
+def test_stragglers_are_waited_for_a_moment() -> None:
+    solo = Solo(me=LIAR)
+    keys = solo.keys
+    solo.wait(solo.config.idle_interval_ms)
+    (proposal,) = solo.proposals()
+    for member in (0, 1):
+        solo.receive(member, keys.make_vote(member, proposal.block))
+    assert solo.core.statistics().qcs_formed == 0
+    solo.receive(3, keys.make_vote(3, proposal.block))
+    (advance,) = solo.sent_of(Advance)
+    assert advance.qc == keys.make_qc(proposal.block)
+
+
+def test_two_different_timeouts_of_one_view_convict() -> None:
+    solo = Solo()
+    keys = solo.keys
+    qc1 = solo.run_views(1)
+    tc2 = keys.make_tc(2, qc1)
+    solo.receive(0, Advance(qc1, tc2))
+    solo.receive(1, keys.make_timeout(1, 3, qc1, last_tc=tc2))
+    solo.receive(1, keys.make_timeout(1, 3, qc1, tip_view=2, last_tc=tc2))
+    (found,) = [each for each in solo.effects if isinstance(each, EvidenceFound)]
+    assert found.offender == 1
+
+
+def test_a_second_signature_that_does_not_verify_convicts_nobody() -> None:
+    solo = Solo(me=LIAR)
+    solo.wait(solo.config.idle_interval_ms)
+    (proposal,) = solo.proposals()
+    vote = solo.keys.make_vote(0, proposal.block)
+    solo.receive(0, vote, replace(vote, data=replace(vote.data, block_id=bytes(32))))
+    assert solo.refusals == ["signature.invalid"]
+    assert not [each for each in solo.effects if isinstance(each, EvidenceFound)]
+
+
+def make_samples() -> list[Message]:
+    keys = KEYS
+    block1 = keys.make_block(1, keys.genesis)
+    qc1 = keys.make_qc(block1)
+    tc2 = keys.make_tc(2, qc1, [((0, 1), 0, 0), ((2, 3), 1, 2)])
+    block3 = keys.make_block(3, qc1, tc=tc2, lanes=(keys.certify_lane(0, 1),))
+    return [
+        keys.make_proposal(block1),
+        keys.make_proposal(block3),
+        keys.make_vote(0, block1),
+        keys.make_timeout(0, 3, qc1, last_tc=tc2),
+        Advance(qc1, tc2),
+        BlockRequest(bytes(32), 0),
+        BlockResponse((block1,)),
+    ]
+
+
+SAMPLES = [encode(message) for message in make_samples()]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from(SAMPLES),
+            st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), max_size=3),
+        ),
+        max_size=12,
+    )
+)
+def test_no_bytes_of_a_peer_end_the_process_or_sign_a_contradiction(
+    deliveries: list[tuple[int, bytes, list[tuple[int, int]]]],
+) -> None:
+    solo = Solo()
+    for sender, sample, flips in deliveries:
+        mutated = bytearray(sample)
+        for position, value in flips:
+            mutated[position % len(mutated)] = value
+        try:
+            message: Message = decode(Message, bytes(mutated))  # type: ignore[arg-type]  # a union
+        except DecodeError:
+            continue
+        solo.receive(sender, message)
+    votes = solo.sent_of(Vote)
+    assert len({vote.data.view for vote in votes}) == len({vote.data for vote in votes})
+
+
+def test_a_certified_block_that_breaks_a_rule_halts_the_node() -> None:
+    solo = Solo()
+    keys = solo.keys
+    _, qc1 = solo.extend(keys.genesis, 1, time_ms=50)
+    backwards: Block = keys.make_block(2, qc1, time_ms=49)
+    solo.propose(backwards)
+    assert solo.refusals == ["block.time_not_above_parent"]
+    solo.receive(0, Advance(keys.make_qc(backwards), None))
+    (peer,) = next(to for to, each in solo.sent if isinstance(each, BlockRequest))
+    solo.receive(peer, BlockResponse((backwards,)))
+    assert [type(each).__name__ for each in solo.effects[-1:]] == ["Halt"]
+    assert solo.core.step(solo.now_ms, Received(0, Advance(qc1, None))) == []
+
+
+def test_a_certificate_that_contradicts_a_commit_halts_the_node() -> None:
+    solo = Solo()
+    keys = solo.keys
+    qc3 = solo.run_views(3)
+    solo.receive(0, Advance(qc3, None))
+    assert solo.committed == [1, 2]
+    fork = keys.make_block(9, keys.genesis)
+    solo.receive(0, Advance(keys.make_qc(fork), None))
+    assert solo.effects[-1].code == "consensus.conflicting_certificate"
