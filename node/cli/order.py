@@ -6,7 +6,6 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Final
 
-import msgspec
 import trio
 import typer
 
@@ -380,8 +379,7 @@ async def _follow(
                 code=event.code or "envelope.refused",
             )
         if event.level is ReceiptLevel.EXECUTED:
-            results = None if event.results is None else msgspec.msgpack.decode(event.results)
-            receipts = read_view(list[dict[str, Any]], results, "receipts")
+            receipts = read_view(list[dict[str, Any]], event.results, "receipts")
             if len(receipts) != 1:
                 raise DoorError("door.malformed", f"{len(receipts)} receipts for one instruction")
             return receipts[0]
