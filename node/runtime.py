@@ -43,7 +43,7 @@ from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
 from node.storage.archive import ArchiveStore
-from node.storage.batches import BatchStore
+from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.errors import DoubleSignError
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import SafetyStore
@@ -199,7 +199,9 @@ class _Node:
                 )
                 safety_writes = GroupCommitter(safety.commit)
                 archive_writes = GroupCommitter(archive.commit)
-                batch_writes = GroupCommitter(batches.commit)
+                batch_writes = GroupCommitter(
+                    batches.commit, items_per_commit_max=BATCHES_PER_COMMIT_MAX
+                )
                 streams = Streams(self._door)
                 self._host = NodeHost(
                     me=self._me,

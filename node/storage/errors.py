@@ -61,7 +61,6 @@ class DoubleSignError(Exception):
     """
 
     code = "safety.double_sign"
-    exit_code = ExitCode.HALTED
 
     def __init__(self, table: str, key: bytes) -> None:
         super().__init__(f"a second value for {table} {key.hex()}")
