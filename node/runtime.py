@@ -98,7 +98,9 @@ def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
             sync_retry_ms=pace.sync_retry_ms,
         ),
         lanes=LanesConfig(ack_interval_ms=pace.ack_interval_ms),
-        admission=AdmissionConfig(),
+        admission=AdmissionConfig(
+            pool_size_bytes=config.mempool.pool_size_bytes, pool_count=config.mempool.pool_count
+        ),
         batcher=BatcherConfig(
             batch_interval_ms=config.mempool.batch_interval_ms,
             batch_size_bytes=config.mempool.batch_size_bytes,

@@ -32,7 +32,7 @@ class StorageError(OperatorError):
 
 
 _ADVICE: Final = {
-    "storage.full": "Free some space, or set storage.retain_blocks, then start the node again.",
+    "storage.full": "Free some space, then start the node again.",
     "storage.failed": "Look at the system's log for errors of the disk, then start again.",
     "storage.corrupt": "Restore the file from a backup or move it away; chain data is fetched"
     " again from other members, safety records must never be recreated within an epoch.",
