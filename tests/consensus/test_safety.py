@@ -85,7 +85,10 @@ def test_a_vote_needs_a_direct_qc_or_a_tc_that_allows_the_older_one(
 def test_no_second_vote_in_a_view_and_none_below() -> None:
     state = vote_for(FRESH, 1, 0)
     assert not is_safe_to_vote(state, KEYS.make_block(1, GENESIS, time_ms=9), 1)
-    assert not is_safe_to_vote(state, replace(KEYS.make_block(2, qc_of(1)), epoch=1), 2)
+    following = KEYS.make_block(2, qc_of(1))
+    state = apply_qc(state, qc_of(1))
+    assert is_safe_to_vote(state, following, 2)
+    assert not is_safe_to_vote(state, replace(following, epoch=1), 2)
 
 
 def test_after_a_timeout_no_vote_but_after_a_vote_a_timeout() -> None:
