@@ -8,6 +8,9 @@ Jobs wait in one queue and are taken in order by whichever process is free. When
 its callers wait, in order. A caller that is cancelled leaves: its job is skipped if it has not
 begun, and its answer dropped otherwise.
 
+A job costs the event loop about 70 us, whatever its size: as much as one Ed25519 verification. On a
+thread the same claims would cost the event loop all of their time.
+
 A process that dies is replaced, and its job tried once more by the successor. A job that ends two
 processes raises `WorkerError` where it was asked for, and the pool goes on with the next one.
 """

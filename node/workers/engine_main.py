@@ -4,8 +4,10 @@ It owns the market state and carries out one request after the other. It decodes
 so that no work for single envelopes is left to the node's event loop.
 
 Memory: what a block leaves behind is freed by reference counts alone (the engine cuts its links
-when an order goes), so the cyclic collector would only walk the whole state again and again. It is
-switched off, and run over the young objects after each block as a safety net.
+when an order goes), so the cyclic collector would only walk the whole state again and again: with
+10,000 accounts and 14,000 open orders the slowest of 60 blocks takes 122 ms with it and 35 ms
+without, and a full collection finds nothing to free. It is switched off, and run over the young
+objects after each block (0.5 ms) as a safety net.
 """
 
 import gc
@@ -13,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from engine.apply import apply_block
@@ -48,7 +51,7 @@ from node.workers.errors import INVARIANT_CODE, WorkerQueryError
 from node.workers.snapshots import SnapshotStore
 from node.workers.views import Views
 
-YOUNG_GENERATION = 0
+YOUNG_GENERATION: Final = 0
 """What was made since the last collection: its cost does not grow with the state."""
 
 

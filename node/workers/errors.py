@@ -1,6 +1,11 @@
 """How work in another process can fail."""
 
+from typing import Final
+
 from node.exit_codes import ExitCode
+
+INVARIANT_CODE: Final = "engine.invariant"
+"""The code of an `EngineWorkerError` after which the node must halt."""
 
 
 class WorkerError(Exception):
@@ -21,21 +26,18 @@ class WorkerError(Exception):
 
 
 class EngineWorkerError(WorkerError):
-    """The engine worker is gone; the same codes, and one more.
+    """The engine worker is gone; the same codes, and these.
 
     | code | meaning |
     |---|---|
     | `engine.invariant` | the engine's own checks failed: halt, never retry |
+    | `genesis.invalid` | the engine cannot start from this genesis |
     """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code, detail)
         if code == INVARIANT_CODE:
             self.exit_code = ExitCode.HALTED
-
-
-INVARIANT_CODE = "engine.invariant"
-"""The code of an `EngineWorkerError` after which the node must halt."""
 
 
 class WorkerQueryError(Exception):

@@ -1,7 +1,8 @@
 """Single BLS operations on threads: each is one native call that releases the interpreter lock.
 
-Own signatures have a thread of their own, so that a vote never waits behind the verification of
-others' certificates. Waiting callers are served in order.
+Handing over to a thread and back costs about 55 us of the event loop, a verification inline would
+cost it 1.1 ms. Own signatures have a thread of their own, so that a vote never waits behind the
+verification of others' certificates. Waiting callers are served in order.
 """
 
 from collections.abc import Sequence
