@@ -1,7 +1,7 @@
 """Brings envelopes into the order whatever happens to single nodes, and follows their receipts.
 
-A courier keeps one connection to one node's door. When that connection ends, or goes quiet while
-something is under way, it turns to the next node, subscribes again and hands in everything that has
+A courier keeps one connection to one node's door. When that connection ends, or goes quiet for too
+long, it turns to the next node, subscribes again and hands in everything that has
 no final receipt yet, as the same bytes: an envelope counts once, so that is always safe. What the
 first node had passed on already is then refused as a duplicate nonce, and the courier asks what
 became of it.
@@ -38,14 +38,15 @@ envelope which comes late is never refused as too low."""
 EXPIRY_AHEAD_HEIGHTS: Final = 4_096
 """Envelopes expire this many heights after the newest that the courier knows of."""
 
-QUIET_MAX_S: Final = 5.0
-"""With envelopes under way, a connection without any event for this long is given up."""
+QUIET_MAX_S: Final = 8.0
+"""A connection without any event for this long is given up; even an idle chain makes blocks."""
 
 CONNECT_TIMEOUT_S: Final = 3.0
 """Deadline of connecting and of each request."""
 
 RECONNECT_DELAY_S: Final = 0.2
-"""Between a lost connection and the next attempt."""
+RECONNECT_DELAY_MAX_S: Final = 2.0
+"""Between a lost connection and the next attempt; doubles while nobody answers, up to the limit."""
 
 RETRY_DELAY_S: Final = 0.1
 """Before envelopes that a full pool refused are handed in again."""
@@ -172,19 +173,27 @@ class Courier:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
+        delay_s = RECONNECT_DELAY_S
+        noted: set[str] = set()
         while True:
             door = self._doors[self._turn % len(self._doors)]
             try:
                 async with DoorClient.connect(
                     door.host, door.port, timeout_s=CONNECT_TIMEOUT_S
                 ) as client:
+                    delay_s = RECONNECT_DELAY_S
+                    noted.clear()
                     await self._serve(client)
             except DoorError as error:
                 # A node may go at any time; nothing is lost that the next one cannot do.
                 self.reconnects += 1
-                self._note(f"left the door at {door}: {error}")
+                text = f"left the door at {door}: {error}"
+                if text not in noted:
+                    self._note(text)
+                noted.add(text)
             self._turn += 1
-            await trio.sleep(RECONNECT_DELAY_S)
+            await trio.sleep(delay_s)
+            delay_s = min(2 * delay_s, RECONNECT_DELAY_MAX_S)
 
     async def _serve(self, client: DoorClient) -> None:
         """Work with one node until its connection ends; raises `DoorError` then."""

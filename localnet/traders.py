@@ -17,6 +17,7 @@ the cluster makes of it depends on timing, so two runs differ in their fills.
 """
 
 import argparse
+import math
 import os
 import signal
 import stat
@@ -83,8 +84,8 @@ def print_note(text: str) -> None:
 
 
 def parse_speed(text: str) -> float:
-    """A positive number or `inf`. Raises `ValueError`."""
-    speed = float(text)
+    """A positive number, or `max` for as fast as receipts come back. Raises `ValueError`."""
+    speed = math.inf if text == "max" else float(text)
     if not speed > 0:
         raise ValueError(f"{text!r} is not above zero")
     return speed
@@ -96,9 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="the localnet's folder")
     parser.add_argument("--seed", type=int, default=42, help="of prices and random orders")
     parser.add_argument("--tape", type=Path, help="recorded trades to replay, as CSV")
-    parser.add_argument(
-        "--speed", type=parse_speed, default=1.0, help="times real time; inf is at full speed"
-    )
+    parser.add_argument("--speed", type=parse_speed, default=1.0, help="times real time, or max")
     options = parser.parse_args(arguments)
     exit_code = ExitCode.OK
     try:

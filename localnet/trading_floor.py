@@ -76,7 +76,7 @@ class Traders:
         speed: float = 1.0,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`speed` is how many times faster than recorded the tape is replayed; `inf` is as fast
+        """`speed` is how many times faster than recorded the tape is replayed; infinity is as fast
         as receipts come back; `note` hears what goes wrong on the way and is mended. Raises
         `node.exit_codes.OperatorError`."""
         self._seed = seed

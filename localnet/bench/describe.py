@@ -58,6 +58,7 @@ def describe_result(name: str, result: object) -> list[object]:
             rows = [
                 _latency_row("commit", result.commit_latency_ms, result.target_commit_p50_ms),
                 _latency_row("certified result", result.receipt_latency_ms, None),
+                ("blocks per second", f"{result.blocks_per_s:,.1f}", None),
             ]
             title = f"{name}: {result.orders} single orders on {result.nodes} nodes"
             return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]

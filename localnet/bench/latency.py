@@ -14,6 +14,7 @@ from msgspec import Struct
 from engine.instructions import CancelAll, Instruction, PlaceOrder, Side
 from localnet.bench.cluster import BenchCluster, CpuUse, compute_cpu_use
 from localnet.bench.errors import BenchError, IdleChainError
+from localnet.bench.observer import Observer
 from localnet.bench.oracle import keep_index
 from localnet.bench.percentiles import Percentiles, compute_percentiles
 from localnet.courier import Courier
@@ -31,6 +32,7 @@ class LatencyResult(Struct, frozen=True):
 
     nodes: int
     orders: int
+    blocks_per_s: float
     commit_latency_ms: Percentiles
     receipt_latency_ms: Percentiles
     cpu: list[CpuUse]
@@ -52,6 +54,8 @@ async def measure_latency(
         couriers = [Courier([node.door_endpoint()], [factory.account]) for node in network.nodes]
         for courier in couriers:
             nursery.start_soon(courier.run)
+        observer = Observer(network)
+        await nursery.start(observer.run)
         market, price = next(iter(prices.items()))
         orders: list[list[Instruction]] = [
             [PlaceOrder(market, Side.BUY, price * 99 // 100, 1)],
@@ -74,6 +78,7 @@ async def measure_latency(
         for number in range(WARM_UP_ORDERS):
             await send(number)
             await trio.sleep(ORDER_INTERVAL_S)
+        blocks = {name: each.blocks for name, each in observer.counts.items()}
         before = cluster.read_cpu()
         started_at = trio.current_time()
         number = WARM_UP_ORDERS
@@ -89,6 +94,10 @@ async def measure_latency(
     return LatencyResult(
         nodes=len(network.nodes),
         orders=len(commit_ms),
+        blocks_per_s=round(
+            min(each.blocks - blocks[name] for name, each in observer.counts.items()) / elapsed_s,
+            1,
+        ),
         commit_latency_ms=commits,
         receipt_latency_ms=compute_percentiles(receipt_ms),
         cpu=compute_cpu_use(before, after, elapsed_s),

@@ -347,6 +347,11 @@ def test_a_missing_localnet_is_a_configuration_error(tmp_path, capsys):
     assert "localnet.missing" in capsys.readouterr().err
 
 
+def test_the_highest_speed_has_a_name():
+    assert parse_speed("max") == math.inf
+    assert parse_speed("2.5") == 2.5
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "fast"])
 def test_speeds_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match=text):
