@@ -97,7 +97,13 @@ def to_plain(value: Any) -> Any:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:
     """Return a plain table; columns whose name ends in `>` are right-aligned."""
-    result = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    result = Table(
+        title=title or None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=any(name.strip(">") for name in columns),
+    )
     for column in columns:
         right = column.endswith(">")
         result.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
