@@ -20,7 +20,6 @@ from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
     Aggregate,
     Aggregated,
-    Event,
     Persist,
     Received,
     Send,
@@ -264,11 +263,11 @@ class World:
                 case _:
                     pass  # Notices (commits, misbehaviour, evidence, halts) are for observers.
 
-    def _answer(self, host: Host, event: Event) -> None:
+    def _answer(self, host: Host, event: Any) -> None:
         """A worker's result comes back a little later, unless the machine dies first."""
         self._later(host, self._pick(self.conditions.work_ms), event)
 
-    def _later(self, host: Host, delay_ms: int, event: Event) -> None:
+    def _later(self, host: Host, delay_ms: int, event: Any) -> None:
         incarnation = host.incarnation
 
         def happen() -> None:
@@ -351,7 +350,7 @@ class World:
 
             self.after(self._pick(conditions.delay_ms), arrive)
 
-    def _deliver(self, index: int, event: Event) -> None:
+    def _deliver(self, index: int, event: Any) -> None:
         host = self.hosts[index]
         if host.machine is None:
             return

@@ -108,6 +108,13 @@ def test_a_timeout_for_a_lock_that_was_lost_is_not_signed() -> None:
     assert not is_safe_to_time_out(amnesiac)
 
 
+def test_a_vote_takes_over_the_certificate_of_its_block() -> None:
+    state = apply_tc(apply_qc(FRESH, qc_of(3)), tc_of(5, 3))
+    voted = vote_for(state, 6, 4, tc_of(5, 3))
+    assert voted.high_qc == qc_of(4)
+    assert is_safe_to_time_out(voted)
+
+
 def test_the_tip_is_the_vote_above_the_high_qc() -> None:
     state = vote_for(FRESH, 1, 0)
     assert compute_tip_view(state) == 1
