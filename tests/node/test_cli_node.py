@@ -1,0 +1,155 @@
+"""`rota node start` refuses to run what it should not, each time with its own exit code."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from localnet.network import create_network
+from node.cli.main import run
+from node.exit_codes import ExitCode
+from node.genesis import load_genesis, save_genesis
+from node.home import Halted, KeyKind, NodeHome
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    return create_network(tmp_path / "net", port_first=22_500).home("node0")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+            handler.close()
+    for handler in handlers:
+        if handler not in root.handlers:
+            root.addHandler(handler)
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def start(
+    home: NodeHome, capsys: pytest.CaptureFixture[str], *flags: str
+) -> tuple[int, dict[str, str]]:
+    words = ["node", "start", "--home", str(home.path), "--set", "log.format=none", "--json"]
+    code = run([*words, *flags])
+    return code, json.loads(capsys.readouterr().out)["error"]
+
+
+def last_log_line(home: NodeHome) -> dict:
+    return json.loads(home.log_path.read_text().splitlines()[-1])
+
+
+def test_a_missing_key_ends_with_7_and_says_what_to_do(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.keystore_path(KeyKind.CONSENSUS).unlink()
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.KEY, "keystore.missing")
+    assert "backup" in error["next"]
+    line = last_log_line(home)
+    assert (line["event"], line["code"]) == ("node_failed", "keystore.missing")
+
+
+def test_a_wrong_password_ends_with_7(
+    home: NodeHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    code, error = start(home, capsys, "--password-file", str(password))
+    assert (code, error["code"]) == (ExitCode.KEY, "keystore.wrong_password")
+
+
+def test_data_of_another_chain_ends_with_3(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.bind_chain(bytes(32))
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "home.other_chain")
+
+
+def test_a_genesis_without_this_node_ends_with_3(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = start(home, capsys, "--set", "node.name=stranger")
+    assert (code, error["code"]) == (ExitCode.CONFIG, "home.invalid")
+
+
+def test_a_changed_genesis_is_another_chain(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genesis = load_genesis(home.genesis_path)
+    home.bind_chain(genesis.chain_id())
+    changed = type(genesis)(**{**_fields(genesis), "seed": genesis.seed + 1})
+    save_genesis(changed, home.genesis_path)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "home.other_chain")
+
+
+def _fields(value) -> dict:
+    return {name: getattr(value, name) for name in value.__struct_fields__}
+
+
+def test_a_halted_node_ends_with_70_until_cleared(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.write_halted(Halted("root.mismatch", "height 9", 1))
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.HALTED, "root.mismatch")
+    assert "--clear-halt" in error["next"]
+    home.password_path.write_text("wrong\n")
+    # Cleared, it gets as far as the next obstacle.
+    code, error = start(home, capsys, "--clear-halt")
+    assert code == ExitCode.KEY
+    assert home.read_halted() is None
+
+
+def test_a_home_in_use_ends_with_71(home: NodeHome, capsys: pytest.CaptureFixture[str]) -> None:
+    with home.locked():
+        code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.REFUSED_TO_SIGN, "home.busy")
+
+
+def test_a_used_port_ends_with_73_and_names_the_key(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = home.load_config().config.door.endpoint()
+    with socket.socket() as taken:
+        taken.bind(endpoint)
+        taken.listen()
+        code, error = start(home, capsys)
+    assert code == ExitCode.PORT_IN_USE
+    assert str(endpoint) in error["message"]
+    assert "door.listen" in error["next"]
+
+
+def test_a_node_stops_in_good_order_on_sigterm(home: NodeHome) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "node.cli.main", "node", "start", "--home", str(home.path)],
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"ROTA__LOG__FORMAT": "json"},
+    ) as process:
+        assert process.stderr is not None
+        events = []
+        for line in process.stderr:
+            events.append(json.loads(line)["event"])
+            if events[-1] == "node_started":
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0, events
+    assert events[-1] == "node_stopped"
+    assert [json.loads(line)["event"] for line in home.log_path.read_text().splitlines()] == events
