@@ -202,6 +202,21 @@ def test_a_block_ahead_of_the_clock_is_voted_for_later_and_an_old_one_never() ->
     assert old.voted_views == []
 
 
+def test_honest_power_of_timeouts_makes_everybody_time_out() -> None:
+    solo = Solo()
+    solo.receive(0, solo.keys.make_timeout(0, 1, GENESIS))
+    assert solo.timed_out_views == []
+    solo.receive(1, solo.keys.make_timeout(1, 1, GENESIS))
+    assert solo.timed_out_views == [1]
+    # With its own that is a quorum of timeouts: the certificate goes out at once.
+    statistics = solo.core.statistics()
+    assert (statistics.tcs_formed, statistics.timeouts_by_amplification) == (1, 1)
+    (advance,) = solo.sent_of(Advance)
+    assert advance.tc is not None
+    assert advance.tc.view == 1
+    assert solo.view == 2
+
+
 # ---- collectors ------------------------------------------------------------------------------
 
 

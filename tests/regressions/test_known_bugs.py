@@ -87,6 +87,22 @@ def test_s3_two_chain_with_non_consecutive_views_does_not_commit(solo: Solo) -> 
     assert solo.committed == [1, 2, 3]
 
 
+def test_s3_certificate_views_decide_and_never_block_views(solo: Solo) -> None:
+    keys = solo.keys
+    # Block views 1 and 2 are consecutive; the certificates of views 1 and 3 are not.
+    block1, qc1 = solo.extend(keys.genesis, 1)
+    block2, _ = solo.extend(qc1, 2)
+    solo.receive(0, Advance(keys.make_qc(block2, view=3), None))
+    assert solo.committed == []
+    # Block views 1 and 6 are not consecutive; certificates of views 5 and 6 are.
+    other = Solo()
+    other.propose(block1)
+    again = keys.make_qc(block1, view=5)
+    _, qc6 = other.extend(again, 6)
+    other.receive(0, Advance(qc6, None))
+    assert other.committed == [1]
+
+
 @pytest.mark.parametrize("reported", [0, 2])
 def test_s4_a_timeout_certificate_carries_the_maximum_that_its_signers_reported(
     solo: Solo, reported: int
