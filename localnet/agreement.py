@@ -42,8 +42,7 @@ class Agreement:
     def observe(self, node: str, kind: str, height: int, value: bytes) -> None:
         """A node said that the `kind` of `height` is `value`."""
         own = self._said.setdefault((kind, node), OrderedDict())
-        if height in own and own[height] != value:
-            self._contradict(Contradiction(kind, height, node, value, node, own[height]))
+        # The node itself is among those compared: it may contradict what it said before.
         for (other_kind, other_node), said in self._said.items():
             if other_kind == kind and said.get(height, value) != value:
                 self._contradict(Contradiction(kind, height, node, value, other_node, said[height]))

@@ -40,6 +40,8 @@ class DemoTraders:
 
     def __init__(self) -> None:
         self.last = TradersLine()
+        self.orders_per_s = 0
+        """Between the last two lines, which are a second apart."""
         self.unreadable_lines = 0
         self._base = TradersLine()
         self.commit_latency = LatencyHistogram()
@@ -54,6 +56,7 @@ class DemoTraders:
         except msgspec.MsgspecError:
             self.unreadable_lines += 1
             return
+        self.orders_per_s = report.orders - self.last.orders
         self.last = report
         self.commit_latency.add(report.commit_latency_ms)
         self.receipt_latency.add(report.receipt_latency_ms)

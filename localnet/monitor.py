@@ -62,7 +62,7 @@ class Monitor:
         self._committed_height = 0
         self._executed_height = 0
         self._delivered_height = 0
-        self._rates: deque[tuple[float, int, int, int]] = deque()
+        self._rates: deque[tuple[float, int, int]] = deque()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -85,19 +85,15 @@ class Monitor:
         known = [status for status in self.statuses.values() if status is not None]
         return max(known, key=lambda status: status.committed_height, default=None)
 
-    def rates(self) -> tuple[float, float, float]:
-        """Blocks, instructions and fills a second, over the last few seconds."""
+    def rates(self) -> tuple[float, float]:
+        """Blocks and fills a second, over the last few seconds."""
         now = trio.current_time()
-        self._rates.append((now, self.blocks, self.instructions, self.fills))
+        self._rates.append((now, self.blocks, self.fills))
         while len(self._rates) > 2 and now - self._rates[0][0] > RATE_WINDOW_S:
             self._rates.popleft()
-        then, blocks, instructions, fills = self._rates[0]
+        then, blocks, fills = self._rates[0]
         elapsed = max(now - then, 0.001)
-        return (
-            (self.blocks - blocks) / elapsed,
-            (self.instructions - instructions) / elapsed,
-            (self.fills - fills) / elapsed,
-        )
+        return (self.blocks - blocks) / elapsed, (self.fills - fills) / elapsed
 
     async def _watch_node(self, node: NetworkNode) -> None:
         endpoint = node.door_endpoint()

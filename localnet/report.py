@@ -30,6 +30,8 @@ class Observations(Struct, frozen=True):
     """The highest height whose certified root all answering nodes reported, if there is one."""
     unexpected_exits: tuple[str, ...]
     """Processes that ended by themselves, with their exit codes in words."""
+    halted: bool
+    """Did a node stop itself because an invariant broke?"""
     orders: int | None
     """None without traders; so below."""
     orders_rejected: int | None
@@ -42,10 +44,12 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
     """Return the document and the exit code that belongs to it."""
     agree = not seen.contradictions and seen.common_root is not None
     stalled = seen.blocks == 0 or seen.stalled_s > STALL_MAX_S
-    if seen.contradictions:
+    if seen.contradictions or seen.halted:
         code = ExitCode.SAFETY
     elif stalled or seen.common_root is None or seen.orders == 0:
         code = ExitCode.LIVENESS
+    elif seen.unexpected_exits:
+        code = ExitCode.UNEXPECTED
     else:
         code = ExitCode.OK
     elapsed_s = max(seen.elapsed_s, 0.001)

@@ -53,7 +53,8 @@ class Screen:
             return
         if self._live is not None:
             self._next_at = now + REFRESH_S
-            self._live.update(Text(describe_moment(cluster)), refresh=True)
+            line = Text(describe_moment(cluster), no_wrap=True, overflow="ellipsis")
+            self._live.update(line, refresh=True)
         else:
             self._next_at = now + LOG_LINE_INTERVAL_S
             self._output.note(describe_moment(cluster))
@@ -65,7 +66,7 @@ def describe_moment(cluster: Cluster) -> str:
     newest = monitor.newest()
     elapsed = int(trio.current_time() - cluster.measured_from)
     clock = time.strftime("%H:%M:%S", time.gmtime(elapsed))
-    blocks, instructions, fills = monitor.rates()
+    blocks, fills = monitor.rates()
     parts = [clock]
     if newest is not None:
         parts += [f"height {newest.committed_height}", f"view {newest.view}"]
@@ -75,7 +76,8 @@ def describe_moment(cluster: Cluster) -> str:
     latency_ms = cluster.demo.recent_commit_latency.quantile_ms(500)
     if latency_ms is not None:
         parts.append(f"commit {latency_ms:.0f} ms")
-    parts += [f"{instructions:.0f} orders/s", f"{fills:.0f} fills/s"]
+    if cluster.options.traders:
+        parts += [f"{cluster.demo.orders_per_s} orders/s", f"{fills:.0f} fills/s"]
     parts.append(f"{len(monitor.up())}/{len(cluster.network.nodes)} up")
     if monitor.agreement.contradictions:
         parts.append(f"SAFETY VIOLATED: {monitor.agreement.contradictions[0]}")

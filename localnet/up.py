@@ -96,7 +96,7 @@ class Cluster:
         self.ready = False
         self.started_at = trio.current_time()
         self.measured_from = self.started_at
-        self.unexpected_exits: list[str] = []
+        self.unexpected_exits: list[ProcessStatus] = []
         self._view = view
         self._stop = trio.Event()
         self._interrupted = False
@@ -207,7 +207,7 @@ class Cluster:
 
     def _process_ended(self, status: ProcessStatus) -> None:
         if status.state is ProcessState.EXITED:
-            self.unexpected_exits.append(describe_end(status))
+            self.unexpected_exits.append(status)
             if self.ready:
                 self._view.note(describe_end(status))
 
@@ -296,7 +296,8 @@ class Cluster:
                 stalled_s=stalled_s,
                 contradictions=tuple(self.monitor.agreement.contradictions),
                 common_root=self._common_root(),
-                unexpected_exits=tuple(self.unexpected_exits),
+                unexpected_exits=tuple(describe_end(each) for each in self.unexpected_exits),
+                halted=any(each.exit_code == ExitCode.HALTED for each in self.unexpected_exits),
                 orders=demo.orders if demo else None,
                 orders_rejected=demo.rejected if demo else None,
                 commit_latency_ms=demo.commit_latency.summary() if demo else None,

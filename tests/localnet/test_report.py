@@ -23,6 +23,7 @@ GOOD = Observations(
     contradictions=(),
     common_root=(80, b"\x01" * 32),
     unexpected_exits=(),
+    halted=False,
     orders=500,
     orders_rejected=3,
     commit_latency_ms={"p50": 50.0, "p99": 90.0, "count": 500},
@@ -57,6 +58,9 @@ def test_a_good_run_reports_its_figures() -> None:
         ({"common_root": None}, ExitCode.LIVENESS),
         ({"orders": 0}, ExitCode.LIVENESS),
         ({"orders": None}, ExitCode.OK),
+        ({"halted": True, "unexpected_exits": ("node1 ended",)}, ExitCode.SAFETY),
+        ({"unexpected_exits": ("node1 ended",)}, ExitCode.UNEXPECTED),
+        ({"unexpected_exits": ("node1 ended",), "blocks": 0}, ExitCode.LIVENESS),
         ({"contradictions": tuple(disagreement().contradictions)}, ExitCode.SAFETY),
         ({"contradictions": tuple(disagreement().contradictions), "blocks": 0}, ExitCode.SAFETY),
     ],
@@ -65,7 +69,7 @@ def test_what_went_wrong_decides_the_exit_code(changes: dict, code: ExitCode) ->
     document, found = compute_report(msgspec.structs.replace(GOOD, **changes))
     assert found is code
     assert document["verdict"] == code.name.lower()
-    if code is ExitCode.SAFETY:
+    if "contradictions" in changes:
         assert not document["state_roots_agree"]
         assert "node1 says 0b0b" in document["contradictions"][0]
 
@@ -143,7 +147,7 @@ def test_the_traders_lines_are_totals_measured_from_readiness() -> None:
     assert demo.last.quoted
     demo.begin_measuring()
     demo.read_line(b'{"orders":25,"rejected":3,"commit_latency_ms":[7.0,9.0],"more":"fields"}')
-    assert (demo.orders, demo.rejected) == (15, 2)
+    assert (demo.orders, demo.rejected, demo.orders_per_s) == (15, 2, 15)
     assert demo.commit_latency.summary()["count"] == 2
     assert demo.commit_latency.quantile_ms(990) == 9.0
     demo.read_line(b"Traceback: nonsense")
