@@ -163,13 +163,15 @@ class BlockResponse(
 class CommittedResponse(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="committed_response"
 ):
-    """Committed blocks of rising height, and a QC for the last whose child commits it:
-    `tail` holds the certificates (QC of the last block's child included) that prove the commit."""
+    """Committed blocks of rising height, each the parent of the next.
+
+    The commit itself is not proved: the receiver replays the commit rule over the certificates
+    inside, and the last blocks commit once it learns of their successors."""
 
     blocks: Annotated[tuple[Block, ...], Meta(max_length=BLOCKS_MAX_PER_RESPONSE)]
     proof: QC | None
-    """A QC for the last block; with the QCs inside the blocks it lets the receiver replay the
-    commit rule itself. None when the responder has nothing from `from_height` on."""
+    """A QC for the last block, which vouches for everything below it. None when the responder has
+    nothing from `from_height` on."""
     committed_height: Uint
     """The responder's own committed height: advisory, for progress display only."""
 

@@ -229,6 +229,11 @@ def test_stragglers_are_waited_for_a_moment() -> None:
     solo.receive(3, keys.make_vote(3, proposal.block))
     (advance,) = solo.sent_of(Advance)
     assert advance.qc == keys.make_qc(proposal.block)
+    # What was formed here needs no verification when it comes back.
+    before = solo.verified_claims
+    solo.receive(3, keys.make_timeout(3, 2, advance.qc))
+    assert solo.core.statistics().pending_timeouts == 1
+    assert solo.verified_claims == before
 
 
 def test_two_different_timeouts_of_one_view_convict() -> None:

@@ -1,5 +1,7 @@
 """The smaller parts of the core, each on its own."""
 
+from itertools import pairwise
+
 import pytest
 from msgspec.structs import replace
 
@@ -31,6 +33,7 @@ from consensus.payload import validate_child
 from consensus.recovery import RecoveryError, make_genesis_tip, recover
 from consensus.safety import STATE_KEY, STATE_TABLE, make_initial_state
 from consensus.serving import SERVE_BURST, SERVE_REFILL_MS, TokenBucket
+from consensus.sync import REQUESTS_IN_FLIGHT_MAX, TARGETS_MAX, BlockSync
 from consensus.types import BatchHeader, Block, SignedBatchHeader
 from consensus.validation import Check, ValidationError
 from consensus.votes import Bans, TimeoutCollector, VoteCollector
@@ -262,6 +265,7 @@ def test_a_timeout_certificate_groups_by_report_and_survives_culprits() -> None:
     assert collector.is_due
     tokens = [Token("t", 3), Token("t", 4)]
     first, second = collector.start(tokens)
+    assert [index for index, _, _ in second.partials] == [5, 6]
     both = keys.aggregate((5, 6), second.message)
     collector.finish(Aggregated(tokens[0], (0, 1, 2), lower[1], ()))
     tc = collector.finish(Aggregated(tokens[1], (5, 6), both[1], ()))
@@ -322,6 +326,52 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert not bucket.take(5 + SERVE_REFILL_MS - 1)
     assert bucket.take(5 + SERVE_REFILL_MS)
     assert sum(bucket.take(10**9) for _ in range(100)) == SERVE_BURST
+
+
+def test_who_speaks_of_a_view_long_past_is_told_what_ended_it() -> None:
+    solo = Solo()
+    qc3 = solo.run_views(3)
+    solo.receive(0, Advance(qc3, None))
+    late = solo.keys.make_block(1, GENESIS, time_ms=9)
+    solo.propose(late)
+    solo.receive(1, solo.keys.make_timeout(1, 2, solo.keys.make_qc(late)))
+    replies = [(to, each) for to, each in solo.sent if isinstance(each, Advance)]
+    assert replies == [((late.author,), Advance(qc3, None)), ((1,), Advance(qc3, None))]
+
+
+# ---- fetching --------------------------------------------------------------------------------
+
+
+def test_retries_rotate_slow_down_and_try_the_other_way_now_and_then() -> None:
+    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100)
+    qc = KEYS.make_qc(make_chain(2)[-1][1])
+    sync.want(qc)
+    kinds: list[str] = []
+    peers: list[int] = []
+    times: list[int] = [0]
+    for _ in range(6):
+        ((peer, message),) = sync.next_requests(times[-1])
+        assert sync.next_requests(times[-1]) == []
+        kinds.append(type(message).__name__)
+        peers.append(peer)
+        deadline_ms = sync.compute_deadline_ms()
+        assert deadline_ms is not None
+        times.append(deadline_ms)
+        sync.expire(deadline_ms)
+    assert kinds == ["BlockRequest", "BlockRequest", "CommittedRequest"] * 2
+    assert sorted(peers) == [0, 0, 1, 1, 2, 2]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits == sorted(waits)
+    assert waits[0] == 100
+
+
+def test_what_is_under_way_and_what_is_wanted_are_bounded() -> None:
+    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100)
+    for salt in range(20):
+        sync.want(KEYS.make_qc(make_chain(2, salt)[-1][1]))
+    assert sync.target_count == TARGETS_MAX
+    assert len(sync.next_requests(0)) == REQUESTS_IN_FLIGHT_MAX
+    assert sync.next_requests(0) == []
 
 
 # ---- evidence --------------------------------------------------------------------------------
@@ -386,6 +436,14 @@ def test_damaged_or_foreign_records_are_refused() -> None:
     state = encode(make_initial_state(5, GENESIS))
     with pytest.raises(RecoveryError, match=r"recovery.epoch"):
         recover(CHAIN_ID, KEYS.committee, 0, {STATE_TABLE: {STATE_KEY: state}}, None)
+
+
+def test_a_tip_newer_than_the_safety_state_raises_the_view() -> None:
+    chain = make_chain(3)
+    qc = KEYS.make_qc(chain[-1][1])
+    tip = replace(make_genesis_tip(CHAIN_ID, KEYS.committee, 0), height=3, view=3, qc=qc)
+    state = {STATE_TABLE: {STATE_KEY: encode(make_initial_state(0, GENESIS))}}
+    assert recover(CHAIN_ID, KEYS.committee, 0, state, encode(tip)).safety.high_qc == qc
 
 
 def test_an_idle_pace_slower_than_the_view_timer_is_refused() -> None:
