@@ -18,7 +18,7 @@ thread. `node.runtime` hosts it on trio, `localnet.sim` in a virtual world.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct
 
@@ -28,11 +28,13 @@ from consensus.config import ConsensusConfig
 from consensus.core import ConsensusCore
 from consensus.effects import (
     BatchChecked,
+    BatchStored,
     CheckBatch,
     Committed,
     Effect,
     Event,
     EvidenceFound,
+    Halt,
     LanesAdvanced,
     Persist,
     Put,
@@ -42,9 +44,9 @@ from consensus.effects import (
     Store,
     TimerFired,
     Token,
+    Verified,
 )
-from consensus.evidence import compute_evidence_id
-from consensus.lane_limits import LanesConfig
+from consensus.lane_limits import RECHECKS_PENDING_MAX, LanesConfig
 from consensus.lanes import Lanes, LaneStatistics
 from consensus.messages import (
     Ack,
@@ -57,20 +59,27 @@ from consensus.messages import (
 from consensus.statistics import ConsensusStatistics
 from consensus.types import (
     AvailabilityCertificate,
+    BatchHeader,
     Block,
     CheckpointHeader,
     StateCertificate,
 )
 from crypto.codec import encode
-from mempool.admission import Admission, AdmissionConfig, Candidate, Refusal
+from mempool.admission import Admission, AdmissionConfig
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher, BatcherConfig
+from mempool.refusal import RefusalCode
 from mempool.validity import EnvelopeSummary
-from node.delivery import DeliveredBlock, Delivery, compute_block_seed
+from node.delivery import (
+    QUEUED_BLOCKS_MAX,
+    QUEUED_LOADED_BLOCKS_MAX,
+    DeliveredBlock,
+    Delivery,
+    compute_block_seed,
+)
 from node.events import (
     BatchToExecute,
     BlockNotice,
-    CertifiedNotice,
     DeliveredNotice,
     EnvelopesSubmitted,
     EnvelopesVerified,
@@ -82,11 +91,10 @@ from node.events import (
     OpaqueSubmitted,
     ReceiptUpdate,
     SaveState,
-    SubmitReply,
-    VerifyEnvelopes,
 )
 from node.genesis import Genesis
-from node.protocol import ReceiptLevel, SubmitResult
+from node.offences import Judge, PendingEvidence
+from node.protocol import ReceiptLevel
 from node.recovery import (
     BLOCK_ID_TABLE,
     CERTIFICATE_BY_HEIGHT_TABLE,
@@ -97,18 +105,23 @@ from node.recovery import (
     REFUSED_TABLE,
     OrderSnapshot,
     RecoveredNode,
+    StoredBatchHeader,
     height_key,
 )
+from node.results import Passed, Results
+from node.submissions import Submissions
 from node.tracking import EnvelopeTracker
 
 _LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
 
-_BATCH_TIMER = "node/batch"
+_COMPONENT: Final = "node"
+"""Of the tokens that the composition itself hands out."""
 
-UNSETTLED_CHECKPOINTS_MAX: Final = 1024
-"""Checkpoints, certified by a quorum or executed here but not both, that are remembered."""
+_BATCH_TIMER: Final = "node/batch"
 
-_T = TypeVar("_T")
+EXECUTION_AHEAD_MAX: Final = 128
+"""Delivered heights that wait for the engine; beyond it delivery waits. The engine never idles with
+that many to do, and what they hold in memory is small."""
 
 
 class NodeCoreConfig(Struct, frozen=True):
@@ -120,6 +133,9 @@ class NodeCoreConfig(Struct, frozen=True):
     batcher: BatcherConfig = BatcherConfig()
     snapshot_interval_blocks: int = 1000
     """Order and market state are saved every so many heights; a restart replays the rest."""
+    queued_blocks_max: int = QUEUED_BLOCKS_MAX
+    queued_loaded_blocks_max: int = QUEUED_LOADED_BLOCKS_MAX
+    execution_ahead_max: int = EXECUTION_AHEAD_MAX
 
 
 class NodeStatistics(Struct, frozen=True):
@@ -135,18 +151,15 @@ class NodeStatistics(Struct, frozen=True):
     pool_envelopes: int
     pool_bytes: int
     queued_blocks: int
+    """Committed, and not delivered yet."""
+    summaries_held: int
+    """Checked batches that are not delivered yet."""
+    is_catching_up: bool
+    """So far behind its own commits that it takes no part in consensus."""
+    verifying_bytes: int
+    """Clients' envelopes whose signatures are being verified."""
     consensus: ConsensusStatistics
     lanes: LaneStatistics
-
-
-class _Pending(Struct):
-    """An envelope submission on its way through signature checks."""
-
-    source: int
-    request: int
-    results: list[SubmitResult | None]
-    candidates: list[tuple[int, Candidate]]
-    """With its position in the request, each that passed the cheap checks."""
 
 
 class NodeCore:
@@ -168,33 +181,43 @@ class NodeCore:
         self._consensus = ConsensusCore(
             config.consensus, self.chain_id, committee, me, self, recovered.consensus, certificates
         )
-        self._delivery = Delivery(recovered.order_state, recovered.ledger, self._lanes.delivery)
+        self._delivery = Delivery(
+            recovered.order_state,
+            recovered.ledger,
+            self._lanes.delivery,
+            config.queued_blocks_max,
+            config.queued_loaded_blocks_max,
+        )
         self._batcher = Batcher(config.batcher)
         self._admission = Admission(
             config.admission, self.chain_id, recovered.ledger, self._batcher
         )
+        self._submissions = Submissions(self._admission)
+        self._evidence = PendingEvidence(recovered.order_state.convictions(), recovered.evidence)
+        self._judge = Judge(self.chain_id, committee)
         self.tracker = EnvelopeTracker()
 
+        self._me = me
         self._token_numbers = 0
         self._timer_owners: dict[str, str] = {}
-        self._checks: dict[Token, bytes] = {}
-        self._pending: dict[Token, _Pending] = {}
+        self._checks: dict[Token, tuple[bytes, BatchHeader]] = {}
+        self._rechecks: deque[StoredBatchHeader] = deque(recovered.unchecked_batches)
+        self._commits: deque[Committed] = deque()
         self._available = [0] * len(committee)
         self._batch_deadline_ms: int | None = None
-        self._evidence: dict[bytes, bytes] = {}
+        self._is_started = False
+        self._is_halted = False
 
-        self._replayed_height = max(
-            (each.block.height for each in recovered.blocks if each.batch_ids is not None),
-            default=recovered.order_state.height,
-        )
+        self._replayed_roots: dict[int, bytes] = {
+            each.record.height: each.record.order_root
+            for each in recovered.blocks
+            if each.record is not None
+        }
         self._engine_height = recovered.engine_height
-        self._executed_height = recovered.engine_height
         self._awaiting_execution: deque[tuple[bytes, Block, bytes]] = deque()
-        self._own_checkpoint: CheckpointHeader | None = recovered.own_checkpoint
-        self._own_checkpoints: dict[int, CheckpointHeader] = {}
-        self._certificates: dict[int, StateCertificate] = {}
-        self._certified_height = recovered.engine_height
-        self._uncertified: deque[tuple[int, tuple[tuple[bytes, bytes], ...]]] = deque()
+        self._results = Results(
+            recovered.engine_height, recovered.own_checkpoint, recovered.checkpoints.certificate
+        )
 
     # ---- the payload that a leader proposes (consensus.core.PayloadSource) ------------------
 
@@ -207,8 +230,8 @@ class NodeCore:
         return self._checkpoints.newest()
 
     def pending_evidence(self) -> tuple[bytes, ...]:
-        """Encoded evidence that no committed block holds yet, by id."""
-        return tuple(self._evidence[key] for key in sorted(self._evidence))
+        """Encoded evidence against members that do not stand convicted yet."""
+        return self._evidence.offered()
 
     # ---- the machine ------------------------------------------------------------------------
 
@@ -218,30 +241,27 @@ class NodeCore:
         recovered, self._recovered = self._recovered, None
         out: list[NodeEffect] = []
         for replayed in recovered.blocks:
-            self._delivery.add_block(replayed.block_id, replayed.block, replayed.batch_ids)
-        for stored in recovered.unchecked_batches:
-            token = self._token()
-            self._checks[token] = stored.batch_id
-            out.append(
-                CheckBatch(
-                    token, stored.batch_id, stored.signed_header, stored.author_key, body=None
-                )
-            )
+            self._queue_block(replayed.block_id, replayed.block, replayed.batch_ids, out)
+        self._recheck(out)
         self._absorb(now_ms, "lanes", self._lanes.start(now_ms), out)
         for replayed in recovered.blocks:
-            if replayed.batch_ids is None:
-                self._absorb(now_ms, "lanes", self._lanes.on_committed(now_ms, replayed.block), out)
+            if replayed.record is None:
+                self._put(out, Put(BLOCK_ID_TABLE, replayed.block_id, _key_of(replayed.block)))
+                self._tell_parts_committed(now_ms, replayed.block, out)
         self._absorb(now_ms, "checkpoints", self._checkpoints.start(now_ms), out)
+        self._is_started = True
         self._absorb(now_ms, "consensus", self._consensus.start(now_ms), out)
-        self._deliver(now_ms, out)
+        self._settle(now_ms, out)
         return out
 
     def step(self, now_ms: int, event: NodeEvent) -> list[NodeEffect]:
         """Take one event; return what is to be done about it."""
         out: list[NodeEffect] = []
+        if self._is_halted:
+            return out
         match event:
             case EnvelopesSubmitted():
-                self._on_submitted(now_ms, event, out)
+                out.append(self._submissions.submit(now_ms, event, self._token()))
             case OpaqueSubmitted():
                 self._on_opaque_submitted(now_ms, event, out)
             case EnvelopesVerified():
@@ -252,25 +272,30 @@ class NodeCore:
                 self._batch_deadline_ms = None
             case BatchChecked():
                 self._on_batch_checked(now_ms, event, out)
+            case Verified(token, results) if token.component == _COMPONENT:
+                self._on_judged(token, results)
             case _:
                 self._route(now_ms, event, out)
-        self._make_batches(now_ms, out)
+        self._settle(now_ms, out)
         return out
 
     def statistics(self) -> NodeStatistics:
         """A snapshot of counters and heights."""
         consensus = self._consensus.statistics()
-        own = self._own_checkpoint
+        own = self._results.own
         return NodeStatistics(
             committed_height=consensus.committed_height,
             delivered_height=self._delivery.delivered_height,
-            executed_height=self._executed_height,
-            certified_height=self._certified_height,
+            executed_height=self._results.executed_height,
+            certified_height=self._results.certified_height,
             state_root=own.state_root if own else bytes(32),
             state_root_height=own.height if own else 0,
             pool_envelopes=self._admission.pending_count,
             pool_bytes=self._admission.pending_bytes,
             queued_blocks=self._delivery.queued_blocks,
+            summaries_held=self._delivery.summaries_held,
+            is_catching_up=self._delivery.is_full,
+            verifying_bytes=self._submissions.size_bytes,
             consensus=consensus,
             lanes=self._lanes.statistics(),
         )
@@ -279,7 +304,10 @@ class NodeCore:
 
     def _token(self) -> Token:
         self._token_numbers += 1
-        return Token("node", self._token_numbers)
+        return Token(_COMPONENT, self._token_numbers)
+
+    def _put(self, out: list[NodeEffect], *puts: Put) -> None:
+        out.append(Persist(self._token(), Store.ARCHIVE, puts))
 
     def _route(self, now_ms: int, event: Event, out: list[NodeEffect]) -> None:
         match event:
@@ -287,7 +315,9 @@ class NodeCore:
                 owner = "lanes"
             case Received(_, StateVote()):
                 owner = "checkpoints"
-            case Received():
+            case Received(sender):
+                if sender != self._me and self._delivery.is_full:
+                    return
                 owner = "consensus"
             case TimerFired(name):
                 owner = self._timer_owners.get(name, "")
@@ -299,71 +329,72 @@ class NodeCore:
             self._absorb(now_ms, owner, self._lanes.step(now_ms, event), out)
         elif owner == "checkpoints":
             self._absorb(now_ms, owner, self._checkpoints.step(now_ms, event), out)
+        if isinstance(event, BatchStored):
+            self._update_available(out)
 
     def _absorb(
         self, now_ms: int, owner: str, effects: Sequence[Effect], out: list[NodeEffect]
     ) -> None:
         """Pass a part's effects on, acting on those that other parts must hear of.
 
-        Commits are acted on last, so that a block's own archive record precedes whatever its
-        delivery writes there.
+        Commits wait for the end of the step: a block's own archive record then precedes whatever
+        its delivery writes there, and no part is called from within its own call.
         """
-        committed = []
         for effect in effects:
             match effect:
                 case Committed():
-                    committed.append(effect)
+                    self._commits.append(effect)
+                    continue
                 case EvidenceFound(_, encoded):
-                    self._evidence[compute_evidence_id(encoded)] = encoded
-                case LanesAdvanced(author, _):
-                    self._update_available(author, out)
-                    self._absorb(now_ms, "consensus", self._consensus.on_payload(now_ms), out)
+                    put = self._evidence.add(encoded)
+                    if put is not None:
+                        self._put(out, put)
+                        self._offer_payload(now_ms, out)
+                    continue
+                case LanesAdvanced():
+                    self._update_available(out)
+                    self._offer_payload(now_ms, out)
+                    continue
                 case StateCertified(certificate):
                     self._on_certificate(certificate, out)
-                    self._absorb(now_ms, "consensus", self._consensus.on_payload(now_ms), out)
+                    self._offer_payload(now_ms, out)
+                    continue
                 case SetTimer(name, _):
                     self._timer_owners[name] = owner
-                    out.append(effect)
-                case CheckBatch(token, batch_id):
-                    self._checks[token] = batch_id
-                    out.append(effect)
+                case CheckBatch(token, batch_id, signed_header):
+                    self._checks[token] = (batch_id, signed_header.header)
+                case Halt():
+                    self._is_halted = True
                 case _:
-                    out.append(effect)
-        for effect in committed:
-            self._on_committed(now_ms, effect, out)
+                    pass
+            out.append(effect)
+
+    def _offer_payload(self, now_ms: int, out: list[NodeEffect]) -> None:
+        """Tell consensus that there is something new to order, once it has begun."""
+        if self._is_started:
+            self._absorb(now_ms, "consensus", self._consensus.on_payload(now_ms), out)
+
+    def _settle(self, now_ms: int, out: list[NodeEffect]) -> None:
+        """Everything that an event may have made possible."""
+        while self._commits and not self._is_halted:
+            self._on_committed(now_ms, self._commits.popleft(), out)
+        self._deliver(out)
+        if not self._is_halted:
+            self._make_batches(now_ms, out)
 
     # ---- clients ----------------------------------------------------------------------------
-
-    def _on_submitted(self, now_ms: int, event: EnvelopesSubmitted, out: list[NodeEffect]) -> None:
-        results: list[SubmitResult | None] = []
-        candidates: list[tuple[int, Candidate]] = []
-        for position, data in enumerate(event.envelopes):
-            checked = self._admission.precheck(now_ms, data)
-            if isinstance(checked, Refusal):
-                results.append(SubmitResult(checked.envelope_id, checked.code.value))
-            else:
-                results.append(None)
-                candidates.append((position, checked))
-        pending = _Pending(event.source, event.request, results, candidates)
-        if not candidates:
-            out.append(_reply(pending))
-            return
-        token = self._token()
-        self._pending[token] = pending
-        out.append(VerifyEnvelopes(token, tuple(each.claim for _, each in candidates)))
 
     def _on_envelopes_verified(
         self, now_ms: int, event: EnvelopesVerified, out: list[NodeEffect]
     ) -> None:
-        pending = self._pending.pop(event.token)
-        for (position, candidate), is_valid in zip(pending.candidates, event.results, strict=True):
-            envelope_id = candidate.summary.envelope_id
-            code = self._admission.admit(now_ms, candidate, is_valid)
-            pending.results[position] = SubmitResult(envelope_id, code.value if code else None)
-            if code is None:
-                sender = candidate.summary.header.sender
-                self._raise(out, envelope_id, sender, ReceiptLevel.RECEIVED)
-        out.append(_reply(pending))
+        if self._judge.is_mine(event.token):
+            self._on_judged(event.token, event.results)
+            return
+        reply, admitted = self._submissions.on_verified(now_ms, event)
+        for summary in admitted:
+            sender = summary.header.sender
+            self._raise(out, summary.envelope_id, sender, ReceiptLevel.RECEIVED)
+        out.append(reply)
 
     def _on_opaque_submitted(
         self, now_ms: int, event: OpaqueSubmitted, out: list[NodeEffect]
@@ -387,49 +418,82 @@ class NodeCore:
             self._batch_deadline_ms = deadline_ms
             out.append(SetTimer(_BATCH_TIMER, deadline_ms))
 
-    # ---- contents and commits ---------------------------------------------------------------
+    # ---- batches ----------------------------------------------------------------------------
+
+    def _recheck(self, out: list[NodeEffect]) -> None:
+        """Look again at stored batches of delivered blocks, a few at a time: their summaries died
+        with the node's last life."""
+        if not self._rechecks:
+            return
+        in_flight = sum(token.component == _COMPONENT for token in self._checks)
+        while self._rechecks and in_flight < RECHECKS_PENDING_MAX:
+            stored = self._rechecks.popleft()
+            token = self._token()
+            self._checks[token] = (stored.batch_id, stored.signed_header.header)
+            in_flight += 1
+            out.append(
+                CheckBatch(
+                    token, stored.batch_id, stored.signed_header, stored.author_key, body=None
+                )
+            )
 
     def _on_batch_checked(self, now_ms: int, event: BatchChecked, out: list[NodeEffect]) -> None:
-        batch_id = self._checks.pop(event.token, None)
-        if batch_id is not None and event.error is None:
+        batch_id, header = self._checks.pop(event.token)
+        if event.error is None:
             assert isinstance(event.summary, BatchSummary), "a good batch comes with its summary"
-            self._delivery.add_summary(batch_id, event.summary)
-        if event.token.component == "lanes":
-            self._absorb(now_ms, "lanes", self._lanes.step(now_ms, event), out)
-        for author in range(len(self._available)):
-            self._update_available(author, out)
-        self._deliver(now_ms, out)
-
-    def _update_available(self, author: int, out: list[NodeEffect]) -> None:
-        """Give `available` to the envelopes under a lane's newest certificate, oldest first."""
-        certificate = self._lanes.certified_tips().get(author)
-        above = max(
-            self._available[author], self._delivery.order_state.lane_cursor(author).sequence
-        )
-        if certificate is None or certificate.data.sequence <= above:
-            return
-        chain = self._lanes.chain_for(author, certificate.data.batch_id, above)
-        for sequence, batch_id in enumerate(chain or (), start=above + 1):
-            summary = self._delivery.summary(batch_id)
-            if summary is None:
+            self._delivery.add_summary(batch_id, header, event.summary)
+        if event.token.component == _COMPONENT:
+            if event.error is not None:
+                detail = f"batch {batch_id.hex()}, delivered before: {event.error}"
+                self._halt("node.stored_batch_invalid", detail, out)
                 return
-            self._available[author] = sequence
-            for entry in summary.envelopes:
-                self._raise(out, entry.envelope_id, entry.header.sender, ReceiptLevel.AVAILABLE)
+            self._recheck(out)
+        else:
+            self._absorb(now_ms, "lanes", self._lanes.step(now_ms, event), out)
+        self._update_available(out)
+
+    def _update_available(self, out: list[NodeEffect]) -> None:
+        """Give `available` to the envelopes under each lane's newest certificate, oldest first."""
+        cursors = self._lanes.cursors()
+        for author, certificate in self._lanes.certified_tips().items():
+            above = max(self._available[author], cursors[author].sequence)
+            if certificate.data.sequence <= above:
+                continue
+            chain = self._lanes.chain_for(author, certificate.data.batch_id, above)
+            for sequence, batch_id in enumerate(chain or (), start=above + 1):
+                summary = self._delivery.summary(batch_id)
+                assert summary is not None, "a checked batch above the cursor has its summary"
+                self._available[author] = sequence
+                for entry in summary.envelopes:
+                    self._raise(out, entry.envelope_id, entry.header.sender, ReceiptLevel.AVAILABLE)
+
+    # ---- commits and delivery ---------------------------------------------------------------
+
+    def _queue_block(
+        self,
+        block_id: bytes,
+        block: Block,
+        known_batches: tuple[bytes, ...] | None,
+        out: list[NodeEffect],
+    ) -> None:
+        self._delivery.add_block(block_id, block, known_batches)
+        if block.evidence:
+            tokens = (self._token(), self._token())
+            out.extend(self._judge.open(block.height, block.evidence, tokens))
+
+    def _on_judged(self, token: Token, results: Sequence[bool]) -> None:
+        verdict = self._judge.on_verified(token, results)
+        if verdict is not None:
+            self._delivery.judge_evidence(*verdict)
 
     def _on_committed(self, now_ms: int, effect: Committed, out: list[NodeEffect]) -> None:
         block = effect.block
-        self._delivery.add_block(effect.block_id, block)
-        out.append(
-            Persist(
-                self._token(),
-                Store.ARCHIVE,
-                (Put(BLOCK_ID_TABLE, effect.block_id, height_key(block.height)),),
-            )
-        )
+        self._queue_block(effect.block_id, block, None, out)
+        self._put(out, Put(BLOCK_ID_TABLE, effect.block_id, _key_of(block)))
         out.append(BlockNotice(effect.block_id, block))
-        for encoded in block.evidence:
-            self._evidence.pop(compute_evidence_id(encoded), None)
+        self._tell_parts_committed(now_ms, block, out)
+
+    def _tell_parts_committed(self, now_ms: int, block: Block, out: list[NodeEffect]) -> None:
         self._absorb(now_ms, "lanes", self._lanes.on_committed(now_ms, block), out)
         if block.state_certificate is not None:
             self._absorb(
@@ -438,68 +502,92 @@ class NodeCore:
                 self._checkpoints.on_block_certificate(now_ms, block.state_certificate),
                 out,
             )
-        self._deliver(now_ms, out)
 
-    def _deliver(self, now_ms: int, out: list[NodeEffect]) -> None:
-        while (delivered := self._delivery.advance()) is not None:
-            if delivered.block.height > self._replayed_height:
-                self._lanes.on_delivered(delivered.block.height)
-            self._on_delivered(now_ms, delivered, out)
+    def _deliver(self, out: list[NodeEffect]) -> None:
+        while (
+            not self._is_halted
+            and len(self._awaiting_execution) < self._config.execution_ahead_max
+            and (delivered := self._delivery.advance()) is not None
+        ):
+            self._evidence.on_convicted(delivered.convictions)
+            self._admission.on_ordered(
+                entry for batch in delivered.batches for entry in batch.summary.envelopes
+            )
+            height = delivered.block.height
+            passed = delivered.passed()
+            for envelope_id, account in passed:
+                self._raise(out, envelope_id, account, ReceiptLevel.ORDERED, height)
+            if passed:
+                self._results.add_passed(height, passed)
+                self._tell_executed(self._results.take_settled(), out)
+            replayed_root = self._replayed_roots.pop(height, None)
+            if replayed_root is None:
+                self._lanes.on_delivered(height)
+                self._announce(delivered, out)
+            elif replayed_root != delivered.order_root:
+                detail = f"height {height}: order root {delivered.order_root.hex()}, delivered"
+                self._halt("node.nondeterministic", f"{detail} as {replayed_root.hex()}", out)
+                return
+            self._execute(delivered, out)
 
-    def _on_delivered(self, now_ms: int, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
-        block = delivered.block
-        height = block.height
+    def _announce(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
+        """Archive and tell what a height delivered. A replay of it does neither: the record that
+        it replays was written together with everything else."""
+        height = delivered.block.height
         puts = [Put(DELIVERY_TABLE, height_key(height), encode(delivered.record()))]
         opaque: dict[int, tuple[int, int]] = {}
-        refused = 0
-        envelopes: list[EnvelopeSummary] = []
-        passed: list[tuple[bytes, bytes]] = []
+        envelopes = refused = 0
         for batch in delivered.batches:
             for each in batch.summary.opaque:
                 count, size = opaque.get(each.namespace, (0, 0))
                 opaque[each.namespace] = (count + each.count, size + each.size_bytes)
             for entry, code in zip(batch.summary.envelopes, batch.verdicts, strict=True):
-                envelopes.append(entry)
+                envelopes += 1
                 if code is None:
                     puts.append(Put(ENVELOPE_TABLE, entry.envelope_id, height_key(height)))
-                    passed.append((entry.envelope_id, entry.header.sender))
-                    self._raise(
-                        out, entry.envelope_id, entry.header.sender, ReceiptLevel.ORDERED, height
-                    )
                 else:
                     refused += 1
-                    if not self._has_passed(entry.envelope_id):
-                        puts.append(Put(REFUSED_TABLE, entry.envelope_id, code.value.encode()))
-                        self._raise(
-                            out,
-                            entry.envelope_id,
-                            entry.header.sender,
-                            ReceiptLevel.REFUSED,
-                            height,
-                            code.value,
-                        )
-        self._admission.on_ordered(envelopes)
+                    puts += self._refuse(entry, code, height, out)
         out.append(
             DeliveredNotice(
                 height,
-                len(envelopes),
+                envelopes,
                 refused,
                 tuple((namespace, *opaque[namespace]) for namespace in sorted(opaque)),
             )
         )
-        if height > self._engine_height:
-            self._awaiting_execution.append((delivered.block_id, block, delivered.order_root))
-            out.append(self._execute(delivered))
-            if passed:
-                self._uncertified.append((height, tuple(passed)))
         if height % self._config.snapshot_interval_blocks == 0:
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, height_key(height), encode(snapshot)))
-            if height > self._engine_height:
-                out.append(SaveState(height))
-        out.append(Persist(self._token(), Store.ARCHIVE, tuple(puts)))
+        self._put(out, *puts)
 
-    def _execute(self, delivered: DeliveredBlock) -> Execute:
+    def _refuse(
+        self, entry: EnvelopeSummary, code: RefusalCode, height: int, out: list[NodeEffect]
+    ) -> list[Put]:
+        """One copy of an envelope was refused; perhaps another one passed, maybe in an earlier
+        life of this node."""
+        envelope_id = entry.envelope_id
+        status = self.tracker.status(envelope_id)
+        if status is not None and status.has_passed:
+            return []
+        if status is not None and status.is_own:
+            level = ReceiptLevel.REFUSED
+            self._raise(out, envelope_id, entry.header.sender, level, height, code.value)
+        else:
+            self.tracker.forget(envelope_id)
+        return [Put(REFUSED_TABLE, envelope_id, code.value.encode())]
+
+    def _execute(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
+        """Hand a height to the engine, unless the engine is past it from an earlier life."""
+        height = delivered.block.height
+        if height <= self._engine_height:
+            return
+        self._awaiting_execution.append((delivered.block_id, delivered.block, delivered.order_root))
+        out.append(self._make_request(delivered))
+        if height % self._config.snapshot_interval_blocks == 0:
+            out.append(SaveState(height))
+
+    def _make_request(self, delivered: DeliveredBlock) -> Execute:
         block = delivered.block
         batches = tuple(
             BatchToExecute(
@@ -517,7 +605,7 @@ class NodeCore:
     def _on_executed(self, now_ms: int, event: Executed, out: list[NodeEffect]) -> None:
         block_id, block, order_root = self._awaiting_execution.popleft()
         assert event.height == block.height, "the engine answers in height order"
-        self._executed_height = event.height
+        self._results.executed_height = event.height
         if not is_checkpoint(block):
             return
         header = CheckpointHeader(
@@ -529,59 +617,34 @@ class NodeCore:
             market_root=event.market_root,
             receipts_root=event.receipts_root,
         )
-        self._own_checkpoint = header
-        _remember(self._own_checkpoints, header.height, header)
-        out.append(
-            Persist(
-                self._token(),
-                Store.ARCHIVE,
-                (Put(CHECKPOINT_TABLE, height_key(header.height), encode(header)),),
-            )
-        )
+        self._put(out, Put(CHECKPOINT_TABLE, height_key(header.height), encode(header)))
+        self._results.add_own(header)
         self._absorb(now_ms, "checkpoints", self._checkpoints.on_executed(now_ms, header), out)
-        self._settle(out)
+        self._announce_settled(out)
 
     def _on_certificate(self, certificate: StateCertificate, out: list[NodeEffect]) -> None:
-        _remember(self._certificates, certificate.header.height, certificate)
-        out.append(
-            Persist(
-                self._token(),
-                Store.ARCHIVE,
-                (
-                    Put(
-                        CERTIFICATE_BY_HEIGHT_TABLE,
-                        height_key(certificate.header.height),
-                        encode(certificate),
-                    ),
-                ),
-            )
-        )
-        self._settle(out)
+        key = height_key(certificate.header.height)
+        self._put(out, Put(CERTIFICATE_BY_HEIGHT_TABLE, key, encode(certificate)))
+        self._results.add_certificate(certificate)
+        self._announce_settled(out)
 
-    def _settle(self, out: list[NodeEffect]) -> None:
-        """Announce the newest height that both a quorum certified and this node executed itself.
-
-        It settles every height below it too: roots are cumulative. (A certificate that contradicts
-        the node's own root halts the node in `Checkpoints`, before it gets here.)
-        """
-        common = self._certificates.keys() & self._own_checkpoints.keys()
-        if not common:
+    def _announce_settled(self, out: list[NodeEffect]) -> None:
+        if self._is_halted:
             return
-        height = max(common)
-        certificate = self._certificates[height]
-        own = tuple(
-            self._own_checkpoints.pop(each)
-            for each in sorted(self._own_checkpoints)
-            if each <= height
-        )
-        for old in [each for each in self._certificates if each <= height]:
-            del self._certificates[old]
-        self._certified_height = height
-        out.append(CertifiedNotice(certificate, own))
-        while self._uncertified and self._uncertified[0][0] <= height:
-            ordered_height, envelopes = self._uncertified.popleft()
-            for envelope_id, account in envelopes:
-                self._raise(out, envelope_id, account, ReceiptLevel.EXECUTED, ordered_height)
+        settled = self._results.settle()
+        if settled is not None:
+            notice, envelopes = settled
+            out.append(notice)
+            self._tell_executed(envelopes, out)
+
+    def _tell_executed(self, settled: Sequence[tuple[int, Passed]], out: list[NodeEffect]) -> None:
+        for height, passed in settled:
+            for envelope_id, account in passed:
+                self._raise(out, envelope_id, account, ReceiptLevel.EXECUTED, height)
+
+    def _halt(self, code: str, detail: str, out: list[NodeEffect]) -> None:
+        self._is_halted = True
+        out.append(Halt(code, detail))
 
     # ---- receipts ---------------------------------------------------------------------------
 
@@ -597,20 +660,6 @@ class NodeCore:
         if self.tracker.raise_level(envelope_id, account, level, height, code):
             out.append(ReceiptUpdate(envelope_id, account, level, height, code))
 
-    def _has_passed(self, envelope_id: bytes) -> bool:
-        """Did it pass at an earlier position? Then a second one is no refusal of it."""
-        known = self.tracker.status(envelope_id)
-        return known is not None and known.level in (ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED)
 
-
-def _remember(known: dict[int, _T], height: int, value: _T) -> None:
-    """Keep the newest `UNSETTLED_CHECKPOINTS_MAX` heights."""
-    known[height] = value
-    if len(known) > UNSETTLED_CHECKPOINTS_MAX:
-        del known[min(known)]
-
-
-def _reply(pending: _Pending) -> SubmitReply:
-    results = tuple(result for result in pending.results if result is not None)
-    assert len(results) == len(pending.results), "every envelope was answered"
-    return SubmitReply(pending.source, pending.request, results)
+def _key_of(block: Block) -> bytes:
+    return height_key(block.height)

@@ -14,14 +14,15 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from committee.committee import Committee
-from committee.state import OrderState, OrderStateError
+from committee.committee import COMMITTEE_SIZE_MAX, Committee
+from committee.state import EVIDENCE_KINDS_MAX, OrderState, OrderStateError
 from consensus.chain import (
     ARCHIVE_BLOCK_TABLE,
     ARCHIVE_TIP_KEY,
     ARCHIVE_TIP_TABLE,
 )
 from consensus.checkpoints import STATE_VOTE_TABLE, RecoveredCheckpoints
+from consensus.evidence import EvidenceError, decode_evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LanePoint
 from consensus.lane_recovery import RecoveredLanes, recover_lanes
@@ -38,6 +39,7 @@ from crypto.types import Digest
 from mempool.ledger import HeaderLedger, LedgerError
 from node.delivery import DeliveryRecord
 from node.genesis import Genesis
+from node.offences import EVIDENCE_TABLE
 
 BLOCK_ID_TABLE: Final = "block_id"
 """Block id -> height."""
@@ -55,6 +57,9 @@ ENVELOPE_TABLE: Final = "envelope"
 """Envelope id -> height at which it passed the header ledger."""
 REFUSED_TABLE: Final = "refused"
 """Envelope id -> the header ledger's refusal code."""
+
+EVIDENCE_RECOVERED_MAX: Final = COMMITTEE_SIZE_MAX * EVIDENCE_KINDS_MAX
+"""One piece for each member and kind of offence."""
 
 LAST_KEY: Final = b"\xff" * 8
 """At or above every height's key."""
@@ -108,8 +113,15 @@ class ReplayedBlock(NamedTuple):
 
     block_id: bytes
     block: Block
-    batch_ids: tuple[bytes, ...] | None
-    """From its delivery record; None if it was committed but not delivered before."""
+    record: DeliveryRecord | None
+    """None if it was committed but not delivered before."""
+
+    @property
+    def batch_ids(self) -> tuple[bytes, ...] | None:
+        """Its batches in execution order, if a record names them."""
+        if self.record is None:
+            return None
+        return tuple(each.batch_id for each in self.record.batches)
 
 
 class StoredBatchHeader(NamedTuple):
@@ -134,6 +146,9 @@ class RecoveredNode(NamedTuple):
     """Batches of delivered blocks among them."""
     engine_height: int
     own_checkpoint: CheckpointHeader | None
+    """The newest at or below the engine's height."""
+    evidence: tuple[bytes, ...]
+    """Found in earlier lives, whether or not it has convicted since."""
 
 
 def height_key(height: int) -> bytes:
@@ -162,7 +177,7 @@ def recover_node(
     """Read the stores. Raises `RecoveryError` if they contradict each other."""
     try:
         return _recover(genesis, me, safety_records, archive, batches, engine_height)
-    except DecodeError as error:
+    except (DecodeError, EvidenceError) as error:
         raise RecoveryError("recovery.damaged", str(error)) from error
 
 
@@ -191,11 +206,12 @@ def _recover(
             cursors[author] = LanePoint(cursor.sequence, cursor.batch_id)
     unchecked: list[StoredBatchHeader] = []
     for replayed in blocks:
-        if replayed.batch_ids is None:
+        batch_ids = replayed.batch_ids
+        if batch_ids is None:
             break
         for tip in replayed.block.lanes:
             cursors[tip.data.author] = LanePoint(tip.data.sequence, tip.data.batch_id)
-        for batch_id in replayed.batch_ids:
+        for batch_id in batch_ids:
             unchecked.append(_stored_header(committee, batches, batch_id))
     certificates = [
         decode(AvailabilityCertificate, value)
@@ -207,7 +223,10 @@ def _recover(
         batches.headers_above({author: point.sequence for author, point in cursors.items()}),
         certificates,
     )
-    own = archive.read_range(CHECKPOINT_TABLE, LAST_KEY, 1, reverse=True)
+    own = archive.read_range(CHECKPOINT_TABLE, height_key(engine_height), 1, reverse=True)
+    evidence = archive.read_range(EVIDENCE_TABLE, b"", EVIDENCE_RECOVERED_MAX)
+    for _, encoded in evidence:
+        decode_evidence(encoded)
     return RecoveredNode(
         consensus=consensus,
         lanes=lanes,
@@ -218,6 +237,7 @@ def _recover(
         unchecked_batches=tuple(unchecked),
         engine_height=engine_height,
         own_checkpoint=decode(CheckpointHeader, own[0][1]) if own else None,
+        evidence=tuple(value for _, value in evidence),
     )
 
 
@@ -254,12 +274,12 @@ def _read_blocks(
         if encoded is None:
             raise RecoveryError("recovery.gap", f"the archive has no block at height {height}")
         block = decode(Block, encoded)
-        record = archive.read(DELIVERY_TABLE, height_key(height))
-        delivered_before = delivered_before and record is not None
-        batch_ids = None
-        if delivered_before and record is not None:
-            batch_ids = tuple(each.batch_id for each in decode(DeliveryRecord, record).batches)
-        replayed.append(ReplayedBlock(block.block_id(chain_id), block, batch_ids))
+        encoded_record = archive.read(DELIVERY_TABLE, height_key(height))
+        record = None
+        if delivered_before and encoded_record is not None:
+            record = decode(DeliveryRecord, encoded_record)
+        delivered_before = record is not None
+        replayed.append(ReplayedBlock(block.block_id(chain_id), block, record))
     return tuple(replayed)
 
 

@@ -15,8 +15,10 @@ from msgspec import Struct
 from committee.committee import Committee
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.checkpoints import is_checkpoint
+from consensus.evidence import EvidenceError, decode_evidence, verify_evidence
 from consensus.types import (
     QC,
+    BatchHeader,
     Block,
     CheckpointHeader,
     StateCertificate,
@@ -125,8 +127,13 @@ class _Replay:
         self._block, self._parent_id = block, block_id
         batch_ids = self._batches_of(height)
         for batch_id in batch_ids:
-            self._delivery.add_summary(batch_id, self._summary(height, batch_id))
+            header, summary = self._summary(height, batch_id)
+            self._delivery.add_summary(batch_id, header, summary)
         self._delivery.add_block(block_id, block, batch_ids)
+        if block.evidence:
+            self._delivery.judge_evidence(
+                height, tuple(self._convicts(encoded) for encoded in block.evidence)
+            )
         delivered = self._delivery.advance()
         assert delivered is not None, "its batches are all here"
         self._execute(delivered)
@@ -174,7 +181,15 @@ class _Replay:
             delivered.extend(reversed(chain))
         return tuple(delivered)
 
-    def _summary(self, height: int, batch_id: bytes) -> BatchSummary:
+    def _convicts(self, encoded: bytes) -> bool:
+        """The same verdict as every node gave when it delivered the block."""
+        try:
+            evidence = decode_evidence(encoded)
+        except EvidenceError:
+            return False
+        return verify_evidence(evidence, self._committee, self._chain_id, BLS, ED25519)
+
+    def _summary(self, height: int, batch_id: bytes) -> tuple[BatchHeader, BatchSummary]:
         stored = self._batches.get(batch_id)
         assert stored is not None, "the walk found it"
         signed, body = stored
@@ -190,7 +205,7 @@ class _Replay:
         )
         if verdict.summary is None:
             raise _mismatch(height, f"batch {batch_id.hex()[:16]}: {verdict.error}")
-        return verdict.summary
+        return signed.header, verdict.summary
 
     def _execute(self, delivered: DeliveredBlock) -> None:
         block, counts = delivered.block, self.counts

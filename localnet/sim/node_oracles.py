@@ -27,9 +27,9 @@ from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, make_genesis_order
 _RANK: Final = {
     ReceiptLevel.RECEIVED: 0,
     ReceiptLevel.AVAILABLE: 1,
-    ReceiptLevel.ORDERED: 2,
-    ReceiptLevel.EXECUTED: 3,
-    ReceiptLevel.REFUSED: 4,
+    ReceiptLevel.REFUSED: 2,
+    ReceiptLevel.ORDERED: 3,
+    ReceiptLevel.EXECUTED: 4,
 }
 
 
@@ -210,9 +210,7 @@ def replay(
     return roots
 
 
-def _walk(
-    block: Block, delivery: Delivery, batches: Mapping[bytes, Batch]
-) -> tuple[bytes, ...]:
+def _walk(block: Block, delivery: Delivery, batches: Mapping[bytes, Batch]) -> tuple[bytes, ...]:
     ids: list[bytes] = []
     for tip in block.lanes:
         chain: list[bytes] = []
@@ -245,13 +243,13 @@ def _add_summary(
         body=body,
     )
     assert verdict.summary is not None, "stored batches are good"
-    delivery.add_summary(batch_id, verdict.summary)
+    delivery.add_summary(batch_id, signed.header, verdict.summary)
 
 
 def compare_replay(order: OneOrder, roots: Mapping[int, tuple[bytes, bytes, bytes]]) -> int:
     """Hold a replay against every checkpoint that any node made; returns how many there were."""
     compared = 0
-    for key, value in order.headers.items():
+    for value in order.headers.values():
         header = decode(CheckpointHeader, value)
         if header.height in roots:
             expected = (header.order_root, header.market_root, header.receipts_root)
@@ -260,4 +258,12 @@ def compare_replay(order: OneOrder, roots: Mapping[int, tuple[bytes, bytes, byte
     return compared
 
 
-__all__ = ["ARCHIVE_BLOCK_TABLE", "Innocence", "OneOrder", "Promises", "compare_replay", "encode", "replay"]
+__all__ = [
+    "ARCHIVE_BLOCK_TABLE",
+    "Innocence",
+    "OneOrder",
+    "Promises",
+    "compare_replay",
+    "encode",
+    "replay",
+]

@@ -324,9 +324,7 @@ class NodeWorld(World):
         )
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary)
-        self._soon(
-            host, self.node_conditions.check_ms, lambda: self._deliver(host.index, event)
-        )
+        self._soon(host, self.node_conditions.check_ms, lambda: self._deliver(host.index, event))
 
     def _serve_batches(self, host: Host, to: int, batch_ids: tuple[bytes, ...]) -> None:
         def serve() -> None:
@@ -381,9 +379,7 @@ class NodeWorld(World):
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, height_key(request.height), encode(output))
-            self._persist(
-                host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,))
-            )
+            self._persist(host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,)))
         return Executed(
             request.height,
             output.state_root,

@@ -75,9 +75,7 @@ class NodeCluster:
         self.oracles = [derive_test_secret(f"node{index} oracle") for index in range(count)]
         self.genesis = self._make_genesis()
         self.chain_id = self.genesis.chain_id()
-        self.world = NodeWorld(
-            seed, self.keys.scheme, self.identity, self.chain_id, conditions
-        )
+        self.world = NodeWorld(seed, self.keys.scheme, self.identity, self.chain_id, conditions)
         self.order = OneOrder()
         self.promises = Promises()
         self.innocence = Innocence()
