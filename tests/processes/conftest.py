@@ -1,0 +1,99 @@
+"""A localnet of real node processes for one test, driven by the commands that people use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND_TIMEOUT_S = 60.0
+
+
+class Localnet:
+    """One localnet folder and the commands on it."""
+
+    def __init__(self, path: Path, port_base: int) -> None:
+        self.path = path
+        self.port_base = port_base
+
+    def rota(self, *arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "node.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=False,
+        )
+
+    def localnet(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `rota localnet ...` on this folder; it must succeed."""
+        done = self.rota("localnet", *arguments, "--dir", str(self.path))
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def up(self, *arguments: str) -> None:
+        """Start in the background; returns at readiness."""
+        self.localnet("up", "--detach", "--port-base", str(self.port_base), *arguments)
+
+    def down(self) -> None:
+        """Stop everything."""
+        self.localnet("down")
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """`localnet status --json`, by node name."""
+        document = json.loads(self.localnet("status", "--json").stdout)
+        return {node["name"]: node for node in document["nodes"]}
+
+    def height(self) -> int:
+        """The highest committed height that any node reports."""
+        return max(node["committed_height"] or 0 for node in self.status().values())
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL several nodes at the same moment."""
+        pids = [node["pid"] for name, node in self.status().items() if name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def restart(self, *names: str) -> None:
+        """Start killed nodes again."""
+        for name in names:
+            self.localnet("restart", name)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Poll a condition of other processes; fails with `what` when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[[Callable[[], bool], float, str], None]:
+    return wait_until
+
+
+@pytest.fixture
+def make_localnet(tmp_path: Path) -> Iterator[Callable[..., Localnet]]:
+    """Start localnets; all of them are down when the test ends."""
+    started: list[Localnet] = []
+
+    def make(*arguments: str) -> Localnet:
+        # Each worker process of the test run looks for ports in a range of its own.
+        port_base = 20_000 + (os.getpid() * 97) % 9_000
+        localnet = Localnet(tmp_path / f"net{len(started)}", port_base)
+        started.append(localnet)
+        localnet.up(*arguments)
+        return localnet
+
+    yield make
+    for localnet in started:
+        localnet.rota("localnet", "down", "--dir", str(localnet.path))

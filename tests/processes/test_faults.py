@@ -1,0 +1,199 @@
+"""Real processes, real sockets, SIGKILL: what is acknowledged stays, and nobody signs twice."""
+
+import json
+import os
+import signal
+
+import trio
+
+from engine.instructions import PlaceOrder, Side
+from localnet.audit import audit
+from node.client import DoorClient, DoorError, EnvelopeFactory
+from node.network import Network, load_network
+from node.protocol import Channel, ReceiptEvent, ReceiptLevel
+
+ENVELOPES = 60
+EXPIRY_HEIGHT = 100_000
+ACKNOWLEDGED = (ReceiptLevel.AVAILABLE, ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED)
+
+ALL_FOUR = ("node0", "node1", "node2", "node3")
+
+
+async def find_roots(network: Network, height: int) -> set[bytes]:
+    """The state roots that the nodes computed themselves at a checkpoint height."""
+    roots = set()
+    for node in network.nodes:
+        endpoint = node.door_endpoint()
+        async with DoorClient.connect(endpoint.host, endpoint.port) as client:
+            answer = await client.query("certificate", height)
+            assert answer["own"]
+            assert answer["certified"]
+            roots.add(answer["state_root"])
+    return roots
+
+
+def order(number: int) -> PlaceOrder:
+    """A bid far below the market: it rests, whoever else trades."""
+    return PlaceOrder(
+        market=1,
+        side=Side.BUY,
+        size_lots=1,
+        price_ticks=560_000 + number,
+        client_id=number + 1,
+    )
+
+
+async def submit_until_available(network: Network, kill: trio.Event) -> dict[bytes, ReceiptLevel]:
+    """Send orders to all nodes, note the levels that they promise, and stop when the nodes die."""
+    levels: dict[bytes, ReceiptLevel] = {}
+    secret = network.account_secret("alice")
+    factory = EnvelopeFactory(secret, network.chain_id)
+    envelopes = [factory.sign([order(number)], EXPIRY_HEIGHT) for number in range(ENVELOPES)]
+
+    async def use(index: int) -> None:
+        try:
+            await trade(index)
+        except* DoorError:
+            assert kill.is_set(), "a node hangs up only when it dies"
+
+    async def trade(index: int) -> None:
+        endpoint = network.nodes[index].door_endpoint()
+        async with DoorClient.connect(endpoint.host, endpoint.port) as client:
+            events = await client.subscribe(Channel.RECEIPTS, network.account("alice").account)
+
+            async def note() -> None:
+                while True:
+                    event = await events.receive()
+                    assert isinstance(event, ReceiptEvent)
+                    levels[event.envelope_id] = event.level
+                    if sum(level in ACKNOWLEDGED for level in levels.values()) >= ENVELOPES // 2:
+                        kill.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(note)
+                for envelope in envelopes[index :: len(network.nodes)]:
+                    await client.submit([envelope.data])
+                await kill.wait()
+                nursery.cancel_scope.cancel()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for index in range(len(network.nodes)):
+                nursery.start_soon(use, index)
+    return {envelope_id: level for envelope_id, level in levels.items() if level in ACKNOWLEDGED}
+
+
+async def find_levels(network: Network, envelope_ids: list[bytes]) -> set[str]:
+    """What the first node now says of envelopes."""
+    endpoint = network.nodes[0].door_endpoint()
+    levels = set()
+    async with DoorClient.connect(endpoint.host, endpoint.port) as client:
+        for envelope_id in envelope_ids:
+            try:
+                levels.add((await client.query("envelope", envelope_id))["level"])
+            except DoorError as error:
+                # A node that restarted learns of an uncommitted envelope when it is certified anew.
+                assert error.code == "envelope.unknown"
+                levels.add("unknown")
+    return levels
+
+
+def assert_nobody_signed_twice(localnet) -> None:
+    localnet.down()
+    report = audit(load_network(localnet.path))
+    assert report.contradictions == ()
+    assert all(node.certificate_votes_checked > 0 for node in report.nodes)
+
+
+def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet, wait_until) -> None:
+    localnet = make_localnet("-n", "4")
+    for name in ALL_FOUR:
+        height = localnet.height()
+        localnet.kill(name)
+        wait_until(lambda: localnet.height() >= height + 5, 40, f"commits without {name}")  # noqa: B023  # called at once
+        localnet.restart(name)
+        target = localnet.height()
+        wait_until(
+            lambda: (localnet.status()[name]["executed_height"] or 0) >= target,  # noqa: B023  # as above
+            40,
+            f"{name} catches up",
+        )
+    common = min(node["state_root_height"] for node in localnet.status().values())
+    # Every 16th height is a checkpoint, whatever it ordered.
+    assert len(trio.run(find_roots, load_network(localnet.path), common - common % 16)) == 1
+    assert_nobody_signed_twice(localnet)
+
+
+def test_no_acknowledged_order_is_lost_when_all_nodes_die_at_once(
+    make_localnet, wait_until
+) -> None:
+    localnet = make_localnet("-n", "4")
+    network = load_network(localnet.path)
+    height = localnet.height()
+
+    async def run() -> dict[bytes, ReceiptLevel]:
+        acknowledged: dict[bytes, ReceiptLevel] = {}
+        kill = trio.Event()
+        pids = [node["pid"] for node in localnet.status().values()]
+
+        async def strike() -> None:
+            await kill.wait()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(strike)
+            acknowledged.update(await submit_until_available(network, kill))
+        return acknowledged
+
+    acknowledged = trio.run(run)
+    assert len(acknowledged) >= ENVELOPES // 2
+    wait_until(
+        lambda: not any(node["up"] for node in localnet.status().values()), 20, "all are dead"
+    )
+    localnet.restart(*ALL_FOUR)
+    wait_until(lambda: localnet.height() > height + 3, 40, "the chain goes on from where it was")
+
+    def is_all_executed() -> bool:
+        return trio.run(find_levels, network, list(acknowledged)) == {"executed"}
+
+    wait_until(is_all_executed, 40, "every acknowledged order is executed")
+    assert_nobody_signed_twice(localnet)
+
+
+def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
+    localnet = make_localnet("-n", "7")
+    height = localnet.height()
+    localnet.kill("node2", "node5")
+    wait_until(lambda: localnet.height() >= height + 4, 60, "commits by five of seven")
+    localnet.restart("node2", "node5")
+    target = localnet.height()
+    for name in ("node2", "node5"):
+        wait_until(
+            lambda: (localnet.status()[name]["executed_height"] or 0) >= target,  # noqa: B023  # called at once
+            60,
+            f"{name} catches up",
+        )
+    assert_nobody_signed_twice(localnet)
+
+
+def test_a_replay_gives_identical_roots_under_any_hash_seed(make_localnet, wait_until) -> None:
+    localnet = make_localnet("-n", "4")
+    wait_until(lambda: localnet.height() >= 40, 60, "some chain")
+    localnet.down()
+    reports = []
+    for hash_seed in ("0", "4242"):
+        done = localnet.rota(
+            "replay",
+            str(localnet.path / "node0"),
+            "--check-roots",
+            "--json",
+            hash_seed=hash_seed,
+        )
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(done.stdout))
+    first, second = reports
+    assert first["checkpoints_compared"] > 0
+    assert first["certificates_compared"] > 0
+    assert first["fills"] > 0
+    assert first["state_root"] == second["state_root"]
