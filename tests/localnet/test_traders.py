@@ -19,7 +19,7 @@ from crypto.digest import Domain, digest
 from engine.apply import apply_block
 from engine.block import BlockInput, EngineEnvelope, Reporter
 from engine.instructions import CancelAll
-from engine.receipts import Receipt
+from engine.receipts import ReasonCode, Receipt, Status
 from engine.state import create_state
 from localnet import courier as courier_module
 from localnet.courier import IN_FLIGHT_MAX, Courier
@@ -46,6 +46,9 @@ from node.protocol import (
 from node.streams import describe_receipts
 
 BLOCK_INTERVAL_S = 0.01
+REFUSED = Status.REFUSED
+HARMLESS = {ReasonCode.ORDER_POST_ONLY_WOULD_CROSS}
+"""A maker that has heard of a move may find the old quote of one that has not."""
 
 
 class FakeNode:
@@ -117,6 +120,7 @@ class FakeCluster:
         self.submissions = 0
         self.full = 0
         self.fills = 0
+        self.refusals: set[ReasonCode] = set()
         self.nodes = [FakeNode(self, index) for index in range(len(network.nodes))]
 
     async def serve_node(self, index: int) -> None:
@@ -164,6 +168,7 @@ class FakeCluster:
             ),
         )
         self.fills += output.stats.fills
+        self.refusals.update(each.code for each in output.receipts if each.status is REFUSED)
         receipts: dict[bytes, list[Receipt]] = {key: [] for key in envelopes}
         for receipt in output.receipts:
             receipts[receipt.envelope_id].append(receipt)
@@ -226,7 +231,7 @@ async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(netw
         await until(lambda: traders.tally.quoted and traders.tally.fills > 5)
         statistics = traders.tally.take()
         assert statistics.orders > 100
-        assert statistics.rejected == 0
+        assert cluster.refusals <= HARMLESS
         assert statistics.commit_latency_ms
         assert statistics.receipt_latency_ms
         assert not statistics.tape_done
@@ -247,7 +252,7 @@ async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, 
         assert statistics.tape_trades == 3_000
         # Nearly all of them traded: the quotes follow the tape's price.
         assert statistics.fills >= 2_900
-        assert statistics.rejected == 0
+        assert cluster.refusals <= HARMLESS
         assert cluster.fills >= statistics.fills
         nursery.cancel_scope.cancel()
 
@@ -263,7 +268,7 @@ async def test_a_killed_node_costs_time_but_no_order(network, tmp_path):
         cluster.kill(1)
         await until(lambda: traders.tally.tape_done)
         assert traders.tally.tape_trades == 4_000
-        assert traders.tally.rejected == 0
+        assert cluster.refusals <= HARMLESS
         nursery.cancel_scope.cancel()
 
 
