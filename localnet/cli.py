@@ -1,9 +1,6 @@
 """`rota localnet`: run a network of sequencer nodes on this machine."""
 
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +8,7 @@ import trio
 import typer
 
 from localnet.control import call_supervisor, is_supervised
+from localnet.detached import up_detached
 from localnet.logview import follow_logs, read_logs
 from localnet.monitor import describe_status, query_statuses
 from localnet.network import (
@@ -22,74 +20,77 @@ from localnet.network import (
     STAKE_DEFAULT,
     validate_stakes,
 )
-from localnet.screen import Screen, show_network
-from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions, run_up
-from node.cli.output import JsonOption, Output, command_group, current_output, table
+from localnet.screen import Screen
+from localnet.up import UpOptions, run_up
+from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network, load_network
 
 STATUS_TIMEOUT_S: Final = 2.0
 DOWN_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.1
-ROTA_COMMAND: Final = (sys.executable, "-m", "node.cli.main")
-"""How `--detach` starts the supervisor's process."""
+
 
 app = command_group("Run a network of sequencer nodes on this machine.")
 
-DirOption = Annotated[
-    Path,
-    typer.Option("--dir", envvar="ROTA_LOCALNET", help="Folder of the localnet."),
+NodesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        "-n",
+        min=NODES_MIN,
+        max=NODES_MAX,
+        help=f"Number of nodes [default: what is there, else {NODES_DEFAULT}].",
+        show_default=False,
+    ),
 ]
-DIR_DEFAULT: Final = Path(".localnet")
+StakesOption = Annotated[
+    str | None,
+    typer.Option(help="Stakes of the nodes, as in 1000,1000,500; replaces --nodes."),
+]
+ForOption = Annotated[
+    float | None,
+    typer.Option("--for", min=0.1, help="Stop and judge after this many seconds."),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Seed of keys and demo traders [default: {SEED_DEFAULT}].", show_default=False
+    ),
+]
+NoTradersOption = Annotated[bool, typer.Option("--no-traders", help="Start no demo traders.")]
+TapeOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Let the traders replay this trade tape."),
+]
+SpeedOption = Annotated[str | None, typer.Option(help="Speed of the tape: a factor, or max.")]
+PortBaseOption = Annotated[
+    int,
+    typer.Option(min=1024, max=29_000, help="Where a new localnet looks for free ports."),
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return once it is ready; it runs on.")
+]
+ResetOption = Annotated[
+    bool, typer.Option("--reset", help="Delete the localnet in the folder first.")
+]
 
 
 @app.command()
 def up(
     context: typer.Context,
-    nodes: Annotated[
-        int | None,
-        typer.Option(
-            "--nodes",
-            "-n",
-            min=NODES_MIN,
-            max=NODES_MAX,
-            help=f"Number of nodes [default: what is there, else {NODES_DEFAULT}].",
-            show_default=False,
-        ),
-    ] = None,
-    stakes: Annotated[
-        str | None,
-        typer.Option(help="Stakes of the nodes, as in 1000,1000,500; replaces --nodes."),
-    ] = None,
+    nodes: NodesOption = None,
+    stakes: StakesOption = None,
     directory: DirOption = DIR_DEFAULT,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Return once it is ready; it runs on.")
-    ] = False,
-    reset: Annotated[
-        bool, typer.Option("--reset", help="Delete the localnet in the folder first.")
-    ] = False,
-    for_s: Annotated[
-        float | None,
-        typer.Option("--for", min=0.1, help="Stop and judge after this many seconds."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Seed of keys and demo traders [default: {SEED_DEFAULT}].", show_default=False
-        ),
-    ] = None,
-    no_traders: Annotated[
-        bool, typer.Option("--no-traders", help="Start no demo traders.")
-    ] = False,
-    tape: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Let the traders replay this trade tape."),
-    ] = None,
-    speed: Annotated[str | None, typer.Option(help="Speed of the tape: a factor, or max.")] = None,
-    port_base: Annotated[
-        int,
-        typer.Option(min=1024, max=29_000, help="Where a new localnet looks for free ports."),
-    ] = PORT_FIRST,
+    detach: DetachOption = False,
+    reset: ResetOption = False,
+    for_s: ForOption = None,
+    seed: SeedOption = None,
+    no_traders: NoTradersOption = False,
+    tape: TapeOption = None,
+    speed: SpeedOption = None,
+    port_base: PortBaseOption = PORT_FIRST,
     json: JsonOption = False,
 ) -> None:
     """Start a localnet and run it until Ctrl-C.
@@ -108,7 +109,7 @@ def up(
     output = current_output(context)
     if detach and for_s is not None:
         raise typer.BadParameter("--detach and --for exclude each other")
-    if (tape is None) < (no_traders) or (speed is not None and tape is None):
+    if (tape is not None and no_traders) or (speed is not None and tape is None):
         raise typer.BadParameter("--tape needs the traders, and --speed a tape")
     options = UpOptions(
         path=directory,
@@ -122,7 +123,7 @@ def up(
         for_s=for_s,
     )
     if detach:
-        _up_detached(output, options)
+        up_detached(output, options)
         return
     screen = Screen(output)
     try:
@@ -144,100 +145,6 @@ def _parse_stakes(nodes: int | None, stakes: str | None) -> tuple[int, ...] | No
         validate_stakes(numbers)
         return numbers
     return None if nodes is None else (STAKE_DEFAULT,) * nodes
-
-
-def _up_detached(output: Output, options: UpOptions) -> None:
-    """Start the supervisor as a process of its own and wait until it is ready."""
-    run_dir = options.path.absolute() / "run"
-    if is_supervised(run_dir):
-        raise OperatorError(
-            f"the localnet in {options.path} runs already",
-            advice="see `rota localnet status`; stop it with `rota localnet down`",
-            code="localnet.running",
-            exit_code=ExitCode.CONFIG,
-        )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    log_path = run_dir / "supervisor.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [*ROTA_COMMAND, "localnet", "up", *_arguments(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _wait_detached(process, run_dir, log_path)
-    network = load_network(options.path)
-    if not output.is_json:
-        show_network(output, network)
-        output.note(f"running in the background (process {process.pid}); log: {log_path}")
-        output.note(f"stop: rota localnet down --dir {options.path}")
-    output.data(
-        {
-            "dir": str(network.path),
-            "chain_id": network.chain_id.hex(),
-            "pid": process.pid,
-            "nodes": [
-                {"name": node.name, "peer": node.peer, "door": node.door} for node in network.nodes
-            ],
-            "accounts": [
-                {"name": account.name, "account": account.account.hex()}
-                for account in network.accounts
-            ],
-        }
-    )
-
-
-def _arguments(options: UpOptions) -> list[str]:
-    """The command line that gives these options to `localnet up`, `--detach` left out."""
-    arguments = ["--dir", str(options.path.absolute()), "--port-base", str(options.port_base)]
-    if options.stakes is not None:
-        arguments += ["--stakes", ",".join(str(stake) for stake in options.stakes)]
-    if options.seed is not None:
-        arguments += ["--seed", str(options.seed)]
-    if options.reset:
-        arguments.append("--reset")
-    if not options.traders:
-        arguments.append("--no-traders")
-    if options.tape is not None:
-        arguments += ["--tape", str(options.tape.absolute())]
-    if options.speed is not None:
-        arguments += ["--speed", options.speed]
-    return arguments
-
-
-def _wait_detached(process: "subprocess.Popen[bytes]", run_dir: Path, log_path: Path) -> None:
-    """Return once the supervisor says that it is ready; raises `NotReadyError`."""
-    deadline = time.monotonic() + READY_TIMEOUT_S + STATUS_TIMEOUT_S
-    while time.monotonic() < deadline:
-        code = process.poll()
-        if code is not None:
-            tail = log_path.read_text(errors="replace").strip()
-            raise NotReadyError(
-                f"the localnet ended while it started:\n{tail}",
-                advice=f"the whole log is {log_path}",
-                exit_code=_exit_code(code),
-            )
-        if _is_ready(run_dir):
-            return
-        time.sleep(POLL_S)
-    process.terminate()
-    process.wait()
-    raise NotReadyError(
-        f"not ready after {READY_TIMEOUT_S:g} s", advice=f"the whole log is {log_path}"
-    )
-
-
-def _is_ready(run_dir: Path) -> bool:
-    try:
-        status = trio.run(partial(call_supervisor, run_dir, "status", timeout_s=STATUS_TIMEOUT_S))
-    except OperatorError:
-        return False  # It does not listen yet.
-    return bool(status["ready"])
-
-
-def _exit_code(code: int) -> ExitCode:
-    return ExitCode(code) if code in list(ExitCode) and code != 0 else ExitCode.NOT_READY
 
 
 @app.command()

@@ -1,29 +1,24 @@
 """`rota order`: place and cancel orders, and see what became of them."""
 
-import time
-from collections.abc import Sequence
 from enum import StrEnum
-from fractions import Fraction
 from typing import Annotated, Any, Final
 
-import trio
 import typer
 
 from engine.instructions import (
     Cancel,
     CancelAll,
-    Instruction,
     PlaceOrder,
     Side,
     TimeInForce,
 )
-from node.cli.amounts import format_price, format_quote, format_size, parse_price, parse_size
-from node.cli.output import JsonOption, Output, command_group, current_output, table
+from node.cli.amounts import format_price, format_size, parse_price, parse_size
+from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.submission import RejectedError, submit_instruction
 from node.cli.target import (
     DIR_DEFAULT,
     AccountOption,
     DirOption,
-    Identity,
     KeyOption,
     NodeOption,
     PasswordFileOption,
@@ -32,43 +27,16 @@ from node.cli.target import (
 )
 from node.cli.views import (
     AccountInfo,
-    MarketInfo,
-    ReceiptInfo,
     query_account,
     query_market,
     query_markets,
     read_view,
 )
-from node.client import (
-    DoorClient,
-    DoorError,
-    EnvelopeFactory,
-    SignedEnvelope,
-    Subscription,
-)
-from node.exit_codes import ExitCode, OperatorError
-from node.protocol import Channel, ReceiptEvent, ReceiptLevel
-
-EXPIRY_AHEAD_HEIGHTS: Final = 500
-"""An order that is not ordered within so many blocks never will be: it cannot turn up later."""
+from node.client import DoorClient
 
 WAIT_DEFAULT_S: Final = 30.0
 
 app = command_group("Place and cancel orders, and see what became of them.")
-
-
-class RejectedError(OperatorError):
-    """The protocol or the engine refused; `code` is the reason."""
-
-    code = "order.rejected"
-    exit_code = ExitCode.REJECTED
-
-
-class TimedOutError(OperatorError):
-    """The network did not answer in time; what becomes of the order is open."""
-
-    code = "order.timeout"
-    exit_code = ExitCode.TIMED_OUT
 
 
 class SideName(StrEnum):
@@ -155,7 +123,7 @@ def place(
             reduce_only=reduce_only,
             client_id=client_id,
         )
-        await _submit(client, identity, order, [params], output, timeout_s)
+        await submit_instruction(client, identity, order, [params], output, timeout_s)
 
     run_at_door(directory, node, work)
 
@@ -183,7 +151,7 @@ def cancel(
 
     async def work(client: DoorClient) -> None:
         markets = await query_markets(client)
-        await _submit(client, identity, Cancel(order_id), markets, output, timeout_s)
+        await submit_instruction(client, identity, Cancel(order_id), markets, output, timeout_s)
 
     run_at_door(directory, node, work)
 
@@ -215,7 +183,7 @@ def cancel_all(
     async def work(client: DoorClient) -> None:
         markets = await query_markets(client)
         number = None if market is None else (await query_market(client, market)).market
-        await _submit(client, identity, CancelAll(number), markets, output, timeout_s)
+        await submit_instruction(client, identity, CancelAll(number), markets, output, timeout_s)
 
     run_at_door(directory, node, work)
 
@@ -296,113 +264,3 @@ def list_orders(
 
 def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
-
-
-# ---- submitting and following ------------------------------------------------------------------
-
-
-async def _submit(
-    client: DoorClient,
-    identity: Identity,
-    instruction: Instruction,
-    markets: Sequence[MarketInfo],
-    output: Output,
-    timeout_s: float,
-) -> None:
-    """Sign, submit, follow to the certified result and print it.
-
-    Raises `RejectedError`, or `TimedOutError` when the result does not come in time.
-    """
-    welcome = client.welcome
-    factory = EnvelopeFactory(identity.secret, welcome.chain_id)
-    envelope = factory.sign([instruction], welcome.committed_height + EXPIRY_AHEAD_HEIGHTS)
-    events = await client.subscribe(Channel.RECEIPTS, identity.account)
-    levels: list[dict[str, Any]] = []
-    with trio.move_on_after(timeout_s):
-        answer = await _follow(client, events, envelope, levels, output)
-        receipt = read_view(ReceiptInfo, answer, "receipt")
-        document = {
-            "envelope_id": envelope.envelope_id,
-            "account": identity.account,
-            "node": welcome.node,
-            "levels": levels,
-            "receipt": answer,
-        }
-        if receipt.status == "refused":
-            raise RejectedError(
-                f"the engine refused it: {receipt.code}",
-                advice="nothing was changed; correct it and try again",
-                code=receipt.code,
-            )
-        output.data(document, describe_outcome(receipt, instruction, markets))
-        return
-    raise TimedOutError(
-        f"no certified result within {timeout_s:g} s",
-        advice=f"it may still come: rota order status {envelope.envelope_id.hex()}",
-    )
-
-
-async def _follow(
-    client: DoorClient,
-    events: Subscription,
-    envelope: SignedEnvelope,
-    levels: list[dict[str, Any]],
-    output: Output,
-) -> dict[str, Any]:
-    """Submit one envelope of one instruction and return its receipt; note levels on the way."""
-    sent_at = time.perf_counter()
-
-    def note(level: ReceiptLevel, height: int) -> None:
-        latency_ms = round((time.perf_counter() - sent_at) * 1000, 1)
-        levels.append({"level": level.value, "height": height, "latency_ms": latency_ms})
-        place = f"at height {height}" if height else ""
-        output.note(f"{level.value:10} {latency_ms:8.1f} ms  {place}".rstrip())
-
-    (answer,) = await client.submit([envelope.data])
-    if answer.code is not None:
-        raise RejectedError(
-            f"the node refused the envelope: {answer.code}",
-            advice="nothing was sent on; correct it and try again",
-            code=answer.code,
-        )
-    note(ReceiptLevel.RECEIVED, 0)
-    while True:
-        event = await events.receive()
-        assert isinstance(event, ReceiptEvent)
-        if event.envelope_id != envelope.envelope_id or event.level is ReceiptLevel.RECEIVED:
-            continue
-        note(event.level, event.height)
-        if event.level is ReceiptLevel.REFUSED:
-            raise RejectedError(
-                f"refused when it was ordered: {event.code}",
-                advice="nothing was executed; correct it and try again",
-                code=event.code or "envelope.refused",
-            )
-        if event.level is ReceiptLevel.EXECUTED:
-            receipts = read_view(list[dict[str, Any]], event.results, "receipts")
-            if len(receipts) != 1:
-                raise DoorError("door.malformed", f"{len(receipts)} receipts for one instruction")
-            return receipts[0]
-
-
-def describe_outcome(
-    receipt: ReceiptInfo, instruction: Instruction, markets: Sequence[MarketInfo]
-) -> str:
-    """A receipt in words."""
-    words = [receipt.status.replace("_", " ")]
-    if isinstance(instruction, PlaceOrder):
-        market = next(each for each in markets if each.market == instruction.market)
-        words.append(f"order {receipt.order_id}")
-        if receipt.filled_lots:
-            notional = receipt.filled_notional_microquote
-            average = Fraction(notional, receipt.filled_lots * market.unit_microquote)
-            price = format_price(round(average), market)
-            words.append(f"filled {format_size(receipt.filled_lots, market)} at about {price}")
-            words.append(f"fee {format_quote(receipt.fee_microquote)}")
-        if receipt.resting_lots:
-            words.append(f"resting {format_size(receipt.resting_lots, market)}")
-    elif receipt.cancelled_count:
-        words.append(f"{receipt.cancelled_count} orders")
-    if receipt.code != "ok":
-        words.append(receipt.code)
-    return ", ".join(words)

@@ -96,7 +96,7 @@ trio.run(main)
 # Replaces the real node by the stand-in, then behaves as the `rota` command.
 DRIVER = """
 import sys
-import localnet.cli
+import localnet.detached
 import localnet.up
 from localnet.supervisor import ProcessPlan
 
@@ -106,7 +106,7 @@ def plan(network, name):
     return ProcessPlan(name, "fake_node", ("--home", str(home.path)), stderr_path)
 
 localnet.up.node_plan = plan
-localnet.cli.ROTA_COMMAND = (sys.executable, __file__)
+localnet.detached.ROTA_COMMAND = (sys.executable, __file__)
 from node.cli.main import main
 if __name__ == "__main__":
     main()
