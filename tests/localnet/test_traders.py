@@ -6,6 +6,7 @@ that they have accepted and not passed on, which is the worst that a killed node
 
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -116,11 +117,10 @@ class FakeCluster:
         self.reporters = tuple(Reporter(each.oracle_key, each.power) for each in genesis.members)
         self.height = 0
         self.outcomes: dict[bytes, tuple[Receipt, ...]] = {}
-        self.executed_twice = 0
         self.submissions = 0
         self.full = 0
         self.fills = 0
-        self.refusals: set[ReasonCode] = set()
+        self.refusals: Counter[ReasonCode] = Counter()
         self.nodes = [FakeNode(self, index) for index in range(len(network.nodes))]
 
     async def serve_node(self, index: int) -> None:
@@ -148,7 +148,6 @@ class FakeCluster:
         envelopes: dict[bytes, Any] = {}
         for node in self.nodes:
             for envelope_id, envelope in node.pending.items():
-                self.executed_twice += envelope_id in self.outcomes
                 if envelope_id not in self.outcomes:
                     envelopes[envelope_id] = envelope
             node.pending.clear()
@@ -231,7 +230,7 @@ async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(netw
         await until(lambda: traders.tally.quoted and traders.tally.fills > 5)
         statistics = traders.tally.take()
         assert statistics.orders > 100
-        assert cluster.refusals <= HARMLESS
+        assert cluster.refusals.keys() <= HARMLESS
         assert statistics.commit_latency_ms
         assert statistics.receipt_latency_ms
         assert not statistics.tape_done
@@ -252,7 +251,7 @@ async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, 
         assert statistics.tape_trades == 3_000
         # Nearly all of them traded: the quotes follow the tape's price.
         assert statistics.fills >= 2_900
-        assert cluster.refusals <= HARMLESS
+        assert cluster.refusals.keys() <= HARMLESS
         assert cluster.fills >= statistics.fills
         nursery.cancel_scope.cancel()
 
@@ -268,7 +267,10 @@ async def test_a_killed_node_costs_time_but_no_order(network, tmp_path):
         cluster.kill(1)
         await until(lambda: traders.tally.tape_done)
         assert traders.tally.tape_trades == 4_000
-        assert cluster.refusals <= HARMLESS
+        assert cluster.refusals.keys() <= HARMLESS
+        # No envelope was lost or refused as a whole: every refusal is one of the engine's.
+        assert traders.tally.rejected <= cluster.refusals.total()
+        assert traders.tally.fills >= 3_800
         nursery.cancel_scope.cancel()
 
 
