@@ -187,11 +187,18 @@ class BlockSync:
     # ---- answers -----------------------------------------------------------------------------
 
     def is_solicited(self, sender: int, response: BlockResponse | CommittedResponse) -> bool:
-        """Is an answer of this kind awaited from this member?"""
+        """Is this an answer that is awaited from this member?
+
+        What is not may be an honest answer to an earlier request, late or doubled on its way, so
+        nobody is blamed for it, and it does not use up the present request.
+        """
         request = self._in_flight.get(sender)
         if request is None or request.is_answered:
             return False
-        return (request.block_id is None) == isinstance(response, CommittedResponse)
+        if isinstance(response, CommittedResponse) or request.block_id is None:
+            return isinstance(response, CommittedResponse) and request.block_id is None
+        blocks = response.blocks
+        return not blocks or blocks[0].block_id(self._chain_id) == request.block_id
 
     def take_blocks(self, sender: int, response: BlockResponse) -> list[BlockWithId]:
         """The answered blocks, oldest first: the one asked for and ancestors of it.
@@ -229,7 +236,7 @@ class BlockSync:
         for block in newest_first:
             validate_links(block)
             if block.block_id(self._chain_id) != block_id:
-                raise ValidationError("sync.not_requested")
+                raise ValidationError("sync.chain_broken")
             chain.append((block_id, block))
             block_id = block.parent_id
         return chain

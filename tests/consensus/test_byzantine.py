@@ -258,6 +258,28 @@ def test_a_second_signature_that_does_not_verify_convicts_nobody() -> None:
     assert not [each for each in solo.effects if isinstance(each, EvidenceFound)]
 
 
+def test_an_answer_whose_blocks_are_no_chain_is_refused_and_a_late_one_is_not_blamed() -> None:
+    solo = Solo()
+    keys = solo.keys
+    block1 = keys.make_block(1, keys.genesis)
+    block2 = keys.make_block(2, keys.make_qc(block1))
+    solo.receive(0, Advance(keys.make_qc(block2), None))
+    (peer,) = next(to for to, each in solo.sent if isinstance(each, BlockRequest))
+    stranger = keys.make_block(1, keys.genesis, time_ms=99)
+    solo.receive(peer, BlockResponse((stranger,)))
+    assert solo.refusals == []
+    solo.receive(peer, BlockResponse((block2, stranger)))
+    assert solo.refusals == ["sync.chain_broken"]
+    # One useless answer used the request up; the next member is asked when its time is over.
+    solo.receive(peer, BlockResponse((block2, block1)))
+    assert solo.core.statistics().tree_blocks == 0
+    solo.wait(solo.config.sync_retry_ms)
+    (next_peer,) = [to for to, each in solo.sent if isinstance(each, BlockRequest)][-1]
+    assert next_peer != peer
+    solo.receive(next_peer, BlockResponse((block2, block1)))
+    assert solo.committed == [1]
+
+
 def make_samples() -> list[Message]:
     keys = KEYS
     block1 = keys.make_block(1, keys.genesis)

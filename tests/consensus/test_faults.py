@@ -112,12 +112,13 @@ def storm(seed: int, count: int = 4) -> Cluster:
     return cluster
 
 
-@pytest.mark.parametrize("seed", range(150))
+FORMERLY_FAILING_SEEDS = (1467, 1496)
+"""An honest answer to an earlier request, late on its way, was blamed as a false one."""
+
+
+@pytest.mark.parametrize("seed", [*range(150), *FORMERLY_FAILING_SEEDS])
 def test_crash_restart_storm(seed: int) -> None:
-    if seed % 10 == 0:
-        run_twice(lambda: storm(seed))
-    else:
-        storm(seed, count=7 if seed % 5 == 1 else 4)
+    run_twice(lambda: storm(seed, count=7 if seed % 5 == 1 else 4))
 
 
 @pytest.mark.parametrize("seed", range(10))
