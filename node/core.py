@@ -158,6 +158,8 @@ class NodeStatistics(Struct, frozen=True):
     """So far behind its own commits that it takes no part in consensus."""
     verifying_bytes: int
     """Clients' envelopes whose signatures are being verified."""
+    convictions: tuple[tuple[int, str], ...]
+    """(member, offence) of everybody who stands convicted."""
     consensus: ConsensusStatistics
     lanes: LaneStatistics
 
@@ -296,6 +298,10 @@ class NodeCore:
             summaries_held=self._delivery.summaries_held,
             is_catching_up=self._delivery.is_full,
             verifying_bytes=self._submissions.size_bytes,
+            convictions=tuple(
+                (record.offender, record.kind)
+                for record in self._delivery.order_state.convictions()
+            ),
             consensus=consensus,
             lanes=self._lanes.statistics(),
         )
@@ -478,6 +484,7 @@ class NodeCore:
     ) -> None:
         self._delivery.add_block(block_id, block, known_batches)
         if block.evidence:
+            self._evidence.on_committed(block.evidence)
             tokens = (self._token(), self._token())
             out.extend(self._judge.open(block.height, block.evidence, tokens))
 

@@ -52,6 +52,13 @@ class PendingEvidence:
         """What the next block may carry, by rising (offender, kind)."""
         return tuple(self._pieces[key] for key in sorted(self._pieces))
 
+    def on_committed(self, evidence: Iterable[bytes]) -> None:
+        """Committed blocks carry these: what this node itself proved will convict when they are
+        delivered, and need not be offered again."""
+        carried = frozenset(evidence)
+        for key in [key for key, piece in self._pieces.items() if piece in carried]:
+            del self._pieces[key]
+
     def on_convicted(self, records: Iterable[EvidenceRecord]) -> None:
         """Members were convicted by a delivered block: more of the same is pointless."""
         for record in records:

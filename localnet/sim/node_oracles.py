@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from committee.committee import Committee
-from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.effects import Halt, Misbehaviour, Persist, Store
+from consensus.evidence import decode_evidence, verify_evidence
 from consensus.types import Block, CheckpointHeader, StateCertificate
-from crypto.codec import decode, encode
+from crypto.codec import decode
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
 from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
@@ -193,6 +193,12 @@ def replay(
         for batch_id in ids:
             _add_summary(delivery, chain_id, committee, identity_scheme, batch_id, batches)
         delivery.add_block(block.block_id(chain_id), block, ids)
+        if block.evidence:
+            verdicts = tuple(
+                verify_evidence(decode_evidence(each), committee, chain_id, scheme, identity_scheme)
+                for each in block.evidence
+            )
+            delivery.judge_evidence(block.height, verdicts)
         delivered = delivery.advance()
         assert delivered is not None, "its batches are all here"
         opened: list[EngineEnvelope] = []
@@ -256,14 +262,3 @@ def compare_replay(order: OneOrder, roots: Mapping[int, tuple[bytes, bytes, byte
             assert roots[header.height] == expected, f"replay differs at height {header.height}"
             compared += 1
     return compared
-
-
-__all__ = [
-    "ARCHIVE_BLOCK_TABLE",
-    "Innocence",
-    "OneOrder",
-    "Promises",
-    "compare_replay",
-    "encode",
-    "replay",
-]

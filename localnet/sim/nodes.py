@@ -67,7 +67,9 @@ class NodeCluster:
         *,
         conditions: NodeConditions | None = None,
         config: NodeCoreConfig | None = None,
+        guilty: Sequence[int] = (),
     ) -> None:
+        """`guilty` members may be blamed; whether they lie is up to the test."""
         self.config = config if config is not None else make_config()
         self.keys = Keys((1,) * count)
         self.identity = self.keys.identity_scheme
@@ -78,8 +80,8 @@ class NodeCluster:
         self.world = NodeWorld(seed, self.keys.scheme, self.identity, self.chain_id, conditions)
         self.order = OneOrder()
         self.promises = Promises()
-        self.innocence = Innocence()
-        self.world.observers += [self.order, self.promises, SignedOnce(), self.innocence]
+        oracles = (self.order, self.promises, SignedOnce(), Innocence(guilty))
+        self.world.observers.extend(oracles)
         self.world.on_executed.append(self.order.on_executed)
         self.members = tuple(range(count))
         self.expiries: dict[bytes, int] = {}
@@ -263,13 +265,10 @@ class NodeCluster:
         self.validate_replay()
 
     def _is_settled(self) -> bool:
-        statistics = [self.core(index).statistics() for index in self.members]
+        """Nothing waits anywhere, and all batches that any node holds are ordered."""
         return not any(
-            each.pool_envelopes or each.pool_bytes or each.queued_blocks for each in statistics
-        ) and all(
-            envelope_id in self.order.ordered or self.expiries[envelope_id] <= each.committed_height
-            for envelope_id in self.promises.available
-            for each in statistics[:1]
+            each.pool_envelopes or each.verifying_bytes or each.queued_blocks or each.summaries_held
+            for each in (self.core(index).statistics() for index in self.members)
         )
 
     def validate_replay(self) -> int:
@@ -294,7 +293,11 @@ def make_config(
 ) -> NodeCoreConfig:
     """Frequent snapshots, and a pace that suits virtual time."""
     return NodeCoreConfig(
-        consensus=ConsensusConfig(execution_lag_max_blocks=execution_lag_max_blocks),
+        consensus=ConsensusConfig(
+            idle_interval_ms=100,
+            base_view_timeout_ms=300,
+            execution_lag_max_blocks=execution_lag_max_blocks,
+        ),
         lanes=LanesConfig(),
         snapshot_interval_blocks=snapshot_interval_blocks,
     )

@@ -1,0 +1,233 @@
+"""What `recover_node` and a restarted core make of stores that do not fit together."""
+
+import pytest
+
+from consensus.chain import ARCHIVE_BLOCK_TABLE
+from consensus.effects import CheckBatch, Halt, Store
+from consensus.lane_certificates import CERTIFICATE_TABLE
+from consensus.lane_limits import RECHECKS_PENDING_MAX
+from consensus.recovery import RecoveryError
+from consensus.types import CheckpointHeader
+from crypto.codec import decode, encode
+from localnet.sim.nodes import NodeCluster, make_config
+from localnet.sim.oracles import Watcher
+from node.core import NodeCore
+from node.delivery import DeliveryRecord
+from node.offences import EVIDENCE_TABLE
+from node.recovery import (
+    CERTIFICATE_BY_HEIGHT_TABLE,
+    CHECKPOINT_TABLE,
+    DELIVERY_TABLE,
+    ORDER_SNAPSHOT_TABLE,
+    OrderSnapshot,
+    RecoveredNode,
+    height_key,
+    recover_node,
+)
+
+
+@pytest.fixture
+def cluster():
+    """Four nodes that ran for a while; node 0 is down, with snapshots at multiples of 20."""
+    cluster = NodeCluster(1)
+    cluster.start()
+    cluster.trade(20, 900)
+    cluster.run(900)
+    cluster.settle()
+    cluster.crash(0)
+    return cluster
+
+
+def recover(cluster, engine_height=None) -> RecoveredNode:
+    disk = cluster.world.disk(0)
+    if engine_height is None:
+        engine_height = max(disk.engine_snapshots)
+    return recover_node(cluster.genesis, 0, disk.stores[Store.SAFETY], disk, disk, engine_height)
+
+
+def table(cluster, name):
+    return cluster.world.disk(0).table(Store.ARCHIVE, name)
+
+
+def newest_with_batches(cluster) -> DeliveryRecord:
+    records = table(cluster, DELIVERY_TABLE)
+    decoded = [decode(DeliveryRecord, records[key]) for key in sorted(records)]
+    return [record for record in decoded if record.batches][-1]
+
+
+def test_nothing_stored_is_a_first_start():
+    cluster = NodeCluster(1)
+    recovered = recover(cluster, 0)
+    assert recovered.order_state.height == 0
+    assert recovered.blocks == recovered.unchecked_batches == recovered.evidence == ()
+    assert recovered.own_checkpoint is None
+    assert recovered.consensus.is_first_start
+
+
+def test_the_newest_order_snapshot_not_ahead_of_the_engine_is_taken(cluster):
+    snapshots = sorted(int.from_bytes(key, "big") for key in table(cluster, ORDER_SNAPSHOT_TABLE))
+    assert len(snapshots) >= 2
+    older, newer = snapshots[-2:]
+    for engine_height, expected in ((newer, newer), (newer + 1, newer), (newer - 1, older), (0, 0)):
+        recovered = recover(cluster, engine_height)
+        assert recovered.order_state.height == recovered.ledger.height == expected
+        assert recovered.blocks[0].block.height == expected + 1
+        assert recovered.blocks[-1].block.height == recovered.consensus.tip.height
+
+
+def test_the_own_checkpoint_is_the_newest_that_the_engine_has_reached(cluster):
+    recovered = recover(cluster, 20)
+    assert recovered.own_checkpoint is not None
+    assert recovered.own_checkpoint.height <= 20
+    assert recover(cluster, 0).own_checkpoint is None
+
+
+def test_a_missing_block_is_a_gap(cluster):
+    tip_height = recover(cluster).consensus.tip.height
+    del table(cluster, ARCHIVE_BLOCK_TABLE)[height_key(tip_height)]
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster)
+    assert caught.value.code == "recovery.gap"
+
+
+def test_a_missing_batch_of_a_delivered_block_is_a_gap(cluster):
+    batch_id = newest_with_batches(cluster).batches[0].batch_id
+    del cluster.world.disk(0).batches[batch_id]
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster, 0)
+    assert caught.value.code == "recovery.gap"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ARCHIVE_BLOCK_TABLE,
+        DELIVERY_TABLE,
+        CHECKPOINT_TABLE,
+        CERTIFICATE_BY_HEIGHT_TABLE,
+        ORDER_SNAPSHOT_TABLE,
+        CERTIFICATE_TABLE,
+    ],
+)
+def test_a_damaged_record_is_told_from_a_missing_one(cluster, name):
+    records = table(cluster, name)
+    records[max(records)] = b"\xc1"
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster, 10**6)
+    assert caught.value.code == "recovery.damaged"
+
+
+def test_damaged_evidence_is_not_swallowed(cluster):
+    table(cluster, EVIDENCE_TABLE)[bytes(8) + b"DoubleVote"] = b"\xc1"
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster)
+    assert caught.value.code == "recovery.damaged"
+
+
+@pytest.mark.parametrize("field", ["order_state_root", "ledger_root"])
+def test_an_order_snapshot_must_restore_to_its_roots(cluster, field):
+    records = table(cluster, ORDER_SNAPSHOT_TABLE)
+    taken = decode(OrderSnapshot, records[max(records)])
+    fields = {name: getattr(taken, name) for name in OrderSnapshot.__struct_fields__}
+    records[max(records)] = encode(OrderSnapshot(**(fields | {field: bytes(32)})))
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster)
+    assert caught.value.code == "recovery.damaged"
+
+
+# ---- what the core finds out later -----------------------------------------------------------
+
+
+class _Halts(Watcher):
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def on_effect(self, index, effect):
+        if isinstance(effect, Halt):
+            self.codes.append(effect.code)
+
+
+def watch_halts(cluster) -> _Halts:
+    halts = _Halts()
+    cluster.world.observers[:] = [halts]
+    return halts
+
+
+def replay_from_genesis(cluster) -> None:
+    cluster.world.disk(0).engine_snapshots.clear()
+    cluster.start(0)
+    cluster.run(300)
+
+
+def test_a_replay_with_another_order_root_halts(cluster):
+    halts = watch_halts(cluster)
+    record = newest_with_batches(cluster)
+    changed = DeliveryRecord(record.height, bytes(32), record.batches)
+    table(cluster, DELIVERY_TABLE)[height_key(record.height)] = encode(changed)
+    replay_from_genesis(cluster)
+    assert halts.codes == ["node.nondeterministic"]
+    assert cluster.core(0).step(cluster.world.now_ms, None) == []
+
+
+def test_a_delivered_batch_that_is_damaged_on_disk_halts(cluster):
+    halts = watch_halts(cluster)
+    batch_id = newest_with_batches(cluster).batches[0].batch_id
+    header, body = cluster.world.disk(0).batches[batch_id]
+    cluster.world.disk(0).batches[batch_id] = (header, body[:-1] + bytes([body[-1] ^ 1]))
+    replay_from_genesis(cluster)
+    assert halts.codes == ["node.stored_batch_invalid"]
+
+
+def test_an_engine_with_another_result_halts_before_it_signs(cluster):
+    halts = watch_halts(cluster)
+    votes = cluster.world.disk(0).stores[Store.SAFETY]["state_vote"]
+    key = min(votes)
+    header = decode(CheckpointHeader, votes[key])
+    fields = {name: getattr(header, name) for name in CheckpointHeader.__struct_fields__}
+    votes[key] = encode(CheckpointHeader(**(fields | {"market_root": bytes(32)})))
+    replay_from_genesis(cluster)
+    assert halts.codes == ["state.nondeterministic"]
+
+
+class _Rechecks(Watcher):
+    """How many checks of the restarted core are out at once."""
+
+    def __init__(self) -> None:
+        self.out: set = set()
+        self.most = 0
+        self.total = 0
+
+    def on_effect(self, index, effect):
+        if index == 0 and isinstance(effect, CheckBatch) and effect.token.component == "node":
+            self.out.add(effect.token)
+            self.total += 1
+            self.most = max(self.most, len(self.out))
+
+
+def test_a_restart_checks_a_few_batches_at_a_time():
+    cluster = NodeCluster(2, config=make_config(snapshot_interval_blocks=1000))
+    cluster.start()
+    cluster.trade(8, 900)
+    cluster.run(900)
+    cluster.settle()
+    cluster.crash(0)
+    rechecks = _Rechecks()
+    cluster.world.observers.append(rechecks)
+    deliver = cluster.world._deliver
+
+    def counting(index, event):
+        rechecks.out.discard(getattr(event, "token", None))
+        deliver(index, event)
+
+    cluster.world._deliver = counting
+    cluster.start(0)
+    cluster.settle()
+    assert rechecks.total > RECHECKS_PENDING_MAX
+    assert rechecks.most == RECHECKS_PENDING_MAX
+
+
+def test_a_node_starts_once(cluster):
+    core = NodeCore(cluster.config, cluster.genesis, 0, recover(cluster))
+    core.start(0)
+    with pytest.raises(AssertionError):
+        core.start(0)
