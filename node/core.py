@@ -23,7 +23,7 @@ from typing import Final
 from msgspec import Struct
 
 from consensus.certificates import CertificateCache
-from consensus.checkpoints import Checkpoints, is_checkpoint
+from consensus.checkpoints import Checkpoints
 from consensus.config import ConsensusConfig
 from consensus.core import ConsensusCore
 from consensus.effects import (
@@ -61,37 +61,31 @@ from consensus.types import (
     AvailabilityCertificate,
     BatchHeader,
     Block,
-    CheckpointHeader,
     StateCertificate,
 )
 from crypto.codec import encode
 from mempool.admission import Admission, AdmissionConfig
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher, BatcherConfig
-from mempool.refusal import RefusalCode
-from mempool.validity import EnvelopeSummary
+from node.clerk import Clerk
 from node.delivery import (
     QUEUED_BLOCKS_MAX,
     QUEUED_LOADED_BLOCKS_MAX,
     DeliveredBlock,
     Delivery,
-    compute_block_seed,
 )
 from node.events import (
-    BatchToExecute,
     BlockNotice,
-    DeliveredNotice,
     EnvelopesSubmitted,
     EnvelopesVerified,
-    Execute,
     Executed,
     NodeEffect,
     NodeEvent,
     OpaqueReply,
     OpaqueSubmitted,
-    ReceiptUpdate,
     SaveState,
 )
+from node.execution import EXECUTION_AHEAD_MAX, Execution
 from node.genesis import Genesis
 from node.offences import Judge, PendingEvidence
 from node.protocol import ReceiptLevel
@@ -99,18 +93,14 @@ from node.recovery import (
     BLOCK_ID_TABLE,
     CERTIFICATE_BY_HEIGHT_TABLE,
     CHECKPOINT_TABLE,
-    DELIVERY_TABLE,
-    ENVELOPE_TABLE,
     ORDER_SNAPSHOT_TABLE,
-    REFUSED_TABLE,
     OrderSnapshot,
     RecoveredNode,
     StoredBatchHeader,
     height_key,
 )
-from node.results import Passed, Results
+from node.results import Results
 from node.submissions import Submissions
-from node.tracking import EnvelopeTracker
 
 _LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
 
@@ -118,10 +108,6 @@ _COMPONENT: Final = "node"
 """Of the tokens that the composition itself hands out."""
 
 _BATCH_TIMER: Final = "node/batch"
-
-EXECUTION_AHEAD_MAX: Final = 128
-"""Delivered heights that wait for the engine; beyond it delivery waits. The engine never idles with
-that many to do, and what they hold in memory is small."""
 
 
 class NodeCoreConfig(Struct, frozen=True):
@@ -174,7 +160,6 @@ class NodeCore:
         self.chain_id = genesis.chain_id()
         self._config = config
         self._recovered: RecoveredNode | None = recovered
-        self._reporters = tuple((member.oracle_key, member.power) for member in committee.members)
         certificates = CertificateCache()
         self._lanes = Lanes(
             config.lanes, self.chain_id, committee, me, recovered.lanes, certificates
@@ -197,7 +182,14 @@ class NodeCore:
         self._submissions = Submissions(self._admission)
         self._evidence = PendingEvidence(recovered.order_state.convictions(), recovered.evidence)
         self._judge = Judge(self.chain_id, committee)
-        self.tracker = EnvelopeTracker()
+        self._clerk = Clerk()
+        self.tracker = self._clerk.tracker
+        self._execution = Execution(
+            self.chain_id, committee.members, recovered.engine_height, config.execution_ahead_max
+        )
+        self._results = Results(
+            recovered.engine_height, recovered.own_checkpoint, recovered.checkpoints.certificate
+        )
 
         self._me = me
         self._token_numbers = 0
@@ -209,17 +201,12 @@ class NodeCore:
         self._batch_deadline_ms: int | None = None
         self._is_started = False
         self._is_halted = False
-
+        self._is_delivery_due = True
         self._replayed_roots: dict[int, bytes] = {
             each.record.height: each.record.order_root
             for each in recovered.blocks
             if each.record is not None
         }
-        self._engine_height = recovered.engine_height
-        self._awaiting_execution: deque[tuple[bytes, Block, bytes]] = deque()
-        self._results = Results(
-            recovered.engine_height, recovered.own_checkpoint, recovered.checkpoints.certificate
-        )
 
     # ---- the payload that a leader proposes (consensus.core.PayloadSource) ------------------
 
@@ -336,6 +323,7 @@ class NodeCore:
         elif owner == "checkpoints":
             self._absorb(now_ms, owner, self._checkpoints.step(now_ms, event), out)
         if isinstance(event, BatchStored):
+            self._is_delivery_due = True
             self._update_available(out)
 
     def _absorb(
@@ -384,7 +372,8 @@ class NodeCore:
         """Everything that an event may have made possible."""
         while self._commits and not self._is_halted:
             self._on_committed(now_ms, self._commits.popleft(), out)
-        self._deliver(out)
+        if self._is_delivery_due:
+            self._deliver(out)
         if not self._is_halted:
             self._make_batches(now_ms, out)
 
@@ -397,9 +386,7 @@ class NodeCore:
             self._on_judged(event.token, event.results)
             return
         reply, admitted = self._submissions.on_verified(now_ms, event)
-        for summary in admitted:
-            sender = summary.header.sender
-            self._raise(out, summary.envelope_id, sender, ReceiptLevel.RECEIVED)
+        self._clerk.tell_level(admitted, ReceiptLevel.RECEIVED, out)
         out.append(reply)
 
     def _on_opaque_submitted(
@@ -444,6 +431,7 @@ class NodeCore:
             )
 
     def _on_batch_checked(self, now_ms: int, event: BatchChecked, out: list[NodeEffect]) -> None:
+        self._is_delivery_due = True
         batch_id, header = self._checks.pop(event.token)
         if event.error is None:
             assert isinstance(event.summary, BatchSummary), "a good batch comes with its summary"
@@ -470,8 +458,7 @@ class NodeCore:
                 summary = self._delivery.summary(batch_id)
                 assert summary is not None, "a checked batch above the cursor has its summary"
                 self._available[author] = sequence
-                for entry in summary.envelopes:
-                    self._raise(out, entry.envelope_id, entry.header.sender, ReceiptLevel.AVAILABLE)
+                self._clerk.tell_level(summary.envelopes, ReceiptLevel.AVAILABLE, out)
 
     # ---- commits and delivery ---------------------------------------------------------------
 
@@ -482,6 +469,7 @@ class NodeCore:
         known_batches: tuple[bytes, ...] | None,
         out: list[NodeEffect],
     ) -> None:
+        self._is_delivery_due = True
         self._delivery.add_block(block_id, block, known_batches)
         if block.evidence:
             self._evidence.on_committed(block.evidence)
@@ -491,6 +479,7 @@ class NodeCore:
     def _on_judged(self, token: Token, results: Sequence[bool]) -> None:
         verdict = self._judge.on_verified(token, results)
         if verdict is not None:
+            self._is_delivery_due = True
             self._delivery.judge_evidence(*verdict)
 
     def _on_committed(self, now_ms: int, effect: Committed, out: list[NodeEffect]) -> None:
@@ -511,119 +500,56 @@ class NodeCore:
             )
 
     def _deliver(self, out: list[NodeEffect]) -> None:
+        """Deliver what is complete, as far ahead of the engine as it may be."""
+        self._is_delivery_due = False
         while (
             not self._is_halted
-            and len(self._awaiting_execution) < self._config.execution_ahead_max
+            and self._execution.has_room()
             and (delivered := self._delivery.advance()) is not None
         ):
+            height = delivered.block.height
             self._evidence.on_convicted(delivered.convictions)
             self._admission.on_ordered(
                 entry for batch in delivered.batches for entry in batch.summary.envelopes
             )
-            height = delivered.block.height
             passed = delivered.passed()
-            for envelope_id, account in passed:
-                self._raise(out, envelope_id, account, ReceiptLevel.ORDERED, height)
+            self._clerk.tell_passed(height, passed, ReceiptLevel.ORDERED, out)
             if passed:
                 self._results.add_passed(height, passed)
-                self._tell_executed(self._results.take_settled(), out)
+                self._clerk.tell_settled(self._results.take_settled(), out)
             replayed_root = self._replayed_roots.pop(height, None)
             if replayed_root is None:
                 self._lanes.on_delivered(height)
-                self._announce(delivered, out)
+                self._archive(delivered, out)
             elif replayed_root != delivered.order_root:
                 detail = f"height {height}: order root {delivered.order_root.hex()}, delivered"
                 self._halt("node.nondeterministic", f"{detail} as {replayed_root.hex()}", out)
                 return
-            self._execute(delivered, out)
+            execute = self._execution.submit(delivered)
+            if execute is not None:
+                out.append(execute)
+                if self._is_snapshot_due(height):
+                    out.append(SaveState(height))
 
-    def _announce(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
-        """Archive and tell what a height delivered. A replay of it does neither: the record that
-        it replays was written together with everything else."""
+    def _is_snapshot_due(self, height: int) -> bool:
+        return height % self._config.snapshot_interval_blocks == 0
+
+    def _archive(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
         height = delivered.block.height
-        puts = [Put(DELIVERY_TABLE, height_key(height), encode(delivered.record()))]
-        opaque: dict[int, tuple[int, int]] = {}
-        envelopes = refused = 0
-        for batch in delivered.batches:
-            for each in batch.summary.opaque:
-                count, size = opaque.get(each.namespace, (0, 0))
-                opaque[each.namespace] = (count + each.count, size + each.size_bytes)
-            for entry, code in zip(batch.summary.envelopes, batch.verdicts, strict=True):
-                envelopes += 1
-                if code is None:
-                    puts.append(Put(ENVELOPE_TABLE, entry.envelope_id, height_key(height)))
-                else:
-                    refused += 1
-                    puts += self._refuse(entry, code, height, out)
-        out.append(
-            DeliveredNotice(
-                height,
-                envelopes,
-                refused,
-                tuple((namespace, *opaque[namespace]) for namespace in sorted(opaque)),
-            )
-        )
-        if height % self._config.snapshot_interval_blocks == 0:
+        puts = self._clerk.record(delivered, out)
+        if self._is_snapshot_due(height):
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, height_key(height), encode(snapshot)))
         self._put(out, *puts)
 
-    def _refuse(
-        self, entry: EnvelopeSummary, code: RefusalCode, height: int, out: list[NodeEffect]
-    ) -> list[Put]:
-        """One copy of an envelope was refused; perhaps another one passed, maybe in an earlier
-        life of this node."""
-        envelope_id = entry.envelope_id
-        status = self.tracker.status(envelope_id)
-        if status is not None and status.has_passed:
-            return []
-        if status is not None and status.is_own:
-            level = ReceiptLevel.REFUSED
-            self._raise(out, envelope_id, entry.header.sender, level, height, code.value)
-        else:
-            self.tracker.forget(envelope_id)
-        return [Put(REFUSED_TABLE, envelope_id, code.value.encode())]
-
-    def _execute(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
-        """Hand a height to the engine, unless the engine is past it from an earlier life."""
-        height = delivered.block.height
-        if height <= self._engine_height:
-            return
-        self._awaiting_execution.append((delivered.block_id, delivered.block, delivered.order_root))
-        out.append(self._make_request(delivered))
-        if height % self._config.snapshot_interval_blocks == 0:
-            out.append(SaveState(height))
-
-    def _make_request(self, delivered: DeliveredBlock) -> Execute:
-        block = delivered.block
-        batches = tuple(
-            BatchToExecute(
-                batch.batch_id,
-                tuple(None if code is None else code.value for code in batch.verdicts),
-            )
-            for batch in delivered.batches
-            if batch.verdicts
-        )
-        seed = compute_block_seed(self.chain_id, block.height)
-        return Execute(block.height, block.time_ms, seed, batches, self._reporters)
-
     # ---- results ----------------------------------------------------------------------------
 
     def _on_executed(self, now_ms: int, event: Executed, out: list[NodeEffect]) -> None:
-        block_id, block, order_root = self._awaiting_execution.popleft()
-        assert event.height == block.height, "the engine answers in height order"
+        self._is_delivery_due = True
+        header = self._execution.on_executed(event)
         self._results.executed_height = event.height
-        if not is_checkpoint(block):
+        if header is None:
             return
-        header = CheckpointHeader(
-            epoch=block.epoch,
-            height=block.height,
-            block_id=block_id,
-            time_ms=block.time_ms,
-            order_root=order_root,
-            market_root=event.market_root,
-            receipts_root=event.receipts_root,
-        )
         self._put(out, Put(CHECKPOINT_TABLE, height_key(header.height), encode(header)))
         self._results.add_own(header)
         self._absorb(now_ms, "checkpoints", self._checkpoints.on_executed(now_ms, header), out)
@@ -642,30 +568,11 @@ class NodeCore:
         if settled is not None:
             notice, envelopes = settled
             out.append(notice)
-            self._tell_executed(envelopes, out)
-
-    def _tell_executed(self, settled: Sequence[tuple[int, Passed]], out: list[NodeEffect]) -> None:
-        for height, passed in settled:
-            for envelope_id, account in passed:
-                self._raise(out, envelope_id, account, ReceiptLevel.EXECUTED, height)
+            self._clerk.tell_settled(envelopes, out)
 
     def _halt(self, code: str, detail: str, out: list[NodeEffect]) -> None:
         self._is_halted = True
         out.append(Halt(code, detail))
-
-    # ---- receipts ---------------------------------------------------------------------------
-
-    def _raise(
-        self,
-        out: list[NodeEffect],
-        envelope_id: bytes,
-        account: bytes,
-        level: ReceiptLevel,
-        height: int = 0,
-        code: str | None = None,
-    ) -> None:
-        if self.tracker.raise_level(envelope_id, account, level, height, code):
-            out.append(ReceiptUpdate(envelope_id, account, level, height, code))
 
 
 def _key_of(block: Block) -> bytes:
