@@ -60,11 +60,13 @@ Commits (`chain`)
 Leaders and aggregation (`core`, `votes`)
 
 - L1 One proposal a view, never after giving it up.
-- L2 A minimum interval between blocks under load, a longer one when idle. Something to order or an
-  uncommitted block that is not empty ends idling, so that the second certificate always follows.
+- L2 A minimum interval between blocks under load, a longer one when idle. Something to order ends
+  idling, and so does an uncommitted block that is not empty, after a short interval of its own: so
+  the second certificate always follows. A state certificate rides along, it is no reason.
 - A1 Votes go to the leaders of this view and the next. They are aggregated unverified, the sum is
   verified once, and whoever spoiled it is banned.
-- A2 The leader who formed its view's QC broadcasts it; who forms a TC broadcasts that.
+- A2 The leader who formed its view's QC broadcasts it; who forms a TC broadcasts that. The next
+  leader forms the QC itself only if the current one's does not come in time.
 - A3 Who speaks of a view long past is told the certificates that ended it.
 
 Durability (`safety`, `voter`)

@@ -18,12 +18,18 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Chain-wide: seeds the leader schedule of the epoch."""
     min_block_interval_ms: Milliseconds = 20
     """Pause between a parent's time and its child while there is work."""
+    completion_interval_ms: Milliseconds = 5
+    """The same pause before a block that orders nothing new and only completes the commit of its
+    ancestors: it costs little, and somebody waits for it."""
     idle_interval_ms: Milliseconds = 200
     """The same pause while there is none; below the base view timeout."""
     base_view_timeout_ms: Milliseconds = 1_000
     """Time that a view has before its members give it up, without backoff."""
-    straggler_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 3
+    straggler_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 2
     """How long a vote quorum waits for the remaining votes, so that participation shows."""
+    next_leader_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 15
+    """How long the next leader leaves it to the current one to turn a quorum of votes into a QC;
+    two of them would cost every member a second verification."""
     clock_drift_ms: Milliseconds = 500
     """A fresh block further than this ahead of the local clock is voted for later."""
     block_age_max_ms: Milliseconds = 10_000

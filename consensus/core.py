@@ -137,7 +137,7 @@ class ConsensusCore:
         )
         self._pacemaker = Pacemaker(config)
         bans = self._bans = Bans()
-        self._votes = VoteCollector(chain_id, committee, bans, config.straggler_wait_ms)
+        self._votes = VoteCollector(chain_id, committee, bans, self._compute_vote_wait_ms)
         self._timeouts = TimeoutCollector(chain_id, committee, bans)
         self._sync = BlockSync(chain_id, len(committee), me, self._chain.tree, config.sync_retry_ms)
         self._server = BlockServer(self._chain.tree, len(committee))
@@ -315,6 +315,7 @@ class ConsensusCore:
         """A verified QC: it may commit (C1), and it may open the next view (V2)."""
         self._chain.add_qc(qc)
         self._voter.add_qc(qc)
+        self._votes.note_certified(qc.view)
         self._enter_view()
 
     def _on_tc(self, tc: TC) -> None:
@@ -367,7 +368,7 @@ class ConsensusCore:
         if is_mine and parent is not None and is_safe_to_propose(state, view):
             contents = Contents(self._config, self._chain.tree, parent, self._payload)
             due_ms = self._pacemaker.compute_proposal_time_ms(
-                self._now_ms, parent.time_ms, contents.has_work
+                self._now_ms, parent.time_ms, contents.urgency
             )
             if due_ms <= self._now_ms or compute_entry_tc(state) is not None:
                 self._propose(contents, view, parent.time_ms)
@@ -473,6 +474,12 @@ class ConsensusCore:
         if self._timeouts.is_due:
             tokens = [self._out.token() for _ in range(self._timeouts.count_contents())]
             self._out.add(*self._timeouts.start(tokens))
+
+    def _compute_vote_wait_ms(self, view: int, is_complete: bool) -> int:
+        """A2: the view's leader waits for stragglers only; the next leader waits for its QC."""
+        if self._me != self._schedule.leader(view):
+            return self._config.next_leader_wait_ms
+        return 0 if is_complete else self._config.straggler_wait_ms
 
     def _on_aggregated(self, result: Aggregated) -> None:
         for culprit in result.culprits:

@@ -4,6 +4,7 @@ The timer backs off by half of itself for every view since the last commit, not 
 view change: certificates without commits must not keep it short. Only a commit resets it.
 """
 
+from enum import Enum
 from typing import Final
 
 from consensus.config import ConsensusConfig
@@ -12,11 +13,27 @@ BACKOFF_STEPS_MAX: Final = 6
 """The timer grows to at most 1.5 to this power (11.4) times its base."""
 
 
+class Urgency(Enum):
+    """Why a block should come soon."""
+
+    IDLE = "idle"
+    """Nothing waits for it."""
+    COMPLETION = "completion"
+    """It orders nothing new, but its ancestors wait for it to be committed."""
+    WORK = "work"
+    """There is something new to order."""
+
+
 class Pacemaker:
     """The current view's deadlines."""
 
     def __init__(self, config: ConsensusConfig) -> None:
         self._config = config
+        self._intervals_ms = {
+            Urgency.IDLE: config.idle_interval_ms,
+            Urgency.COMPLETION: config.completion_interval_ms,
+            Urgency.WORK: config.min_block_interval_ms,
+        }
         self.view = 0
         """The view that was entered last."""
         self.deadline_ms = 0
@@ -47,9 +64,6 @@ class Pacemaker:
         """The timer fired: broadcast the timeout again after the base time, while it lasts."""
         self.deadline_ms = now_ms + self._config.base_view_timeout_ms
 
-    def compute_proposal_time_ms(self, now_ms: int, parent_time_ms: int, has_work: bool) -> int:
+    def compute_proposal_time_ms(self, now_ms: int, parent_time_ms: int, urgency: Urgency) -> int:
         """When a child of the parent is due. A parent time ahead of the clock counts as now."""
-        interval_ms = (
-            self._config.min_block_interval_ms if has_work else self._config.idle_interval_ms
-        )
-        return min(parent_time_ms, now_ms) + interval_ms
+        return min(parent_time_ms, now_ms) + self._intervals_ms[urgency]

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from consensus.block_tree import BlockTree, Node
 from consensus.config import ConsensusConfig
+from consensus.pacemaker import Urgency
 from consensus.types import (
     EVIDENCE_MAX_PER_BLOCK,
     QC,
@@ -53,15 +54,13 @@ class Contents:
                 if certificate.data.sequence > parent.cursors.get(author, 0)
             )
         self.evidence = _choose_evidence(tree, parent, payload)
-        # A result is worth a block only while the result of some work is missing on the chain:
-        # certifying the empty blocks that carry certificates would never come to rest.
-        reports_work = (
-            self.state_certificate is not None
-            and parent.state_certificate_height < parent.work_height
-        )
-        self.has_work = bool(
-            self.lanes or self.evidence or reports_work or tree.has_uncommitted_work(parent)
-        )
+        # A state certificate alone is no reason for a block: it rides in the next one.
+        if self.lanes or self.evidence:
+            self.urgency = Urgency.WORK
+        elif tree.has_uncommitted_work(parent):
+            self.urgency = Urgency.COMPLETION
+        else:
+            self.urgency = Urgency.IDLE
 
     def make_block(
         self, epoch: int, view: int, author: int, time_ms: int, qc: QC, tc: TC | None

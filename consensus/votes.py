@@ -6,7 +6,7 @@ whose signature spoils an aggregate is evicted and banned until the restart, and
 A second, different vote or timeout in a taken slot is handed back: it may convict its author.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,12 +55,18 @@ class VoteCollector:
     """Votes by view, for a member that leads one of two neighbouring views."""
 
     def __init__(
-        self, chain_id: bytes, committee: Committee, bans: Bans, straggler_wait_ms: int
+        self,
+        chain_id: bytes,
+        committee: Committee,
+        bans: Bans,
+        compute_wait_ms: Callable[[int, bool], int],
     ) -> None:
+        """`compute_wait_ms(view, is_complete)`: how long a quorum of a view waits before it is
+        aggregated, and whether all members have voted."""
         self._chain_id = chain_id
         self._committee = committee
         self._bans = bans
-        self._straggler_wait_ms = straggler_wait_ms
+        self._compute_wait_ms = compute_wait_ms
         self._views: dict[int, _ViewVotes] = {}
 
     @property
@@ -86,20 +92,20 @@ class VoteCollector:
         due = [
             view
             for view, votes in self._views.items()
-            if (due_ms := self._compute_due_ms(votes)) is not None and due_ms <= now_ms
+            if (due_ms := self._compute_due_ms(view, votes)) is not None and due_ms <= now_ms
         ]
         return min(due, default=None)
 
     def compute_deadline_ms(self) -> int | None:
         """When the next view becomes due."""
-        times = (self._compute_due_ms(votes) for votes in self._views.values())
+        times = (self._compute_due_ms(view, votes) for view, votes in self._views.items())
         return min((due_ms for due_ms in times if due_ms is not None), default=None)
 
-    def _compute_due_ms(self, votes: _ViewVotes) -> int | None:
+    def _compute_due_ms(self, view: int, votes: _ViewVotes) -> int | None:
         if votes.quorum_at_ms is None or votes.token is not None or votes.is_certified:
             return None
         missing = len(self._committee) - len(self._bans) - len(votes.slots)
-        return votes.quorum_at_ms + (self._straggler_wait_ms if missing > 0 else 0)
+        return votes.quorum_at_ms + self._compute_wait_ms(view, missing <= 0)
 
     def start(self, view: int, token: Token) -> Aggregate:
         """Begin to aggregate a due view."""
@@ -134,6 +140,11 @@ class VoteCollector:
         votes.is_certified = True
         bitmap = encode_bitmap(result.signers, len(self._committee))
         return QC(data, bitmap, result.signature)
+
+    def note_certified(self, view: int) -> None:
+        """Somebody else's QC of the view is known: another one would tell nothing new."""
+        if view in self._views:
+            self._views[view].is_certified = True
 
     def prune(self, below_view: int) -> None:
         """Forget views that no longer matter."""

@@ -51,7 +51,7 @@ assert BATCH_SIZE_MAX_BYTES + 2 * TURN_QUANTUM_BYTES <= BATCH_BODY_MAX_BYTES
 class BatcherConfig(Struct, frozen=True):
     """This node's own choice; no other node needs to agree."""
 
-    batch_interval_ms: Annotated[int, Meta(ge=1)] = 5
+    batch_interval_ms: Annotated[int, Meta(ge=1)] = 2
     """How long the first item waits for company: small against a block interval."""
     batch_size_bytes: Annotated[int, Meta(ge=1, le=BATCH_SIZE_MAX_BYTES)] = BATCH_SIZE_MAX_BYTES
     """Content after which a batch leaves without waiting."""

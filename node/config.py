@@ -124,7 +124,7 @@ class ConsensusSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     straggler_wait_ms: Annotated[
         int,
         Meta(ge=0, le=1_000, description="A quorum of votes waits this long for the other votes."),
-    ] = 3
+    ] = 2
     clock_drift_ms: Annotated[
         int,
         Meta(ge=1, le=600_000, description="Blocks further ahead of this clock wait for a vote."),
@@ -148,7 +148,7 @@ class MempoolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     batch_interval_ms: Annotated[
         int, Meta(ge=1, le=10_000, description="An envelope waits at most this long for a batch.")
-    ] = 5
+    ] = 2
     batch_size_bytes: Annotated[
         int,
         Meta(ge=70_000, le=1 << 19, description="A batch of this size leaves without waiting."),

@@ -91,6 +91,8 @@ class FramedStream:
             return frame
         if not self._buffer:
             await self._await_first_byte()
+            if (frame := self._take_frame()) is not None:
+                return frame
         with trio.move_on_after(self._frame_timeout_s):
             while (frame := self._take_frame()) is None:
                 if not await self._read():

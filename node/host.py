@@ -53,6 +53,7 @@ from consensus.messages import (
     encode_message,
 )
 from consensus.types import QC, Block
+from crypto.aggregation import Aggregation
 from crypto.codec import DecodeError, decode, decode_lenient
 from node.core import NodeCore
 from node.events import (
@@ -205,10 +206,10 @@ class NodeHost:
             ReceiptUpdate: audience.on_receipt,
             SubmitReply: audience.on_submit_reply,
             OpaqueReply: audience.on_opaque_reply,
-            Verify: self._task(self._verify),
-            Sign: self._task(self._sign),
+            Verify: self._verify,
+            Sign: self._sign,
             SignIdentity: self._sign_identity,
-            Aggregate: self._task(self._aggregate),
+            Aggregate: self._aggregate,
             CheckBatch: self._task(self._check_batch),
             VerifyEnvelopes: self._task(self._verify_envelopes),
             ServeBatches: self._task(self._serve_batches),
@@ -222,6 +223,7 @@ class NodeHost:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._crypto.run)
             nursery.start_soon(self._run_timers)
             nursery.start_soon(self._run_executor)
             self._is_stepping = True
@@ -346,20 +348,24 @@ class NodeHost:
 
     # ---- cryptography -----------------------------------------------------------------------
 
-    async def _verify(self, effect: Verify) -> None:
-        self.dispatch(Verified(effect.token, await self._crypto.verify(effect.claims)))
+    def _verify(self, effect: Verify) -> None:
+        self._crypto.verify(
+            effect.claims, lambda results: self.dispatch(Verified(effect.token, results))
+        )
 
-    async def _sign(self, effect: Sign) -> None:
-        signature = await self._crypto.sign(self._keys.consensus, effect.message)
+    def _sign(self, effect: Sign) -> None:
+        signature = self._crypto.sign(self._keys.consensus, effect.message)
         self.dispatch(Signed(effect.token, signature))
 
     def _sign_identity(self, effect: SignIdentity) -> None:
         signature = self._crypto.sign_identity(self._keys.identity, effect.message)
         self.dispatch(Signed(effect.token, signature))
 
-    async def _aggregate(self, effect: Aggregate) -> None:
-        done = await self._crypto.aggregate(effect.message, effect.partials)
-        self.dispatch(Aggregated(effect.token, done.signers, done.signature, done.culprits))
+    def _aggregate(self, effect: Aggregate) -> None:
+        def on_done(done: Aggregation) -> None:
+            self.dispatch(Aggregated(effect.token, done.signers, done.signature, done.culprits))
+
+        self._crypto.aggregate(effect.message, effect.partials, on_done)
 
     async def _verify_envelopes(self, effect: VerifyEnvelopes) -> None:
         results = await self._pool.verify_identities(effect.claims)

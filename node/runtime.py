@@ -59,6 +59,9 @@ THREAD_SWITCH_INTERVAL_S: Final = 0.001
 
 STATE_FILE_INTERVAL_S: Final = 1.0
 
+ARCHIVE_COMMIT_PAUSE_S: Final = 0.025
+"""Between two commits of the archive: what a crash may lose of it, and must fetch again."""
+
 _log = structlog.get_logger()
 
 
@@ -200,7 +203,7 @@ class _Node:
                     recovered,
                 )
                 safety_writes = GroupCommitter(safety.commit)
-                archive_writes = GroupCommitter(archive.commit)
+                archive_writes = GroupCommitter(archive.commit, pause_s=ARCHIVE_COMMIT_PAUSE_S)
                 batch_writes = GroupCommitter(
                     batches.commit, items_per_commit_max=BATCHES_PER_COMMIT_MAX
                 )

@@ -12,6 +12,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import trio
 
+from node.service import ServiceThreads
 from node.storage.errors import StorageError
 
 T = TypeVar("T")
@@ -44,17 +45,24 @@ class GroupCommitter(Generic[T]):
         commit: Callable[[Sequence[T]], None],
         *,
         items_per_commit_max: int = ITEMS_PER_COMMIT_MAX,
+        pause_s: float = 0.0,
     ) -> None:
-        """`commit` blocks, writes all items or raises, and is called from one thread at a time."""
+        """`commit` blocks, writes all items or raises, and is called from one thread at a time.
+
+        `pause_s` passes after each commit, for a store whose writes nothing waits for: fewer and
+        larger commits cost less of the event loop.
+        """
         self._commit = commit
         self._items_per_commit_max = items_per_commit_max
+        self._pause_s = pause_s
         self._pending: deque[tuple[T, Callable[[], None] | None]] = deque()
-        self._work = trio.Event()
         self._waiters = trio.lowlevel.ParkingLot()
         """Unparked after every commit, and when there will be no more."""
         self._failure: Exception | None = None
         # Never shared: a committer must not wait for a thread that somebody else occupies.
-        self._limiter = trio.CapacityLimiter(1)
+        self._thread = ServiceThreads("commit")
+        self._is_idle = False
+        """Running, and no commit under way."""
         self._submitted = 0
         self._durable = 0
         self._commits = 0
@@ -70,7 +78,7 @@ class GroupCommitter(Generic[T]):
             raise StorageError("storage.overloaded", f"{PENDING_MAX} writes are waiting")
         self._pending.append((item, on_durable))
         self._submitted += 1
-        self._work.set()
+        self._begin()
 
     async def write(self, item: T) -> None:
         """Write and wait until it is durable. Raises the store's error if that fails."""
@@ -92,10 +100,10 @@ class GroupCommitter(Generic[T]):
         A commit that has begun is finished and reported before a cancellation takes effect; call
         `drain` first to lose nothing that waits.
         """
+        self._is_idle = True
+        self._begin()
         try:
-            while True:
-                await self._work.wait()
-                await self._commit_group()
+            await self._thread.run()
         except Exception as error:
             self._failure = error
             raise
@@ -114,20 +122,38 @@ class GroupCommitter(Generic[T]):
             self._max_commit_s,
         )
 
-    async def _commit_group(self) -> None:
+    def _begin(self) -> None:
+        """Start the next commit if there is anything to write and none is under way."""
+        if not self._is_idle or not self._pending or self._failure is not None:
+            return
+        self._is_idle = False
         size = min(len(self._pending), self._items_per_commit_max)
         group = [self._pending.popleft() for _ in range(size)]
-        started = time.monotonic()
-        await trio.to_thread.run_sync(
-            self._commit, [item for item, _ in group], limiter=self._limiter
+        self._thread.submit(
+            lambda: self._run_commit([item for item, _ in group]),
+            lambda duration_s: self._finish(group, duration_s),
         )
-        self._last_commit_s = time.monotonic() - started
-        self._max_commit_s = max(self._max_commit_s, self._last_commit_s)
+
+    def _run_commit(self, items: list[T]) -> float:
+        """On the thread; returns how long it took."""
+        started = time.monotonic()
+        self._commit(items)
+        return time.monotonic() - started
+
+    def _finish(self, group: list[tuple[T, Callable[[], None] | None]], duration_s: float) -> None:
+        self._last_commit_s = duration_s
+        self._max_commit_s = max(self._max_commit_s, duration_s)
         self._commits += 1
-        self._durable += size
-        if not self._pending:
-            self._work = trio.Event()
+        self._durable += len(group)
         for _, on_durable in group:
             if on_durable is not None:
                 on_durable()
         self._waiters.unpark_all()
+        if self._pause_s:
+            self._thread.submit(lambda: time.sleep(self._pause_s), lambda _: self._resume())
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        self._is_idle = True
+        self._begin()

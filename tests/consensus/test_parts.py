@@ -28,7 +28,7 @@ from consensus.evidence import (
 )
 from consensus.intake import PENDING_MAX_PER_PEER, Intake
 from consensus.messages import Advance
-from consensus.pacemaker import BACKOFF_STEPS_MAX, Pacemaker
+from consensus.pacemaker import BACKOFF_STEPS_MAX, Pacemaker, Urgency
 from consensus.payload import validate_child
 from consensus.recovery import RecoveryError, make_genesis_tip, recover
 from consensus.safety import STATE_KEY, STATE_TABLE, make_initial_state
@@ -186,8 +186,9 @@ def test_the_timer_backs_off_since_the_last_commit_and_only_a_commit_resets_it()
 
 def test_a_parent_time_ahead_of_the_clock_does_not_delay_proposals() -> None:
     pacemaker = Pacemaker(CONFIG)
-    assert pacemaker.compute_proposal_time_ms(1_000, 900_000, has_work=True) == 1_020
-    assert pacemaker.compute_proposal_time_ms(1_000, 950, has_work=False) == 1_150
+    assert pacemaker.compute_proposal_time_ms(1_000, 900_000, Urgency.WORK) == 1_020
+    assert pacemaker.compute_proposal_time_ms(1_000, 950, Urgency.IDLE) == 1_150
+    assert pacemaker.compute_proposal_time_ms(1_000, 999, Urgency.COMPLETION) == 1_004
 
 
 def test_a_block_ahead_of_the_clock_is_voted_for_later_and_an_old_one_never() -> None:
@@ -225,7 +226,9 @@ def test_honest_power_of_timeouts_makes_everybody_time_out() -> None:
 
 def test_a_vote_quorum_is_of_power_and_of_one_content() -> None:
     keys = Keys((3, 1, 1, 1))
-    collector = VoteCollector(CHAIN_ID, keys.committee, Bans(), straggler_wait_ms=5)
+    collector = VoteCollector(
+        CHAIN_ID, keys.committee, Bans(), lambda view, is_complete: 0 if is_complete else 5
+    )
     block = keys.make_block(1, keys.genesis)
     other = keys.make_block(1, keys.genesis, time_ms=9)
     for member, chosen in ((1, block), (2, block), (3, other)):

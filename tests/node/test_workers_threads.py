@@ -1,4 +1,4 @@
-"""Consensus cryptography on threads: the same answers, and own signatures never wait."""
+"""Consensus cryptography beside the event loop: the same answers, and own signatures never wait."""
 
 import threading
 
@@ -10,24 +10,41 @@ from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.mock import MockScheme
 from crypto.scheme import Claim, SchemeError
+from node.service import ServiceThreads
 from node.workers.threads import VERIFYING_THREADS_MAX, ConsensusCrypto
 
 SECRETS = [generate_secret(digest(Domain.SEED, bytes([index]))) for index in range(4)]
 KEYS = [BLS.public_key(secret) for secret in SECRETS]
 
 
-async def test_signing_aggregating_and_verifying_fit_together():
+async def result_of(submit):
+    """Submit a job and wait for its result."""
+    done = trio.Event()
+    results = []
+
+    def on_done(result):
+        results.append(result)
+        done.set()
+
+    submit(on_done)
+    await done.wait()
+    return results[0]
+
+
+async def test_signing_aggregating_and_verifying_fit_together(nursery):
     crypto = ConsensusCrypto()
-    signatures = [await crypto.sign(secret, b"vote") for secret in SECRETS]
+    nursery.start_soon(crypto.run)
+    signatures = [crypto.sign(secret, b"vote") for secret in SECRETS]
     partials = [(index, KEYS[index], signatures[index]) for index in range(4)]
     partials[2] = (2, KEYS[2], signatures[1])
-    result = await crypto.aggregate(b"vote", partials)
+    result = await result_of(lambda done: crypto.aggregate(b"vote", partials, done))
     assert (result.signers, result.culprits) == ((0, 1, 3), (2,))
     certificate = Claim((KEYS[0], KEYS[1], KEYS[3]), b"vote", result.signature)
     alone = Claim((KEYS[0],), b"vote", signatures[0])
     false = Claim((KEYS[0],), b"other", signatures[0])
-    assert await crypto.verify((certificate, alone, false)) == (True, True, False)
-    assert await crypto.verify(()) == ()
+    claims = (certificate, alone, false)
+    assert await result_of(lambda done: crypto.verify(claims, done)) == (True, True, False)
+    assert await result_of(lambda done: crypto.verify((), done)) == ()
 
 
 async def test_identity_signatures_are_made_at_once():
@@ -39,12 +56,12 @@ async def test_identity_signatures_are_made_at_once():
 async def test_an_unusable_secret_is_told_to_the_caller():
     crypto = ConsensusCrypto()
     with pytest.raises(SchemeError):
-        await crypto.sign(bytes(32), b"message")
+        crypto.sign(bytes(32), b"message")
     with pytest.raises(SchemeError):
         crypto.sign_identity(b"short", b"message")
 
 
-async def test_a_signature_does_not_wait_behind_verifications():
+async def test_a_signature_does_not_wait_behind_verifications(nursery):
     release = threading.Event()
 
     class Slow(MockScheme):
@@ -55,16 +72,65 @@ async def test_a_signature_does_not_wait_behind_verifications():
     scheme = Slow()
     secret = bytes([1]) * 32
     crypto = ConsensusCrypto(scheme)
+    nursery.start_soon(crypto.run)
     claim = Claim((scheme.public_key(secret),), b"vote", scheme.sign(secret, b"vote"))
     results = []
+    last = trio.Event()
 
-    async def verify():
-        results.append(await crypto.verify((claim,)))
+    def on_done(result):
+        results.append(result)
+        if len(results) == VERIFYING_THREADS_MAX + 1:
+            last.set()
+
+    for _ in range(VERIFYING_THREADS_MAX + 1):
+        crypto.verify((claim,), on_done)
+    assert crypto.sign(secret, b"vote") == claim.signature
+    assert results == []
+    release.set()
+    await last.wait()
+    assert results == [(True,)] * (VERIFYING_THREADS_MAX + 1)
+
+
+async def test_what_a_job_raises_ends_the_service():
+    service = ServiceThreads("test")
+    answers = []
+
+    def fail():
+        raise ValueError("injected")
+
+    service.submit(fail, answers.append)
+    with pytest.raises(ValueError, match="injected"):
+        await service.run()
+    assert answers == []
+
+
+async def test_what_an_answer_raises_ends_the_service_too():
+    service = ServiceThreads("test")
+
+    def refuse(result):
+        raise ValueError(f"cannot take {result}")
+
+    service.submit(lambda: 7, refuse)
+    with pytest.raises(ValueError, match="cannot take 7"):
+        await service.run()
+
+
+async def test_jobs_of_one_thread_are_answered_in_order_and_begun_ones_before_a_stop():
+    service = ServiceThreads("test")
+    started, release = threading.Event(), threading.Event()
+    answers = []
+
+    def block():
+        started.set()
+        assert release.wait(30)
+        return 0
 
     async with trio.open_nursery() as nursery:
-        for _ in range(VERIFYING_THREADS_MAX + 1):
-            nursery.start_soon(verify)
-        assert await crypto.sign(secret, b"vote") == claim.signature
-        assert results == []
+        nursery.start_soon(service.run)
+        service.submit(block, answers.append)
+        service.submit(lambda: 1, answers.append)
+        await trio.to_thread.run_sync(started.wait)
+        nursery.cancel_scope.cancel()
         release.set()
-    assert results == [(True,)] * (VERIFYING_THREADS_MAX + 1)
+    assert answers == [0]
+    assert service.under_way == 0
