@@ -267,7 +267,11 @@ class NodeCluster:
     def _is_settled(self) -> bool:
         """Nothing waits anywhere, and all batches that any node holds are ordered."""
         return not any(
-            each.pool_envelopes or each.verifying_bytes or each.queued_blocks or each.summaries_held
+            each.pool_envelopes
+            or each.verifying_bytes
+            or each.queued_blocks
+            or each.summaries_held
+            or each.lanes.blocks_owed
             for each in (self.core(index).statistics() for index in self.members)
         )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
-from consensus.effects import CheckBatch, Halt, Store
+from consensus.effects import CheckBatch, Halt, Persist, Store
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.recovery import RecoveryError
@@ -15,6 +15,7 @@ from node.core import NodeCore
 from node.delivery import DeliveryRecord
 from node.offences import EVIDENCE_TABLE
 from node.recovery import (
+    BLOCK_ID_TABLE,
     CERTIFICATE_BY_HEIGHT_TABLE,
     CHECKPOINT_TABLE,
     DELIVERY_TABLE,
@@ -187,6 +188,34 @@ def test_an_engine_with_another_result_halts_before_it_signs(cluster):
     votes[key] = encode(CheckpointHeader(**(fields | {"market_root": bytes(32)})))
     replay_from_genesis(cluster)
     assert halts.codes == ["state.nondeterministic"]
+
+
+def test_consensus_hears_of_nothing_before_it_has_started(cluster):
+    """Blocks that were committed and not delivered, and certificates that were not archived: the
+    lanes learn the certificates again from the blocks, while consensus has yet to begin."""
+    delivered_height = 10
+    for name in (DELIVERY_TABLE, ORDER_SNAPSHOT_TABLE):
+        for key in [key for key in table(cluster, name) if key > height_key(delivered_height)]:
+            del table(cluster, name)[key]
+    table(cluster, CERTIFICATE_TABLE).clear()
+    recovered = recover(cluster, 0)
+    undelivered = [each for each in recovered.blocks if each.record is None]
+    assert any(each.block.lanes for each in undelivered)
+    core = NodeCore(cluster.config, cluster.genesis, 0, recovered)
+    consensus, calls = core._consensus, []
+    start, on_payload = consensus.start, consensus.on_payload
+    consensus.start = lambda now_ms: calls.append("start") or start(now_ms)
+    consensus.on_payload = lambda now_ms: calls.append("payload") or on_payload(now_ms)
+    effects = core.start(cluster.world.now_ms)
+    assert calls == ["start"]
+    written = {
+        put.key
+        for effect in effects
+        if isinstance(effect, Persist)
+        for put in effect.puts
+        if put.table == BLOCK_ID_TABLE
+    }
+    assert {each.block_id for each in undelivered} <= written, "the crash may have come between"
 
 
 class _Rechecks(Watcher):
