@@ -25,7 +25,7 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The same pause while there is none; below the base view timeout."""
     base_view_timeout_ms: Milliseconds = 1_000
     """Time that a view has before its members give it up, without backoff."""
-    straggler_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 2
+    straggler_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 1
     """How long a vote quorum waits for the remaining votes, so that participation shows."""
     next_leader_wait_ms: Annotated[int, Meta(ge=0, le=1_000)] = 15
     """How long the next leader leaves it to the current one to turn a quorum of votes into a QC;

@@ -144,6 +144,7 @@ class ConsensusCore:
         self._advances = Allowance(len(committee))
         self._others = tuple(index for index in range(len(committee)) if index != me)
         self._proposals: dict[int, _Seen] = {}
+        self._unannounced_qc: QC | None = None
         self._convicted: set[tuple[type, int]] = set()
         self._counts = Counts()
         self._now_ms = 0
@@ -343,6 +344,7 @@ class ConsensusCore:
             self._maybe_aggregate()
             self._maybe_time_out()
             self._maybe_propose()
+            self._maybe_announce()
             self._maybe_vote()
             self._maybe_fetch()
             self._out.set_timer(_VIEW_TIMER, self._pacemaker.deadline_ms)
@@ -374,6 +376,13 @@ class ConsensusCore:
                 self._propose(contents, view, parent.time_ms)
                 due_ms = None
         self._out.set_timer(_PROPOSE_TIMER, due_ms)
+
+    def _maybe_announce(self) -> None:
+        """A2: a dead next leader then costs one timeout, not two."""
+        qc, self._unannounced_qc = self._unannounced_qc, None
+        # A proposal made in this very step carries the certificate to everybody.
+        if qc is not None and self._voter.state.last_proposed_view <= qc.view:
+            self._out.send(self._others, Advance(qc, None))
 
     def _propose(self, contents: Contents, view: int, parent_time_ms: int) -> None:
         assert self._me is not None, "an observer leads no view"
@@ -490,8 +499,7 @@ class ConsensusCore:
             self._certificates.add(qc)
             self._on_qc(qc)
             if self._me == self._schedule.leader(qc.view):
-                # A dead next leader then costs one timeout, not two (A2).
-                self._out.send(self._others, Advance(qc, None))
+                self._unannounced_qc = qc
         tc = self._timeouts.finish(result)
         if tc is not None:
             self._counts.tcs_formed += 1

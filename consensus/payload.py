@@ -1,7 +1,7 @@
 """What a leader puts into a block, and what its voters check against the chain below it."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus.block_tree import BlockTree, Node
 from consensus.config import ConsensusConfig
@@ -15,6 +15,10 @@ from consensus.types import (
     StateCertificate,
 )
 from consensus.validation import STATE_CERTIFICATE_DEPTH_MIN, ValidationError
+
+STATE_CERTIFICATE_HURRY: Final = 4
+"""Blocks with lanes leave the state certificate to blocks without, until the chain's newest is so
+old that this many times its age would stop the lanes."""
 
 
 class PayloadSource(Protocol):
@@ -53,6 +57,10 @@ class Contents:
                 for author, certificate in sorted(payload.certified_tips().items())
                 if certificate.data.sequence > parent.cursors.get(author, 0)
             )
+        lag = self.height - parent.state_certificate_height
+        if self.lanes and lag * STATE_CERTIFICATE_HURRY <= config.execution_lag_max_blocks:
+            # Every voter verifies it before voting. Somebody waits for the lanes, nobody for this.
+            self.state_certificate = None
         self.evidence = _choose_evidence(tree, parent, payload)
         # A state certificate alone is no reason for a block: it rides in the next one.
         if self.lanes or self.evidence:

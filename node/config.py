@@ -124,7 +124,7 @@ class ConsensusSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     straggler_wait_ms: Annotated[
         int,
         Meta(ge=0, le=1_000, description="A quorum of votes waits this long for the other votes."),
-    ] = 2
+    ] = 1
     clock_drift_ms: Annotated[
         int,
         Meta(ge=1, le=600_000, description="Blocks further ahead of this clock wait for a vote."),
