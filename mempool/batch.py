@@ -110,6 +110,18 @@ def decode_batch_body(body: bytes) -> BatchBody:
     return decode(BatchBody, body)
 
 
+def is_cheap_to_check(body: bytes) -> bool:
+    """Does a batch body claim to hold no envelope, so that `check_batch` costs no signatures?
+
+    Looks at the two bytes that begin such an encoding (an array of two, the first one empty) and
+    promises nothing: the check decides.
+    """
+    return body[:2] == _NO_ENVELOPES
+
+
+_NO_ENVELOPES: Final = encode(BatchBody((), ()))[:2]
+
+
 def encode_batch_body(body: BatchBody) -> bytes:
     """Return a batch body's bytes; its digest is `bulk_digest(Domain.BATCH_BODY, bytes)`."""
     data = encode(body)

@@ -55,6 +55,7 @@ from consensus.messages import (
 from consensus.types import QC, Block
 from crypto.aggregation import Aggregation
 from crypto.codec import DecodeError, decode, decode_lenient
+from mempool.batch import BatchVerdict, is_cheap_to_check
 from node.core import NodeCore
 from node.events import (
     BlockNotice,
@@ -80,7 +81,7 @@ from node.storage.safety import RecordWrite
 from node.transport.queues import Traffic
 from node.workers.crypto import CryptoPool
 from node.workers.engine import EngineWorker, ExecuteRequest
-from node.workers.threads import ConsensusCrypto
+from node.workers.threads import CheckableBatch, ConsensusCrypto
 
 BULK_MESSAGES: Final = (BatchMessage, BlockResponse, CommittedResponse)
 """What travels on the bulk connection; the rest is control."""
@@ -214,7 +215,7 @@ class NodeHost:
             Sign: self._sign,
             SignIdentity: self._sign_identity,
             Aggregate: self._aggregate,
-            CheckBatch: self._task(self._check_batch),
+            CheckBatch: self._check_batch,
             VerifyEnvelopes: self._verify_envelopes,
             ServeBatches: self._task(self._serve_batches),
             ServeCommitted: self._task(self._serve_committed),
@@ -384,14 +385,28 @@ class NodeHost:
 
     # ---- batches and blocks -----------------------------------------------------------------
 
-    async def _check_batch(self, effect: CheckBatch) -> None:
+    def _check_batch(self, effect: CheckBatch) -> None:
+        if effect.body is not None and is_cheap_to_check(effect.body):
+            # Few large native calls: a thread does, and the bytes need not cross a pipe.
+            self._crypto.check_batch(
+                self._checkable(effect, effect.body),
+                lambda verdict: self._on_batch_checked(effect, verdict),
+            )
+        else:
+            self._start(self._check_batch_elsewhere, effect)
+
+    async def _check_batch_elsewhere(self, effect: CheckBatch) -> None:
         body = effect.body
         if body is None:
             stored = await trio.to_thread.run_sync(self._batches.get, effect.batch_id)
             assert stored is not None, "only stored batches are checked without a body"
             body = stored[1]
+        verdict = await self._pool.check_batch(**self._checkable(effect, body)._asdict())
+        self._on_batch_checked(effect, verdict)
+
+    def _checkable(self, effect: CheckBatch, body: bytes) -> CheckableBatch:
         signed = effect.signed_header
-        verdict = await self._pool.check_batch(
+        return CheckableBatch(
             author_key=effect.author_key,
             author_signing_bytes=signed.author_signing_bytes(self.core.chain_id),
             signature=signed.signature,
@@ -399,6 +414,8 @@ class NodeHost:
             size_bytes=signed.header.size_bytes,
             body=body,
         )
+
+    def _on_batch_checked(self, effect: CheckBatch, verdict: BatchVerdict) -> None:
         error = None if verdict.error is None else verdict.error.value
         self.dispatch(BatchChecked(effect.token, error, verdict.summary))
 

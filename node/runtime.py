@@ -221,7 +221,7 @@ class _Node:
                     batches=batches,
                     batch_writes=batch_writes,
                     pool=pool,
-                    crypto=ConsensusCrypto(),
+                    crypto=ConsensusCrypto(self._chain_id),
                     engine=engine,
                 )
                 self._queries = Queries(

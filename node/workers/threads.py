@@ -5,24 +5,40 @@ over and back costs the event loop nearly as much, and a vote would wait for two
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from crypto.aggregation import Aggregation, aggregate_partials
 from crypto.bls import BLS
 from crypto.ed25519 import ED25519
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme, verify_claim
+from mempool.batch import BatchVerdict, check_batch
 from node.service import ServiceThreads
 
 VERIFYING_THREADS_MAX: Final = 2
 """More threads would only wait for each other's turn with the interpreter."""
 
 
+class CheckableBatch(NamedTuple):
+    """What `mempool.batch.check_batch` needs to know of one batch."""
+
+    author_key: bytes
+    author_signing_bytes: bytes
+    signature: bytes
+    body_digest: bytes
+    size_bytes: int
+    body: bytes
+
+
 class ConsensusCrypto:
     """Verifies, signs and aggregates for the consensus core. `run` must be running."""
 
     def __init__(
-        self, scheme: SignatureScheme = BLS, identity_scheme: IdentityScheme = ED25519
+        self,
+        chain_id: bytes,
+        scheme: SignatureScheme = BLS,
+        identity_scheme: IdentityScheme = ED25519,
     ) -> None:
+        self._chain_id = chain_id
         self._scheme = scheme
         self._identity_scheme = identity_scheme
         self._threads = ServiceThreads("bls", VERIFYING_THREADS_MAX)
@@ -43,6 +59,15 @@ class ConsensusCrypto:
     ) -> None:
         """Fold (member index, public key, signature) into one signature and name the culprits."""
         self._threads.submit(lambda: aggregate_partials(self._scheme, message, partials), done)
+
+    def check_batch(self, batch: CheckableBatch, done: Callable[[BatchVerdict], None]) -> None:
+        """Check a batch without envelopes: 0.15 ms for half a megabyte."""
+        self._threads.submit(
+            lambda: check_batch(
+                scheme=self._identity_scheme, chain_id=self._chain_id, **batch._asdict()
+            ),
+            done,
+        )
 
     def sign(self, secret: bytes, message: bytes) -> bytes:
         """Sign with a consensus key, at once. Raises `SchemeError` for an unusable secret."""

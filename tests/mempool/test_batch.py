@@ -19,6 +19,8 @@ from mempool.batch import (
     OpaqueChunk,
     OpaqueSummary,
     check_batch,
+    encode_batch_body,
+    is_cheap_to_check,
 )
 from mempool.envelope import BODY_SIZE_MAX_BYTES, ENVELOPE_SIZE_MAX_BYTES, BodyKind
 from mempool.keys import (
@@ -170,3 +172,11 @@ def test_no_changed_byte_of_an_envelope_goes_unnoticed(chain_id, alice, position
     data[position % len(data)] ^= flip
     verdict = check(chain_id, BatchBody((bytes(data),), ()))
     assert verdict.error is BatchError.ENVELOPE_INVALID
+
+
+def test_only_bodies_without_envelopes_look_cheap_to_check() -> None:
+    chunk = OpaqueChunk(1, 4, bytes(8))
+    assert is_cheap_to_check(encode_batch_body(BatchBody((), (chunk,))))
+    assert not is_cheap_to_check(encode_batch_body(BatchBody((b"envelope",), (chunk,))))
+    assert not is_cheap_to_check(encode_batch_body(BatchBody((b"envelope",) * 20, ())))
+    assert not is_cheap_to_check(b"")

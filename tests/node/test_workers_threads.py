@@ -14,6 +14,7 @@ from node.service import ServiceThreads
 from node.workers.threads import VERIFYING_THREADS_MAX, ConsensusCrypto
 
 SECRETS = [generate_secret(digest(Domain.SEED, bytes([index]))) for index in range(4)]
+CHAIN_ID = bytes(32)
 KEYS = [BLS.public_key(secret) for secret in SECRETS]
 
 
@@ -32,7 +33,7 @@ async def result_of(submit):
 
 
 async def test_signing_aggregating_and_verifying_fit_together(nursery):
-    crypto = ConsensusCrypto()
+    crypto = ConsensusCrypto(CHAIN_ID)
     nursery.start_soon(crypto.run)
     signatures = [crypto.sign(secret, b"vote") for secret in SECRETS]
     partials = [(index, KEYS[index], signatures[index]) for index in range(4)]
@@ -49,12 +50,12 @@ async def test_signing_aggregating_and_verifying_fit_together(nursery):
 
 async def test_identity_signatures_are_made_at_once():
     secret = bytes(range(32))
-    signature = ConsensusCrypto().sign_identity(secret, b"message")
+    signature = ConsensusCrypto(CHAIN_ID).sign_identity(secret, b"message")
     assert ED25519.verify(ED25519.public_key(secret), b"message", signature)
 
 
 async def test_an_unusable_secret_is_told_to_the_caller():
-    crypto = ConsensusCrypto()
+    crypto = ConsensusCrypto(CHAIN_ID)
     with pytest.raises(SchemeError):
         crypto.sign(bytes(32), b"message")
     with pytest.raises(SchemeError):
@@ -71,7 +72,7 @@ async def test_a_signature_does_not_wait_behind_verifications(nursery):
 
     scheme = Slow()
     secret = bytes([1]) * 32
-    crypto = ConsensusCrypto(scheme)
+    crypto = ConsensusCrypto(CHAIN_ID, scheme)
     nursery.start_soon(crypto.run)
     claim = Claim((scheme.public_key(secret),), b"vote", scheme.sign(secret, b"vote"))
     results = []
