@@ -4,10 +4,17 @@ One task reads a connection, one writes it. Whatever a client sends can end only
 the crash barrier is `_serve_connection`. A client is bounded in everything it can make the node
 hold: frame size, requests in flight (reading stops until answers go out, which is the
 back-pressure), subscriptions, and unsent bytes, beyond which it is cut off as `door.slow_consumer`.
+All clients together are bounded in unsent bytes too: whoever has most of them is cut off first.
+
+Whoever has not greeted yet gets small frames only and little time, and makes room when all places
+are taken, the oldest first: silent connections shut nobody out for long.
 """
 
+import math
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -15,7 +22,7 @@ import trio
 from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
-from node.framing import FramedStream, FramingError
+from node.framing import FramedStream, FramingError, encode_length
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -43,6 +50,21 @@ from node.protocol import (
 
 REQUESTS_IN_FLIGHT_MAX: Final = 64
 """Unanswered requests of one connection; then its reading pauses."""
+
+HELLO_FRAME_MAX_BYTES: Final = 1 << 10
+"""A frame of a client that has not greeted yet, and of the answers to it."""
+
+HELLO_TIMEOUT_S: Final = 10.0
+"""For a greeting to begin; one is sent at once, so only strangers and dead clients take longer."""
+
+FRAME_TIMEOUT_S: Final = 10.0
+"""From a frame's first byte to its last."""
+
+TURN_AWAY_TIMEOUT_S: Final = 1.0
+"""For the refusal of a client that finds no place."""
+
+SEND_QUEUES_MAX_BYTES: Final = 256 << 20
+"""Unsent bytes of all clients together."""
 
 FRAME_OVERHEAD_MAX_BYTES: Final = 64 << 10
 """A frame may exceed `DOOR_FRAME_MAX_BYTES` of payload by its own framing."""
@@ -120,6 +142,7 @@ class _Connection:
         self.in_flight: set[int] = set()
         self.room = trio.Event()
         self.is_slow = False
+        self.is_greeted = False
 
 
 class Door:
@@ -132,12 +155,20 @@ class Door:
         connections_max: int,
         send_queue_max_bytes: int,
         idle_timeout_s: float,
+        send_queues_max_bytes: int = SEND_QUEUES_MAX_BYTES,
     ) -> None:
+        """Limits on clients: how many, unsent bytes of one and of all, and for how long one that
+        subscribes to nothing may be silent."""
         self._handler = handler
         self._connections_max = connections_max
         self._send_queue_max_bytes = send_queue_max_bytes
         self._idle_timeout_s = idle_timeout_s
+        self._send_queues_max_bytes = send_queues_max_bytes
         self._connections: dict[int, _Connection] = {}
+        self._strangers: dict[int, _Connection] = {}
+        """Those of them that have not greeted yet, oldest first."""
+        self._unsent_bytes = 0
+        """In all outboxes."""
         self._by_channel: dict[Channel, dict[tuple[int, int], _Subscription]] = {
             channel: {} for channel in Channel
         }
@@ -196,23 +227,31 @@ class Door:
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         if len(self._connections) >= self._connections_max:
             self._refused += 1
-            await trio.aclose_forcefully(stream)
-            return
+            if not self._strangers:
+                await _turn_away(stream)
+                return
+            # It leaves the door's books at once and the process as soon as its task runs.
+            oldest = next(iter(self._strangers.values()))
+            self._forget(oldest)
+            oldest.scope.cancel()
         source = self._next_source
         self._next_source += 1
         self._accepted += 1
         framed = FramedStream(
             stream,
-            frame_max_bytes=DOOR_FRAME_MAX_BYTES + FRAME_OVERHEAD_MAX_BYTES,
-            idle_timeout_s=self._idle_timeout_s,
+            frame_max_bytes=HELLO_FRAME_MAX_BYTES,
+            frame_timeout_s=min(FRAME_TIMEOUT_S, self._idle_timeout_s),
+            idle_timeout_s=min(HELLO_TIMEOUT_S, self._idle_timeout_s),
         )
         connection = _Connection(source, framed, trio.CancelScope())
-        self._connections[source] = connection
+        self._connections[source] = self._strangers[source] = connection
         log = _log.bind(source=source)
         try:
             with connection.scope:
+                # A subscriber may be silent for ever: it is the kernel that notices its death.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 await self._converse(connection)
-        except* (FramingError, trio.BrokenResourceError, trio.EndOfChannel) as group:
+        except* (FramingError, OSError, trio.BrokenResourceError) as group:
             self._malformed += 1
             log.info("door_connection_ended", reason=str(group.exceptions[0]))
         except* Exception as group:
@@ -220,7 +259,7 @@ class Door:
             log.error("door_connection_crashed", exc_info=group)
         finally:
             self._forget(connection)
-            await trio.aclose_forcefully(stream)
+            await framed.aclose()
         if connection.is_slow:
             log.warning("door_slow_consumer")
 
@@ -234,7 +273,6 @@ class Door:
                 nursery.cancel_scope.cancel()
 
     async def _read(self, connection: _Connection, nursery: trio.Nursery) -> None:
-        greeted = False
         while True:
             frame = await connection.stream.receive_frame()
             try:
@@ -248,13 +286,20 @@ class Door:
                     detail = f"this node speaks version {DOOR_VERSION}"
                     self._send(connection, Refused(None, "door.version", detail))
                     continue
-                greeted = True
+                self._let_in(connection)
                 self._send(connection, self._handler.welcome())
-            elif not greeted:
+            elif not connection.is_greeted:
                 detail = "say hello first"
                 self._send(connection, Refused(request.request, "door.no_hello", detail))
             else:
                 await self._serve_request(connection, nursery, request)
+
+    def _let_in(self, connection: _Connection) -> None:
+        connection.is_greeted = True
+        connection.stream.frame_max_bytes = DOOR_FRAME_MAX_BYTES + FRAME_OVERHEAD_MAX_BYTES
+        if not connection.subscriptions:
+            connection.stream.idle_timeout_s = self._idle_timeout_s
+        self._strangers.pop(connection.source, None)
 
     async def _serve_request(
         self,
@@ -309,6 +354,7 @@ class Door:
         subscription = _Subscription(connection, request.request, request.channel, request.account)
         key = (connection.source, request.request)
         connection.subscriptions[request.request] = subscription
+        connection.stream.idle_timeout_s = math.inf
         self._by_channel[request.channel][key] = subscription
         if request.account is not None:
             self._by_account.setdefault(request.account, {})[key] = subscription
@@ -316,7 +362,12 @@ class Door:
         self._send(connection, Subscribed(request.request, height))
 
     def _forget(self, connection: _Connection) -> None:
-        del self._connections[connection.source]
+        """Take a connection off the books; what is said to it from now on is dropped."""
+        if self._connections.pop(connection.source, None) is None:
+            return
+        self._strangers.pop(connection.source, None)
+        self._count_unsent(connection, -connection.outbox_bytes)
+        connection.outbox.clear()
         for request, subscription in connection.subscriptions.items():
             key = (connection.source, request)
             del self._by_channel[subscription.channel][key]
@@ -329,17 +380,26 @@ class Door:
     # ---- writing ----------------------------------------------------------------------------
 
     def _send(self, connection: _Connection, frame: ServerFrame) -> None:
+        if connection.source not in self._connections:
+            return
         data = encode(frame)
         connection.outbox.append(data)
-        connection.outbox_bytes += len(data)
-        if connection.outbox_bytes > self._send_queue_max_bytes:
-            if not connection.is_slow:
-                connection.is_slow = True
-                self._slow += 1
-            connection.outbox.clear()
-            connection.scope.cancel()
-            return
+        self._count_unsent(connection, len(data))
         connection.wake.set()
+        if connection.outbox_bytes > self._send_queue_max_bytes:
+            self._cut_off(connection)
+        elif self._unsent_bytes > self._send_queues_max_bytes:
+            self._cut_off(max(self._connections.values(), key=lambda each: each.outbox_bytes))
+
+    def _cut_off(self, connection: _Connection) -> None:
+        self._slow += 1
+        connection.is_slow = True
+        self._forget(connection)
+        connection.scope.cancel()
+
+    def _count_unsent(self, connection: _Connection, change_bytes: int) -> None:
+        connection.outbox_bytes += change_bytes
+        self._unsent_bytes += change_bytes
 
     async def _write(self, connection: _Connection) -> None:
         while True:
@@ -350,4 +410,19 @@ class Door:
             connection.outbox.clear()
             sent_bytes = connection.outbox_bytes
             await connection.stream.send_frames(frames)
-            connection.outbox_bytes -= sent_bytes
+            if connection.source in self._connections:
+                self._count_unsent(connection, -sent_bytes)
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    """Say that there is no place. An unread buffer is empty, so this does not wait for anybody."""
+    frame = encode(
+        Refused(None, "door.full", "all places of this door are taken; try another node")
+    )
+    with (
+        trio.move_on_after(TURN_AWAY_TIMEOUT_S),
+        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
+        await stream.send_all(encode_length(len(frame)) + frame)
+        await stream.send_eof()
+    await trio.aclose_forcefully(stream)

@@ -74,7 +74,8 @@ class FramedStream:
         """Largest frame in either direction. A stream may begin with a small one and get its
         full limit once the other side is known."""
         self._frame_timeout_s = frame_timeout_s
-        self._idle_timeout_s = idle_timeout_s
+        self.idle_timeout_s = idle_timeout_s
+        """May change between frames, as the limit of size may."""
         self._write_timeout_s = write_timeout_s
         self._buffer = bytearray()
 
@@ -141,11 +142,11 @@ class FramedStream:
             yield pending
 
     async def _await_first_byte(self) -> None:
-        with trio.move_on_after(self._idle_timeout_s):
+        with trio.move_on_after(self.idle_timeout_s):
             if not await self._read():
                 raise trio.EndOfChannel
         if not self._buffer:
-            raise FramingError("frame.idle", f"nothing in {self._idle_timeout_s} s")
+            raise FramingError("frame.idle", f"nothing in {self.idle_timeout_s} s")
 
     async def _read(self) -> bool:
         """Read once; False at the end of the stream."""
