@@ -41,6 +41,7 @@ from node.config import ConfigError, NodeConfig
 from node.config_file import LoadedConfig, load_config, render_config
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis, GenesisError, load_genesis, save_genesis
+from node.storage.errors import mapping_errors
 
 PASSWORD_SIZE_MAX_BYTES: Final = 4096
 
@@ -248,7 +249,7 @@ class NodeHome:
     def bind_chain(self, chain_id: bytes) -> None:
         """Mark the data as this chain's, or refuse: `HomeError` if it is another chain's."""
         if self.chain_id_path.exists():
-            stored = self.chain_id_path.read_text().strip()
+            stored = self.chain_id_path.read_text(errors="replace").strip()
             if stored != chain_id.hex():
                 raise HomeError(
                     f"{self.data_dir} belongs to chain {stored[:16]}, but genesis.json makes chain "
@@ -295,8 +296,9 @@ class NodeHome:
 
         The lock goes with the process, however it ends.
         """
-        make_private_dir(self.run_dir)
-        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        with mapping_errors(f"lock {self.path}"):
+            make_private_dir(self.run_dir)
+            descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -306,8 +308,9 @@ class NodeHome:
                     f"another node process ({holder or 'unknown'}) runs in {self.path}",
                     advice="stop it first; never run one key twice",
                 ) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            with mapping_errors(f"lock {self.path}"):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)

@@ -17,8 +17,7 @@ that is what `node.recovery` is for.
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +26,6 @@ import trio
 
 from consensus.config import ConsensusConfig
 from consensus.lane_limits import LanesConfig
-from consensus.recovery import RecoveryError
 from crypto.digest import Domain, digest
 from mempool.admission import AdmissionConfig
 from mempool.batcher import BatcherConfig
@@ -36,22 +34,22 @@ from node.core import NodeCore, NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.exit_codes import ExitCode, OperatorError
+from node.failures import explaining_end
 from node.genesis import Genesis
-from node.home import Halted, NodeHome, NodeKeys, RunState
-from node.host import Clock, HaltError, NodeHost
+from node.home import NodeHome, NodeKeys, RunState
+from node.host import Clock, NodeHost
 from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
-from node.storage.errors import DoubleSignError
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import SafetyStore
 from node.streams import Streams
 from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbox, Traffic
 from node.workers.crypto import open_crypto_pool
-from node.workers.engine import EngineWorkerError, open_engine_worker
+from node.workers.engine import open_engine_worker
 from node.workers.threads import ConsensusCrypto
 
 THREAD_SWITCH_INTERVAL_S: Final = 0.001
@@ -70,20 +68,6 @@ class PortInUseError(OperatorError):
 
     code = "node.port_in_use"
     exit_code = ExitCode.PORT_IN_USE
-
-
-class NodeHaltedError(OperatorError):
-    """The node stopped because going on could violate safety."""
-
-    code = "node.halted"
-    exit_code = ExitCode.HALTED
-
-
-class RefusedToSignError(OperatorError):
-    """The safety records do not allow this node to sign."""
-
-    code = "safety.refused"
-    exit_code = ExitCode.REFUSED_TO_SIGN
 
 
 def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
@@ -127,7 +111,7 @@ async def run_node(
     for whatever the operator can mend or must look at.
     """
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
-    with _translated(home):
+    with explaining_end(home):
         await _Node(home, config, genesis, me, keys).run(stop, task_status)
 
 
@@ -286,16 +270,20 @@ class _Node:
     async def _write_state(self) -> None:
         """Leave word for `status` commands that find the node down."""
         started_ms = self._host.clock.now_ms()
+        is_failing = False
         while True:
             statistics = self._host.core.statistics()
-            self._home.write_state(
-                RunState(
-                    os.getpid(),
-                    started_ms,
-                    statistics.committed_height,
-                    statistics.consensus.view,
-                )
+            state = RunState(
+                os.getpid(), started_ms, statistics.committed_height, statistics.consensus.view
             )
+            try:
+                self._home.write_state(state)
+                is_failing = False
+            except OSError as error:
+                # Nothing depends on this file: a disk that fails is the stores' to judge.
+                if not is_failing:
+                    _log.warning("state_file_failed", reason=str(error))
+                is_failing = True
             await trio.sleep(STATE_FILE_INTERVAL_S)
 
     def _statistics(self) -> dict[str, Any]:
@@ -304,7 +292,14 @@ class _Node:
             "peers_connected": sorted(
                 self._committee.members[index].name for index in self._network.connected()
             ),
-            "network": msgspec.to_builtins(network, str_keys=True),
+            "network": {
+                "handshakes": network.handshakes,
+                "errors": network.errors,
+                "peers": {
+                    peer.name: {"control": peer.control._asdict(), "bulk": peer.bulk._asdict()}
+                    for _, peer in sorted(network.peers.items())
+                },
+            },
             "stores": {
                 name: committer.statistics()._asdict() for name, committer in self._stores.items()
             },
@@ -343,52 +338,3 @@ def _port_in_use(key: str, address: str, error: BaseException) -> PortInUseError
         f"cannot listen on {address}: {error}",
         advice=f"stop what uses the port, or change {key} in node.toml",
     )
-
-
-@contextmanager
-def _translated(home: NodeHome) -> Iterator[None]:
-    """Turn what can end a node into the operator's language: one error, advice and exit code."""
-    try:
-        yield
-    except* HaltError as group:
-        halt = _first(group, HaltError)
-        home.write_halted(Halted(halt.code, halt.detail, time.time_ns() // 1_000_000))
-        raise NodeHaltedError(
-            f"the node halted: {halt}",
-            advice=f"do not restart it before you know why; see {home.log_path} and "
-            f"`rota replay {home.path}`",
-            code=halt.code,
-        ) from None
-    except* DoubleSignError as group:
-        raise RefusedToSignError(
-            f"the node was about to contradict itself: {_first(group, DoubleSignError)}",
-            advice="nothing was signed; report this with the log, it is a bug",
-            code="safety.double_sign",
-        ) from None
-    except* RecoveryError as group:
-        error = _first(group, RecoveryError)
-        raise RefusedToSignError(
-            f"the durable records do not fit together: {error}",
-            advice="restore data/ as a whole from one moment; never only a part of it",
-            code=error.code,
-        ) from None
-    except* EngineWorkerError as group:
-        worker = _first(group, EngineWorkerError)
-        if worker.code == "engine.invariant":
-            home.write_halted(Halted(worker.code, str(worker), time.time_ns() // 1_000_000))
-            raise NodeHaltedError(
-                f"the engine's invariants broke: {worker}",
-                advice="do not restart it before you know why; replay it elsewhere first",
-                code=worker.code,
-            ) from None
-        raise
-    except* OperatorError as group:
-        raise _first(group, OperatorError) from None
-
-
-def _first(group: BaseExceptionGroup[Any], kind: type[Any]) -> Any:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error, kind)
-        return error
-    raise AssertionError("an exception group holds an exception")

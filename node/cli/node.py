@@ -25,6 +25,7 @@ from node.exit_codes import OperatorError
 from node.genesis import Genesis
 from node.home import NodeHome, NodeKeys, create_home, find_password
 from node.logs import configure_logging
+from node.storage.errors import mapping_errors
 from node.transport.certificate import make_certificate
 
 app = command_group("Create a node's home, run the node, ask how it is.")
@@ -123,7 +124,8 @@ def start(
     """
     target = open_home(home)
     config = target.load_config(parse_overrides(settings)).config
-    configure_logging(config.log, node=config.node.name, path=_log_path(target))
+    with mapping_errors(f"write the log of {target.path}"):
+        configure_logging(config.log, node=config.node.name, path=_log_path(target))
     try:
         _start(target, config, password_file, clear_halt)
     except OperatorError as error:
@@ -146,12 +148,15 @@ def _start(
     home: NodeHome, config: NodeConfig, password_file: Path | None, clear_halt: bool
 ) -> None:
     # Imported here: every other command starts faster without the node's machinery.
+    from node.descriptors import reserve_descriptors
     from node.runtime import run_node
 
+    reserve_descriptors(config)
     genesis = home.load_genesis()
     me = home.validate_member(config, genesis)
     with home.locked():
-        home.bind_chain(genesis.chain_id())
+        with mapping_errors(f"write to {home.data_dir}"):
+            home.bind_chain(genesis.chain_id())
         if clear_halt:
             home.clear_halted()
         home.validate_not_halted()

@@ -5,6 +5,7 @@ to look nowhere else. Without it, people get tables. Colour and movement only on
 not where `NO_COLOR` is set.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -44,7 +45,17 @@ class Output:
         self.err.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
-        """Say what is wrong and what to do about it."""
+        """Say what is wrong and what to do about it.
+
+        Where nobody can be told, on a full disk for one, the exit code still tells: this never
+        raises `OSError`.
+        """
+        try:
+            self._print_error(message, advice=advice, code=code, exit_code=exit_code)
+        except OSError:
+            _silence_standard_streams()
+
+    def _print_error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
         if self.is_json:
             problem = {
                 "code": code,
@@ -72,6 +83,15 @@ class Output:
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_OFF_TERMINAL)
+
+
+def _silence_standard_streams() -> None:
+    """Let nothing more be written: what still waits in the buffers would fail again when the
+    interpreter exits, and turn the exit code into 120."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def encode_json(document: object) -> str:

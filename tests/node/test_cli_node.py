@@ -153,3 +153,43 @@ def test_a_node_stops_in_good_order_on_sigterm(home: NodeHome) -> None:
     assert process.returncode == 0, events
     assert events[-1] == "node_stopped"
     assert [json.loads(line)["event"] for line in home.log_path.read_text().splitlines()] == events
+
+
+def test_a_full_disk_under_the_log_and_stderr_does_not_change_the_exit_code(home: NodeHome) -> None:
+    home.keystore_path(KeyKind.CONSENSUS).unlink()
+    command = [sys.executable, "-m", "node.cli.main", "node", "start", "--home", str(home.path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False)
+    assert done.returncode == ExitCode.KEY
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff garbage", b"version = 1\n[node", b""])
+def test_a_corrupt_configuration_ends_with_3(
+    home: NodeHome, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.config_path.write_bytes(content)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "config.invalid")
+    assert error["next"]
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff garbage", b"{}", b"[" * 100_000])
+def test_a_corrupt_genesis_ends_with_3(
+    home: NodeHome, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.genesis_path.write_bytes(content)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "genesis.invalid")
+    assert error["next"]
+
+
+@pytest.mark.parametrize("folder", ["log", "run"])
+def test_a_home_that_cannot_be_written_ends_with_72(
+    home: NodeHome, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = home.path / folder
+    if target.exists():
+        target.rmdir()
+    target.write_bytes(b"a file where a folder belongs")
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.STORAGE, "storage.failed")
