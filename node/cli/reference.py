@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 
+from node.cli.error_reference import render_errors
 from node.cli.main import app
 from node.config_file import describe_keys
 from node.exit_codes import ExitCode
@@ -23,6 +24,7 @@ def render_pages() -> dict[str, str]:
     """Every page's text by its path below the documentation's folder."""
     return {
         "reference/cli.md": _render_commands(),
+        "reference/errors.md": render_errors(_HEAD),
         "reference/exit-codes.md": _render_exit_codes(),
         "reference/node-toml.md": _render_config(),
     }

@@ -1,0 +1,189 @@
+"""The reference page of stable codes, gathered from where the code itself states them.
+
+Three sources: the enumerations that clients branch on, the tables in the docstrings of exceptions,
+and, for rules without either, the calls that report their breach.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import consensus
+import node
+from engine.receipts import ReasonCode
+from mempool.batch import BatchError
+from mempool.refusal import RefusalCode
+from node.client import DoorError
+from node.framing import FramingError
+from node.storage.errors import SafetyError, StorageError
+from node.transport import network
+from node.transport.errors import PeerError
+from node.workers.errors import EngineWorkerError, WorkerError, WorkerQueryError
+
+_CODE: Final = re.compile(r"^[a-z_]+\.[a-z_]+$")
+_ROW: Final = re.compile(r"^\s*\| ((?:`[a-z_.]+`(?:, )?)+) \| (.+) \|$")
+
+_PEER_REPORTS: Final = frozenset(
+    {"_require", "_require_epoch", "_require_power", "_decode_signers", "ValidationError"}
+    | {"Misbehaviour", "refuse"}
+)
+"""Calls that say which rule a member broke."""
+
+_HALT_REPORTS: Final = frozenset({"Halt", "halt", "_halt"})
+_OPERATOR_REPORTS: Final = frozenset(
+    {"ConfigError", "GenesisError", "HomeError", "KeystoreError", "NetworkError", "NodeKeyError"}
+    | {"RecoveryError", "RefusedToSignError"}
+)
+"""Errors whose raiser chooses among several codes."""
+
+_PEER_ERRORS: Final = frozenset({"PeerError"})
+_DOOR_REPORTS: Final = frozenset({"Refused", "QueryError", "WorkerQueryError"})
+_OPERATOR_CLASSES: Final = re.compile(r"exit_code = ExitCode\.")
+
+
+def render_errors(head: str) -> str:
+    """The page's text."""
+    root = Path(node.__file__).parent.parent
+    parts = [head, "# Stable codes", ""]
+    parts += [
+        "A code never changes its meaning and is never used again for something else. Texts beside",
+        "codes may change at any time. Exit codes of processes have [a page of their",
+        "own](exit-codes.md).",
+    ]
+    parts += _section(
+        "Envelopes that are refused",
+        "In the answer to a submission (`SubmitResult.code`) or in a receipt of level `refused`."
+        " A refused envelope changes nothing and costs nothing.",
+        _enum_rows(RefusalCode),
+    )
+    parts += _section(
+        "Outcomes of instructions",
+        "In the engine's receipts and events: the envelope was ordered, this is what became of it.",
+        _enum_rows(ReasonCode),
+    )
+    parts += _section(
+        "Requests at the order door",
+        "In `Refused` frames; the connection lives on, except after `door.full`.",
+        _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS) | _doc_rows(WorkerQueryError),
+    )
+    parts += _section(
+        "What the client library adds",
+        "Raised as `DoorError`, beside the codes that the node gave.",
+        _doc_rows(DoorError),
+    )
+    parts += _section(
+        "What ends a connection",
+        "In the log of the node; `frame` codes on both ports, `peer` codes on the peer port.",
+        _return_rows(Path(network.__file__))
+        | _call_rows((Path(network.__file__).parent,), _PEER_ERRORS)
+        | _doc_rows(FramingError)
+        | _doc_rows(PeerError),
+    )
+    parts += _section(
+        "What ends a node or a command",
+        "In the log (`node_failed`) and on stderr, with what to do next.",
+        _call_rows((root / package for package in ("consensus", "crypto", "localnet", "node")),
+                   _HALT_REPORTS | _OPERATOR_REPORTS)
+        | _class_rows(root)
+        | _doc_rows(StorageError) | _doc_rows(SafetyError)
+        | _doc_rows(WorkerError) | _doc_rows(EngineWorkerError),
+    )  # fmt: skip
+    parts += _section(
+        "Rules that a member broke",
+        "Counted in the status (`misbehaviours`) and logged as `peer_misbehaviour`, at the first"
+        " and at every doubling.",
+        _call_rows((Path(consensus.__file__).parent, Path(node.__file__).parent), _PEER_REPORTS)
+        | dict.fromkeys(_enum_rows(BatchError), "see `mempool.batch`"),
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _section(title: str, text: str, rows: dict[str, str]) -> list[str]:
+    assert rows, f"no codes for {title!r}"
+    lines = ["", f"## {title}", "", text, ""]
+    if not any(rows.values()):
+        return lines + [f"- `{code}`" for code in sorted(rows)]
+    lines += ["| code | meaning |", "|---|---|"]
+    return lines + [f"| `{code}` | {meaning} |" for code, meaning in sorted(rows.items())]
+
+
+def _enum_rows(codes: type[StrEnum]) -> dict[str, str]:
+    """Codes that say it all by their names."""
+    return dict.fromkeys((code.value for code in codes), "")
+
+
+def _doc_rows(error: type[Exception]) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for line in (inspect.getdoc(error) or "").splitlines():
+        if match := _ROW.match(line):
+            rows |= dict.fromkeys(re.findall(r"`([a-z_.]+)`", match[1]), match[2])
+    return rows
+
+
+def _call_rows(folders: Iterable[Path], names: frozenset[str]) -> dict[str, str]:
+    """Codes that calls of these names are given as plain text, and the module that does so."""
+    rows: dict[str, set[str]] = {}
+    for path, tree in _parse(folders):
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and _name(call.func) in names:
+                for code in _codes(call):
+                    rows.setdefault(code, set()).add(_module(path))
+    return {code: f"see `{'`, `'.join(sorted(modules))}`" for code, modules in rows.items()}
+
+
+def _return_rows(path: Path) -> dict[str, str]:
+    """Codes that the functions of one module return."""
+    returns = [
+        each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.Return)
+    ]
+    return {
+        ast.literal_eval(each.value): f"see `{_module(path)}`"
+        for each in returns
+        if each.value is not None and _is_code(each.value)
+    }
+
+
+def _class_rows(root: Path) -> dict[str, str]:
+    """The codes of exception classes with an exit code, and the first line of their docstring."""
+    rows: dict[str, str] = {}
+    for _, tree in _parse(root / package for package in ("node", "localnet")):
+        for each in ast.walk(tree):
+            if isinstance(each, ast.ClassDef) and _OPERATOR_CLASSES.search(ast.unparse(each)):
+                for statement in each.body:
+                    if isinstance(statement, ast.Assign) and _name(statement.targets[0]) == "code":
+                        code = ast.literal_eval(statement.value)
+                        rows[code] = (ast.get_docstring(each) or "").splitlines()[0]
+    return rows
+
+
+def _parse(folders: Iterable[Path]) -> Iterator[tuple[Path, ast.Module]]:
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            yield path, ast.parse(path.read_text())
+
+
+def _name(target: ast.expr) -> str:
+    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+
+
+def _codes(call: ast.Call) -> Iterator[str]:
+    for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+        if _is_code(argument):
+            yield ast.literal_eval(argument)
+
+
+def _is_code(value: ast.expr | None) -> bool:
+    return (
+        isinstance(value, ast.Constant)
+        and isinstance(value.value, str)
+        and _CODE.match(value.value) is not None
+    )
+
+
+def _module(path: Path) -> str:
+    root = Path(node.__file__).parent.parent
+    return ".".join(path.relative_to(root).with_suffix("").parts)
