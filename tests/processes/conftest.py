@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ COMMAND_TIMEOUT_S = 60.0
 class Localnet:
     """One localnet folder and the commands on it."""
 
-    def __init__(self, path: Path, port_base: int) -> None:
+    def __init__(
+        self, path: Path, port_base: int, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are environment variables of every command, and so of the nodes."""
         self.path = path
         self.port_base = port_base
+        self.settings = dict(settings or {})
 
     def rota(self, *arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
@@ -29,7 +33,7 @@ class Localnet:
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, **self.settings, "PYTHONHASHSEED": hash_seed},
             check=False,
         )
 
@@ -76,7 +80,13 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         time.sleep(0.2)
 
 
-@pytest.fixture(name="wait_until")
+@pytest.fixture(name="Localnet", scope="session")
+def localnet_fixture() -> type[Localnet]:
+    """For modules that share one localnet among their tests."""
+    return Localnet
+
+
+@pytest.fixture(name="wait_until", scope="session")
 def wait_until_fixture() -> Callable[[Callable[[], bool], float, str], None]:
     return wait_until
 
