@@ -16,6 +16,7 @@ import apsw
 from consensus.effects import Delete, Put
 from node.storage.errors import DoubleSignError, SafetyError
 from node.storage.records import RecordFile
+from node.storage.wal import validate_log
 
 WRITE_ONCE_TABLES: Final = frozenset(
     {"vote", "timeout", "proposal", "state_vote", "refusal", "release", "ack"}
@@ -53,6 +54,7 @@ class SafetyStore:
                 advice="Restore it, or stay out of signing until the epoch is over.",
                 code="safety.missing",
             )
+        validate_log(path)
         try:
             self._file = RecordFile(
                 path, kind="safety", owner=owner, synchronous="FULL", exclusive=True, vfs=vfs

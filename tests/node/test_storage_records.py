@@ -12,6 +12,7 @@ from node.storage.archive import ArchiveStore
 from node.storage.errors import DoubleSignError, SafetyError, StorageError
 from node.storage.records import Record
 from node.storage.safety import WRITE_ONCE_TABLES, RecordWrite, SafetyStore
+from node.storage.wal import is_commit_lost
 
 OWNER = b"chain and member"
 
@@ -186,6 +187,76 @@ def test_a_flipped_bit_in_a_value_is_an_error(open_safety, path):
         open_safety().load()
     assert caught.value.code == "storage.corrupt"
     assert caught.value.exit_code == ExitCode.STORAGE
+
+
+def make_log(open_safety, path, commits=12):
+    """The log of a process that was killed after this many commits, and where its frames begin."""
+    store = open_safety()
+    ends = []
+    log = path.with_name("safety.db-wal")
+    for number in range(commits):
+        store.commit([puts(("vote", key(number), bytes(500)))])
+        ends.append(log.stat().st_size)
+    return log.read_bytes(), ends
+
+
+def test_the_log_of_a_killed_process_is_whole(open_safety, path):
+    data, _ = make_log(open_safety, path)
+    assert not is_commit_lost(data)
+    assert not is_commit_lost(b"")
+    assert not is_commit_lost(bytes(4096))
+
+
+@settings(max_examples=60)
+@given(share=st.floats(0, 1), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_the_log_is_no_end_of_it(tmp_path_factory, share, bit):
+    path = tmp_path_factory.mktemp("log") / "safety.db"
+    store = SafetyStore(path, owner=OWNER, create=True)
+    ends = []
+    log = path.with_name("safety.db-wal")
+    for number in range(6):
+        store.commit([puts(("vote", key(number), bytes(500)))])
+        ends.append(log.stat().st_size)
+    data = bytearray(log.read_bytes())
+    store.close()
+    # Of what the last transaction wrote nobody can tell damage from a power cut.
+    data[int(share * (ends[-3] - 1))] ^= 1 << bit
+    assert is_commit_lost(bytes(data))
+
+
+def test_a_transaction_torn_by_a_power_cut_is_the_end_of_the_log(open_safety, path):
+    data, ends = make_log(open_safety, path)
+    for cut in (ends[-2] + 1, ends[-2] + 24, ends[-1] - 1):
+        assert not is_commit_lost(data[:cut])
+        assert not is_commit_lost(data[:cut] + bytes(ends[-1] - cut))
+
+
+def test_a_damaged_log_ends_the_start_and_is_kept(open_safety, path, tmp_path):
+    data, ends = make_log(open_safety, path)
+    copy = tmp_path / "copy" / "safety.db"
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    damaged = bytearray(data)
+    damaged[ends[3] + 100] ^= 1
+    copy.with_name("safety.db-wal").write_bytes(damaged)
+    for _ in range(2):
+        with pytest.raises(StorageError) as caught:
+            SafetyStore(copy, owner=OWNER)
+        assert caught.value.code == "storage.corrupt"
+    copy.with_name("safety.db-wal").write_bytes(data)
+    store = SafetyStore(copy, owner=OWNER)
+    assert len(store.load()["vote"]) == 12
+    store.close()
+
+
+def test_a_log_that_was_begun_anew_is_whole(open_safety, path):
+    store = open_safety()
+    log = path.with_name("safety.db-wal")
+    for number in range(60):
+        # Large enough that SQLite moves the log into the database and writes it from the front.
+        store.commit([puts(("vote", key(number), bytes(200_000)))])
+        assert not is_commit_lost(log.read_bytes())
+    assert log.stat().st_size < 60 * 200_000
 
 
 def test_a_file_that_is_no_database_is_an_error(open_safety, path):

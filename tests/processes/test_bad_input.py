@@ -650,10 +650,17 @@ def test_a_node_that_can_write_no_more_ends_with_72_and_loses_nothing(
 
 
 @pytest.fixture
-def stopped_home(target: Target, wait_until) -> Iterator[NodeHome]:
+def stopped_home(target: Target, signer: Signer, wait_until) -> Iterator[NodeHome]:
     """The home of a killed node with a history; whatever happens to its data is undone."""
     localnet = target.localnet
     home = target.network.home(LIMITED_NODE)
+
+    def has_caught_up() -> bool:
+        return (localnet.status()[LIMITED_NODE]["executed_height"] or 0) >= goal
+
+    assert signer.execute(signer.good(Cancel(client_id=1))) == [["order.unknown"]]
+    goal = localnet.height()
+    wait_until(has_caught_up, 40, "the node has it all")
     localnet.kill(LIMITED_NODE)
     wait_until(lambda: not localnet.status()[LIMITED_NODE]["up"], 10, "the node is dead")
     backup = home.path / "backup"
@@ -663,11 +670,7 @@ def stopped_home(target: Target, wait_until) -> Iterator[NodeHome]:
     backup.rename(home.data_dir)
     localnet.restart(LIMITED_NODE)
     goal = localnet.height()
-    wait_until(
-        lambda: (localnet.status()[LIMITED_NODE]["executed_height"] or 0) >= goal,
-        40,
-        "the node is back",
-    )
+    wait_until(has_caught_up, 40, "the node is back")
 
 
 def overwrite_head(path: Path) -> None:
@@ -692,10 +695,19 @@ def cut_segments(path: Path) -> None:
         os.truncate(each, 10)
 
 
+def flip_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 DAMAGES: list[tuple[str, Callable[[NodeHome], None], ExitCode, str]] = [
     ("safety.db is gone", lambda home: drop(home.safety_path), ExitCode.REFUSED_TO_SIGN,
      "safety.missing"),
     ("safety.db is garbage", lambda home: overwrite_head(home.safety_path), ExitCode.STORAGE,
+     "storage.corrupt"),
+    ("a bit in the log of safety.db",
+     lambda home: flip_bit(home.safety_path.with_name("safety.db-wal")), ExitCode.STORAGE,
      "storage.corrupt"),
     ("chain.db is garbage", lambda home: overwrite_head(home.chain_path), ExitCode.STORAGE,
      "storage.corrupt"),
