@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from crypto.bls import BLS, generate_secret
 from crypto.digest import Domain, digest
@@ -132,6 +133,9 @@ async def test_jobs_of_one_thread_are_answered_in_order_and_begun_ones_before_a_
         service.submit(lambda: 1, answers.append)
         await trio.to_thread.run_sync(started.wait)
         nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            # The service has heard of the stop and waits for the job that it had begun.
+            await wait_all_tasks_blocked()
         release.set()
     assert answers == [0]
     assert service.under_way == 0
