@@ -9,6 +9,7 @@ The nodes must be down: a running node holds its safety store locked.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,12 +19,20 @@ from consensus.safety import TIMEOUT_TABLE, VOTE_TABLE
 from consensus.types import QC, Block, TimeoutData, VoteData
 from crypto.bitmap import decode_bitmap
 from crypto.codec import decode
+from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
 from node.recovery import height_key
 from node.storage.archive import ArchiveStore
 from node.storage.safety import SafetyStore
 
-PAGE_RECORDS = 512
+PAGE_RECORDS: Final = 512
+
+
+class ContradictionError(OperatorError):
+    """A node signed two things where one is allowed."""
+
+    code = "audit.contradiction"
+    exit_code = ExitCode.SAFETY
 
 
 class NodeAudit(Struct, frozen=True):

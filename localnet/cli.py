@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import trio
 import typer
 
+from localnet.audit import ContradictionError, audit
 from localnet.control import call_supervisor, is_supervised
 from localnet.detached import up_detached
 from localnet.logview import follow_logs, read_logs
@@ -325,6 +327,42 @@ def logs(
         trio.run(follow_logs, paths, lines, output)
     else:
         read_logs(paths, lines, output)
+
+
+@app.command("audit")
+def audit_records(
+    context: typer.Context, directory: DirOption = DIR_DEFAULT, json: JsonOption = False
+) -> None:
+    """Hold what every node signed against its own durable records; the localnet must be down.
+
+    Exit code 20 if any node signed two things where one is allowed.
+
+    \b
+    Example:
+      rota localnet down && rota localnet audit
+    """
+    output = current_output(context)
+    report = audit(load_network(directory))
+    rows = [
+        (
+            node.name,
+            node.votes_recorded,
+            node.timeouts_recorded,
+            node.state_votes_recorded,
+            node.certificate_votes_checked,
+        )
+        for node in report.nodes
+    ]
+    columns = ["node", "votes", "timeouts", "state votes", "certified votes checked"]
+    output.data(msgspec.structs.asdict(report), table(columns, rows))
+    output.note(
+        f"{report.certificates} certificates read, {len(report.contradictions)} contradictions"
+    )
+    if report.contradictions:
+        raise ContradictionError(
+            report.contradictions[0],
+            advice="keep all homes as they are; this proves that a key was used twice",
+        )
 
 
 def _report_table(report: dict[str, Any]) -> Any:
