@@ -82,6 +82,8 @@ Restart (`recovery`, `voter`)
 - R2 The view follows from the QC and the TC on disk (V2): never below where it was left.
 - R3 The last vote, timeout and proposal are said again in the same bytes, to oneself as well.
 - R4 An archive without a safety record is amnesia: such a member must not sign.
+- R5 A certificate with a member's own vote above the last one that it remembers is amnesia, too:
+  its disk was emptied or an old one restored. It halts.
 
 Block sync (`sync`, `serving`)
 

@@ -70,6 +70,7 @@ from consensus.types import NO_SIGNATURE, QC, TC, Block
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, Bans, TimeoutCollector, VoteCollector
+from crypto.bitmap import is_member_set
 from crypto.codec import encode
 
 PROPOSAL_VIEWS_BEHIND_MAX: Final = 64
@@ -177,6 +178,9 @@ class ConsensusCore:
                     if verdict.is_valid:
                         self._apply(verdict.sender, verdict.subject)
                     else:
+                        # An honest member sends nothing that it has not verified itself, so one
+                        # such message is enough: each costs milliseconds, it must not be repeated.
+                        self._bans.add((verdict.sender,))
                         self._out.refuse(verdict.sender, "signature.invalid")
             case Signed(token, signature):
                 self._voter.send_signed(token, signature)
@@ -218,6 +222,8 @@ class ConsensusCore:
     # ---- receiving ---------------------------------------------------------------------------
 
     def _on_received(self, sender: int, message: Message) -> None:
+        if sender in self._bans:
+            return
         try:
             checks = self._validate(sender, message)
         except ValidationError as error:
@@ -314,10 +320,19 @@ class ConsensusCore:
 
     def _on_qc(self, qc: QC) -> None:
         """A verified QC: it may commit (C1), and it may open the next view (V2)."""
+        if self._is_forgotten_vote(qc):
+            detail = f"certified vote of view {qc.view} is above the last one remembered"
+            self._out.halt("safety.amnesia", detail)
+            return
         self._chain.add_qc(qc)
         self._voter.add_qc(qc)
         self._votes.note_certified(qc.view)
         self._enter_view()
+
+    def _is_forgotten_vote(self, qc: QC) -> bool:
+        """R5: is this node's vote certified that it does not remember having given?"""
+        is_signer = self._me is not None and is_member_set(qc.signers, self._me)
+        return is_signer and qc.view > self._voter.state.last_voted_view
 
     def _on_tc(self, tc: TC) -> None:
         """A verified TC: its QC counts first, then it may open the next view (V2)."""

@@ -14,7 +14,7 @@ from consensus.certificates import Certificate, CertificateCache
 from consensus.effects import Token, Verify
 from consensus.validation import Check
 
-PENDING_MAX_PER_PEER: Final = 32
+PENDING_MAX_PER_PEER: Final = 8
 """Messages of one peer that wait for signatures; further ones are dropped."""
 
 S = TypeVar("S")

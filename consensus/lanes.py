@@ -83,7 +83,7 @@ from consensus.types import (
     SignedBatchHeader,
 )
 from crypto.bitmap import decode_bitmap
-from crypto.digest import ZERO_DIGEST
+from crypto.digest import ZERO_DIGEST, Domain, bulk_digest
 
 TICK_TIMER: Final = "lanes.tick"
 
@@ -515,4 +515,8 @@ def _is_well_formed(message: BatchMessage) -> bool:
     header = message.signed_header.header
     if header.size_bytes != len(message.body) or header.sequence == 0:
         return False
-    return (header.sequence == 1) == (header.parent == ZERO_DIGEST)
+    if (header.sequence == 1) != (header.parent == ZERO_DIGEST):
+        return False
+    # Here and not only in the worker (0.08 ms for half a megabyte): a batch is stored while it is
+    # being checked, and what is stored under an id must never be another body.
+    return bulk_digest(Domain.BATCH_BODY, message.body) == header.body_digest

@@ -7,6 +7,7 @@ failure is what the operator is told.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 
@@ -16,6 +17,9 @@ from node.home import Halted, NodeHome
 from node.host import HaltError
 from node.storage.errors import DoubleSignError
 from node.workers.errors import INVARIANT_CODE, EngineWorkerError
+
+AMNESIA_CODE: Final = "safety.amnesia"
+"""The halt by which `consensus.core` refuses to go on with records that are not the newest."""
 
 _log = structlog.get_logger()
 
@@ -69,6 +73,12 @@ def _gravity(error: OperatorError) -> int:
 def _explain(home: NodeHome, error: Exception) -> OperatorError | None:
     if isinstance(error, OperatorError):
         return error
+    if isinstance(error, HaltError) and error.code == AMNESIA_CODE:
+        return RefusedToSignError(
+            f"this node signed things that its records have forgotten: {error.detail}",
+            advice="restore the newest data/safety.db; an older one must not sign in this epoch",
+            code=error.code,
+        )
     if isinstance(error, HaltError):
         return _halt(home, error.code, f"the node halted: {error}", error.detail)
     if isinstance(error, DoubleSignError):

@@ -453,6 +453,8 @@ class NodeHost:
     async def _run_executor(self) -> None:
         async for request in self._executing:
             if isinstance(request, SaveState):
+                # The engine's state must not be durable before the chain that led to it.
+                await self._archive_writes.drain()
                 await self._engine.save(request.height)
             else:
                 await self._execute(request)

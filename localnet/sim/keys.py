@@ -66,6 +66,8 @@ class Keys:
             ),
         )
         self.everyone = tuple(range(len(powers)))
+        self.voters = self.everyone
+        """Who signs the QCs that name no signers."""
         self.schedule = LeaderSchedule(self.committee, leader_seed)
         self.genesis = make_genesis_qc(CHAIN_ID, self.committee)
 
@@ -134,9 +136,9 @@ class Keys:
     def make_qc(
         self, block: Block, *, view: int | None = None, signers: Sequence[int] | None = None
     ) -> QC:
-        """A QC for a block by all members or some."""
+        """A QC for a block by `voters` or others."""
         data = self.make_vote_data(block, view)
-        chosen = self.everyone if signers is None else signers
+        chosen = self.voters if signers is None else signers
         return QC(data, *self.aggregate(chosen, data.signing_bytes(CHAIN_ID)))
 
     def make_tc(self, view: int, high_qc: QC, reports: Sequence[Report] | None = None) -> TC:

@@ -289,7 +289,7 @@ class NodeWorld(World):
     # ---- batches -------------------------------------------------------------------------------
 
     def _write_batch(self, index: int, store: StoreBatch) -> None:
-        self.disk(index).batches.setdefault(store.batch_id, (store.signed_header, store.body))
+        self.disk(index).batches[store.batch_id] = (store.signed_header, store.body)
 
     def _store_batch(self, host: Host, store: StoreBatch) -> None:
         """Stores write in order, each after the one before."""

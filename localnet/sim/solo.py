@@ -53,6 +53,8 @@ class Solo:
         start: bool = True,
     ) -> None:
         self.keys = keys if keys is not None else Keys()
+        # A script cannot vote for the core under test, which would take it for amnesia.
+        self.keys.voters = tuple(each for each in self.keys.everyone if each != me)
         self.me = me
         self.now_ms = 0
         self.config = config if config is not None else ConsensusConfig()

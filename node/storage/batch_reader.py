@@ -53,6 +53,13 @@ class BatchReader:
             raise StorageError("storage.corrupt", f"{path} at {start_byte}: {batch_id.hex()}")
         return record.signed_header, record.body
 
+    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:
+        """The signed header of a stored batch, or None."""
+        with self._lock, mapping_errors(f"read {self.directory}"):
+            query = "SELECT signed_header FROM batch WHERE batch_id = ?"
+            found = select(self._index, query, (batch_id,))
+        return decode(SignedBatchHeader, found[0][0]) if found else None
+
     def contains(self, batch_id: bytes) -> bool:
         """Is a batch stored?"""
         with self._lock, mapping_errors(f"read {self.directory}"):

@@ -162,7 +162,10 @@ class BatchStore:
     def _append(self, batches: Sequence[StoredBatch]) -> None:
         fresh: dict[bytes, StoredBatch] = {}
         for batch in batches:
-            if batch.batch_id not in fresh and not self.contains(batch.batch_id):
+            held = self._reader.find_header(batch.batch_id)
+            # An id does not bind the author's signature: a copy that was checked replaces one that
+            # came with a bad signature.
+            if batch.batch_id not in fresh and held != batch.signed_header:
                 fresh[batch.batch_id] = batch
         pending = list(fresh.values())
         while pending:
@@ -210,7 +213,7 @@ class BatchStore:
 
     def _insert(self, rows: Sequence[_Row], segment: int, end: int) -> None:
         with self._index:
-            self._index.executemany("INSERT OR IGNORE INTO batch VALUES (?,?,?,?,?,?,?)", rows)
+            self._index.executemany("INSERT OR REPLACE INTO batch VALUES (?,?,?,?,?,?,?)", rows)
             self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (segment, end))
 
     # ---- opening ---------------------------------------------------------------------------

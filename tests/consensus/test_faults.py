@@ -1,5 +1,6 @@
 """Crashes, partitions, loss and absence: the chain stays one, and moves again once it can."""
 
+import copy
 import random
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from consensus.config import ConsensusConfig
 from consensus.effects import Persist, Store
 from consensus.sync import FAR_HEIGHTS
 from localnet.sim.cluster import Cluster
-from localnet.sim.network import Conditions, CrashPoint, make_partition
+from localnet.sim.network import Conditions, CrashPoint, Disk, make_partition
 
 IMPATIENT = ConsensusConfig(base_view_timeout_ms=250)
 """For long runs with a dead member, whose every turn costs a timeout."""
@@ -205,3 +206,18 @@ def test_unequal_power_leads_and_decides_by_power() -> None:
     cluster.submit_every(40, until_ms=20_000)
     # 6 of 8 power is the quorum: two of four nodes suffice.
     cluster.run_until_height(10, HEAL_BOUND_MS, indices=(0, 1))
+
+
+@pytest.mark.parametrize("keeps_old_records", [False, True])
+def test_a_member_with_an_empty_or_an_old_disk_refuses_to_sign(keeps_old_records: bool) -> None:
+    cluster = Cluster(seed=7)
+    cluster.start()
+    cluster.submit_every(20, 60_000)
+    cluster.run_until_height(5, 10_000)
+    old = copy.deepcopy(cluster.world.hosts[0].disk)
+    cluster.run_until_height(60, 30_000)
+    cluster.world.crash(0)
+    cluster.world.hosts[0].disk = old if keeps_old_records else Disk()
+    cluster.start(0)
+    with pytest.raises(AssertionError, match=r"0 halts: safety\.amnesia"):
+        cluster.world.run_for(5_000)
