@@ -452,12 +452,14 @@ class NodeHost:
 
     async def _run_executor(self) -> None:
         async for request in self._executing:
-            if isinstance(request, SaveState):
-                # The engine's state must not be durable before the chain that led to it.
-                await self._archive_writes.drain()
-                await self._engine.save(request.height)
-            else:
-                await self._execute(request)
+            # What was begun is finished also when the node stops: the engine must not get ahead of
+            # what is archived about its heights.
+            with trio.CancelScope(shield=True):
+                if isinstance(request, SaveState):
+                    await self._archive_writes.drain()
+                    await self._engine.save(request.height)
+                else:
+                    await self._execute(request)
 
     async def _execute(self, request: Execute) -> None:
         batches = []

@@ -10,7 +10,8 @@ Receipt levels, in rising order of promise:
 | level | promise |
 |---|---|
 | `received` | none: the node put it in its pool |
-| `available` | certified retrievable, survives a crash of all nodes; ordered unless it expires |
+| `available` | certified retrievable, survives a crash of all nodes; ordered unless it expires, |
+| | provided that the node whose lane carries it does not fork that lane (and is convicted) |
 | `ordered` | committed at `height`; position final |
 | `executed` | executed, and the result is certified by a quorum |
 | `refused` | final; `code` says why |

@@ -34,6 +34,7 @@ from consensus.types import (
     SignedBatchHeader,
     StateCertificate,
 )
+from crypto.bitmap import is_member_set
 from crypto.codec import DecodeError, decode
 from crypto.types import Digest
 from mempool.ledger import HeaderLedger, LedgerError
@@ -197,6 +198,7 @@ def _recover(
         safety_records,
         archive.read(ARCHIVE_TIP_TABLE, ARCHIVE_TIP_KEY),
     )
+    _validate_memory(consensus, me)
     order_state, ledger = _restore_order(genesis, committee, archive, engine_height)
     blocks = _read_blocks(chain_id, archive, order_state.height, consensus.tip.height)
     cursors: dict[int, LanePoint] = {}
@@ -239,6 +241,18 @@ def _recover(
         own_checkpoint=decode(CheckpointHeader, own[0][1]) if own else None,
         evidence=tuple(value for _, value in evidence),
     )
+
+
+def _validate_memory(consensus: Recovered, me: int) -> None:
+    """An archive that holds this node's own vote, above any that the safety records remember, means
+    that they were restored from an older day."""
+    qc = consensus.tip.qc
+    if is_member_set(qc.signers, me) and qc.view > consensus.safety.last_voted_view:
+        raise RecoveryError(
+            "recovery.amnesia",
+            f"the archive holds a vote of view {qc.view}, the safety records end at"
+            f" {consensus.safety.last_voted_view}",
+        )
 
 
 def _recover_checkpoints(
