@@ -155,6 +155,22 @@ class BookSide:
                 yield order
                 order = order.newer
 
+    def compute_depth(self, threshold: int, lots: int, levels_max: int) -> tuple[int, int]:
+        """Lots at keys of at least `threshold`, best first, and how many levels were read for it.
+
+        The count ends once `lots` are found or `levels_max` levels were read.
+        """
+        keys = self.keys
+        depth_lots = 0
+        levels = 0
+        while levels < min(levels_max, len(keys)) and depth_lots < lots:
+            key = keys[-1 - levels]
+            if key < threshold:
+                break
+            depth_lots += self.levels[key].lots
+            levels += 1
+        return depth_lots, levels
+
     def best_price(self) -> int | None:
         """The best price in ticks, or None if the side is empty."""
         return self.sign * self.keys[-1] if self.keys else None

@@ -51,9 +51,10 @@ together, so this bounds the cost of one state leaf."""
 OPEN_ORDERS_PER_MARKET_MAX: Final = 200_000
 """Upper bound of the market parameter of the same purpose."""
 
-FOK_ORDERS_MAX: Final = 1_000
-"""Resting orders that a fill-or-kill order may look at: reading costs its sender nothing, so this
-bounds what an order that is then refused can make everybody do."""
+FOK_READS_PER_SENDER_MAX: Final = 1_000
+"""Resting orders that the fill-or-kill orders of one sender may look at in one block, all markets
+together: reading costs the sender nothing, so this bounds what orders that are then refused can
+make everybody do, however many of them one bundle holds."""
 
 MARKETS_MAX: Final = 256
 """Markets of one engine."""

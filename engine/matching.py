@@ -5,12 +5,13 @@ before it came here, so only makers are checked, each at its match: a maker that
 and the taker goes on.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 
 from engine.account import Exposure
 from engine.book import Order
 from engine.instructions import SelfTradeMode, Side
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_ORDERS_MAX, PPM
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX, PPM
 from engine.margin import (
     compute_fee,
     is_reducing_transition,
@@ -198,30 +199,55 @@ def _prevent_self_trade(run: BlockRun, taker: Taker, maker: Order) -> None:
 def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:
     """Can the whole size trade at once, with others, within the limit price?
 
-    True is a promise: `match_order` will then fill everything. So an order counts only if its
-    owner surely passes the maker check then. An owner of whom an order was not counted is left
-    out from there on, because that order may still trade and change the owner's margin; and a
-    reduce-only order is not counted after another fill of its owner, which may shrink it. The
-    last order may fill in part only, so equity must exceed IM before and after it, by more than
-    the rounding of one fee. All this can only understate what is fillable.
+    True is a promise: `match_order` will then fill everything. The totals of the levels refuse
+    most orders that cannot be filled; only then single orders are read (`_read_fillable`).
 
-    The search ends after `FOK_ORDERS_MAX` orders. Own orders never count: in mode CANCEL_MAKER
-    they are passed over; in any other mode the first one ends the search, for it would end the
-    order.
+    What is read is charged to the sender's `FOK_READS_PER_SENDER_MAX` for the block, whatever the
+    answer; once that is used up, nothing is fillable. Senders do not share it and each one's
+    orders run in a fixed order, so a block's order of envelopes cannot matter.
+    """
+    opposite = taker.exposure.market.book.opposite(taker.side)
+    threshold = compute_threshold(taker.side, taker.price)
+    sender = taker.exposure.account.account_id
+    spent = run.fok_reads.get(sender, 0)
+    budget = FOK_READS_PER_SENDER_MAX - spent
+    # A level holds at least one order, so what lies behind so many levels is out of reach.
+    depth_lots, levels = opposite.compute_depth(threshold, taker.lots, budget)
+    is_fillable = False
+    orders = 0
+    if depth_lots >= taker.lots:
+        is_fillable, orders = _read_fillable(
+            run, taker, islice(opposite.crossed_orders(threshold), budget)
+        )
+    run.fok_reads[sender] = spent + max(levels, orders)
+    return is_fillable
+
+
+def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tuple[bool, int]:
+    """Do these orders surely fill the taker? And how many of them were read to know it?
+
+    An order counts only if its owner surely passes the maker check later. An owner of whom an
+    order was not counted is left out from there on, because that order may still trade and change
+    the owner's margin; and a reduce-only order is not counted after another fill of its owner,
+    which may shrink it. The last order may fill in part only, so equity must exceed IM before and
+    after it, by more than the rounding of one fee. All this can only understate what is fillable.
+
+    Own orders never count: in mode CANCEL_MAKER they are passed over; in any other mode the first
+    one ends the search, for it would end the order.
     """
     state = run.state
     market = taker.exposure.market
-    opposite = market.book.opposite(taker.side)
-    threshold = compute_threshold(taker.side, taker.price)
     missing = taker.lots
+    reads = 0
     changes: dict[bytes, tuple[int, int]] = {}
     left_out: dict[bytes, bool] = {}
-    for order in islice(opposite.crossed_orders(threshold), FOK_ORDERS_MAX):
+    for order in crossed:
+        reads += 1
         exposure = order.exposure
         account = exposure.account
         if account is taker.exposure.account:
             if taker.self_trade != SelfTradeMode.CANCEL_MAKER:
-                return False
+                return False, reads
             continue
         if account.account_id in left_out:
             continue
@@ -244,5 +270,5 @@ def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:
         changes[account.account_id] = (quote, equity)
         missing -= lots
         if missing == 0:
-            return True
-    return False
+            return True, reads
+    return False, reads

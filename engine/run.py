@@ -8,7 +8,7 @@ from engine.state import EngineState
 class BlockRun:
     """The state that a block works on and the output that it gathers."""
 
-    __slots__ = ("events", "fills", "state", "time_ms", "volume")
+    __slots__ = ("events", "fills", "fok_reads", "state", "time_ms", "volume")
 
     def __init__(self, state: EngineState, time_ms: int) -> None:
         self.state = state
@@ -17,6 +17,8 @@ class BlockRun:
         self.events: list[Event] = []
         self.volume = 0
         """Notional traded, micro-quote."""
+        self.fok_reads: dict[bytes, int] = {}
+        """What each sender's fill-or-kill checks have read, in order of execution."""
 
     def report(self, order: Order, code: ReasonCode, removed_lots: int, resting_lots: int) -> None:
         """Tell an owner that a resting order shrank or ended."""

@@ -1,17 +1,20 @@
 """Every bound refuses with its own code, and nothing that is kept leaves 64 bits."""
 
+from itertools import permutations
+
 import pytest
 
 from crypto.codec import encode
 from engine.apply import apply_block
 from engine.block import BlockInput, Deposit, Reporter
+from engine.book import BookSide
 from engine.errors import InvariantViolation
 from engine.genesis import EngineGenesis, GenesisDeposit, GenesisError, MarketParams
 from engine.instructions import CancelAll, OracleReport, PlaceOrder, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
-    FOK_ORDERS_MAX,
+    FOK_READS_PER_SENDER_MAX,
     FULL_CHECK_INTERVAL_BLOCKS,
     ORDER_NOTIONAL_MAX_MICROQUOTE,
     ORDER_SIZE_MAX_LOTS,
@@ -120,15 +123,79 @@ def test_no_sequence_of_trades_takes_a_balance_beyond_its_bound(make_world):
     encode(world.output)
 
 
-def test_a_fill_or_kill_order_reads_only_so_many_orders(world):
+def _fok(lots, price=1_000):
+    return PlaceOrder(1, BUY, price, lots, TimeInForce.FOK)
+
+
+@pytest.fixture
+def deep_world(world):
+    """More asks of one lot at one price than one sender may read."""
     for name in (world.ALICE, world.BOB, world.CAROL, world.DAVE):
         for _ in range(5):
             world.run(name, *[PlaceOrder(1, SELL, 1_000, 1)] * 51)
-    assert len(world.open_lots()) > FOK_ORDERS_MAX
-    order = PlaceOrder(1, BUY, 1_000, FOK_ORDERS_MAX + 1, TimeInForce.FOK)
-    assert world.one(world.ERIN, order).code == "order.fok_unfillable"
-    order = PlaceOrder(1, BUY, 1_000, FOK_ORDERS_MAX, TimeInForce.FOK)
-    assert world.one(world.ERIN, order).status.name == "FILLED"
+    assert len(world.open_lots()) > FOK_READS_PER_SENDER_MAX
+    return world
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Every resting order that is read one by one."""
+    seen = []
+    read = BookSide.crossed_orders
+
+    def count(side, threshold):
+        for order in read(side, threshold):
+            seen.append(order.order_id)
+            yield order
+
+    monkeypatch.setattr(BookSide, "crossed_orders", count)
+    return seen
+
+
+def test_a_fill_or_kill_order_reads_only_so_many_orders(deep_world):
+    order = _fok(FOK_READS_PER_SENDER_MAX + 1)
+    assert deep_world.one(deep_world.ERIN, order).code == "order.fok_unfillable"
+    order = _fok(FOK_READS_PER_SENDER_MAX)
+    assert deep_world.one(deep_world.ERIN, order).status.name == "FILLED"
+
+
+def test_all_fill_or_kill_orders_of_a_sender_share_the_reads_of_a_block(deep_world, reads):
+    world = deep_world
+    receipts = world.run(world.ERIN, *[_fok(FOK_READS_PER_SENDER_MAX + 1)] * 63, _fok(1))
+    assert {receipt.code for receipt in receipts} == {"order.fok_unfillable"}
+    assert len(reads) == FOK_READS_PER_SENDER_MAX
+    assert world.one(world.ERIN, _fok(1)).status.name == "FILLED"
+
+
+def test_fill_or_kill_reads_of_one_sender_take_nothing_from_another_in_any_order(deep_world):
+    world = deep_world
+    genesis, blocks = world.genesis, list(world.inputs)
+    world.deposit(b"n" * 32, 10**9)
+    greedy = world.envelope(world.ERIN, *[_fok(FOK_READS_PER_SENDER_MAX + 1)] * 8)
+    modest = world.envelope(b"n" * 32, _fok(1), _fok(2))
+    more = world.envelope(world.ERIN, _fok(1))
+    blocks.append(world.inputs[-1])
+    outputs = []
+    for envelopes in permutations((greedy, modest, more)):
+        state = create_state(genesis)
+        for block in blocks:
+            apply_block(state, block)
+        height = state.height + 1
+        block = BlockInput(height, world.time_ms, bytes(32), envelopes, (), world.reporters)
+        outputs.append(apply_block(state, block))
+    assert all(output == outputs[0] for output in outputs)
+    filled = [each.envelope_id for each in outputs[0].receipts if each.filled_lots]
+    assert filled == [modest.envelope_id] * 2
+
+
+def test_a_fill_or_kill_order_larger_than_the_levels_reads_no_single_order(world, reads):
+    for price in range(1_000, 1_064):
+        world.one(world.ALICE, PlaceOrder(1, SELL, price, 1))
+    receipts = world.run(world.ERIN, *[_fok(65, 1_063)] * 15, _fok(64, 1_063))
+    # Each refusal has read the totals of 64 levels, which is charged too: 40 are left.
+    assert {receipt.code for receipt in receipts} == {"order.fok_unfillable"}
+    assert reads == []
+    assert world.one(world.ERIN, _fok(64, 1_063)).status.name == "FILLED"
 
 
 def test_deposits_beyond_their_bound_are_reported_not_credited():
