@@ -253,7 +253,7 @@ class Door:
                 await self._converse(connection)
         except* (FramingError, OSError, trio.BrokenResourceError) as group:
             self._malformed += 1
-            log.info("door_connection_ended", reason=str(group.exceptions[0]))
+            log.debug("door_connection_ended", reason=str(group.exceptions[0]))
         except* Exception as group:
             # The crash barrier: a fault of ours met by one client's input ends that client alone.
             log.error("door_connection_crashed", exc_info=group)
