@@ -145,8 +145,11 @@ class Checkpoints:
         self._everybody = tuple(range(len(committee)))
         self._newest = recovered.certificate
         self._own = dict(recovered.votes)
+        self._highest_own = max(self._own, default=0)
         self._certified: dict[int, CheckpointHeader] = {}
         self._heights: dict[int, _Height] = {}
+        self._unexamined: set[int] = set()
+        """Heights with votes that may have made a quorum since they were last looked at."""
         self._signing: dict[Token, _OwnVote] = {}
         self._own_votes: dict[int, Send] = {}
         self._aggregating: tuple[Token, CheckpointHeader] | None = None
@@ -198,6 +201,7 @@ class Checkpoints:
         if certified is not None and certified != header:
             return self._halt("state.diverged", certified, header)
         self._own[header.height] = header
+        self._highest_own = max(self._highest_own, header.height)
         if len(self._own) > OWN_HEADERS_MAX:
             del self._own[min(self._own)]
         for height in [each for each in self._certified if each <= header.height]:
@@ -286,7 +290,7 @@ class Checkpoints:
 
     def _window(self) -> range:
         """The heights whose votes are collected."""
-        middle = max(self._certified_height(), max(self._own, default=0))
+        middle = max(self._certified_height(), self._highest_own)
         lowest = max(self._certified_height() + 1, middle - VOTE_WINDOW_HEIGHTS)
         return range(lowest, middle + VOTE_WINDOW_HEIGHTS + 1)
 
@@ -294,6 +298,7 @@ class Checkpoints:
         window = self._window()
         for height in [each for each in self._heights if each not in window]:
             del self._heights[height]
+        self._unexamined.intersection_update(self._heights)
 
     def _on_vote(self, sender: int, vote: StateVote) -> list[Effect]:
         if vote.author != sender:
@@ -309,6 +314,7 @@ class Checkpoints:
             return self._suspect(first, vote)
         if first is not vote:
             return []
+        self._unexamined.add(header.height)
         return self._check_split(header.height, slot) + self._aggregate()
 
     def _suspect(self, first: StateVote, second: StateVote) -> list[Effect]:
@@ -332,7 +338,7 @@ class Checkpoints:
             return []
         if not all(event.results):
             self._ban(member)
-            return [Misbehaviour(member, "state.vote_invalid"), *self._aggregate()]
+            return [Misbehaviour(member, "state.vote_invalid")]
         self._offences[member] = self._suspects[member]
         return [Misbehaviour(member, "state.equivocation")]
 
@@ -354,10 +360,14 @@ class Checkpoints:
     # ---- certificates -------------------------------------------------------------------------
 
     def _aggregate(self) -> list[Effect]:
-        """Start on the highest quorum, one at a time: a higher certificate covers lower ones."""
+        """Start on the highest quorum, one at a time: a higher certificate covers lower ones.
+
+        A height whose votes have not changed since it had no quorum still has none, so a vote
+        costs one look at its own height, however many heights somebody votes for in advance.
+        """
         if self._aggregating is not None:
             return []
-        for height in sorted(self._heights, reverse=True):
+        for height in sorted(self._unexamined, reverse=True):
             for header, votes in self._heights[height].group_by_header().items():
                 authors = [vote.author for vote in votes]
                 if self._committee.power_of(authors) < self._committee.quorum_power:
@@ -372,7 +382,9 @@ class Checkpoints:
                     )
                     for vote in votes
                 )
+                # It stays unexamined: if bad signatures spoil it, the rest may be a quorum.
                 return [Aggregate(token, header.signing_bytes(self._chain_id), partials)]
+            self._unexamined.discard(height)
         return []
 
     def _ban(self, member: int) -> None:
@@ -408,8 +420,7 @@ class Checkpoints:
         own = self._own.get(header.height)
         if own is not None and own != header:
             return self._halt("state.diverged", header, own)
-        highest_own = max(self._own, default=0)
-        if header.height > highest_own and len(self._certified) < CERTIFIED_HEADERS_MAX:
+        if header.height > self._highest_own and len(self._certified) < CERTIFIED_HEADERS_MAX:
             self._certified[header.height] = header
         if header.height <= self._certified_height():
             return []

@@ -20,6 +20,7 @@ from consensus.checkpoints import (
     VOTES_RESENT_MAX,
     Checkpoints,
     RecoveredCheckpoints,
+    _Height,
     is_checkpoint,
 )
 from consensus.effects import (
@@ -365,6 +366,35 @@ def test_votes_far_ahead_take_no_memory():
     for height in range(1, 4 * VOTE_WINDOW_HEIGHTS):
         host.receive(make_vote(1, make_header(height)))
     assert host.core.votes_held() == VOTE_WINDOW_HEIGHTS
+
+
+def test_votes_for_many_future_heights_do_not_make_a_vote_dearer(monkeypatch):
+    host = Host()
+    for height in range(2, VOTE_WINDOW_HEIGHTS + 1):
+        host.receive(make_vote(3, make_header(height, b"invented")))
+    looks = []
+    group = _Height.group_by_header
+    monkeypatch.setattr(_Height, "group_by_header", lambda slot: looks.append(slot) or group(slot))
+    host.receive(make_vote(1, make_header(1)))
+    # Once for an alarm about a split, once for a quorum.
+    assert len(looks) == 2
+    host.receive(make_vote(2, make_header(1)), make_vote(3, make_header(1)))
+    assert host.core.newest().header == make_header(1)
+    assert len(looks) == 6
+
+
+def test_quorums_that_form_during_an_aggregation_are_certified_after_it_highest_first():
+    core = Checkpoints(CHAIN_ID, make_committee(), 0)
+    effects = []
+    for height in (1, 4, 3, 2):
+        for author in (1, 2, 3):
+            effects += core.step(0, Received(author, make_vote(author, make_header(height))))
+    [first] = effects
+    assert first.message == make_header(1).signing_bytes(CHAIN_ID)
+    _, second = core.step(0, aggregate(first))
+    assert second.message == make_header(4).signing_bytes(CHAIN_ID)
+    [certified] = core.step(0, aggregate(second))
+    assert certified.certificate.header == make_header(4)
 
 
 def test_votes_far_behind_the_own_result_take_no_memory():
