@@ -24,7 +24,7 @@ from localnet.network import (
 )
 from localnet.screen import Screen
 from localnet.up import UpOptions, run_up
-from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network, load_network
@@ -132,7 +132,7 @@ def up(
         report, code = run_up(options, screen.view())
     finally:
         screen.close()
-    output.data(report, _report_table(report))
+    output.data(report, _report_record(report))
     raise typer.Exit(int(code))
 
 
@@ -365,9 +365,9 @@ def audit_records(
         )
 
 
-def _report_table(report: dict[str, Any]) -> Any:
+def _report_record(report: dict[str, Any]) -> str:
     rows = [(key, _report_cell(value)) for key, value in report.items() if key != "nodes"]
-    return table(["", ""], rows)
+    return record(rows)
 
 
 def _report_cell(value: object) -> str:

@@ -38,6 +38,13 @@ class ControlError(OperatorError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class FolderError(OperatorError):
+    """The localnet's folder cannot be made or written to."""
+
+    code = "localnet.unwritable"
+    exit_code = ExitCode.CONFIG
+
+
 class _Request(Struct, forbid_unknown_fields=True):
     command: str
     argument: str = ""
@@ -68,14 +75,34 @@ def socket_path(run_dir: Path) -> Path:
     return Path(gettempdir()) / f"rota-{os.getuid()}" / f"{name}.sock"
 
 
+def make_run_dir(run_dir: Path) -> None:
+    """Make the folder of the supervisor's files, and the localnet's around it. Raises
+    `FolderError`."""
+    try:
+        make_private_dir(run_dir)
+    except OSError as error:
+        raise _folder_error(run_dir, error) from error
+
+
+def _folder_error(run_dir: Path, error: OSError) -> FolderError:
+    return FolderError(
+        f"cannot keep a localnet in {run_dir.parent}: {error.strerror or error}",
+        advice="choose another --dir",
+    )
+
+
 def acquire_supervisor_lock(run_dir: Path) -> int:
-    """Become the one supervisor of this localnet; raises `ControlError` if there is one.
+    """Become the one supervisor of this localnet; raises `ControlError` if there is one, and
+    `FolderError`.
 
     Returns the descriptor that holds the lock. Left open, it lasts until the process has ended,
     so that whoever waits for the lock finds nothing of the supervisor any more.
     """
-    make_private_dir(run_dir)
-    descriptor = os.open(run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    make_run_dir(run_dir)
+    try:
+        descriptor = os.open(run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _folder_error(run_dir, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from localnet.control import call_supervisor, is_supervised
+from localnet.control import call_supervisor, is_supervised, make_run_dir
 from localnet.screen import show_network
 from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
 from node.cli.output import Output
@@ -32,7 +32,7 @@ def up_detached(output: Output, options: UpOptions) -> None:
             code="localnet.running",
             exit_code=ExitCode.CONFIG,
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_run_dir(run_dir)
     log_path = run_dir / "supervisor.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(

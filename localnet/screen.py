@@ -101,7 +101,7 @@ def show_network(output: Output, network: Network) -> None:
         )
         for node in network.nodes
     ]
-    output.err.print(table(["node", "stake>", "order door", "peers", "log"], rows))
+    output.note_table(table(["node", "stake>", "order door", "peers", "log"], rows))
     people = [account.name for account in network.accounts if not account.is_trader]
     output.note(f"accounts {', '.join(people)}   keys in {_short(network.path / 'accounts')}")
 

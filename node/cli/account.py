@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.amounts import format_price, format_quote, format_size
-from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
@@ -106,10 +106,10 @@ def show(
             code="account.unknown",
             exit_code=ExitCode.REJECTED,
         )
-    summary = table(
-        ["", ">"],
+    name = account_names(directory).get(identifier, "")
+    summary = record(
         [
-            ("account", f"{account_names(directory).get(identifier, '')} {identifier.hex()[:16]}"),
+            ("account", f"{name} {identifier.hex()}".strip()),
             ("balance", format_quote(view.quote_microquote)),
             ("equity", format_quote(view.equity_microquote)),
             ("initial margin", format_quote(view.initial_margin_microquote)),

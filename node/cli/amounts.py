@@ -8,6 +8,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
+from engine.limits import ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
 from node.cli.views import MarketInfo
 from node.exit_codes import ExitCode, OperatorError
 
@@ -27,21 +28,30 @@ class AmountError(OperatorError):
 
 def parse_price(text: str, market: MarketInfo) -> int:
     """Return the price in ticks; raises `AmountError` unless it is a positive multiple."""
-    return _parse_multiple(text, Fraction(market.tick_size_microquote, MICRO), "price", market)
+    step = Fraction(market.tick_size_microquote, MICRO)
+    return _parse_multiple(text, step, PRICE_MAX_TICKS, "price", market)
 
 
 def parse_size(text: str, market: MarketInfo) -> int:
     """Return the size in lots; raises `AmountError` unless it is a positive multiple."""
-    return _parse_multiple(text, Fraction(1, market.lots_per_base), "size", market)
+    step = Fraction(1, market.lots_per_base)
+    return _parse_multiple(text, step, ORDER_SIZE_MAX_LOTS, "size", market)
 
 
-def _parse_multiple(text: str, step: Fraction, what: str, market: MarketInfo) -> int:
+def _parse_multiple(
+    text: str, step: Fraction, count_max: int, what: str, market: MarketInfo
+) -> int:
     if len(text) > DIGITS_MAX or not _DECIMAL.fullmatch(text):
         raise AmountError(
             f"{what} {text!r} is not a decimal number", advice="write it like 60000 or 0.25"
         )
     value = Fraction(text)
     count = value / step
+    if count > count_max:
+        raise AmountError(
+            f"{what} {text} is out of range for {market.symbol}",
+            advice=f"choose at most {format_fraction(count_max * step)}",
+        )
     if count.denominator != 1 or count < 1:
         below, above = count.__floor__() * step, (count.__floor__() + 1) * step
         near = [format_fraction(each) for each in (below, above) if each > 0]

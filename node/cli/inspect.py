@@ -1,17 +1,22 @@
 """`rota inspect`: the objects of the protocol as a node has them."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from node.cli.output import JsonOption, command_group, current_output, table, to_plain
+from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import DIR_DEFAULT, DirOption, NodeOption, run_at_door
 from node.exit_codes import ExitCode, OperatorError
 
 app = command_group("Look at blocks, certificates and state roots.")
 
-HeightArgument = Annotated[int, typer.Argument(min=1, metavar="HEIGHT", help="A block's number.")]
+HEIGHT_MAX: Final = 2**63 - 1
+"""What the protocol's whole numbers hold."""
+
+HeightArgument = Annotated[
+    int, typer.Argument(min=1, max=HEIGHT_MAX, metavar="HEIGHT", help="A block's number.")
+]
 
 
 @app.command()
@@ -91,7 +96,7 @@ def _show(
             code=f"{name}.unknown",
             exit_code=ExitCode.REJECTED,
         )
-    current_output(context).data(answer, table(["", ""], list(_flatten(to_plain(answer)))))
+    current_output(context).data(answer, record(_flatten(to_plain(answer))))
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, object]]:

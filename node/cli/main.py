@@ -86,7 +86,7 @@ def show_exit_codes(context: typer.Context, json: JsonOption = False) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code.
 
-    Only what an operator can mend is caught. Anything else is a bug, and keeps its traceback.
+    Whatever an operator cannot mend is a bug: it keeps its traceback, on stderr.
     """
     output = Output()
     try:
@@ -110,6 +110,9 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         output.note("interrupted")
         return int(ExitCode.INTERRUPTED)
+    except Exception as error:
+        output.bug(error)
+        return int(ExitCode.UNEXPECTED)
     return result if isinstance(result, int) else 0
 
 

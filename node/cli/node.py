@@ -18,12 +18,12 @@ from node.cli.homes import (
     open_home,
     parse_overrides,
 )
-from node.cli.output import JsonOption, command_group, current_output, table, to_plain
+from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import PasswordFileOption, run_at
 from node.config import CONFIG_VERSION, DoorSection, NodeConfig, NodeSection, PeerSection
 from node.exit_codes import OperatorError
 from node.genesis import Genesis
-from node.home import NodeHome, NodeKeys, create_home, find_password
+from node.home import HomeError, NodeHome, NodeKeys, create_home, find_password
 from node.logs import configure_logging
 from node.storage.errors import mapping_errors
 from node.transport.certificate import make_certificate
@@ -74,7 +74,14 @@ def init(
         door=DoorSection(listen=door),
     )
     parsed = None if genesis is None else _load_genesis_file(genesis)
-    create_home(target.path, config=config, genesis=parsed, keys=keys, password=password)
+    try:
+        create_home(target.path, config=config, genesis=parsed, keys=keys, password=password)
+    except OSError as error:
+        raise HomeError(
+            f"cannot make a home in {target.path}: {error.strerror or error}",
+            advice="choose another --home",
+            code="home.unwritable",
+        ) from error
     document = {
         "home": str(target.path),
         "name": name,
@@ -85,7 +92,7 @@ def init(
         "identity_key": ED25519.public_key(keys.identity),
         "oracle_key": ED25519.public_key(keys.oracle),
     }
-    output.data(document, table(["", ""], list(to_plain(document).items())))
+    output.data(document, record(to_plain(document).items()))
     output.note(f"created {target.path}; back up {target.keys_dir} and remember the password")
     if genesis is None:
         output.note(f"next: put the chain's genesis.json into {target.path}")
@@ -225,4 +232,4 @@ def status(
     shown = {
         key: value for key, value in to_plain(answer).items() if not isinstance(value, dict | list)
     }
-    output.data(answer, table(["", ""], list(shown.items())))
+    output.data(answer, record(shown.items()))

@@ -12,8 +12,9 @@ from engine.instructions import (
     Side,
     TimeInForce,
 )
+from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_price, format_size, parse_price, parse_size
-from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.submission import RejectedError, submit_instruction
 from node.cli.target import (
     DIR_DEFAULT,
@@ -88,7 +89,8 @@ def place(
         bool, typer.Option("--reduce-only", help="Only make the position smaller.")
     ] = False,
     client_id: Annotated[
-        int, typer.Option(min=0, help="Your own number for the order; 0 for none.")
+        int,
+        typer.Option(min=0, max=CLIENT_ID_MAX, help="Your own number for the order; 0 for none."),
     ] = 0,
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
@@ -131,7 +133,7 @@ def place(
 @app.command()
 def cancel(
     context: typer.Context,
-    order_id: Annotated[int, typer.Argument(min=1, help="The order's number.")],
+    order_id: Annotated[int, typer.Argument(min=1, max=SEQUENCE_MAX, help="The order's number.")],
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
@@ -218,7 +220,7 @@ def status(
             advice="it was never received, or so long ago that the node has forgotten it",
             code="envelope.unknown",
         )
-    output.data(answer, table(["", ""], [(key, _plain(value)) for key, value in answer.items()]))
+    output.data(answer, record((key, _plain(value)) for key, value in answer.items()))
 
 
 @app.command("list")

@@ -7,19 +7,30 @@ not where `NO_COLOR` is set.
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any, Final
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, TextIO
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from node.exit_codes import OperatorError
+from node.exit_codes import ExitCode, OperatorError
 
-WIDTH_OFF_TERMINAL: Final = 10_000
-"""Columns of a table that goes into a file or pipe: nothing is cut off."""
+WIDTH_UNBOUNDED: Final = 10_000
+"""Columns of whatever must not be cut off. A narrow terminal breaks the line where its edge is;
+what is copied from there is whole."""
+
+
+class UnwritableError(OperatorError):
+    """The output's destination takes no more."""
+
+    code = "output.unwritable"
+    exit_code = ExitCode.STORAGE
 
 
 class Output:
@@ -32,17 +43,30 @@ class Output:
         self.err = _console(stderr=True)
 
     def data(self, document: object, *human: object) -> None:
-        """Print the result: `document` as JSON, or `human` (tables, lines) to people."""
-        if self.is_json:
-            sys.stdout.write(encode_json(document) + "\n")
-            sys.stdout.flush()
-            return
-        for each in human:
-            self.out.print(each, highlight=False, soft_wrap=isinstance(each, str), markup=False)
+        """Print the result: `document` as JSON, or `human` (tables, lines) to people.
+
+        Raises `UnwritableError`.
+        """
+        with _writing(sys.stdout):
+            if self.is_json:
+                sys.stdout.write(encode_json(document) + "\n")
+                sys.stdout.flush()
+                return
+            for each in human:
+                self.out.print(each, highlight=False, soft_wrap=True, markup=False)
 
     def note(self, text: str) -> None:
-        """Say something that is no data: what changed, what comes next."""
-        self.err.print(text, highlight=False, soft_wrap=True, markup=False)
+        """Say something that is no data: what changed, what comes next.
+
+        Raises `UnwritableError`.
+        """
+        with _writing(sys.stderr):
+            self.err.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def note_table(self, content: "WholeTable") -> None:
+        """Say a table that is no data. Raises `UnwritableError`."""
+        with _writing(sys.stderr):
+            self.err.print(content, highlight=False, soft_wrap=True, markup=False)
 
     def error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
         """Say what is wrong and what to do about it.
@@ -53,7 +77,20 @@ class Output:
         try:
             self._print_error(message, advice=advice, code=code, exit_code=exit_code)
         except OSError:
-            _silence_standard_streams()
+            _silence(sys.stdout, sys.stderr)
+
+    def bug(self, error: Exception) -> None:
+        """Print an error that nobody foresaw: its traceback on stderr, then it in one line."""
+        try:
+            traceback.print_exception(error)
+        except OSError:
+            _silence(sys.stderr)
+        self.error(
+            f"unexpected {type(error).__name__}: {error}",
+            advice="report this, with the traceback on stderr",
+            code="bug",
+            exit_code=int(ExitCode.UNEXPECTED),
+        )
 
     def _print_error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
         if self.is_json:
@@ -82,14 +119,30 @@ class Output:
 
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_OFF_TERMINAL)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_UNBOUNDED)
 
 
-def _silence_standard_streams() -> None:
+@contextmanager
+def _writing(stream: TextIO) -> Iterator[None]:
+    """Turn what goes wrong while writing into `UnwritableError`; a reader who went away is left
+    to whoever runs the command line, which ends quietly."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence(stream)
+        raise UnwritableError(
+            f"cannot write to {stream.name}: {error.strerror or error}",
+            advice="see that the file or disk behind it has room",
+        ) from error
+
+
+def _silence(*streams: TextIO) -> None:
     """Let nothing more be written: what still waits in the buffers would fail again when the
     interpreter exits, and turn the exit code into 120."""
     null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         os.dup2(null, stream.fileno())
     os.close(null)
 
@@ -115,21 +168,50 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:
+class WholeTable:
+    """A table as wide as its content: ids, addresses and commands in it are never cut.
+
+    Print it with `soft_wrap=True`.
+    """
+
+    def __init__(self, inner: Table) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render as on an unbounded line, without blanks at the ends of lines."""
+        segments = console.render(self._inner, options.update(width=WIDTH_UNBOUNDED))
+        for line in Segment.split_lines(segments):
+            while line and not line[-1].text.strip():
+                line.pop()
+            yield from line[:-1]
+            if line:
+                yield Segment(line[-1].text.rstrip(), line[-1].style)
+            yield Segment.line()
+
+
+def record(rows: Iterable[tuple[str, object]]) -> str:
+    """Return keys and values as plain lines, the values in one column."""
+    found = list(rows)
+    width = max((len(key) for key, _ in found), default=0)
+    return "\n".join(f"{key:{width}}  {value}".rstrip() for key, value in found)
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = ""
+) -> WholeTable:
     """Return a plain table; columns whose name ends in `>` are right-aligned."""
     result = Table(
         title=title or None,
         title_justify="left",
         box=None,
         pad_edge=False,
-        show_header=any(name.strip(">") for name in columns),
     )
     for column in columns:
         right = column.endswith(">")
         result.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
     for row in rows:
         result.add_row(*(Text(str(cell)) for cell in row))
-    return result
+    return WholeTable(result)
 
 
 def current_output(context: typer.Context) -> Output:

@@ -2,14 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
 from node.cli.homes import open_home
-from node.cli.output import JsonOption, Output, command_group, current_output, table, to_plain
+from node.cli.output import JsonOption, Output, command_group, current_output, record, to_plain
+
+if TYPE_CHECKING:
+    from node.replay import ReplayReport
 
 REFRESH_S: Final = 0.25
 
@@ -48,7 +51,17 @@ def replay(
         report = run_replay(target, check_roots=check_roots, on_progress=progress.show)
     elapsed_s = round(time.perf_counter() - started_at, 3)
     document = {**to_plain(report), "elapsed_s": elapsed_s}
-    output.data(document, table(["", ""], list(document.items())))
+    output.data(document, _verdict(report, check_roots=check_roots), record(document.items()))
+
+
+def _verdict(report: "ReplayReport", *, check_roots: bool) -> str:
+    """What was compared, in one line; a difference has raised before."""
+    if not check_roots:
+        return f"ok: {report.heights} heights repeated, their roots not compared"
+    return (
+        f"ok: {report.checkpoints_compared} checkpoints and {report.certificates_compared} "
+        "certificates identical"
+    )
 
 
 class _Progress:

@@ -1,0 +1,117 @@
+"""What the command line prints: whole on narrow terminals, in words where it cannot go on."""
+
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from engine.limits import CLIENT_ID_MAX, ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
+from node.cli import main as main_module
+from node.cli.amounts import AmountError, parse_price, parse_size
+from node.cli.main import run
+from node.cli.output import record, table
+from node.cli.views import MarketInfo
+from node.exit_codes import ExitCode
+
+MARKET = MarketInfo(1, "X-PERP", 1_000_000, 1, 1, 1, False, None, None, 0)
+
+
+def test_a_table_keeps_every_cell_whole_on_a_narrow_terminal() -> None:
+    stream = StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, no_color=True)
+    command = "tail -f " + "x" * 120 + "/node.jsonl"
+    console.print(table(["node", "id>", "log"], [("node0", "ab" * 32, command)]), soft_wrap=True)
+    assert "ab" * 32 in stream.getvalue()
+    assert command in stream.getvalue()
+
+
+def test_lines_of_tables_and_records_end_without_blanks() -> None:
+    stream = StringIO()
+    console = Console(file=stream, width=80)
+    console.print(table(["a", "b"], [("1", "long"), ("2", "")], title="T"), soft_wrap=True)
+    assert stream.getvalue() == "T\na  b\n1  long\n2\n"
+    assert record([("key", 1), ("longer key", "")]) == "key         1\nlonger key"
+
+
+def test_a_price_or_size_beyond_the_engine_names_the_most_there_is() -> None:
+    assert parse_price(str(PRICE_MAX_TICKS), MARKET) == PRICE_MAX_TICKS
+    assert parse_size(str(ORDER_SIZE_MAX_LOTS), MARKET) == ORDER_SIZE_MAX_LOTS
+    with pytest.raises(AmountError) as caught:
+        parse_price(str(PRICE_MAX_TICKS + 1), MARKET)
+    assert caught.value.advice == f"choose at most {PRICE_MAX_TICKS}"
+    with pytest.raises(AmountError) as caught:
+        parse_size("9" * 24, MARKET)
+    assert caught.value.advice == f"choose at most {ORDER_SIZE_MAX_LOTS}"
+
+
+def test_numbers_beyond_the_protocol_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    order = ["order", "place", "X-PERP", "buy", "1", "--price", "1"]
+    for words in (
+        [*order, "--client-id", str(CLIENT_ID_MAX + 1)],
+        ["order", "cancel", "9" * 30],
+        ["inspect", "qc", "9" * 30],
+    ):
+        assert run(words) == ExitCode.USAGE
+        assert "usage.invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["localnet", "up"], ["localnet", "up", "--detach"]])
+def test_a_localnet_where_no_folder_can_be_is_refused_by_its_path(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert run([*words, "--dir", str(file)]) == ExitCode.CONFIG
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert "localnet.unwritable" in error
+
+
+def test_a_home_where_no_folder_can_be_is_refused_by_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("password\n")
+    words = ["node", "init", "--name", "north", "--home", str(file), "--password-file", str(file)]
+    assert run(words) == ExitCode.CONFIG
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert "home.unwritable" in error
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_an_error_that_nobody_foresaw_is_told_in_one_line_with_its_traceback_on_stderr(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_name: str) -> str:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(main_module, "version", fail)
+    assert run(["version", *flags]) == ExitCode.UNEXPECTED
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err
+    if flags:
+        assert json.loads(captured.out)["error"]["code"] == "bug"
+    else:
+        assert "error: unexpected ZeroDivisionError: by zero [bug]" in captured.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_full_disk_under_stdout_is_an_error_without_a_traceback(flags: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "node.cli.main", "exit-codes", *flags],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == ExitCode.STORAGE
+    assert "Traceback" not in ended.stderr
+    if not flags:
+        assert "output.unwritable" in ended.stderr
