@@ -12,11 +12,12 @@ flight. Two kinds of request fill two kinds of gap:
 
 A batch is accepted only if its digest is wanted, so a responder can neither add nor replace any.
 A responder that gives nothing makes the next wait longer once everybody was asked; one that gives
-too little is not asked twice in a row.
+too little is not asked twice in a row. A batch fills its hole before its check has ended, so whose
+turn it was is remembered until the batch is ready: if the check fails, the next one is asked.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consensus.effects import Effect, Send
 from consensus.lane_chain import LaneChain, LanePoint
@@ -28,6 +29,10 @@ from consensus.messages import (
     LaneRequest,
 )
 from consensus.types import BatchHeader
+
+UNREADY_MAX_PER_LANE: Final = 4 * BATCHES_MAX_PER_REQUEST
+"""Fetched batches of one lane whose turn is remembered until they are ready. When full, none is
+added: those asked for first, which a lane wants first again, are the ones that count."""
 
 
 class Target(NamedTuple):
@@ -79,9 +84,16 @@ class LaneFetcher:
     _fetches: dict[int, _Fetch] = field(default_factory=dict)
     _noticed: dict[int, tuple[LanePoint, int]] = field(default_factory=dict)
     """The hole last seen in a lane, and since when."""
+    _unready: dict[int, dict[bytes, int]] = field(default_factory=dict)
+    """By lane: fetched batches that are not ready yet, or that failed their check and are wanted
+    again, and the turn in which each came."""
 
     def __len__(self) -> int:
         return len(self._fetches)
+
+    def count_unready(self) -> int:
+        """Turns that are remembered, for tests of the bound."""
+        return sum(len(unready) for unready in self._unready.values())
 
     def is_wanted(self, author: int, point: LanePoint) -> bool:
         """Does a request in flight ask for this batch?"""
@@ -94,6 +106,7 @@ class LaneFetcher:
         """Start, repeat or end the fetching of one lane. `targets` by falling importance."""
         holes, target = _find_holes(chain, targets)
         fetch = self._fetches.get(author)
+        self._forget_ready(author, chain, is_anything_wanted=target is not None)
         if target is None:
             self._fetches.pop(author, None)
             self._noticed.pop(author, None)
@@ -137,6 +150,9 @@ class LaneFetcher:
         above = target.above_sequence
         if chain.tip.sequence < holes[0].sequence:
             above = max(above, chain.tip.sequence)
+        unready = self._unready.get(author, {})
+        # What came in an earlier turn and is a hole again failed its check.
+        turn = max([turn, *(unready.get(hole.batch_id, -1) + 1 for hole in holes)])
         count = len(target.sources)
         wait_ms = compute_backoff_ms(self.config.fetch_retry_ms, misses // count)
         is_stretch = len(holes) == 1 and holes[0].sequence > above + 1
@@ -148,10 +164,28 @@ class LaneFetcher:
             return Send(to, LaneRequest(holes[0].batch_id, above))
         return Send(to, BatchRequest(tuple(hole.batch_id for hole in holes)))
 
+    def _forget_ready(self, author: int, chain: LaneChain, is_anything_wanted: bool) -> None:
+        """Forget the turns of batches that are ready, or that are gone and wanted no more."""
+        unready = self._unready.get(author)
+        if unready is None:
+            return
+        for batch_id in list(unready):
+            link = chain.find(batch_id)
+            is_done = not is_anything_wanted if link is None else link.is_ready
+            if is_done:
+                del unready[batch_id]
+        if not unready:
+            del self._unready[author]
+
     def on_accepted(self, now_ms: int, author: int, chain: LaneChain, header: BatchHeader) -> bool:
         """A wanted batch came in and its link was added. Returns whether `poll` should look for
         the next holes now; otherwise the rest of the answer is awaited."""
         fetch = self._fetches[author]
+        unready = self._unready.setdefault(author, {})
+        for point in sorted(fetch.wanted):
+            is_known = point.batch_id in unready
+            if point.batch_id in chain and (is_known or len(unready) < UNREADY_MAX_PER_LANE):
+                unready[point.batch_id] = fetch.turn
         fetch.drop_held(chain)
         fetch.count += 1
         fetch.size_bytes += header.size_bytes
