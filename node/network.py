@@ -93,7 +93,12 @@ class Network:
             if node.name == name:
                 return node
         names = ", ".join(node.name for node in self.nodes)
-        raise NetworkError(f"there is no node {name!r} here", advice=f"nodes: {names}")
+        raise NetworkError(
+            f"there is no node {name!r} here",
+            advice=f"nodes: {names}",
+            code="node.unknown",
+            exit_code=ExitCode.USAGE,
+        )
 
     def home(self, name: str) -> NodeHome:
         """The home of a node."""
@@ -109,7 +114,12 @@ class Network:
             if account.name == name:
                 return account
         names = ", ".join(account.name for account in self.accounts)
-        raise NetworkError(f"there is no account {name!r} here", advice=f"accounts: {names}")
+        raise NetworkError(
+            f"there is no account {name!r} here",
+            advice=f"accounts: {names}",
+            code="account.unknown",
+            exit_code=ExitCode.USAGE,
+        )
 
     def account_secret(self, name: str) -> bytes:
         """Open an account's keystore; raises `NodeKeyError`."""

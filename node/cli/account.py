@@ -13,7 +13,7 @@ from node.cli.target import (
     NodeOption,
     account_id,
     account_names,
-    run_at_door,
+    query_at_door,
 )
 from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets, read_view
 from node.client import DoorClient
@@ -44,7 +44,7 @@ def list_accounts(
             None if each is None else read_view(AccountInfo, each, "account") for each in answers
         ]
 
-    views = run_at_door(directory, node, work)
+    views = query_at_door(directory, node, work)
     document = [
         {
             "name": each.name,
@@ -98,7 +98,7 @@ def show(
         view = None if answer is None else read_view(AccountInfo, answer, "account")
         return answer, view, markets
 
-    answer, view, markets = run_at_door(directory, node, work)
+    answer, view, markets = query_at_door(directory, node, work)
     if view is None:
         raise OperatorError(
             f"the engine has no account {identifier.hex()}",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from node.cli.output import JsonOption, command_group, current_output, record, to_plain
-from node.cli.target import DIR_DEFAULT, DirOption, NodeOption, run_at_door
+from node.cli.target import DIR_DEFAULT, DirOption, NodeOption, query_at_door
 from node.exit_codes import ExitCode, OperatorError
 
 app = command_group("Look at blocks, certificates and state roots.")
@@ -88,7 +88,7 @@ def _block_reference(text: str) -> int | bytes:
 def _show(
     context: typer.Context, directory: Any, node: str | None, name: str, argument: int | bytes
 ) -> None:
-    answer = run_at_door(directory, node, lambda client: client.query(name, argument))
+    answer = query_at_door(directory, node, lambda client: client.query(name, argument))
     if answer is None:
         raise OperatorError(
             f"this node has no {name} for {to_plain(argument)}",

@@ -10,7 +10,7 @@ from node.cli.target import (
     DIR_DEFAULT,
     DirOption,
     NodeOption,
-    run_at_door,
+    query_at_door,
 )
 from node.cli.views import (
     BookInfo,
@@ -41,7 +41,7 @@ def list_markets(
     Example:
       rota market list --json
     """
-    markets = run_at_door(directory, node, query_markets)
+    markets = query_at_door(directory, node, query_markets)
     rows = [
         (
             market.symbol,
@@ -83,7 +83,7 @@ def book(
         answer = await client.query("book", params.market, depth)
         return params, read_view(BookInfo, answer, "book")
 
-    params, view = run_at_door(directory, node, work)
+    params, view = query_at_door(directory, node, work)
 
     def row(side: str, level: LevelInfo) -> tuple[object, ...]:
         return (
@@ -121,7 +121,7 @@ def trades(
         answer = await client.query("trades", params.market, limit)
         return params, answer, read_view(list[TradeInfo], answer, "trades")
 
-    params, answer, found = run_at_door(directory, node, work)
+    params, answer, found = query_at_door(directory, node, work)
     rows = [
         (
             trade.taker_side,

@@ -219,7 +219,7 @@ def status(
     config = target.load_config().config
     try:
         answer: dict[str, Any] = run_at(
-            [config.door.endpoint()], lambda client: client.query("status")
+            [config.door.endpoint()], lambda client: client.query("status"), may_repeat=True
         )
     except OperatorError as error:
         last, halted = target.read_state(), target.read_halted()

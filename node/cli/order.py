@@ -15,7 +15,7 @@ from engine.instructions import (
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_price, format_size, parse_price, parse_size
 from node.cli.output import JsonOption, command_group, current_output, record, table
-from node.cli.submission import RejectedError, submit_instruction
+from node.cli.submission import RejectedError, describe_outcome, submit_instruction
 from node.cli.target import (
     DIR_DEFAULT,
     AccountOption,
@@ -24,10 +24,12 @@ from node.cli.target import (
     NodeOption,
     PasswordFileOption,
     load_identity,
+    query_at_door,
     run_at_door,
 )
 from node.cli.views import (
     AccountInfo,
+    EnvelopeInfo,
     query_account,
     query_market,
     query_markets,
@@ -213,14 +215,21 @@ def status(
         envelope_id = b""
     if len(envelope_id) != 32:
         raise typer.BadParameter("an envelope id has 64 hexadecimal digits")
-    answer: Any = run_at_door(directory, node, lambda client: client.query("envelope", envelope_id))
+    answer: Any = query_at_door(
+        directory, node, lambda client: client.query("envelope", envelope_id)
+    )
     if answer is None:
         raise RejectedError(
             "this node does not know the envelope",
             advice="it was never received, or so long ago that the node has forgotten it",
             code="envelope.unknown",
         )
-    output.data(answer, record((key, _plain(value)) for key, value in answer.items()))
+    view = read_view(EnvelopeInfo, answer, "envelope")
+    rows: list[tuple[str, object]] = [("envelope", envelope_id.hex()), ("level", view.level)]
+    rows += [("height", view.height)] if view.height else []
+    rows += [("code", view.code)] if view.code else []
+    rows += [("result", describe_outcome(each, None)) for each in view.results or ()]
+    output.data(answer, record(rows))
 
 
 @app.command("list")
@@ -261,8 +270,4 @@ def list_orders(
         columns = ["order>", "market", "side", "size>", "price>", "tif", "reduce-only"]
         output.data([] if answer is None else answer["orders"], table(columns, rows))
 
-    run_at_door(directory, node, work)
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    query_at_door(directory, node, work)

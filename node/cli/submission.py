@@ -8,6 +8,7 @@ from typing import Any, Final
 import trio
 
 from engine.instructions import Instruction, PlaceOrder
+from engine.receipts import ReasonCode
 from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import Output
 from node.cli.target import Identity
@@ -67,7 +68,8 @@ async def submit_instruction(
                 advice="nothing was changed; correct it and try again",
                 code=receipt.code,
             )
-        output.data(document, describe_outcome(receipt, instruction, markets))
+        outcome = describe_outcome(receipt, _find_market(instruction, markets))
+        output.data(document, outcome, f"envelope {envelope.envelope_id.hex()}")
         return
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
@@ -118,24 +120,38 @@ async def _follow(
             return receipts[0]
 
 
-def describe_outcome(
-    receipt: ReceiptInfo, instruction: Instruction, markets: Sequence[MarketInfo]
-) -> str:
-    """A receipt in words."""
-    words = [receipt.status.replace("_", " ")]
-    if isinstance(instruction, PlaceOrder):
-        market = next(each for each in markets if each.market == instruction.market)
+def _find_market(instruction: Instruction, markets: Sequence[MarketInfo]) -> MarketInfo | None:
+    """The market of an order; other instructions need none to be told."""
+    if not isinstance(instruction, PlaceOrder):
+        return None
+    return next(each for each in markets if each.market == instruction.market)
+
+
+def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
+    """A receipt in words. A receipt does not name its market: without it sizes are in lots."""
+    is_remainder = receipt.code == ReasonCode.ORDER_IOC_REMAINDER
+    if is_remainder and not receipt.filled_lots:
+        words = ["nothing filled; remainder cancelled"]
+    else:
+        words = [receipt.status.replace("_", " ")]
+    if receipt.cancelled_count:
+        words.append(f"{receipt.cancelled_count} order{'s' * (receipt.cancelled_count > 1)}")
+    elif receipt.order_id:
         words.append(f"order {receipt.order_id}")
-        if receipt.filled_lots:
-            notional = receipt.filled_notional_microquote
+    if receipt.filled_lots:
+        notional = receipt.filled_notional_microquote
+        if market is None:
+            words.append(f"filled {receipt.filled_lots} lots for {format_quote(notional)}")
+        else:
             average = Fraction(notional, receipt.filled_lots * market.unit_microquote)
             price = format_price(round(average), market)
             words.append(f"filled {format_size(receipt.filled_lots, market)} at about {price}")
-            words.append(f"fee {format_quote(receipt.fee_microquote)}")
-        if receipt.resting_lots:
-            words.append(f"resting {format_size(receipt.resting_lots, market)}")
-    elif receipt.cancelled_count:
-        words.append(f"{receipt.cancelled_count} orders")
-    if receipt.code != "ok":
+        words.append(f"fee {format_quote(receipt.fee_microquote)}")
+    if receipt.resting_lots:
+        size = receipt.resting_lots
+        words.append(f"resting {f'{size} lots' if market is None else format_size(size, market)}")
+    if is_remainder and receipt.filled_lots:
+        words.append("remainder cancelled")
+    elif receipt.code != ReasonCode.OK and not is_remainder:
         words.append(receipt.code)
     return ", ".join(words)

@@ -17,6 +17,9 @@ from node.network import is_network, load_network
 DIR_DEFAULT: Final = Path(".localnet")
 ACCOUNT_DEFAULT: Final = "alice"
 
+_SILENT_CODES: Final = frozenset({"door.unreachable", "door.timeout", "door.closed"})
+"""Of a node that is down or hangs, where another one may well answer."""
+
 T = TypeVar("T")
 
 DirOption = Annotated[
@@ -94,19 +97,44 @@ def find_doors(directory: Path, node: str | None) -> list[Endpoint]:
 
 
 def run_at_door(directory: Path, node: str | None, work: Callable[[DoorClient], Awaitable[T]]) -> T:
-    """Run `work` with a client of the first node that answers. Raises `DoorFailure`."""
-    return run_at(find_doors(directory, node), work)
+    """Run `work`, which changes something, with a client of the first node that answers.
+
+    Raises `DoorFailure`.
+    """
+    return run_at(find_doors(directory, node), work, may_repeat=False)
 
 
-def run_at(doors: list[Endpoint], work: Callable[[DoorClient], Awaitable[T]]) -> T:
-    """Run `work` with a client of the first of these doors that answers. Raises `DoorFailure`."""
+def query_at_door(
+    directory: Path, node: str | None, work: Callable[[DoorClient], Awaitable[T]]
+) -> T:
+    """Run `work`, which only asks, with a client of the first node that answers it to its end.
+
+    Raises `DoorFailure`.
+    """
+    return run_at(find_doors(directory, node), work, may_repeat=True)
+
+
+def run_at(
+    doors: list[Endpoint], work: Callable[[DoorClient], Awaitable[T]], *, may_repeat: bool
+) -> T:
+    """Run `work` with a client of the first of these doors that answers. Raises `DoorFailure`.
+
+    A node that stops answering is passed over while `work` has not begun; afterwards only if it
+    `may_repeat`: what one node began to do must not be done twice.
+    """
+    has_begun = False
+
+    async def begin(client: DoorClient) -> T:
+        nonlocal has_begun
+        has_begun = True
+        return await work(client)
+
     for position, door in enumerate(doors):
         try:
-            return run_with_door(door.host, door.port, work)
+            return run_with_door(door.host, door.port, begin)
         except DoorError as error:
-            # Only a node that was never reached is passed over: what another node began to do
-            # must not be done twice.
-            if error.code != "door.unreachable" or position == len(doors) - 1:
+            is_silent = error.code in _SILENT_CODES and (may_repeat or not has_begun)
+            if not is_silent or position == len(doors) - 1:
                 raise door_failure(error, doors) from error
     raise AssertionError("a network has nodes")
 

@@ -96,6 +96,18 @@ class ReceiptInfo(Struct, frozen=True):
     cancelled_count: int
 
 
+class EnvelopeInfo(Struct, frozen=True):
+    """How far an envelope has come."""
+
+    level: str
+    height: int
+    """0 before it is ordered."""
+    code: str | None
+    """Why it was refused."""
+    results: tuple[ReceiptInfo, ...] | None
+    """One an instruction, once executed; None too where the node keeps them no longer."""
+
+
 class UnknownMarketError(OperatorError):
     """No market has this symbol."""
 

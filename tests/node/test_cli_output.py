@@ -14,7 +14,8 @@ from node.cli import main as main_module
 from node.cli.amounts import AmountError, parse_price, parse_size
 from node.cli.main import run
 from node.cli.output import record, table
-from node.cli.views import MarketInfo
+from node.cli.submission import describe_outcome
+from node.cli.views import MarketInfo, ReceiptInfo
 from node.exit_codes import ExitCode
 
 MARKET = MarketInfo(1, "X-PERP", 1_000_000, 1, 1, 1, False, None, None, 0)
@@ -115,3 +116,33 @@ def test_a_full_disk_under_stdout_is_an_error_without_a_traceback(flags: list[st
     assert "Traceback" not in ended.stderr
     if not flags:
         assert "output.unwritable" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("receipt", "words"),
+    [
+        (
+            ReceiptInfo("cancelled", "order.ioc_remainder", 7, 0, 0, 0, 0, 0),
+            "nothing filled; remainder cancelled, order 7",
+        ),
+        (
+            ReceiptInfo("partially_filled", "order.ioc_remainder", 7, 2, 0, 10, 0, 0),
+            "partially filled, order 7, filled 2 at about 5, fee 0.00, remainder cancelled",
+        ),
+        (ReceiptInfo("resting", "ok", 7, 0, 3, 0, 0, 0), "resting, order 7, resting 3"),
+        (ReceiptInfo("cancelled", "ok", 7, 0, 0, 0, 0, 1), "cancelled, 1 order"),
+        (
+            ReceiptInfo("refused", "order.fok_unfilled", 0, 0, 0, 0, 0, 0),
+            "refused, order.fok_unfilled",
+        ),
+    ],
+)
+def test_receipts_are_told_in_words(receipt: ReceiptInfo, words: str) -> None:
+    assert describe_outcome(receipt, MARKET) == words
+
+
+def test_without_its_market_a_receipt_is_told_in_lots() -> None:
+    receipt = ReceiptInfo("partially_filled", "ok", 7, 2, 3, 4_000_000, 0, 0)
+    assert describe_outcome(receipt, None) == (
+        "partially filled, order 7, filled 2 lots for 4.00, fee 0.00, resting 3 lots"
+    )
