@@ -15,7 +15,9 @@ setup: $(STAMP) ## Create .venv with the `rota` command in it
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Rota needs Python 3.11 or 3.12 (found: $$(python3 --version 2>&1)); install one or run make PYTHON=/path/to/python3.12" >&2; exit 3; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "there is no Python at $(PYTHON); Rota needs Python 3.11 or 3.12: run make PYTHON=/path/to/python3.12" >&2; exit 3; }
 	@$(PYTHON) -c '$(SUPPORTED)' || { echo "Rota needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 3; }
+	@echo "installing (about half a minute)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -1,6 +1,7 @@
 """`rota localnet`: run a network of sequencer nodes on this machine."""
 
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,15 +24,18 @@ from localnet.network import (
     validate_stakes,
 )
 from localnet.screen import Screen
+from localnet.tape import TapeError, read_tape
 from localnet.up import UpOptions, run_up
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
-from node.network import Network, load_network
+from node.network import Network, is_network, load_network
 
 STATUS_TIMEOUT_S: Final = 2.0
 DOWN_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.1
+TAPE_TRADES_CHECKED: Final = 100
+"""Of a tape, before anything is started; its player checks the rest as it goes."""
 
 
 app = command_group("Run a network of sequencer nodes on this machine.")
@@ -68,8 +72,13 @@ TapeOption = Annotated[
 ]
 SpeedOption = Annotated[str | None, typer.Option(help="Speed of the tape: a factor, or max.")]
 PortBaseOption = Annotated[
-    int,
-    typer.Option(min=1024, max=29_000, help="Where a new localnet looks for free ports."),
+    int | None,
+    typer.Option(
+        min=1024,
+        max=29_000,
+        help=f"Where a new localnet looks for free ports [default: {PORT_FIRST}].",
+        show_default=False,
+    ),
 ]
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return once it is ready; it runs on.")
@@ -92,7 +101,7 @@ def up(
     no_traders: NoTradersOption = False,
     tape: TapeOption = None,
     speed: SpeedOption = None,
-    port_base: PortBaseOption = PORT_FIRST,
+    port_base: PortBaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Start a localnet and run it until Ctrl-C.
@@ -113,6 +122,10 @@ def up(
         raise typer.BadParameter("--detach and --for exclude each other")
     if (tape is not None and no_traders) or (speed is not None and tape is None):
         raise typer.BadParameter("--tape needs the traders, and --speed a tape")
+    if tape is not None:
+        _validate_tape(tape, speed)
+    if port_base is not None and not reset and is_network(directory):
+        output.note(f"--port-base has no effect: the localnet in {directory} keeps its ports")
     options = UpOptions(
         path=directory,
         stakes=_parse_stakes(nodes, stakes),
@@ -134,6 +147,26 @@ def up(
         screen.close()
     output.data(report, _report_record(report))
     raise typer.Exit(int(code))
+
+
+def _validate_tape(tape: Path, speed: str | None) -> None:
+    """Refuse before anything is started what the traders' process would refuse after it."""
+    if speed is not None:
+        # Imported here: the other commands start faster without the traders.
+        from localnet.traders import parse_speed
+
+        try:
+            parse_speed(speed)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{speed!r} is neither a number above zero nor max", param_hint="--speed"
+            ) from error
+    try:
+        if not list(islice(read_tape(tape), TAPE_TRADES_CHECKED)):
+            raise TapeError(f"{tape} has no trades", advice="name a CSV file of trades with --tape")
+    except TapeError as error:
+        error.exit_code = ExitCode.USAGE
+        raise
 
 
 def _parse_stakes(nodes: int | None, stakes: str | None) -> tuple[int, ...] | None:

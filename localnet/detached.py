@@ -66,7 +66,9 @@ def up_detached(output: Output, options: UpOptions) -> None:
 
 def _arguments(options: UpOptions) -> list[str]:
     """The command line that gives these options to `localnet up`, `--detach` left out."""
-    arguments = ["--dir", str(options.path.absolute()), "--port-base", str(options.port_base)]
+    arguments = ["--dir", str(options.path.absolute())]
+    if options.port_base is not None:
+        arguments += ["--port-base", str(options.port_base)]
     if options.stakes is not None:
         arguments += ["--stakes", ",".join(str(stake) for stake in options.stakes)]
     if options.seed is not None:

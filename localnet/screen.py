@@ -15,6 +15,9 @@ from node.network import Network
 REFRESH_S: Final = 0.25
 LOG_LINE_INTERVAL_S: Final = 10.0
 """Off a terminal the line is printed anew this often."""
+LINE_WIDTH: Final = 79
+"""Columns of the moving line, below those of the narrowest terminal in use."""
+SEPARATOR: Final = "  "
 
 
 class Screen:
@@ -60,28 +63,35 @@ class Screen:
             self._output.note(describe_moment(cluster))
 
 
-def describe_moment(cluster: Cluster) -> str:
-    """The moving line."""
+def describe_moment(cluster: Cluster, width: int = LINE_WIDTH) -> str:
+    """The moving line: what matters most first, and as much of the rest as fits.
+
+    Only a broken promise may be longer than `width`.
+    """
     monitor = cluster.monitor
     newest = monitor.newest()
     elapsed = int(trio.current_time() - cluster.measured_from)
     clock = time.strftime("%H:%M:%S", time.gmtime(elapsed))
+    if monitor.agreement.contradictions:
+        return f"{clock}  SAFETY VIOLATED: {monitor.agreement.contradictions[0]}"
     blocks, fills = monitor.rates()
-    parts = [clock]
+    parts = [clock, f"{len(monitor.up())}/{len(cluster.network.nodes)} up"]
     if newest is not None:
-        parts += [f"height {newest.committed_height}", f"view {newest.view}"]
-        if newest.leader:
-            parts.append(f"leader {newest.leader}")
-    parts.append(f"{blocks:.1f} blocks/s")
+        parts.append(f"height {newest.committed_height}")
+    if cluster.options.traders:
+        parts += [f"{fills:.0f} fills/s", f"{cluster.demo.orders_per_s} orders/s"]
     latency_ms = cluster.demo.recent_commit_latency.quantile_ms(500)
     if latency_ms is not None:
         parts.append(f"commit {latency_ms:.0f} ms")
-    if cluster.options.traders:
-        parts += [f"{cluster.demo.orders_per_s} orders/s", f"{fills:.0f} fills/s"]
-    parts.append(f"{len(monitor.up())}/{len(cluster.network.nodes)} up")
-    if monitor.agreement.contradictions:
-        parts.append(f"SAFETY VIOLATED: {monitor.agreement.contradictions[0]}")
-    return " | ".join(parts)
+    parts.append(f"{blocks:.1f} blocks/s")
+    if newest is not None and newest.leader:
+        parts.append(f"leader {newest.leader}")
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + len(SEPARATOR) + len(part) > width:
+            break
+        line += SEPARATOR + part
+    return line
 
 
 def show_network(output: Output, network: Network) -> None:

@@ -11,7 +11,7 @@ import trio
 from localnet.control import Handler, acquire_supervisor_lock, serve_control
 from localnet.demo import TRADERS, DemoTraders, traders_plan
 from localnet.monitor import Monitor, describe_status
-from localnet.network import open_network, remove_network, validate_ports_free
+from localnet.network import PORT_FIRST, open_network, remove_network, validate_ports_free
 from localnet.report import Observations, compute_report
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
 from node.exit_codes import ExitCode, OperatorError
@@ -41,7 +41,8 @@ class UpOptions(NamedTuple):
     stakes: tuple[int, ...] | None
     """One node each; None takes what is there, or the default."""
     seed: int | None
-    port_base: int
+    port_base: int | None
+    """Where a new localnet looks for ports; None is the default."""
     reset: bool
     traders: bool
     tape: Path | None
@@ -69,7 +70,10 @@ def prepare_network(options: UpOptions) -> Network:
     if options.reset:
         remove_network(options.path)
     return open_network(
-        options.path, stakes=options.stakes, seed=options.seed, port_first=options.port_base
+        options.path,
+        stakes=options.stakes,
+        seed=options.seed,
+        port_first=PORT_FIRST if options.port_base is None else options.port_base,
     )
 
 

@@ -146,3 +146,28 @@ def test_without_its_market_a_receipt_is_told_in_lots() -> None:
     assert describe_outcome(receipt, None) == (
         "partially filled, order 7, filled 2 lots for 4.00, fee 0.00, resting 3 lots"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "code"),
+    [
+        ("1,2,3,6,5,true\n", ["--speed", "fast"], "usage.invalid"),
+        ("1,2,3,6,5,true\n", ["--speed", "nan"], "usage.invalid"),
+        ("1,2,3,6,5,true\nnot a trade\n", [], "tape.malformed"),
+        ("", [], "tape.malformed"),
+    ],
+)
+def test_a_wrong_tape_or_speed_is_refused_before_anything_starts(
+    content: str,
+    flags: list[str],
+    code: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tape = tmp_path / "tape.csv"
+    tape.write_text(content)
+    directory = tmp_path / "net"
+    words = ["localnet", "up", "--dir", str(directory), "--tape", str(tape), *flags, "--json"]
+    assert run(words) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    assert not directory.exists()
