@@ -51,12 +51,11 @@ class Tally:
     def count(self, ticket: Ticket) -> None:
         """Count an envelope that is done."""
         assert ticket.done.is_set()
-        orders = sum(isinstance(each, _ORDERS) for each in ticket.instructions)
-        self.orders += orders
         if ticket.refusal is not None:
-            self.rejected += orders
+            self.rejected += sum(isinstance(each, _ORDERS) for each in ticket.instructions)
         for receipt in ticket.receipts:
             if isinstance(ticket.instructions[receipt.index], _ORDERS):
+                self.orders += 1
                 self.rejected += receipt.status is Status.REFUSED
                 self.fills += receipt.filled_lots > 0
         _sample(self._commit_latency_ms, ticket.ordered_after_ms)

@@ -16,7 +16,7 @@ from node.exit_codes import ExitCode, OperatorError
 from node.home import Halted, NodeHome
 from node.host import HaltError
 from node.storage.errors import DoubleSignError
-from node.workers.errors import INVARIANT_CODE, EngineWorkerError
+from node.workers.errors import INVARIANT_CODE, EngineWorkerError, WorkerError
 
 AMNESIA_CODE: Final = "safety.amnesia"
 """The halt by which `consensus.core` refuses to go on with records that are not the newest."""
@@ -93,11 +93,11 @@ def _explain(home: NodeHome, error: Exception) -> OperatorError | None:
             advice="restore data/ as a whole from one moment; never only a part of it",
             code=error.code,
         )
-    if isinstance(error, EngineWorkerError):
-        if error.code == INVARIANT_CODE:
-            return _halt(home, error.code, f"the engine's invariants broke: {error}", error.detail)
+    if isinstance(error, EngineWorkerError) and error.code == INVARIANT_CODE:
+        return _halt(home, error.code, f"the engine's invariants broke: {error}", error.detail)
+    if isinstance(error, WorkerError):
         return WorkerEndedError(
-            f"the engine's process ended: {error}",
+            f"a worker process ended: {error}",
             advice="start the node again, it goes on from the newest snapshot; if it ends again, "
             f"look for its last words in {home.log_path} and whether the machine has memory left",
             code=error.code,

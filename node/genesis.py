@@ -57,6 +57,12 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True):
         return Committee(epoch=GENESIS_EPOCH, members=self.members)
 
 
+class _Versioned(Struct, frozen=True):
+    """What every version of the file has; read first, so that a newer file is called newer."""
+
+    version: int
+
+
 def save_genesis(genesis: Genesis, path: Path) -> None:
     """Write `genesis.json`."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(genesis), indent=2) + b"\n")
@@ -71,13 +77,19 @@ def load_genesis(path: Path) -> Genesis:
     if len(data) > GENESIS_SIZE_MAX_BYTES:
         raise GenesisError(f"{path} is larger than {GENESIS_SIZE_MAX_BYTES} bytes")
     try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != GENESIS_VERSION:
+            raise GenesisError(
+                f"{path} has version {version}; this program reads {GENESIS_VERSION}"
+            )
         genesis = msgspec.json.decode(data, type=Genesis)
         form_genesis_committee(genesis.members, BLS)
         validate_genesis(genesis.engine)
     except (msgspec.MsgspecError, CommitteeError, EngineGenesisError) as error:
         raise GenesisError(f"{path}: {error}") from error
-    if genesis.version != GENESIS_VERSION:
-        raise GenesisError(
-            f"{path} has version {genesis.version}; this program reads {GENESIS_VERSION}"
-        )
+    if genesis.engine.time_ms > genesis.time_ms:
+        raise GenesisError(f"{path}: the engine's time is ahead of the chain's")
+    accounts = [credit.account for credit in genesis.fee_credits]
+    if len(set(accounts)) != len(accounts):
+        raise GenesisError(f"{path}: an account has two fee credits")
     return genesis

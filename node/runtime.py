@@ -29,7 +29,7 @@ from consensus.lane_limits import LanesConfig
 from crypto.digest import Domain, digest
 from mempool.admission import AdmissionConfig
 from mempool.batcher import BatcherConfig
-from node.config import NodeConfig
+from node.config import ConfigError, NodeConfig
 from node.core import NodeCore, NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
@@ -46,6 +46,7 @@ from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import SafetyStore
 from node.streams import Streams
+from node.transport.certificate import CertificateError
 from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbox, Traffic
 from node.workers.crypto import open_crypto_pool
@@ -135,14 +136,21 @@ class _Node:
             send_queue_max_bytes=limits.door_send_queue_bytes,
             idle_timeout_s=limits.door_idle_timeout_ms / 1000,
         )
-        self._network = PeerNetwork(
-            me=me,
-            committee=self._committee,
-            chain_id=self._chain_id,
-            identity_secret=keys.identity,
-            listen=(endpoint.host, endpoint.port),
-            peers=self._peer_addresses(),
-        )
+        try:
+            self._network = PeerNetwork(
+                me=me,
+                committee=self._committee,
+                chain_id=self._chain_id,
+                identity_secret=keys.identity,
+                listen=(endpoint.host, endpoint.port),
+                peers=self._peer_addresses(),
+            )
+        except CertificateError as error:
+            raise ConfigError(
+                f"{home.config_path}: {error}",
+                advice="copy the certificate that `rota node init` printed on that member's host",
+                code="config.certificate",
+            ) from error
         self._host: NodeHost
         self._queries: Queries
         self._stores: dict[str, GroupCommitter[Any]]

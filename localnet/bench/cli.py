@@ -18,11 +18,11 @@ from localnet.bench.describe import describe_machine_line, describe_result
 from localnet.bench.engine import EngineResult, measure_engine
 from localnet.bench.errors import BenchError
 from localnet.bench.latency import LatencyResult
-from localnet.bench.machine import Machine, describe_machine
+from localnet.bench.machine import describe_machine
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
 from localnet.markets import ACCOUNTS, AccountPlan
-from localnet.network import NODES_DEFAULT, NODES_MAX
+from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN
 from node.cli.output import JsonOption, Output, command_group, current_output
 from node.client import DoorError
 from node.exit_codes import OperatorError
@@ -39,7 +39,7 @@ SecondsOption = Annotated[
     float, typer.Option("--seconds", min=0.5, max=3_600, help="Length of the measurement.")
 ]
 NodesOption = Annotated[
-    int, typer.Option("--nodes", "-n", min=1, max=NODES_MAX, help="Node processes.")
+    int, typer.Option("--nodes", "-n", min=NODES_MIN, max=NODES_MAX, help="Node processes.")
 ]
 DirOption = Annotated[
     Path | None,
@@ -245,22 +245,18 @@ def raise_operator_error(error: BaseException) -> NoReturn:
 # ---- showing ---------------------------------------------------------------------------------
 
 
-class Document(Struct, frozen=True):
-    """What `--json` prints: the machine, and the results by name."""
-
-    machine: Machine
-    results: dict[str, Any]
-
-
 def _print(output: Output, results: dict[str, Any]) -> None:
+    """Show results by name. As JSON: one result's own keys beside `machine`, several under
+    `results`."""
     machine = describe_machine()
-    document = Document(machine, results)
+    plain = msgspec.to_builtins(results)
+    own = next(iter(plain.values())) if len(plain) == 1 else {"results": plain}
     lines: list[object] = []
     for name, result in results.items():
         lines.append("")
         lines.extend(describe_result(name, result))
     output.data(
-        msgspec.to_builtins(document),
+        {"machine": msgspec.to_builtins(machine), **own},
         describe_machine_line(machine),
         *lines,
     )

@@ -180,6 +180,5 @@ def test_the_command_prints_one_json_document(capsys):
     assert code == 0
     document = json.loads(capsys.readouterr().out)
     assert document["machine"]["cores"] >= 1
-    result = document["results"]["engine"]
-    assert result["instructions_per_s"] > 0
-    assert result["with_root_per_s"] > 0
+    assert document["instructions_per_s"] > 0
+    assert document["with_root_per_s"] > 0

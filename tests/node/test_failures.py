@@ -106,7 +106,7 @@ def test_an_error_that_cannot_be_printed_still_ends_with_its_exit_code(
         raise OSError(28, "No space left on device")
 
     silenced: list[bool] = []
-    monkeypatch.setattr("node.cli.output._silence_standard_streams", lambda: silenced.append(True))
+    monkeypatch.setattr("node.cli.output._silence", lambda *_: silenced.append(True))
     monkeypatch.setattr(output, "_print_error", refuse)
     output.operator_error(FULL)
     assert silenced == [True]
