@@ -208,7 +208,7 @@ class NodeCore:
             if each.record is not None
         }
 
-    # ---- the payload that a leader proposes (consensus.core.PayloadSource) ------------------
+    # ---- the payload that a leader proposes (consensus.payload.PayloadSource) ------------------
 
     def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
         """Each lane's newest availability certificate."""

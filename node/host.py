@@ -72,6 +72,7 @@ from node.events import (
     SubmitReply,
     VerifyEnvelopes,
 )
+from node.execution import EXECUTION_AHEAD_MAX
 from node.home import NodeKeys
 from node.recovery import OUTPUT_TABLE, height_key
 from node.storage.archive import ArchiveStore
@@ -90,8 +91,9 @@ INLINE_CLAIMS_MAX: Final = 4
 """Envelopes of one submission verified at once, 45 us each: handing over so few to another process
 costs the event loop as much, and the client two wake-ups."""
 
-EXECUTION_QUEUE_MAX: Final = 1 << 20
-"""Heights that wait for the engine; only a long catch-up comes near it."""
+EXECUTION_QUEUE_MAX: Final = 2 * EXECUTION_AHEAD_MAX
+"""Requests to the engine that wait: the core hands out `EXECUTION_AHEAD_MAX` heights ahead of
+results, each with at most one order to save."""
 
 _log = structlog.get_logger()
 
