@@ -42,9 +42,6 @@ BLOCK_TABLE: Final = "pending_block"
 WRITE_ONCE_TABLES: Final = frozenset({VOTE_TABLE, TIMEOUT_TABLE, PROPOSAL_TABLE})
 """Tables of the safety store in which no key can ever get a second value (rule P2)."""
 
-SAFETY_TABLES: Final = (STATE_TABLE, VOTE_TABLE, TIMEOUT_TABLE, PROPOSAL_TABLE, BLOCK_TABLE)
-"""Every table that the core keeps in the safety store."""
-
 
 class TimeoutRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Everything in a timeout message but its signature, so that the very same bytes can be

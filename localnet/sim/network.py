@@ -34,11 +34,12 @@ from consensus.effects import (
     Verify,
 )
 from consensus.messages import BLOCKS_MAX_PER_RESPONSE, CommittedResponse, Message
-from consensus.safety import WRITE_ONCE_TABLES, compute_key
+from consensus.safety import compute_key
 from consensus.types import QC, Block
 from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode
 from crypto.scheme import SignatureScheme, verify_claim
+from node.storage.safety import WRITE_ONCE_TABLES
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""

@@ -13,15 +13,16 @@ from typing import Final, NamedTuple
 
 import apsw
 
+from consensus.checkpoints import STATE_VOTE_TABLE
 from consensus.effects import Delete, Put
+from consensus.safety import WRITE_ONCE_TABLES as VIEW_TABLES
 from node.storage.errors import DoubleSignError, SafetyError
 from node.storage.records import RecordFile
 from node.storage.wal import validate_log
 
-WRITE_ONCE_TABLES: Final = frozenset(
-    {"vote", "timeout", "proposal", "state_vote", "refusal", "release", "ack"}
-)
-"""Each key stands for one signature over one thing in one place."""
+WRITE_ONCE_TABLES: Final = VIEW_TABLES | {STATE_VOTE_TABLE, "refusal", "release", "ack"}
+"""Each key stands for one signature over one thing in one place. Those without a constant are
+reserved: no core writes them yet, and none ever may twice."""
 
 _FLOOR_TABLE: Final = "write_once_floor"
 """For each write-once table, the key below which its records were dropped: a key that is gone
