@@ -13,7 +13,6 @@ from localnet.audit import ContradictionError, audit
 from localnet.control import call_supervisor, is_supervised
 from localnet.detached import up_detached
 from localnet.logview import follow_logs, read_logs
-from localnet.monitor import describe_status, query_statuses
 from localnet.network import (
     NODES_DEFAULT,
     NODES_MAX,
@@ -24,6 +23,7 @@ from localnet.network import (
     validate_stakes,
 )
 from localnet.screen import Screen
+from localnet.status import compute_status
 from localnet.tape import TapeError, read_tape
 from localnet.up import UpOptions, run_up
 from node.cli.output import JsonOption, command_group, current_output, record, table
@@ -31,7 +31,6 @@ from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network, is_network, load_network
 
-STATUS_TIMEOUT_S: Final = 2.0
 DOWN_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.1
 TAPE_TRADES_CHECKED: Final = 100
@@ -186,7 +185,10 @@ def _parse_stakes(nodes: int | None, stakes: str | None) -> tuple[int, ...] | No
 def status(
     context: typer.Context, directory: DirOption = DIR_DEFAULT, json: JsonOption = False
 ) -> None:
-    """Show every node: whether it answers, how far it is, its state root.
+    """Show every node: whether it answers, how far it is, its newest state root.
+
+    Nodes answer at different heights, so their newest roots may differ; the last line compares the
+    roots of the highest height that all of them have executed. Exit code 20 if they disagree.
 
     \b
     Examples:
@@ -199,7 +201,7 @@ def status(
     rows = [
         (
             node["name"],
-            "up" if node["up"] else "down",
+            node["condition"],
             _cell(node["pid"]),
             _cell(node["view"]),
             _cell(node["committed_height"]),
@@ -210,9 +212,25 @@ def status(
         for node in document["nodes"]
     ]
     columns = ["node", "state", "pid>", "view>", "committed>", "executed>", "root @ height", "door"]
-    output.data(document, table(columns, rows))
+    output.data(document, table(columns, rows), _describe_roots(document))
     if not document["supervised"]:
         output.note(f"not running; start it: rota localnet up --dir {directory}")
+    if document["contradictions"] or document["state_roots_agree"] is False:
+        raise typer.Exit(int(ExitCode.SAFETY))
+
+
+def _describe_roots(document: dict[str, Any]) -> str:
+    """The comparison of the state roots in one line."""
+    height, roots = document["state_roots_height"], document["state_roots"]
+    match document["state_roots_agree"]:
+        case True:
+            root = document["state_root"][:16]
+            return f"state roots of {len(roots)} nodes agree at height {height}: {root}"
+        case False:
+            said = ", ".join(f"{name} {root[:16]}" for name, root in roots.items())
+            return f"STATE ROOTS DISAGREE at height {height}: {said}"
+        case _:
+            return "state roots: fewer than two nodes to compare"
 
 
 def _cell(value: object) -> str:
@@ -223,33 +241,6 @@ def _root_cell(node: dict[str, Any]) -> str:
     if not node["state_root"]:
         return "-"
     return f"{node['state_root'][:16]} @ {node['state_root_height']}"
-
-
-async def compute_status(network: Network) -> dict[str, Any]:
-    """The document of `localnet status --json`; works whatever is up."""
-    statuses = await query_statuses(network, timeout_s=STATUS_TIMEOUT_S)
-    try:
-        supervisor = await call_supervisor(network.run_dir, "status", timeout_s=STATUS_TIMEOUT_S)
-    except OperatorError:
-        supervisor = None
-    processes = {each["name"]: each for each in supervisor["processes"]} if supervisor else {}
-    return {
-        "dir": str(network.path),
-        "chain_id": network.chain_id.hex(),
-        "supervised": supervisor is not None,
-        "ready": bool(supervisor and supervisor["ready"]),
-        "contradictions": supervisor["contradictions"] if supervisor else [],
-        "nodes": [
-            {
-                **describe_status(node, statuses[node.name]),
-                "pid": processes.get(node.name, {}).get("pid"),
-                "state": processes.get(node.name, {}).get("state"),
-                "exit_code": processes.get(node.name, {}).get("exit_code"),
-                "log": str(network.home(node.name).log_path),
-            }
-            for node in network.nodes
-        ],
-    }
 
 
 @app.command()

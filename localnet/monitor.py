@@ -5,13 +5,12 @@ and asks for its status. A node that does not answer is down; the task tries aga
 """
 
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import trio
-from msgspec import Struct
 
 from localnet.agreement import Agreement
+from localnet.status import NodeStatus, read_status
 from node.client import DoorClient, DoorError, Subscription
 from node.network import Network, NetworkNode
 from node.protocol import BlockEvent, Channel, DeliveredEvent, ExecutedEvent
@@ -21,25 +20,6 @@ RECONNECT_DELAY_S: Final = 0.2
 ANSWER_TIMEOUT_S: Final = 5.0
 RATE_WINDOW_S: Final = 5.0
 """Rates are averages over this long."""
-
-
-class NodeStatus(Struct, frozen=True):
-    """What a node's `status` view says that is of use here; it may say more."""
-
-    committed_height: int
-    view: int = 0
-    leader: str | None = None
-    executed_height: int = 0
-    state_root: bytes = b""
-    state_root_height: int = 0
-
-
-def read_status(answer: object) -> NodeStatus:
-    """Read the answer to a `status` query; raises `DoorError`."""
-    try:
-        return msgspec.convert(answer, NodeStatus)
-    except msgspec.ValidationError as error:
-        raise DoorError("door.malformed", f"status: {error}") from error
 
 
 class Monitor:
@@ -133,38 +113,3 @@ class Monitor:
                     self._executed_height = event.height
                     self.instructions += event.instructions
                     self.fills += event.fills
-
-
-async def query_statuses(network: Network, *, timeout_s: float) -> dict[str, NodeStatus | None]:
-    """Ask every node once, all at the same time; None for one that does not answer in time."""
-    statuses: dict[str, NodeStatus | None] = {node.name: None for node in network.nodes}
-
-    async def ask(node: NetworkNode) -> None:
-        endpoint = node.door_endpoint()
-        try:
-            async with DoorClient.connect(
-                endpoint.host, endpoint.port, timeout_s=timeout_s
-            ) as client:
-                statuses[node.name] = read_status(await client.query("status"))
-        except DoorError:
-            return  # Down: None says so.
-
-    async with trio.open_nursery() as nursery:
-        for node in network.nodes:
-            nursery.start_soon(ask, node)
-    return statuses
-
-
-def describe_status(node: NetworkNode, status: NodeStatus | None) -> dict[str, Any]:
-    """One node for `localnet status --json` and for reports."""
-    return {
-        "name": node.name,
-        "up": status is not None,
-        "view": status.view if status else None,
-        "committed_height": status.committed_height if status else None,
-        "executed_height": status.executed_height if status else None,
-        "state_root": status.state_root.hex() if status else None,
-        "state_root_height": status.state_root_height if status else None,
-        "peer": node.peer,
-        "door": node.door,
-    }

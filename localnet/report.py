@@ -18,6 +18,7 @@ class Observations(Struct, frozen=True):
     nodes: tuple[dict[str, Any], ...]
     """Every node as in `localnet status --json`."""
     committed_height: int
+    """Of the node that has committed most."""
     blocks: int
     instructions: int
     fills: int
@@ -60,7 +61,7 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
         "committed_height": seen.committed_height,
         "blocks_per_s": round(seen.blocks / elapsed_s, 2),
         "state_roots_agree": agree,
-        "state_root_height": seen.common_root[0] if seen.common_root else None,
+        "state_roots_height": seen.common_root[0] if seen.common_root else None,
         "state_root": seen.common_root[1].hex() if seen.common_root else None,
         "contradictions": [str(each) for each in seen.contradictions],
         "unexpected_exits": list(seen.unexpected_exits),

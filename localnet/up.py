@@ -10,9 +10,10 @@ import trio
 
 from localnet.control import Handler, acquire_supervisor_lock, serve_control
 from localnet.demo import TRADERS, DemoTraders, traders_plan
-from localnet.monitor import Monitor, describe_status
+from localnet.monitor import Monitor
 from localnet.network import PORT_FIRST, open_network, remove_network, validate_ports_free
 from localnet.report import Observations, compute_report
+from localnet.status import describe_status
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network

@@ -46,7 +46,8 @@ def test_a_good_run_reports_its_figures() -> None:
     assert document["orders_executed"] == 500
     assert document["orders_per_s"] == 50.0
     assert document["envelopes_rejected"] == 2
-    assert document["state_root_height"] == 80
+    assert document["state_roots_height"] == 80
+    assert document["committed_height"] == 100
     assert document["commit_latency_ms"]["p99"] == 90.0
 
 

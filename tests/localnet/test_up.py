@@ -59,6 +59,8 @@ class Handler:
     def submit_opaque(self, *arguments):
         raise AssertionError("nobody trades here")
     async def query(self, name, arguments):
+        if name == "certificate":
+            return encode({"own": True, "state_root": name_of("root", arguments[0])})
         if name != "status":
             raise QueryError("query.unknown", name)
         return encode({
@@ -273,6 +275,8 @@ def test_other_commands_see_kill_restart_and_stop_a_running_localnet(
     directory = ("--dir", str(running.path))
     code, status = rota_json(capsys, "localnet", "status", *directory)
     assert (code, status["supervised"], status["ready"]) == (0, True, True)
+    assert status["state_roots_agree"] is True
+    assert status["committed_height"] >= status["state_roots_height"] > 0
     assert all(node["up"] and node["pid"] for node in status["nodes"])
     assert {"view", "committed_height", "executed_height", "state_root", "log", "door", "peer"} <= {
         *status["nodes"][0]
@@ -283,6 +287,7 @@ def test_other_commands_see_kill_restart_and_stop_a_running_localnet(
     assert (code, killed["state"], killed["exit_code"]) == (0, "killed", -signal.SIGKILL)
     code, status = rota_json(capsys, "localnet", "status", *directory)
     assert [node["up"] for node in status["nodes"]] == [True, True, False, True]
+    assert status["nodes"][2]["condition"] == "down"
     code, error = rota_json(capsys, "localnet", "kill", "node2", *directory)
     assert (code, error["error"]["code"]) == (ExitCode.CONFIG, "localnet.process_state")
 
@@ -300,6 +305,20 @@ def test_other_commands_see_kill_restart_and_stop_a_running_localnet(
     code, status = rota_json(capsys, "localnet", "status", *directory)
     assert not any(node["up"] for node in status["nodes"])
     assert status["supervised"] is False
+
+
+def test_a_frozen_node_does_not_answer_and_is_not_called_down(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localnet.status.STATUS_TIMEOUT_S", 0.5)
+    _, status = rota_json(capsys, "localnet", "status", "--dir", str(running.path))
+    os.kill(status["nodes"][2]["pid"], signal.SIGSTOP)
+    code, status = rota_json(capsys, "localnet", "status", "--dir", str(running.path))
+    os.kill(status["nodes"][2]["pid"], signal.SIGCONT)
+    frozen = status["nodes"][2]
+    assert (code, frozen["up"], frozen["condition"]) == (0, False, "not answering")
+    assert sorted(status["state_roots"]) == ["node0", "node1", "node3"]
+    assert status["state_roots_agree"] is True
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
