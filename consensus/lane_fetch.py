@@ -10,10 +10,12 @@ flight. Two kinds of request fill two kinds of gap:
 - one hole with more behind it whose digests are not known: `LaneRequest`, answered newest first,
   where each batch accepted makes its parent wanted.
 
-A batch is accepted only if its digest is wanted, so a responder can neither add nor replace any.
-A responder that gives nothing makes the next wait longer once everybody was asked; one that gives
-too little is not asked twice in a row. A batch fills its hole before its check has ended, so whose
-turn it was is remembered until the batch is ready: if the check fails, the next one is asked.
+A batch is accepted only if its digest is wanted, so a responder can neither add nor replace any,
+and only from a member that was asked, so nobody can outrun the one whose turn it is. A responder
+that gives nothing makes the next wait longer once everybody was asked; one that gives too little is
+not asked twice in a row. A copy fills its hole before its check has ended. If the check fails, that
+member's copies of that batch are refused, and the next one is asked, until the batch is ready. Only
+of that batch: an author may have planted the copy on an honest member.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +32,8 @@ from consensus.messages import (
 )
 from consensus.types import BatchHeader
 
-UNREADY_MAX_PER_LANE: Final = 4 * BATCHES_MAX_PER_REQUEST
-"""Fetched batches of one lane whose turn is remembered until they are ready. When full, none is
+FAILED_BATCHES_MAX_PER_LANE: Final = 4 * BATCHES_MAX_PER_REQUEST
+"""Batches of one lane of which it is remembered whose copies failed their check. When full, none is
 added: those asked for first, which a lane wants first again, are the ones that count."""
 
 
@@ -57,6 +59,8 @@ class _Fetch:
     """A `LaneRequest`: the parent of what arrives is wanted next."""
     turn: int
     """Chooses the source."""
+    asked: frozenset[int]
+    """Members who were asked since the lane last missed nothing: any of them may still answer."""
     misses: int
     """Requests without any answer since the last one that brought something."""
     deadline_ms: int
@@ -84,21 +88,33 @@ class LaneFetcher:
     _fetches: dict[int, _Fetch] = field(default_factory=dict)
     _noticed: dict[int, tuple[LanePoint, int]] = field(default_factory=dict)
     """The hole last seen in a lane, and since when."""
-    _unready: dict[int, dict[bytes, int]] = field(default_factory=dict)
-    """By lane: fetched batches that are not ready yet, or that failed their check and are wanted
-    again, and the turn in which each came."""
+    _failed: dict[int, dict[bytes, set[int]]] = field(default_factory=dict)
+    """By lane: batches that are not ready yet, and the members whose copy failed its check."""
 
     def __len__(self) -> int:
         return len(self._fetches)
 
-    def count_unready(self) -> int:
-        """Turns that are remembered, for tests of the bound."""
-        return sum(len(unready) for unready in self._unready.values())
+    def count_failed(self) -> int:
+        """Batches with a failed copy that are remembered, for tests of the bound."""
+        return sum(len(failed) for failed in self._failed.values())
 
     def is_wanted(self, author: int, point: LanePoint) -> bool:
         """Does a request in flight ask for this batch?"""
         fetch = self._fetches.get(author)
         return fetch is not None and point in fetch.wanted
+
+    def is_answer(self, author: int, point: LanePoint, sender: int) -> bool:
+        """Was this member asked for this wanted batch, and did it give no bad copy of it yet?"""
+        if not self.is_wanted(author, point):
+            return False
+        failed = self._failed.get(author, {}).get(point.batch_id, ())
+        return sender in self._fetches[author].asked and sender not in failed
+
+    def on_failed(self, author: int, batch_id: bytes, sender: int) -> None:
+        """A member's copy of a fetched batch failed its check: let it be somebody else's turn."""
+        failed = self._failed.setdefault(author, {})
+        if batch_id in failed or len(failed) < FAILED_BATCHES_MAX_PER_LANE:
+            failed.setdefault(batch_id, set()).add(sender)
 
     def poll(
         self, now_ms: int, author: int, chain: LaneChain, targets: list[Target]
@@ -150,42 +166,51 @@ class LaneFetcher:
         above = target.above_sequence
         if chain.tip.sequence < holes[0].sequence:
             above = max(above, chain.tip.sequence)
-        unready = self._unready.get(author, {})
-        # What came in an earlier turn and is a hole again failed its check.
-        turn = max([turn, *(unready.get(hole.batch_id, -1) + 1 for hole in holes)])
+        turn = self._pass_over_failed(author, holes[0], target.sources, turn)
         count = len(target.sources)
+        source = target.sources[turn % count]
         wait_ms = compute_backoff_ms(self.config.fetch_retry_ms, misses // count)
         is_stretch = len(holes) == 1 and holes[0].sequence > above + 1
+        earlier = self._fetches.get(author)
+        asked = frozenset({source}) if earlier is None else earlier.asked | {source}
         self._fetches[author] = _Fetch(
-            target, set(holes), above, is_stretch, turn, misses, now_ms + wait_ms
+            target, set(holes), above, is_stretch, turn, asked, misses, now_ms + wait_ms
         )
-        to = (target.sources[turn % count],)
         if is_stretch:
-            return Send(to, LaneRequest(holes[0].batch_id, above))
-        return Send(to, BatchRequest(tuple(hole.batch_id for hole in holes)))
+            return Send((source,), LaneRequest(holes[0].batch_id, above))
+        return Send((source,), BatchRequest(tuple(hole.batch_id for hole in holes)))
+
+    def _pass_over_failed(
+        self, author: int, hole: LanePoint, sources: tuple[int, ...], turn: int
+    ) -> int:
+        """The first turn from this one on of a source that gave no bad copy of a batch yet."""
+        failed = self._failed.get(author, {})
+        bad = failed.get(hole.batch_id, ())
+        for following in range(turn, turn + len(sources)):
+            if sources[following % len(sources)] not in bad:
+                return following
+        # One of a certificate's signers is honest and holds a good copy, so this is no certificate,
+        # or somebody mends a copy that was planted on it: begin again.
+        failed.pop(hole.batch_id, None)
+        return turn
 
     def _forget_ready(self, author: int, chain: LaneChain, is_anything_wanted: bool) -> None:
-        """Forget the turns of batches that are ready, or that are gone and wanted no more."""
-        unready = self._unready.get(author)
-        if unready is None:
+        """Forget the failed copies of batches that are ready, or gone and wanted no more."""
+        failed = self._failed.get(author)
+        if failed is None:
             return
-        for batch_id in list(unready):
+        for batch_id in list(failed):
             link = chain.find(batch_id)
             is_done = not is_anything_wanted if link is None else link.is_ready
             if is_done:
-                del unready[batch_id]
-        if not unready:
-            del self._unready[author]
+                del failed[batch_id]
+        if not failed:
+            del self._failed[author]
 
     def on_accepted(self, now_ms: int, author: int, chain: LaneChain, header: BatchHeader) -> bool:
         """A wanted batch came in and its link was added. Returns whether `poll` should look for
         the next holes now; otherwise the rest of the answer is awaited."""
         fetch = self._fetches[author]
-        unready = self._unready.setdefault(author, {})
-        for point in sorted(fetch.wanted):
-            is_known = point.batch_id in unready
-            if point.batch_id in chain and (is_known or len(unready) < UNREADY_MAX_PER_LANE):
-                unready[point.batch_id] = fetch.turn
         fetch.drop_held(chain)
         fetch.count += 1
         fetch.size_bytes += header.size_bytes

@@ -279,11 +279,14 @@ class Lanes:
         chain = self._chains[author]
         if batch_id in chain:
             return self._on_repeated(now_ms, sender, header)
-        if not self._fetcher.is_wanted(author, LanePoint(header.sequence, batch_id)):
-            if sender != author:
-                return []
-            return self._on_author_batch(batch_id, message)
-        origin = Origin.AUTHOR if sender == author else Origin.FETCHED
+        point = LanePoint(header.sequence, batch_id)
+        if not self._fetcher.is_wanted(author, point):
+            return self._on_author_batch(batch_id, message) if sender == author else []
+        is_trusted_author = sender == author and author not in self._intake.refused
+        if not is_trusted_author and not self._fetcher.is_answer(author, point, sender):
+            return []
+        # What a refused author answers is treated like anybody's: checked before it is stored.
+        origin = Origin.AUTHOR if is_trusted_author else Origin.FETCHED
         effects = self._intake.take(origin, sender, batch_id, message)
         if self._fetcher.on_accepted(now_ms, author, chain, header):
             effects += self._fetch(now_ms, author)
@@ -348,6 +351,8 @@ class Lanes:
             return effects
         if check.author in self._intake.refused:
             self._announced.pop(check.author, None)
+        if event.error is not None and check.origin is Origin.FETCHED:
+            self._fetcher.on_failed(check.author, check.batch_id, check.sender)
         return effects + self._acknowledge(now_ms, check.author)
 
     # ---- acknowledgements and certificates ----------------------------------------------------

@@ -2,9 +2,9 @@
 
 import pytest
 
-from consensus.effects import Send
+from consensus.effects import Received, Send
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
-from consensus.lane_fetch import UNREADY_MAX_PER_LANE, LaneFetcher, Target
+from consensus.lane_fetch import FAILED_BATCHES_MAX_PER_LANE, LaneFetcher, Target
 from consensus.lane_limits import LanesConfig
 from consensus.messages import BatchMessage, BatchRequest, LaneRequest
 from consensus.types import SignedBatchHeader
@@ -63,6 +63,47 @@ def test_a_signer_whose_answers_fail_their_check_cannot_starve_a_node(make_world
     assert node.misbehaviour[1, "batch.signature_invalid"]
 
 
+def outrun_every_answer(world, liar, messages):
+    """Let a member send broken copies of everything at the moment at which anybody is asked."""
+    send = world.send
+
+    def race(sender, to, message):
+        if isinstance(message, (BatchRequest, LaneRequest)):
+            for good in reversed(messages):
+                header = good.signed_header.header
+                copy = BatchMessage(SignedBatchHeader(header, bytes(64)), good.body)
+                world.later(0, lambda copy=copy: receive(world.nodes[sender], liar, copy))
+        send(sender, to, message)
+
+    world.send = race
+
+
+def receive(node, sender, message):
+    node.handle(node.life, Received(sender, message))
+
+
+@pytest.mark.parametrize(
+    "liar", [0, 1, AUTHOR], ids=["a stranger", "a signer", "the author itself"]
+)
+def test_a_member_that_outruns_every_answer_with_a_broken_copy_cannot_starve_a_node(
+    make_world, chain_id, liar
+):
+    world = make_world(5)
+    world.puppets = {0, 1, AUTHOR}
+    world.boot()
+    messages, ids = chain_of(world.keys, 20, chain_id)
+    for batch_id, message in zip(ids, messages, strict=True):
+        world.nodes[3].store[batch_id] = message
+    world.nodes[3].crash()
+    world.nodes[3].boot()
+    outrun_every_answer(world, liar, messages)
+    node = world.nodes[4]
+    world.make_block([world.keys.certificate(messages[-1], (1, AUTHOR, 3))])
+    world.run(10_000)
+    assert node.delivered == [tuple(ids)]
+    assert node.store == dict(zip(ids, messages, strict=True))
+
+
 class Lane:
     """A fetcher, one lane, and two sources of everything."""
 
@@ -84,6 +125,10 @@ class Lane:
         self.fetcher.on_accepted(self.now_ms, AUTHOR, self.chain, header)
         return link
 
+    def fail(self, link, sender):
+        self.chain.discard(link)
+        self.fetcher.on_failed(AUTHOR, link.batch_id, sender)
+
 
 def test_every_failed_check_passes_the_turn_on_and_a_good_one_ends_the_memory(make_keys, chain_id):
     [message], [batch_id] = chain_of(make_keys(4), 1, chain_id)
@@ -91,26 +136,43 @@ def test_every_failed_check_passes_the_turn_on_and_a_good_one_ends_the_memory(ma
     lane = Lane()
     for source in (1, 3, 1, 3):
         assert lane.poll(tip) == [(source,)]
+        assert lane.fetcher.is_answer(AUTHOR, tip, source)
         link = lane.accept(message, batch_id)
         assert lane.poll(tip) == []
-        lane.chain.discard(link)
-    lane.poll(tip)
+        lane.fail(link, source)
+    assert lane.poll(tip) == [(1,)]
     link = lane.accept(message, batch_id)
     link.is_stored = link.is_checked = True
     assert lane.poll(tip) == []
-    assert lane.fetcher.count_unready() == 0
+    assert lane.fetcher.count_failed() == 0
 
 
-def test_turns_are_forgotten_with_the_target_and_bounded(make_keys, chain_id):
-    messages, ids = chain_of(make_keys(4), UNREADY_MAX_PER_LANE + 10, chain_id)
+def test_only_who_was_asked_may_answer_and_not_after_a_bad_copy(make_keys, chain_id):
+    [message], [batch_id] = chain_of(make_keys(4), 1, chain_id)
+    tip = LanePoint(1, batch_id)
+    lane = Lane()
+    assert lane.poll(tip) == [(1,)]
+    assert [lane.fetcher.is_answer(AUTHOR, tip, sender) for sender in (0, 1, 3)] == [
+        False,
+        True,
+        False,
+    ]
+    lane.now_ms += LanesConfig().fetch_retry_ms
+    assert lane.poll(tip) == [(3,)]
+    assert lane.fetcher.is_answer(AUTHOR, tip, 1), "a late answer is still one"
+    lane.fail(lane.accept(message, batch_id), 1)
+    assert lane.poll(tip) == [(3,)]
+    assert not lane.fetcher.is_answer(AUTHOR, tip, 1)
+    assert lane.fetcher.is_answer(AUTHOR, tip, 3)
+
+
+def test_failed_copies_are_forgotten_with_the_target_and_bounded(make_keys, chain_id):
+    messages, ids = chain_of(make_keys(4), FAILED_BATCHES_MAX_PER_LANE + 10, chain_id)
     tip = LanePoint(len(ids), ids[-1])
     lane = Lane()
-    links = []
-    for message, batch_id in reversed(list(zip(messages, ids, strict=True))):
-        lane.poll(tip)
-        links.append(lane.accept(message, batch_id))
-    assert lane.fetcher.count_unready() == UNREADY_MAX_PER_LANE
-    for link in links:
-        lane.chain.discard(link)
+    lane.poll(tip)
+    for link in [lane.accept(*each) for each in reversed(list(zip(messages, ids, strict=True)))]:
+        lane.fail(link, 1)
+    assert lane.fetcher.count_failed() == FAILED_BATCHES_MAX_PER_LANE
     lane.poll(None)
-    assert lane.fetcher.count_unready() == 0
+    assert lane.fetcher.count_failed() == 0
