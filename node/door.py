@@ -8,6 +8,10 @@ All clients together are bounded in unsent bytes too: whoever has most of them i
 
 Whoever has not greeted yet gets small frames only and little time, and makes room when all places
 are taken, the oldest first: silent connections shut nobody out for long.
+
+A client gains standing with its first valid signature. Until then one submission at a time is
+checked for it, so that a stranger finds out what a forgery costs (`node.forgeries`) before it has
+made the node check many.
 """
 
 import math
@@ -22,6 +26,13 @@ import trio
 from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
+from mempool.refusal import RefusalCode
+from node.forgeries import (
+    FORGERIES_PER_CONNECTION_MAX,
+    AddressForgeries,
+    ForgeryCount,
+    group_address,
+)
 from node.framing import FramedStream, FramingError, encode_length
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
@@ -61,7 +72,24 @@ FRAME_TIMEOUT_S: Final = 10.0
 """From a frame's first byte to its last."""
 
 TURN_AWAY_TIMEOUT_S: Final = 1.0
-"""For the refusal of a client that finds no place."""
+"""For the last word to a client that finds no place, or loses it."""
+
+TURNED_AWAY_MAX: Final = 64
+"""Clients that are told at once that there is no place; more are closed without a word, so that a
+flood of them takes no files from the node."""
+
+OUTBOX_FRAME_OVERHEAD_BYTES: Final = 64
+"""What an unsent frame occupies beside its payload: the object, its place in the queue, its length
+field. Without it a million tiny frames would pass as next to nothing."""
+
+PART_READ_BYTES: Final = 64 << 10
+"""Read at once, and dropped, from a client that is being parted with."""
+
+KEEPALIVE_IDLE_S: Final = 60
+KEEPALIVE_INTERVAL_S: Final = 15
+KEEPALIVE_PROBES: Final = 4
+"""After a minute of silence the kernel asks whether the client still lives, and gives up a minute
+later. Its own default of two hours would let clients that lost power keep their places."""
 
 SEND_QUEUES_MAX_BYTES: Final = 256 << 20
 """Unsent bytes of all clients together."""
@@ -113,6 +141,8 @@ class DoorStatistics(Struct, frozen=True):
     refused_connections: int
     malformed: int
     slow_consumers: int
+    forgers: int
+    """Connections that were closed for forged envelopes."""
 
 
 class _Subscription:
@@ -131,18 +161,26 @@ class _Subscription:
 class _Connection:
     """One client: its outbox and what it subscribed to."""
 
-    def __init__(self, source: int, stream: FramedStream, scope: trio.CancelScope) -> None:
+    def __init__(self, source: int, address: str, stream: FramedStream) -> None:
         self.source = source
+        self.address = address
         self.stream = stream
-        self.scope = scope
+        self.scope = trio.CancelScope()
+        self.reading = trio.CancelScope()
         self.subscriptions: dict[int, _Subscription] = {}
         self.outbox: deque[bytes] = deque()
         self.outbox_bytes = 0
         self.wake = trio.Event()
         self.in_flight: set[int] = set()
         self.room = trio.Event()
-        self.is_slow = False
         self.is_greeted = False
+        self.is_dismissed = False
+        """Off the books; what is in the outbox is the last word."""
+        self.is_trusted = False
+        """The last envelopes that were checked for it were genuine."""
+        self.unchecked = 0
+        """Submissions of envelopes without an answer yet."""
+        self.forgeries = ForgeryCount()
 
 
 class Door:
@@ -156,17 +194,23 @@ class Door:
         send_queue_max_bytes: int,
         idle_timeout_s: float,
         send_queues_max_bytes: int = SEND_QUEUES_MAX_BYTES,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """Limits on clients: how many, unsent bytes of one and of all, and for how long one that
-        subscribes to nothing may be silent."""
+        subscribes to nothing may be silent. `clock` (seconds) is what forgeries are counted by."""
         self._handler = handler
         self._connections_max = connections_max
         self._send_queue_max_bytes = send_queue_max_bytes
         self._idle_timeout_s = idle_timeout_s
         self._send_queues_max_bytes = send_queues_max_bytes
+        self._clock = clock
         self._connections: dict[int, _Connection] = {}
         self._strangers: dict[int, _Connection] = {}
         """Those of them that have not greeted yet, oldest first."""
+        self._submitters: dict[int, _Connection] = {}
+        """Clients with unanswered envelopes, also those that have left: leaving before the answer
+        must not save anybody from paying for it."""
+        self._forgeries = AddressForgeries()
         self._unsent_bytes = 0
         """In all outboxes."""
         self._by_channel: dict[Channel, dict[tuple[int, int], _Subscription]] = {
@@ -178,11 +222,18 @@ class Door:
         self._refused = 0
         self._malformed = 0
         self._slow = 0
+        self._forgers = 0
+        self._turning_away = 0
 
     def statistics(self) -> DoorStatistics:
         """A snapshot of the counters."""
         return DoorStatistics(
-            len(self._connections), self._accepted, self._refused, self._malformed, self._slow
+            len(self._connections),
+            self._accepted,
+            self._refused,
+            self._malformed,
+            self._slow,
+            self._forgers,
         )
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
@@ -192,11 +243,36 @@ class Door:
     # ---- what the node says -----------------------------------------------------------------
 
     def reply(self, source: int, frame: Submitted | OpaqueSubmitted) -> None:
-        """Answer a submission; nothing happens if the client has left."""
+        """Answer a submission. A client that has left hears nothing, but its forgeries count."""
+        is_forger = isinstance(frame, Submitted) and self._count_forgeries(source, frame)
         connection = self._connections.get(source)
-        if connection is not None:
-            self._finish_request(connection, frame.request)
+        if connection is None:
+            return
+        self._finish_request(connection, frame.request)
+        if is_forger:
+            detail = "too many envelopes whose signatures do not verify"
+            self._dismiss(connection, (frame, Refused(None, "door.forgeries", detail)))
+        else:
             self._send(connection, frame)
+
+    def _count_forgeries(self, source: int, frame: Submitted) -> bool:
+        """Note what the signatures of a submission were worth; True if its sender must go."""
+        connection = self._submitters[source]
+        connection.unchecked -= 1
+        if not connection.unchecked:
+            del self._submitters[source]
+        codes = [result.code for result in frame.results]
+        forged = codes.count(RefusalCode.SIGNATURE_INVALID.value)
+        if not forged:
+            connection.is_trusted = connection.is_trusted or None in codes
+            return False
+        now_s = self._clock()
+        connection.is_trusted = False
+        connection.forgeries.add(now_s, forged)
+        self._forgeries.add(connection.address, now_s, forged)
+        return connection.forgeries.within(
+            now_s
+        ) > FORGERIES_PER_CONNECTION_MAX or self._forgeries.is_spent(connection.address, now_s)
 
     def has_subscribers(self, channel: Channel) -> bool:
         """Would anybody hear an event on this channel?"""
@@ -228,7 +304,7 @@ class Door:
         if len(self._connections) >= self._connections_max:
             self._refused += 1
             if not self._strangers:
-                await _turn_away(stream)
+                await self._turn_away(stream)
                 return
             # It leaves the door's books at once and the process as soon as its task runs.
             oldest = next(iter(self._strangers.values()))
@@ -237,19 +313,24 @@ class Door:
         source = self._next_source
         self._next_source += 1
         self._accepted += 1
+        log = _log.bind(source=source)
+        try:
+            address = group_address(stream.socket.getpeername()[0])
+        except OSError:
+            # It has gone again before its turn came.
+            await trio.aclose_forcefully(stream)
+            return
         framed = FramedStream(
             stream,
             frame_max_bytes=HELLO_FRAME_MAX_BYTES,
             frame_timeout_s=min(FRAME_TIMEOUT_S, self._idle_timeout_s),
             idle_timeout_s=min(HELLO_TIMEOUT_S, self._idle_timeout_s),
         )
-        connection = _Connection(source, framed, trio.CancelScope())
+        connection = _Connection(source, address, framed)
         self._connections[source] = self._strangers[source] = connection
-        log = _log.bind(source=source)
         try:
             with connection.scope:
-                # A subscriber may be silent for ever: it is the kernel that notices its death.
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                _watch_for_death(stream)
                 await self._converse(connection)
         except* (FramingError, OSError, trio.BrokenResourceError) as group:
             self._malformed += 1
@@ -260,17 +341,18 @@ class Door:
         finally:
             self._forget(connection)
             await framed.aclose()
-        if connection.is_slow:
-            log.warning("door_slow_consumer")
 
     async def _converse(self, connection: _Connection) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, connection)
             try:
-                await self._read(connection, nursery)
+                with connection.reading:
+                    await self._read(connection, nursery)
             except trio.EndOfChannel:
                 # A client that closes after asking still gets no answer: nobody is there to read.
                 nursery.cancel_scope.cancel()
+        if connection.is_dismissed:
+            await _part(connection.stream.stream)
 
     async def _read(self, connection: _Connection, nursery: trio.Nursery) -> None:
         while True:
@@ -314,9 +396,16 @@ class Door:
             detail = "a request with this number is still unanswered"
             self._send(connection, Refused(request.request, "door.duplicate_request", detail))
             return
-        while len(connection.in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+        while self._must_wait(connection, request):
             connection.room = trio.Event()
             await connection.room.wait()
+        if isinstance(request, SubmitEnvelopes):
+            if self._is_suspect(connection):
+                detail = "others at your address forge signatures, and you have shown no valid one"
+                self._send(connection, Refused(request.request, "door.forgeries", detail))
+                return
+            connection.unchecked += 1
+            self._submitters[connection.source] = connection
         connection.in_flight.add(request.request)
         match request:
             case Query():
@@ -325,6 +414,19 @@ class Door:
                 self._handler.submit(connection.source, number, envelopes)
             case SubmitOpaque(number, namespace, size_bytes, data):
                 self._handler.submit_opaque(connection.source, number, namespace, size_bytes, data)
+
+    def _must_wait(
+        self, connection: _Connection, request: SubmitEnvelopes | SubmitOpaque | Query
+    ) -> bool:
+        if len(connection.in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+            return True
+        is_untried = isinstance(request, SubmitEnvelopes) and not connection.is_trusted
+        return is_untried and connection.unchecked > 0
+
+    def _is_suspect(self, connection: _Connection) -> bool:
+        return not connection.is_trusted and self._forgeries.is_spent(
+            connection.address, self._clock()
+        )
 
     def _finish_request(self, connection: _Connection, request: int) -> None:
         connection.in_flight.discard(request)
@@ -384,7 +486,7 @@ class Door:
             return
         data = encode(frame)
         connection.outbox.append(data)
-        self._count_unsent(connection, len(data))
+        self._count_unsent(connection, len(data) + OUTBOX_FRAME_OVERHEAD_BYTES)
         connection.wake.set()
         if connection.outbox_bytes > self._send_queue_max_bytes:
             self._cut_off(connection)
@@ -393,17 +495,44 @@ class Door:
 
     def _cut_off(self, connection: _Connection) -> None:
         self._slow += 1
-        connection.is_slow = True
+        _log_doublings("door_slow_consumer", self._slow, connection)
         self._forget(connection)
         connection.scope.cancel()
+
+    def _dismiss(self, connection: _Connection, last: Iterable[ServerFrame]) -> None:
+        """Take a forger off the books; nothing but these frames is still said to it."""
+        self._forgers += 1
+        _log_doublings("door_forger", self._forgers, connection)
+        self._forget(connection)
+        connection.outbox.extend(encode(frame) for frame in last)
+        connection.is_dismissed = True
+        connection.wake.set()
+        connection.reading.cancel()
+        connection.scope.deadline = trio.current_time() + TURN_AWAY_TIMEOUT_S
 
     def _count_unsent(self, connection: _Connection, change_bytes: int) -> None:
         connection.outbox_bytes += change_bytes
         self._unsent_bytes += change_bytes
 
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        """Say that there is no place."""
+        if self._turning_away < TURNED_AWAY_MAX:
+            self._turning_away += 1
+            detail = "all places of this door are taken; try another node"
+            frame = encode(Refused(None, "door.full", detail))
+            try:
+                with trio.move_on_after(TURN_AWAY_TIMEOUT_S), suppress(trio.BrokenResourceError):
+                    await stream.send_all(encode_length(len(frame)) + frame)
+                    await _part(stream)
+            finally:
+                self._turning_away -= 1
+        await trio.aclose_forcefully(stream)
+
     async def _write(self, connection: _Connection) -> None:
         while True:
             while not connection.outbox:
+                if connection.is_dismissed:
+                    return
                 connection.wake = trio.Event()
                 await connection.wake.wait()
             frames = list(connection.outbox)
@@ -414,15 +543,31 @@ class Door:
                 self._count_unsent(connection, -sent_bytes)
 
 
-async def _turn_away(stream: trio.SocketStream) -> None:
-    """Say that there is no place. An unread buffer is empty, so this does not wait for anybody."""
-    frame = encode(
-        Refused(None, "door.full", "all places of this door are taken; try another node")
-    )
-    with (
-        trio.move_on_after(TURN_AWAY_TIMEOUT_S),
-        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
-    ):
-        await stream.send_all(encode_length(len(frame)) + frame)
-        await stream.send_eof()
-    await trio.aclose_forcefully(stream)
+def _log_doublings(event: str, count: int, connection: _Connection) -> None:
+    """Clients may do it as often as they like; they get a line at 1, 2, 4, 8..."""
+    if count & (count - 1) == 0:
+        _log.warning(event, source=connection.source, address=connection.address, count=count)
+
+
+def _watch_for_death(stream: trio.SocketStream) -> None:
+    """A subscriber may be silent for ever: it is the kernel that notices its death."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
+        "TCP_KEEPCNT": KEEPALIVE_PROBES,
+    }
+    for name, value in options.items():
+        # Not every system lets a program choose.
+        if (option := getattr(socket, name, None)) is not None:
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def _part(stream: trio.abc.Stream) -> None:
+    """End our side and drop what still comes, until the other side ends too: closing on unread
+    bytes would make the kernel throw away what was said last."""
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.send_eof()
+            while await stream.receive_some(PART_READ_BYTES):
+                pass

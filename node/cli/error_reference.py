@@ -67,7 +67,8 @@ def render_errors(head: str) -> str:
     )
     parts += _section(
         "Requests at the order door",
-        "In `Refused` frames; the connection lives on, except after `door.full`.",
+        "In `Refused` frames; the connection lives on, except after `door.full` and, if it"
+        " names no request, `door.forgeries`.",
         _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS) | _doc_rows(WorkerQueryError),
     )
     parts += _section(

@@ -9,7 +9,13 @@ import trio.testing
 from msgspec import Raw
 
 from crypto.codec import decode_lenient, encode
-from node.door import HELLO_FRAME_MAX_BYTES, Door, QueryError
+from mempool.refusal import RefusalCode
+from node.door import HELLO_FRAME_MAX_BYTES, OUTBOX_FRAME_OVERHEAD_BYTES, Door, QueryError
+from node.forgeries import (
+    FORGERIES_PER_ADDRESS_MAX,
+    FORGERIES_PER_CONNECTION_MAX,
+    FORGERY_WINDOW_S,
+)
 from node.framing import FramedStream, FramingError
 from node.protocol import (
     DOOR_VERSION,
@@ -19,6 +25,9 @@ from node.protocol import (
     Query,
     Refused,
     ServerFrame,
+    SubmitEnvelopes,
+    SubmitResult,
+    Submitted,
     Subscribe,
     Subscribed,
     TradeEvent,
@@ -26,16 +35,34 @@ from node.protocol import (
 )
 
 IDLE_TIMEOUT_S = 300.0
+GENUINE, FORGED = b"genuine", b"forged"
 
 
 class Handler:
-    """A node that answers queries and takes nothing."""
+    """A node that answers queries, and checks envelopes when `check` is called."""
+
+    def __init__(self) -> None:
+        self.door: Door
+        self.unchecked: list[tuple[int, int, tuple[bytes, ...]]] = []
+        self.checks_at_once = True
 
     def welcome(self) -> Welcome:
         return Welcome(DOOR_VERSION, "node0", bytes(32), 7, 1)
 
     def submit(self, source: int, request: int, envelopes: tuple[bytes, ...]) -> None:
-        raise AssertionError("nobody submits here")
+        self.unchecked.append((source, request, envelopes))
+        if self.checks_at_once:
+            self.check()
+
+    def check(self) -> None:
+        """Answer what waits."""
+        waiting, self.unchecked = self.unchecked, []
+        for source, request, envelopes in waiting:
+            results = tuple(
+                SubmitResult(b"", RefusalCode.SIGNATURE_INVALID if each == FORGED else None)
+                for each in envelopes
+            )
+            self.door.reply(source, Submitted(request, results))
 
     def submit_opaque(self, *arguments: object) -> None:
         raise AssertionError("nobody submits here")
@@ -65,6 +92,10 @@ class Client:
         await self.send(Hello(DOOR_VERSION))
         assert isinstance(await self.receive(), Welcome)
 
+    async def submit(self, request: int, envelope: bytes, count: int = 1) -> Any:
+        await self.send(SubmitEnvelopes(request, (envelope,) * count))
+        return await self.receive()
+
     async def is_cut_off(self) -> bool:
         try:
             await self.framed.receive_frame()
@@ -76,8 +107,9 @@ class Client:
 class Place:
     """A running door and the way in."""
 
-    def __init__(self, door: Door, listener: trio.SocketListener) -> None:
+    def __init__(self, door: Door, handler: Handler, listener: trio.SocketListener) -> None:
         self.door = door
+        self.handler = handler
         self._listener = listener
         self._clients: list[Client] = []
 
@@ -99,11 +131,12 @@ async def running_door(**limits: Any) -> AsyncIterator[Place]:
         "send_queue_max_bytes": 1 << 20,
         "idle_timeout_s": IDLE_TIMEOUT_S,
     } | limits
-    door = Door(Handler(), **chosen)
+    handler = Handler()
+    door = handler.door = Door(handler, **chosen)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, listeners)
-        place = Place(door, listeners[0])
+        place = Place(door, handler, listeners[0])
         try:
             yield place
         finally:
@@ -192,6 +225,14 @@ async def test_a_client_that_does_not_read_is_cut_off_at_its_bound() -> None:
         assert not place.door.has_subscribers(Channel.TRADES)
 
 
+async def test_frames_count_for_more_than_their_payload() -> None:
+    async with running_door(send_queue_max_bytes=1_000 * OUTBOX_FRAME_OVERHEAD_BYTES) as place:
+        await subscribe_to_trades(place)
+        for _ in range(1_000):
+            publish(place, 1)
+        assert place.door.statistics().slow_consumers == 1
+
+
 async def test_of_all_clients_the_slowest_pays_for_the_common_bound() -> None:
     async with running_door(send_queues_max_bytes=1 << 20) as place:
         slow, other = await subscribe_to_trades(place), await subscribe_to_trades(place)
@@ -210,6 +251,95 @@ async def test_what_is_sent_frees_the_bounds_again() -> None:
             publish(place, 300 << 10)
             assert isinstance(await client.receive(), TradeEvent)
         assert place.door.statistics().slow_consumers == 0
+
+
+async def test_who_is_turned_away_hears_why_although_it_has_spoken_already() -> None:
+    async with running_door(connections_max=1) as place:
+        await (await place.connect()).greet()
+        for _ in range(20):
+            late = await place.connect()
+            await late.send(Hello(DOOR_VERSION))
+            assert (await late.receive()).code == "door.full"
+            await late.framed.aclose()
+
+
+async def test_a_forger_is_answered_told_why_and_cut_off_and_nobody_else_is() -> None:
+    async with running_door() as place:
+        forger, honest = await place.connect(), await place.connect()
+        await forger.greet()
+        await honest.greet()
+        await honest.submit(1, GENUINE)
+        for number in range(FORGERIES_PER_CONNECTION_MAX):
+            await forger.submit(number, FORGED)
+        last = await forger.submit(99, FORGED)
+        assert last.results[0].code == RefusalCode.SIGNATURE_INVALID
+        refusal = await forger.receive()
+        assert (refusal.request, refusal.code) == (None, "door.forgeries")
+        with trio.fail_after(5):
+            assert await forger.is_cut_off()
+        assert place.door.statistics().forgers == 1
+        assert (await honest.submit(2, GENUINE, 200)).results[-1].code is None
+        newcomer = await place.connect()
+        await newcomer.greet()
+        assert (await newcomer.submit(1, GENUINE)).results[0].code is None
+
+
+async def test_an_address_that_forges_on_many_connections_gets_no_more_credit() -> None:
+    now_s = [1000.0]
+    async with running_door(clock=lambda: now_s[0]) as place:
+        known, early = await place.connect(), await place.connect()
+        await known.greet()
+        await early.greet()
+        await known.submit(1, GENUINE)
+        forger = await place.connect()
+        await forger.greet()
+        await forger.submit(1, FORGED, FORGERIES_PER_ADDRESS_MAX)
+        assert (await forger.receive()).code == "door.forgeries"
+        assert await forger.is_cut_off()
+        # Who has shown a valid signature is not held to account for others; who has not, is.
+        assert (await known.submit(2, GENUINE)).results[0].code is None
+        late = await place.connect()
+        await late.greet()
+        for client in (early, late):
+            refusal = await client.submit(1, GENUINE)
+            assert (refusal.request, refusal.code) == (1, "door.forgeries")
+            await client.send(Query(2, "status"))
+            assert isinstance(await client.receive(), Answer)
+        # One lie spends the standing.
+        await known.submit(3, FORGED)
+        assert (await known.receive()).code == "door.forgeries"
+        assert await known.is_cut_off()
+        now_s[0] += FORGERY_WINDOW_S
+        assert (await late.submit(3, GENUINE)).results[0].code is None
+
+
+async def test_leaving_before_the_answer_does_not_save_an_address_its_forgeries() -> None:
+    async with running_door() as place:
+        place.handler.checks_at_once = False
+        hasty, other = await place.connect(), await place.connect()
+        await hasty.greet()
+        await other.greet()
+        await hasty.send(SubmitEnvelopes(1, (FORGED,) * FORGERIES_PER_ADDRESS_MAX))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await hasty.framed.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert place.door.statistics().connections == 1
+        place.handler.check()
+        assert (await other.submit(1, GENUINE)).code == "door.forgeries"
+
+
+async def test_a_client_without_a_valid_signature_gets_one_submission_checked_at_a_time() -> None:
+    async with running_door() as place:
+        place.handler.checks_at_once = False
+        client = await place.connect()
+        await client.greet()
+        for number in range(4):
+            await client.send(SubmitEnvelopes(number, (GENUINE,)))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(place.handler.unchecked) == 1
+        place.handler.check()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(place.handler.unchecked) == 3
 
 
 async def test_a_bug_met_by_one_client_ends_that_client_alone() -> None:
