@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -39,12 +40,11 @@ from consensus.types import QC, Block
 from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode
 from crypto.scheme import SignatureScheme, verify_claim
+from localnet.sim.links import PERMILLE, LinkRule, Passage
 from node.storage.safety import WRITE_ONCE_TABLES
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
-
-PERMILLE: Final = 1_000
 
 
 class Machine(Protocol):
@@ -86,8 +86,6 @@ class Conditions:
     work_ms: tuple[int, int] = (0, 2)
     """Signing, verifying, aggregating."""
     persist_ms: tuple[int, int] = (0, 4)
-    is_cut: Callable[[int, int], bool] = lambda sender, receiver: False
-    """Is the link from one machine to another cut?"""
 
 
 class Disk:
@@ -123,6 +121,8 @@ class Host:
     """One machine and everything that a process would hold around it."""
 
     index: int
+    member: int
+    """Whom it speaks for. Twins are two hosts with one member."""
     factory: Factory
     secret: bytes
     disk: Disk = field(default_factory=Disk)
@@ -133,6 +133,12 @@ class Host:
     writing: dict[Store, deque[Persist]] = field(default_factory=dict)
     busy_until_ms: dict[Store, int] = field(default_factory=dict)
     waiting: list[Send] = field(default_factory=list)
+    clock_offset_ms: int = 0
+    """How far its clock is ahead of the world's."""
+    is_disk_failing: bool = False
+    """The next write fails, and ends the process."""
+    work_ms: tuple[int, int] | None = None
+    """A worker pace of its own."""
 
 
 class World:
@@ -145,11 +151,13 @@ class World:
         self.random = random.Random(seed)
         self.conditions = conditions if conditions is not None else Conditions()
         self.hosts: dict[int, Host] = {}
+        self.hosts_of: dict[int, list[int]] = {}
+        """The hosts of each member."""
         self.observers: list[Observer] = []
         self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
         """Asked before each `Persist` is written."""
-        self.filter: Callable[[int, int, Message], bool] = lambda sender, receiver, message: True
-        """Asked for each message: may it travel?"""
+        self.rules: list[LinkRule] = []
+        """In force on all links, in this order."""
         self._scheme = scheme
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -158,9 +166,12 @@ class World:
 
     # ---- machines ------------------------------------------------------------------------------
 
-    def add(self, index: int, factory: Factory, secret: bytes) -> None:
-        """Put a machine into the world, not running yet."""
-        self.hosts[index] = Host(index, factory, secret)
+    def add(self, index: int, factory: Factory, secret: bytes, member: int | None = None) -> None:
+        """Put a machine into the world, not running yet. It speaks for the member of its index,
+        unless it is somebody's twin."""
+        member = index if member is None else member
+        self.hosts[index] = Host(index, member, factory, secret)
+        self.hosts_of.setdefault(member, []).append(index)
 
     def start(self, index: int) -> None:
         """Start a machine, or start it again from its disk."""
@@ -169,7 +180,7 @@ class World:
         host.machine = host.factory(host.disk)
         for observer in self.observers:
             observer.on_start(index)
-        self._carry_out(host, host.machine.start(self.now_ms))
+        self._carry_out(host, host.machine.start(self.now_ms + host.clock_offset_ms))
 
     def crash(self, index: int) -> None:
         """Kill a machine. Of what each store had yet to write, some prefix was written."""
@@ -197,7 +208,7 @@ class World:
             self._carry_out(host, call(host.machine))
 
     def inject(self, sender: int, receiver: int, message: Message, delay_ms: int = 0) -> None:
-        """Deliver a forged message; the transport vouches for `sender`."""
+        """Deliver a forged message to one host; the transport vouches for the member `sender`."""
         self.after(delay_ms, lambda: self._deliver(receiver, Received(sender, message)))
 
     # ---- time ----------------------------------------------------------------------------------
@@ -266,7 +277,7 @@ class World:
 
     def _answer(self, host: Host, event: Any) -> None:
         """A worker's result comes back a little later, unless the machine dies first."""
-        self._later(host, self._pick(self.conditions.work_ms), event)
+        self._later(host, self._pick(host.work_ms or self.conditions.work_ms), event)
 
     def _later(self, host: Host, delay_ms: int, event: Any) -> None:
         incarnation = host.incarnation
@@ -282,14 +293,29 @@ class World:
             host.timers.pop(name, None)
             return
         host.timers[name] = deadline_ms
+        self._arm(host, name, deadline_ms)
+
+    def _arm(self, host: Host, name: str, deadline_ms: int) -> None:
+        """Fire when the host's own clock shows the deadline."""
         incarnation = host.incarnation
 
         def fire() -> None:
-            if host.incarnation == incarnation and host.timers.get(name) == deadline_ms:
-                del host.timers[name]
-                self._deliver(host.index, TimerFired(name))
+            if host.incarnation != incarnation or host.timers.get(name) != deadline_ms:
+                return
+            if self.now_ms + host.clock_offset_ms < deadline_ms:
+                self._arm(host, name, deadline_ms)
+                return
+            del host.timers[name]
+            self._deliver(host.index, TimerFired(name))
 
-        self.after(max(deadline_ms - self.now_ms, 0), fire)
+        self.after(max(deadline_ms - self.now_ms - host.clock_offset_ms, 0), fire)
+
+    def set_clock(self, index: int, offset_ms: int) -> None:
+        """Step a machine's clock. What is due then fires."""
+        host = self.hosts[index]
+        host.clock_offset_ms = offset_ms
+        for name, deadline_ms in list(host.timers.items()):
+            self._arm(host, name, deadline_ms)
 
     def _persist(self, host: Host, persist: Persist) -> None:
         queue = host.writing.setdefault(persist.store, deque())
@@ -301,6 +327,9 @@ class World:
 
         def complete() -> None:
             if host.incarnation != incarnation:
+                return
+            if host.is_disk_failing:
+                self.crash(host.index)
                 return
             point = self.crash_at(host.index, persist)
             if point is CrashPoint.BEFORE_DURABLE:
@@ -331,32 +360,37 @@ class World:
     def _send(self, host: Host, send: Send) -> None:
         for observer in self.observers:
             observer.on_sent(host.index, send.message)
-        event = Received(host.index, send.message)
-        for receiver in send.to:
-            if receiver == host.index:
+        event = Received(host.member, send.message)
+        for member in send.to:
+            if member == host.member:
                 self._later(host, 0, event)
-            elif receiver in self.hosts and self.filter(host.index, receiver, send.message):
-                self._transmit(host.index, receiver, event)
+            for receiver in self.hosts_of.get(member, ()):
+                if receiver != host.index:
+                    self._transmit(host.index, receiver, event)
 
     def _transmit(self, sender: int, receiver: int, event: Received) -> None:
-        conditions = self.conditions
-        if self.random.randrange(PERMILLE) < conditions.drop_permille:
+        conditions, random = self.conditions, self.random
+        if conditions.drop_permille and random.randrange(PERMILLE) < conditions.drop_permille:
             return
-        copies = 1 + (self.random.randrange(PERMILLE) < conditions.duplicate_permille)
-        for _ in range(copies):
-
-            def arrive() -> None:
-                if not self.conditions.is_cut(sender, receiver):
-                    self._deliver(receiver, event)
-
-            self.after(self._pick(conditions.delay_ms), arrive)
+        arrivals_ms = [self._pick(conditions.delay_ms)]
+        if (
+            conditions.duplicate_permille
+            and random.randrange(PERMILLE) < conditions.duplicate_permille
+        ):
+            arrivals_ms.append(self._pick(conditions.delay_ms))
+        if self.rules:
+            passage = Passage(self.now_ms, sender, receiver, event.message)
+            for rule in self.rules:
+                arrivals_ms = rule.bend(passage, arrivals_ms, random)
+        for delay_ms in arrivals_ms:
+            self.after(delay_ms, partial(self._deliver, receiver, event))
 
     def _deliver(self, index: int, event: Any) -> None:
         host = self.hosts[index]
         if host.machine is None:
             return
         self._trace.update(msgspec.msgpack.encode((self.now_ms, index, event)))
-        self._carry_out(host, host.machine.step(self.now_ms, event))
+        self._carry_out(host, host.machine.step(self.now_ms + host.clock_offset_ms, event))
 
     def _pick(self, bounds: tuple[int, int]) -> int:
         return self.random.randint(*bounds)
@@ -376,13 +410,3 @@ def serve_committed(disk: Disk, from_height: int, committed_height: int) -> Comm
         return CommittedResponse((), None, committed_height)
     proof = decode(QC, certificates[compute_key(blocks[-1].height)])
     return CommittedResponse(tuple(blocks), proof, committed_height)
-
-
-def make_partition(*groups: Iterable[int]) -> Callable[[int, int], bool]:
-    """A cut between groups; machines in no group are alone."""
-    group_of = {member: number for number, group in enumerate(groups) for member in group}
-
-    def is_cut(sender: int, receiver: int) -> bool:
-        return group_of.get(sender, -1 - sender) != group_of.get(receiver, -1 - receiver)
-
-    return is_cut

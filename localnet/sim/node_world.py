@@ -187,16 +187,17 @@ class NodeWorld(World):
         genesis: EngineGenesis,
         secret: bytes,
         identity_secret: bytes,
+        member: int | None = None,
     ) -> None:
         """Put a node into the world, not running yet. `make` gets its disk and the height at
-        which its engine stands."""
+        which its engine stands; `member` as in `World.add`."""
 
         def factory(disk: Disk) -> NodeCore:
             assert isinstance(disk, NodeDisk)
             engine = self.engines[index] = Engine.load(disk, genesis)
             return make(disk, engine.state.height)
 
-        self.add(index, factory, secret)
+        self.add(index, factory, secret, member)
         self._identity_secrets[index] = identity_secret
         self._storing[index] = deque()
         self.hosts[index].disk = NodeDisk()
@@ -301,6 +302,9 @@ class NodeWorld(World):
         wait_ms = ready_ms - self.now_ms
 
         def complete() -> None:
+            if host.is_disk_failing:
+                self.crash(host.index)
+                return
             assert storing.popleft() is store, "a store writes in order"
             self._write_batch(host.index, store)
             self._deliver(host.index, BatchStored(store.token))

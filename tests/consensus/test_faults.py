@@ -10,7 +10,8 @@ from consensus.config import ConsensusConfig
 from consensus.effects import Persist, Store
 from consensus.sync import FAR_HEIGHTS
 from localnet.sim.cluster import Cluster
-from localnet.sim.network import Conditions, CrashPoint, Disk, make_partition
+from localnet.sim.links import Cut, Partition, Scope
+from localnet.sim.network import Conditions, CrashPoint, Disk
 
 IMPATIENT = ConsensusConfig(base_view_timeout_ms=250)
 """For long runs with a dead member, whose every turn costs a timeout."""
@@ -140,28 +141,26 @@ def test_all_nodes_lose_power_at_once_and_go_on(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_partitions_stop_progress_without_a_quorum_and_heal(seed: int) -> None:
     rng = random.Random(seed)
-    conditions = Conditions()
-    cluster = Cluster(seed, conditions=conditions)
+    cluster = Cluster(seed)
     cluster.start()
     cluster.submit_every(50, until_ms=6_000)
     for _ in range(4):
         cluster.world.run_for(rng.randint(50, 500))
         members = rng.sample(cluster.members, 4)
         cut = rng.choice([1, 2])
-        conditions.is_cut = make_partition(members[:cut], members[cut:])
+        cluster.world.rules = [Partition(frozenset(members[:cut]))]
         cluster.world.run_for(200)
         stuck_at = max(cluster.agreement.chain, default=0)
         cluster.world.run_for(rng.randint(50, 1_500))
         if cut == 2:
             assert max(cluster.agreement.chain, default=0) == stuck_at
-        conditions.is_cut = lambda sender, receiver: False
+        cluster.world.rules = []
     cluster.run_until_height(max(cluster.agreement.chain, default=0) + 3, HEAL_BOUND_MS)
 
 
 def test_one_way_cut_links_do_not_stop_the_rest() -> None:
-    conditions = Conditions()
-    cluster = Cluster(seed=9, conditions=conditions)
-    conditions.is_cut = lambda sender, receiver: sender == 0 and receiver in (1, 2)
+    cluster = Cluster(seed=9)
+    cluster.world.rules = [Cut(Scope(senders=frozenset({0}), receivers=frozenset({1, 2})))]
     cluster.start()
     cluster.submit_every(50, until_ms=20_000)
     cluster.run_until_height(20, HEAL_BOUND_MS)

@@ -9,6 +9,7 @@ from consensus.messages import BatchMessage
 from consensus.types import BatchHeader, SignedBatchHeader, VoteData
 from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest
+from localnet.sim.links import Filter, Passage
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles import Watcher
 from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
@@ -39,14 +40,16 @@ def let_member_3_fork_its_lane(cluster: NodeCluster) -> None:
     world = cluster.world
     is_done = False
 
-    def watch(sender, receiver, message):
+    def watch(passage: Passage) -> bool:
         nonlocal is_done
-        if isinstance(message, BatchMessage) and (sender, receiver, is_done) == (3, 0, False):
+        message = passage.message
+        link = (passage.sender, passage.receiver)
+        if isinstance(message, BatchMessage) and link == (3, 0) and not is_done:
             is_done = True
             world.inject(3, 0, make_rival(cluster, message.signed_header.header), delay_ms=7)
         return True
 
-    world.filter = watch
+    world.rules = [Filter(watch)]
 
 
 def convictions(cluster: NodeCluster) -> set[tuple[tuple[int, str], ...]]:

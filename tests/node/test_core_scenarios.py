@@ -12,8 +12,8 @@ import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.effects import Store
-from consensus.messages import BatchMessage
 from engine.instructions import PlaceOrder, Side
+from localnet.sim.links import Cut, Scope
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster, make_config
 from node.events import DeliveredNotice, OpaqueReply
@@ -318,13 +318,13 @@ def test_an_expired_envelope_is_refused_by_the_node_that_took_it():
     cluster.start()
     cluster.run(300)
     # The batch is made in time, and acknowledged too late.
-    cluster.world.filter = lambda sender, receiver, message: not isinstance(message, BatchMessage)
+    cluster.world.rules = [Cut(Scope(kinds=frozenset({"batch"})))]
     height = cluster.lowest("committed_height")
     order = PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 1)
     envelope = cluster.make_envelope(cluster.accounts[0], [order], expiry_height=height + 3)
     cluster.submit(envelope, 0)
     cluster.run(1500)
-    cluster.world.filter = lambda sender, receiver, message: True
+    cluster.world.rules = []
     cluster.settle()
     (envelope_id,) = cluster.expiries
     assert envelope_id in cluster.order.ordered

@@ -25,6 +25,7 @@ from consensus.types import QC, TimeoutGroup
 from consensus.votes import VIEW_AHEAD_MAX
 from crypto.digest import Domain, digest
 from localnet.sim.cluster import Cluster
+from localnet.sim.links import Partition
 from localnet.sim.network import Conditions, CrashPoint
 from localnet.sim.solo import FOLLOWER, Solo
 
@@ -316,16 +317,15 @@ def test_l2_a_restart_remembers_the_timeout_certificate(solo: Solo) -> None:
 
 
 def test_l3_nodes_that_restart_in_different_views_find_each_other() -> None:
-    conditions = Conditions()
-    cluster = Cluster(seed=22, conditions=conditions)
+    cluster = Cluster(seed=22)
     cluster.start()
     cluster.world.run_for(600)
     for index in cluster.members:
         cluster.world.crash(index)
         cluster.world.run_for(1_700 * index)
-        conditions.is_cut = lambda sender, receiver, alone=index: alone in (sender, receiver)
+        cluster.world.rules = [Partition(frozenset({index}))]
         cluster.start(index)
-    conditions.is_cut = lambda sender, receiver: False
+    cluster.world.rules = []
     cluster.run_until_height(cluster.lowest_height() + 5, 60_000)
 
 
