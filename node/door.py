@@ -15,8 +15,6 @@ made the node check many.
 """
 
 import math
-import socket
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
@@ -27,10 +25,10 @@ from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from mempool.refusal import RefusalCode
+from node.door_connection import Connection, Subscription, part, watch_for_death
 from node.forgeries import (
     FORGERIES_PER_CONNECTION_MAX,
     AddressForgeries,
-    ForgeryCount,
     group_address,
 )
 from node.framing import FramedStream, FramingError, encode_length
@@ -59,9 +57,6 @@ from node.protocol import (
     Welcome,
 )
 
-REQUESTS_IN_FLIGHT_MAX: Final = 64
-"""Unanswered requests of one connection; then its reading pauses."""
-
 HELLO_FRAME_MAX_BYTES: Final = 1 << 10
 """A frame of a client that has not greeted yet, and of the answers to it."""
 
@@ -81,15 +76,6 @@ flood of them takes no files from the node."""
 OUTBOX_FRAME_OVERHEAD_BYTES: Final = 64
 """What an unsent frame occupies beside its payload: the object, its place in the queue, its length
 field. Without it a million tiny frames would pass as next to nothing."""
-
-PART_READ_BYTES: Final = 64 << 10
-"""Read at once, and dropped, from a client that is being parted with."""
-
-KEEPALIVE_IDLE_S: Final = 60
-KEEPALIVE_INTERVAL_S: Final = 15
-KEEPALIVE_PROBES: Final = 4
-"""After a minute of silence the kernel asks whether the client still lives, and gives up a minute
-later. Its own default of two hours would let clients that lost power keep their places."""
 
 SEND_QUEUES_MAX_BYTES: Final = 256 << 20
 """Unsent bytes of all clients together."""
@@ -145,44 +131,6 @@ class DoorStatistics(Struct, frozen=True):
     """Connections that were closed for forged envelopes."""
 
 
-class _Subscription:
-    __slots__ = ("account", "channel", "connection", "request", "sequence")
-
-    def __init__(
-        self, connection: "_Connection", request: int, channel: Channel, account: bytes | None
-    ) -> None:
-        self.connection = connection
-        self.request = request
-        self.channel = channel
-        self.account = account
-        self.sequence = 0
-
-
-class _Connection:
-    """One client: its outbox and what it subscribed to."""
-
-    def __init__(self, source: int, address: str, stream: FramedStream) -> None:
-        self.source = source
-        self.address = address
-        self.stream = stream
-        self.scope = trio.CancelScope()
-        self.reading = trio.CancelScope()
-        self.subscriptions: dict[int, _Subscription] = {}
-        self.outbox: deque[bytes] = deque()
-        self.outbox_bytes = 0
-        self.wake = trio.Event()
-        self.in_flight: set[int] = set()
-        self.room = trio.Event()
-        self.is_greeted = False
-        self.is_dismissed = False
-        """Off the books; what is in the outbox is the last word."""
-        self.is_trusted = False
-        """The last envelopes that were checked for it were genuine."""
-        self.unchecked = 0
-        """Submissions of envelopes without an answer yet."""
-        self.forgeries = ForgeryCount()
-
-
 class Door:
     """Serves clients. See the module docstring."""
 
@@ -204,19 +152,19 @@ class Door:
         self._idle_timeout_s = idle_timeout_s
         self._send_queues_max_bytes = send_queues_max_bytes
         self._clock = clock
-        self._connections: dict[int, _Connection] = {}
-        self._strangers: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
+        self._strangers: dict[int, Connection] = {}
         """Those of them that have not greeted yet, oldest first."""
-        self._submitters: dict[int, _Connection] = {}
+        self._submitters: dict[int, Connection] = {}
         """Clients with unanswered envelopes, also those that have left: leaving before the answer
         must not save anybody from paying for it."""
         self._forgeries = AddressForgeries()
         self._unsent_bytes = 0
         """In all outboxes."""
-        self._by_channel: dict[Channel, dict[tuple[int, int], _Subscription]] = {
+        self._by_channel: dict[Channel, dict[tuple[int, int], Subscription]] = {
             channel: {} for channel in Channel
         }
-        self._by_account: dict[bytes, dict[tuple[int, int], _Subscription]] = {}
+        self._by_account: dict[bytes, dict[tuple[int, int], Subscription]] = {}
         self._next_source = 0
         self._accepted = 0
         self._refused = 0
@@ -291,7 +239,7 @@ class Door:
         self._publish(self._by_account.get(account, {}).values(), make)
 
     def _publish(
-        self, subscriptions: Iterable[_Subscription], make: Callable[[int, int], _E]
+        self, subscriptions: Iterable[Subscription], make: Callable[[int, int], _E]
     ) -> None:
         for subscription in list(subscriptions):
             event = make(subscription.request, subscription.sequence)
@@ -326,11 +274,11 @@ class Door:
             frame_timeout_s=min(FRAME_TIMEOUT_S, self._idle_timeout_s),
             idle_timeout_s=min(HELLO_TIMEOUT_S, self._idle_timeout_s),
         )
-        connection = _Connection(source, address, framed)
+        connection = Connection(source, address, framed)
         self._connections[source] = self._strangers[source] = connection
         try:
             with connection.scope:
-                _watch_for_death(stream)
+                watch_for_death(stream)
                 await self._converse(connection)
         except* (FramingError, OSError, trio.BrokenResourceError) as group:
             self._malformed += 1
@@ -342,7 +290,7 @@ class Door:
             self._forget(connection)
             await framed.aclose()
 
-    async def _converse(self, connection: _Connection) -> None:
+    async def _converse(self, connection: Connection) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, connection)
             try:
@@ -352,9 +300,9 @@ class Door:
                 # A client that closes after asking still gets no answer: nobody is there to read.
                 nursery.cancel_scope.cancel()
         if connection.is_dismissed:
-            await _part(connection.stream.stream)
+            await part(connection.stream.stream)
 
-    async def _read(self, connection: _Connection, nursery: trio.Nursery) -> None:
+    async def _read(self, connection: Connection, nursery: trio.Nursery) -> None:
         while True:
             frame = await connection.stream.receive_frame()
             try:
@@ -376,7 +324,7 @@ class Door:
             else:
                 await self._serve_request(connection, nursery, request)
 
-    def _let_in(self, connection: _Connection) -> None:
+    def _let_in(self, connection: Connection) -> None:
         connection.is_greeted = True
         connection.stream.frame_max_bytes = DOOR_FRAME_MAX_BYTES + FRAME_OVERHEAD_MAX_BYTES
         if not connection.subscriptions:
@@ -385,7 +333,7 @@ class Door:
 
     async def _serve_request(
         self,
-        connection: _Connection,
+        connection: Connection,
         nursery: trio.Nursery,
         request: SubmitEnvelopes | SubmitOpaque | Subscribe | Query,
     ) -> None:
@@ -396,7 +344,7 @@ class Door:
             detail = "a request with this number is still unanswered"
             self._send(connection, Refused(request.request, "door.duplicate_request", detail))
             return
-        while self._must_wait(connection, request):
+        while connection.must_wait(request):
             connection.room = trio.Event()
             await connection.room.wait()
         if isinstance(request, SubmitEnvelopes):
@@ -415,24 +363,16 @@ class Door:
             case SubmitOpaque(number, namespace, size_bytes, data):
                 self._handler.submit_opaque(connection.source, number, namespace, size_bytes, data)
 
-    def _must_wait(
-        self, connection: _Connection, request: SubmitEnvelopes | SubmitOpaque | Query
-    ) -> bool:
-        if len(connection.in_flight) >= REQUESTS_IN_FLIGHT_MAX:
-            return True
-        is_untried = isinstance(request, SubmitEnvelopes) and not connection.is_trusted
-        return is_untried and connection.unchecked > 0
-
-    def _is_suspect(self, connection: _Connection) -> bool:
+    def _is_suspect(self, connection: Connection) -> bool:
         return not connection.is_trusted and self._forgeries.is_spent(
             connection.address, self._clock()
         )
 
-    def _finish_request(self, connection: _Connection, request: int) -> None:
+    def _finish_request(self, connection: Connection, request: int) -> None:
         connection.in_flight.discard(request)
         connection.room.set()
 
-    async def _answer(self, connection: _Connection, query: Query) -> None:
+    async def _answer(self, connection: Connection, query: Query) -> None:
         frame: Answer | Refused
         try:
             body = await self._handler.query(query.name, query.arguments)
@@ -442,7 +382,7 @@ class Door:
         self._finish_request(connection, query.request)
         self._send(connection, frame)
 
-    def _subscribe(self, connection: _Connection, request: Subscribe) -> None:
+    def _subscribe(self, connection: Connection, request: Subscribe) -> None:
         refusal: str | None = None
         if len(connection.subscriptions) >= SUBSCRIPTIONS_MAX:
             refusal = f"at most {SUBSCRIPTIONS_MAX} subscriptions a connection"
@@ -453,7 +393,7 @@ class Door:
         if refusal is not None:
             self._send(connection, Refused(request.request, "door.subscription", refusal))
             return
-        subscription = _Subscription(connection, request.request, request.channel, request.account)
+        subscription = Subscription(connection, request.request, request.channel, request.account)
         key = (connection.source, request.request)
         connection.subscriptions[request.request] = subscription
         connection.stream.idle_timeout_s = math.inf
@@ -463,7 +403,7 @@ class Door:
         height = self._handler.welcome().committed_height
         self._send(connection, Subscribed(request.request, height))
 
-    def _forget(self, connection: _Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
         """Take a connection off the books; what is said to it from now on is dropped."""
         if self._connections.pop(connection.source, None) is None:
             return
@@ -481,7 +421,7 @@ class Door:
 
     # ---- writing ----------------------------------------------------------------------------
 
-    def _send(self, connection: _Connection, frame: ServerFrame) -> None:
+    def _send(self, connection: Connection, frame: ServerFrame) -> None:
         if connection.source not in self._connections:
             return
         data = encode(frame)
@@ -493,13 +433,13 @@ class Door:
         elif self._unsent_bytes > self._send_queues_max_bytes:
             self._cut_off(max(self._connections.values(), key=lambda each: each.outbox_bytes))
 
-    def _cut_off(self, connection: _Connection) -> None:
+    def _cut_off(self, connection: Connection) -> None:
         self._slow += 1
         _log_doublings("door_slow_consumer", self._slow, connection)
         self._forget(connection)
         connection.scope.cancel()
 
-    def _dismiss(self, connection: _Connection, last: Iterable[ServerFrame]) -> None:
+    def _dismiss(self, connection: Connection, last: Iterable[ServerFrame]) -> None:
         """Take a forger off the books; nothing but these frames is still said to it."""
         self._forgers += 1
         _log_doublings("door_forger", self._forgers, connection)
@@ -510,7 +450,7 @@ class Door:
         connection.reading.cancel()
         connection.scope.deadline = trio.current_time() + TURN_AWAY_TIMEOUT_S
 
-    def _count_unsent(self, connection: _Connection, change_bytes: int) -> None:
+    def _count_unsent(self, connection: Connection, change_bytes: int) -> None:
         connection.outbox_bytes += change_bytes
         self._unsent_bytes += change_bytes
 
@@ -523,12 +463,12 @@ class Door:
             try:
                 with trio.move_on_after(TURN_AWAY_TIMEOUT_S), suppress(trio.BrokenResourceError):
                     await stream.send_all(encode_length(len(frame)) + frame)
-                    await _part(stream)
+                    await part(stream)
             finally:
                 self._turning_away -= 1
         await trio.aclose_forcefully(stream)
 
-    async def _write(self, connection: _Connection) -> None:
+    async def _write(self, connection: Connection) -> None:
         while True:
             while not connection.outbox:
                 if connection.is_dismissed:
@@ -543,31 +483,7 @@ class Door:
                 self._count_unsent(connection, -sent_bytes)
 
 
-def _log_doublings(event: str, count: int, connection: _Connection) -> None:
+def _log_doublings(event: str, count: int, connection: Connection) -> None:
     """Clients may do it as often as they like; they get a line at 1, 2, 4, 8..."""
     if count & (count - 1) == 0:
         _log.warning(event, source=connection.source, address=connection.address, count=count)
-
-
-def _watch_for_death(stream: trio.SocketStream) -> None:
-    """A subscriber may be silent for ever: it is the kernel that notices its death."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {
-        "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
-        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
-        "TCP_KEEPCNT": KEEPALIVE_PROBES,
-    }
-    for name, value in options.items():
-        # Not every system lets a program choose.
-        if (option := getattr(socket, name, None)) is not None:
-            stream.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-async def _part(stream: trio.abc.Stream) -> None:
-    """End our side and drop what still comes, until the other side ends too: closing on unread
-    bytes would make the kernel throw away what was said last."""
-    if isinstance(stream, trio.abc.HalfCloseableStream):
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_eof()
-            while await stream.receive_some(PART_READ_BYTES):
-                pass
