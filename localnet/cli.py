@@ -107,7 +107,8 @@ def up(
 
     Resumes the localnet in the folder if there is one. Every process it starts ends with it. With
     --for it counts from readiness and ends with a verdict: exit code 20 if nodes disagreed about a
-    block or a state root, 21 if there was no progress.
+    block or a state root, 21 if there was no progress. A tape begins at readiness, and ends a run
+    with --for once its last order has its result; `tape.done` says whether it came to that.
 
     \b
     Examples:
@@ -115,6 +116,7 @@ def up(
       rota localnet up -n 7 --reset
       rota localnet up --detach --json
       rota localnet up --for 30 --json --dir /tmp/net
+      rota localnet up --tape tape.csv --speed max --for 120
     """
     output = current_output(context)
     if detach and for_s is not None:

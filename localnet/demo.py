@@ -1,49 +1,36 @@
 """The demo traders as the supervisor sees them: a process, and the lines that it prints.
 
-The process is `localnet.traders`. Once a second it prints one JSON object on stdout: totals since
-its start, and the latencies of the orders of that second.
+The process is `localnet.traders`. Once a second it prints one `TradersStatistics` on stdout. A tape
+waits until it is told that the localnet is ready (`START_SIGNAL`).
 """
 
+import signal
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 
 from localnet.latency import LatencyHistogram
 from localnet.supervisor import ProcessPlan
+from localnet.tally import TradersStatistics
 from node.network import Network
 
 TRADERS: Final = "traders"
 """Name of the process, beside the nodes' names."""
 
-
-class TradersLine(Struct, frozen=True):
-    """One line of the traders' stdout."""
-
-    orders: int = 0
-    """Order instructions with a result, since the start."""
-    rejected: int = 0
-    """Orders that were refused, by the engine or with their envelope, since the start."""
-    commit_latency_ms: tuple[float, ...] = ()
-    """From sending an envelope to seeing it ordered; of the last second."""
-    receipt_latency_ms: tuple[float, ...] = ()
-    """From sending an envelope to its executed receipt; of the last second."""
-    quoted: bool = False
-    """All markets have quotes on both sides."""
-    tape_done: bool = False
-    """A tape was given and has been played to its end."""
+START_SIGNAL: Final = signal.SIGUSR1
+"""Tells the process to begin its tape."""
 
 
 class DemoTraders:
     """What the traders have said so far."""
 
     def __init__(self) -> None:
-        self.last = TradersLine()
+        self.last = TradersStatistics()
         self.orders_per_s = 0
         """Between the last two lines, which are a second apart."""
         self.unreadable_lines = 0
-        self._base = TradersLine()
+        self._base = TradersStatistics()
         self.commit_latency = LatencyHistogram()
         self.receipt_latency = LatencyHistogram()
         self.recent_commit_latency = LatencyHistogram()
@@ -52,7 +39,7 @@ class DemoTraders:
     def read_line(self, line: bytes) -> None:
         """Take one line of stdout; one that is no report is counted, not fatal."""
         try:
-            report = msgspec.json.decode(line, type=TradersLine)
+            report = msgspec.json.decode(line, type=TradersStatistics)
         except msgspec.MsgspecError:
             self.unreadable_lines += 1
             return
@@ -86,7 +73,7 @@ def traders_plan(
     """How to start the traders' process."""
     arguments = ["--dir", str(network.path), "--seed", str(seed)]
     if tape is not None:
-        arguments += ["--tape", str(tape.absolute())]
+        arguments += ["--tape", str(tape.absolute()), "--await-start"]
     if speed is not None:
         arguments += ["--speed", speed]
     return ProcessPlan(

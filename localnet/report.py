@@ -2,9 +2,11 @@
 
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from localnet.agreement import Contradiction
+from localnet.tally import TapeProgress
 from node.exit_codes import ExitCode
 
 STALL_MAX_S: Final = 10.0
@@ -12,7 +14,7 @@ STALL_MAX_S: Final = 10.0
 
 
 class Observations(Struct, frozen=True):
-    """What was seen between readiness and the end."""
+    """What was seen between readiness and the end, what was then in flight included."""
 
     elapsed_s: float
     nodes: tuple[dict[str, Any], ...]
@@ -38,7 +40,8 @@ class Observations(Struct, frozen=True):
     orders_rejected: int | None
     commit_latency_ms: dict[str, Any] | None
     receipt_latency_ms: dict[str, Any] | None
-    tape_done: bool | None
+    tape: TapeProgress | None
+    """None without a tape."""
 
 
 def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
@@ -57,6 +60,7 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
     document: dict[str, Any] = {
         "verdict": code.name.lower(),
         "elapsed_s": round(seen.elapsed_s, 3),
+        "counted_from": "readiness",
         "nodes": list(seen.nodes),
         "committed_height": seen.committed_height,
         "blocks_per_s": round(seen.blocks / elapsed_s, 2),
@@ -74,6 +78,6 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
         "envelopes_rejected": seen.envelopes_refused,
         "commit_latency_ms": seen.commit_latency_ms,
         "receipt_latency_ms": seen.receipt_latency_ms,
-        "tape_done": seen.tape_done,
+        "tape": None if seen.tape is None else msgspec.structs.asdict(seen.tape),
     }
     return document, code

@@ -80,6 +80,8 @@ def describe_moment(cluster: Cluster, width: int = LINE_WIDTH) -> str:
         parts.append(f"height {newest.committed_height}")
     if cluster.options.traders:
         parts += [f"{fills:.0f} fills/s", f"{cluster.demo.orders_per_s} orders/s"]
+    if tape := cluster.demo.last.tape:
+        parts.append(f"tape {tape.played}/{tape.trades}")
     latency_ms = cluster.demo.recent_commit_latency.quantile_ms(500)
     if latency_ms is not None:
         parts.append(f"commit {latency_ms:.0f} ms")

@@ -97,6 +97,12 @@ async def query_statuses(network: Network, *, timeout_s: float) -> dict[str, Nod
     return answers
 
 
+def compute_committed_height(answers: Mapping[str, NodeAnswer]) -> int | None:
+    """Of the node that has committed most; None if none answers."""
+    statuses = [answer.status for answer in answers.values()]
+    return max((each.committed_height for each in statuses if each is not None), default=None)
+
+
 async def compare_roots(
     network: Network, statuses: Mapping[str, NodeStatus | None], *, timeout_s: float
 ) -> RootComparison:
@@ -172,7 +178,6 @@ async def compute_status(network: Network) -> dict[str, Any]:
     except OperatorError:
         supervisor = None
     processes = {each["name"]: each for each in supervisor["processes"]} if supervisor else {}
-    heights = [each.committed_height for each in statuses.values() if each is not None]
     nodes = []
     for node in network.nodes:
         process = processes.get(node.name, {})
@@ -191,7 +196,7 @@ async def compute_status(network: Network) -> dict[str, Any]:
         "chain_id": network.chain_id.hex(),
         "supervised": supervisor is not None,
         "ready": bool(supervisor and supervisor["ready"]),
-        "committed_height": max(heights, default=None),
+        "committed_height": compute_committed_height(answers),
         "state_roots_agree": comparison.agree,
         "state_roots_height": comparison.height,
         "state_root": comparison.root.hex() if comparison.root else None,

@@ -176,6 +176,13 @@ class Supervisor:
         _kill_group(process.pid)
         await managed.ended.wait()
 
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the process alone, if it runs."""
+        managed = self._find(name)
+        if managed.state is ProcessState.RUNNING and managed.process is not None:
+            with suppress(ProcessLookupError):
+                managed.process.send_signal(number)
+
     async def kill(self, name: str) -> None:
         """SIGKILL for the process and all that it started, as a crash of its machine would."""
         managed = self._find(name)

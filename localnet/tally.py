@@ -3,6 +3,7 @@
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.instructions import Amend, MarketOrder, PlaceOrder
 from engine.receipts import Status
@@ -14,25 +15,38 @@ SAMPLES_MAX: Final = 10_000
 _ORDERS = (PlaceOrder, MarketOrder, Amend)
 
 
+class TapeProgress(Struct, frozen=True):
+    """How far a tape has been played. It begins when the localnet is ready."""
+
+    trades: int
+    """In the whole tape."""
+    played: int = 0
+    """Trades whose orders have their certified result or were refused."""
+    refused: int = 0
+    """Of these, refused by the engine or together with their envelope."""
+    filled: int = 0
+    """Of these, traded, in whole or in part."""
+    done: bool = False
+    """It was played to its end, and its last order has its result."""
+
+
 class TradersStatistics(Struct, frozen=True):
     """One line of stdout: totals since the start, and the latencies since the last line."""
 
-    orders: int
+    orders: int = 0
     """Order instructions with a result."""
-    fills: int
+    fills: int = 0
     """Orders that traded on arrival."""
-    rejected: int
+    rejected: int = 0
     """Orders that were refused, by the engine or together with their envelope."""
-    commit_latency_ms: list[float]
+    commit_latency_ms: tuple[float, ...] = ()
     """From signing a bundle to seeing it committed."""
-    receipt_latency_ms: list[float]
+    receipt_latency_ms: tuple[float, ...] = ()
     """From signing a bundle to its certified result."""
-    quoted: bool
+    quoted: bool = False
     """All markets have had quotes on both sides."""
-    tape_done: bool
-    """The tape has been replayed to its end and all its orders have results."""
-    tape_trades: int
-    """Trades of the tape whose orders have results."""
+    tape: TapeProgress | None = None
+    """None without a tape."""
 
 
 class Tally:
@@ -42,9 +56,8 @@ class Tally:
         self.orders = 0
         self.fills = 0
         self.rejected = 0
-        self.tape_trades = 0
         self.quoted = False
-        self.tape_done = False
+        self.tape: TapeProgress | None = None
         self._commit_latency_ms: list[float] = []
         self._receipt_latency_ms: list[float] = []
 
@@ -61,6 +74,23 @@ class Tally:
         _sample(self._commit_latency_ms, ticket.ordered_after_ms)
         _sample(self._receipt_latency_ms, ticket.executed_after_ms)
 
+    def count_tape(self, ticket: Ticket) -> None:
+        """Count an envelope of the tape's orders, beside `count`."""
+        assert self.tape is not None
+        refused = sum(receipt.status is Status.REFUSED for receipt in ticket.receipts)
+        self.tape = replace(
+            self.tape,
+            played=self.tape.played + len(ticket.instructions),
+            refused=self.tape.refused
+            + (refused if ticket.refusal is None else len(ticket.instructions)),
+            filled=self.tape.filled + sum(each.filled_lots > 0 for each in ticket.receipts),
+        )
+
+    def end_tape(self) -> None:
+        """Its last order has a result."""
+        assert self.tape is not None
+        self.tape = replace(self.tape, done=True)
+
     def take(self) -> TradersStatistics:
         """The totals, and the latencies since the last call."""
         commits, self._commit_latency_ms = self._commit_latency_ms, []
@@ -69,11 +99,10 @@ class Tally:
             orders=self.orders,
             fills=self.fills,
             rejected=self.rejected,
-            commit_latency_ms=commits,
-            receipt_latency_ms=receipts,
+            commit_latency_ms=tuple(commits),
+            receipt_latency_ms=tuple(receipts),
             quoted=self.quoted,
-            tape_done=self.tape_done,
-            tape_trades=self.tape_trades,
+            tape=self.tape,
         )
 
 

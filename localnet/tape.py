@@ -28,6 +28,9 @@ from node.exit_codes import ExitCode, OperatorError
 LINE_MAX_BYTES: Final = 512
 """A line of a tape, its end included."""
 
+COUNT_CHUNK_BYTES: Final = 1 << 20
+"""Read at a time where only lines are counted."""
+
 UNIT: Final = 10**8
 """Prices and quantities are counted in 1/UNIT."""
 
@@ -75,16 +78,37 @@ class TapeTrade(NamedTuple):
 
 def read_tape(path: Path) -> Iterator[TapeTrade]:
     """Yield the trades of a file, reading as it goes. Raises `TapeError`."""
+    with _open(path) as file:
+        yield from parse_tape(file, str(path))
+
+
+def count_trades(path: Path) -> int:
+    """How many trades a file holds, by its lines. Raises `TapeError`."""
+    lines = 0
+    with _open(path) as file:
+        first = file.readline(LINE_MAX_BYTES)
+        file.seek(0)
+        last = b""
+        while chunk := file.read(COUNT_CHUNK_BYTES):
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    lines += last not in (b"", b"\n")
+    return lines - _is_header(first.decode("ascii", errors="replace").split(","))
+
+
+def _open(path: Path) -> BinaryIO:
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise TapeError(
             f"cannot read {path}: {error.strerror}",
             advice="name a CSV file of trades with --tape",
             code="tape.unreadable",
         ) from error
-    with file:
-        yield from parse_tape(file, str(path))
+
+
+def _is_header(columns: list[str]) -> bool:
+    return columns[0].strip().lower() in HEADER_FIRST_COLUMNS
 
 
 def parse_tape(file: BinaryIO, name: str) -> Iterator[TapeTrade]:
@@ -97,7 +121,7 @@ def parse_tape(file: BinaryIO, name: str) -> Iterator[TapeTrade]:
                 raise ValueError(f"longer than {LINE_MAX_BYTES} bytes")
             text = line.decode("ascii").removesuffix("\n").removesuffix("\r")
             columns = text.split(",")
-            if number == 1 and columns[0].strip().lower() in HEADER_FIRST_COLUMNS:
+            if number == 1 and _is_header(columns):
                 continue
             trade = _parse_columns(columns)
         except ValueError as error:

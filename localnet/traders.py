@@ -11,6 +11,9 @@ Prices follow seeded paths (`localnet.price_path`), or the tape in the market th
 trade of the tape becomes one taker order with the tape's side and size (rounded to lots, bounded by
 a share of the quoted depth); it trades at the quotes, which follow the tape's price.
 
+With `--await-start` the tape begins at SIGUSR1: `localnet up` sends it once all markets are quoted,
+so that a tape is measured as a whole.
+
 Once a second one JSON object goes to stdout (`localnet.tally`), and a last one at the end, which
 SIGTERM, SIGINT or the end of a piped stdin asks for. What is random follows from the seed; what
 the cluster makes of it depends on timing, so two runs differ in their fills.
@@ -30,6 +33,7 @@ from typing import Final
 import msgspec
 import trio
 
+from localnet.demo import START_SIGNAL
 from localnet.trading_floor import Traders
 from node.exit_codes import ExitCode, OperatorError
 from node.network import load_network
@@ -39,8 +43,16 @@ STATISTICS_INTERVAL_S: Final = 1.0
 
 
 async def run_traders(traders: Traders) -> None:
-    """Trade and print statistics until told to stop."""
+    """Trade and print statistics until told to stop; start the tape when told to."""
     async with trio.open_nursery() as nursery:
+
+        async def start_on_signal(
+            task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        ) -> None:
+            with trio.open_signal_receiver(START_SIGNAL) as signals:
+                task_status.started()
+                async for _ in signals:
+                    traders.start_tape()
 
         async def stop_on_signal() -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -51,6 +63,8 @@ async def run_traders(traders: Traders) -> None:
             await _read_to_end(0)
             nursery.cancel_scope.cancel()
 
+        # Before the first line of statistics, to which the signal is the answer.
+        await nursery.start(start_on_signal)
         nursery.start_soon(stop_on_signal)
         # A terminal or /dev/null says nothing about whoever started this process; a pipe does.
         if stat.S_ISFIFO(os.fstat(0).st_mode):
@@ -98,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=42, help="of prices and random orders")
     parser.add_argument("--tape", type=Path, help="recorded trades to replay, as CSV")
     parser.add_argument("--speed", type=parse_speed, default=1.0, help="times real time, or max")
+    parser.add_argument(
+        "--await-start", action="store_true", help=f"begin the tape at {START_SIGNAL.name}"
+    )
     options = parser.parse_args(arguments)
     exit_code = ExitCode.OK
     try:
@@ -108,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             speed=options.speed,
             note=print_note,
         )
+        if not options.await_start:
+            traders.start_tape()
         trio.run(run_traders, traders)
     except* OperatorError as group:
         error: BaseException = group

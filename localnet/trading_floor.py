@@ -30,8 +30,8 @@ from localnet.milestone import Milestone
 from localnet.price_path import PricePath, compute_base_ticks
 from localnet.reporters import Reporter, load_reporter, run_reporter
 from localnet.takers import TakerBook, compute_protective_ticks, compute_random_order
-from localnet.tally import Tally
-from localnet.tape import compute_price_ticks, read_tape
+from localnet.tally import Tally, TapeProgress
+from localnet.tape import TapeError, compute_price_ticks, count_trades, read_tape
 from localnet.tape_player import TapeChunk, convert_trades, play_tape
 from node.client import DoorError, EnvelopeFactory
 from node.network import Network
@@ -94,7 +94,7 @@ class Traders:
         self._prices = {market: path.price_ticks for market, path in self._paths.items()}
         if tape is not None:
             assert self._tape_params is not None
-            # The market opens at the tape's first price; this also finds a bad file at once.
+            # The market opens at the tape's first price.
             for trade in read_tape(tape):
                 price = compute_price_ticks(trade, self._tape_params)
                 self._prices[self._tape_params.market] = price
@@ -125,6 +125,13 @@ class Traders:
         self._factories = {each.account: each for each in self._takers}
         self._two_sided: set[int] = set()
         self.tally = Tally()
+        if tape is not None:
+            self.tally.tape = TapeProgress(count_trades(tape))
+        self._tape_may_start = trio.Event()
+
+    def start_tape(self) -> None:
+        """Let the tape be played; until then the others trade around its first price."""
+        self._tape_may_start.set()
 
     async def run(self) -> None:
         """Trade until cancelled. Raises `localnet.tape.TapeError`, in an exception group."""
@@ -247,6 +254,7 @@ class Traders:
         """Send every trade of the tape, chunk by chunk, into quotes at the chunk's price."""
         params = self._tape_params
         assert params is not None
+        await self._tape_may_start.wait()
         for maker in self._makers:
             await maker.quoted.reached(1)
         depth_lots = len(self._makers) * compute_depth_lots(
@@ -262,7 +270,15 @@ class Traders:
                 for maker in self._makers:
                     await maker.quoted.reached(version)
                 await self._send_chunk(params, chunk, max_lots, nursery)
-        self.tally.tape_done = True
+        progress = self.tally.tape
+        assert progress is not None
+        if progress.played != progress.trades:
+            raise TapeError(
+                f"{tape} has other trades than when it was opened",
+                advice="leave the file alone while it is played",
+                code="tape.changed",
+            )
+        self.tally.end_tape()
 
     async def _send_chunk(
         self, params: MarketParams, chunk: TapeChunk, max_lots: int, nursery: trio.Nursery
@@ -286,7 +302,7 @@ class Traders:
 
     async def _follow_tape(self, ticket: Ticket) -> None:
         await self._follow(ticket)
-        self.tally.tape_trades += len(ticket.instructions)
+        self.tally.count_tape(ticket)
 
     # ---- positions -------------------------------------------------------------------------
 

@@ -9,12 +9,18 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from localnet.control import Handler, acquire_supervisor_lock, serve_control
-from localnet.demo import TRADERS, DemoTraders, traders_plan
+from localnet.demo import START_SIGNAL, TRADERS, DemoTraders, traders_plan
 from localnet.monitor import Monitor
 from localnet.network import PORT_FIRST, open_network, remove_network, validate_ports_free
 from localnet.report import Observations, compute_report
-from localnet.status import describe_status
+from localnet.status import (
+    STATUS_TIMEOUT_S,
+    compute_committed_height,
+    describe_status,
+    query_statuses,
+)
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
+from localnet.tally import TapeProgress
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
 
@@ -49,7 +55,7 @@ class UpOptions(NamedTuple):
     tape: Path | None
     speed: str | None
     for_s: float | None
-    """Length of the run from readiness; None runs until told to stop."""
+    """Length of the run from readiness, unless a tape ends before; None runs until told to stop."""
 
 
 class View(NamedTuple):
@@ -148,13 +154,20 @@ class Cluster:
             return {"verdict": "interrupted"}, ExitCode.INTERRUPTED
         self.ready = True
         self._begin_measuring()
+        if self.options.tape is not None:
+            self.supervisor.send_signal(TRADERS, START_SIGNAL)
         self._view.ready(self.network, trio.current_time() - self.started_at)
         deadline = math.inf if self.options.for_s is None else self.options.for_s
         with trio.move_on_after(deadline):
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not self._is_over():
                 self._view.tick(self)
                 await trio.sleep(POLL_S)
         return await self._conclude()
+
+    def _is_over(self) -> bool:
+        """Has a run that is to be judged played its tape to the end before its time?"""
+        tape = self.demo.last.tape
+        return self.options.for_s is not None and tape is not None and tape.done
 
     # ---- getting ready ---------------------------------------------------------------------
 
@@ -279,25 +292,24 @@ class Cluster:
     async def _conclude(self) -> tuple[dict[str, Any], ExitCode]:
         elapsed_s = trio.current_time() - self.measured_from
         stalled_s = trio.current_time() - self.monitor.last_progress_at
-        monitor = self.monitor
-        counts = (monitor.blocks, monitor.instructions, monitor.fills, monitor.refused)
+        blocks = self.monitor.blocks
         if self.options.traders:
             await self.supervisor.stop(TRADERS)
+        # What was in flight belongs to the run, so it is counted when it has arrived.
         await self._wait_common_root()
         demo = self.demo if self.options.traders else None
-        newest = self.monitor.newest()
+        answers = await query_statuses(self.network, timeout_s=STATUS_TIMEOUT_S)
         report, code = compute_report(
             Observations(
                 elapsed_s=elapsed_s,
                 nodes=tuple(
-                    describe_status(node, self.monitor.statuses[node.name])
-                    for node in self.network.nodes
+                    describe_status(node, answers[node.name].status) for node in self.network.nodes
                 ),
-                committed_height=newest.committed_height if newest else 0,
-                blocks=counts[0],
-                instructions=counts[1],
-                fills=counts[2],
-                envelopes_refused=counts[3],
+                committed_height=compute_committed_height(answers) or 0,
+                blocks=blocks,
+                instructions=self.monitor.instructions,
+                fills=self.monitor.fills,
+                envelopes_refused=self.monitor.refused,
                 stalled_s=stalled_s,
                 contradictions=tuple(self.monitor.agreement.contradictions),
                 common_root=self._common_root(),
@@ -307,9 +319,11 @@ class Cluster:
                 orders_rejected=demo.rejected if demo else None,
                 commit_latency_ms=demo.commit_latency.summary() if demo else None,
                 receipt_latency_ms=demo.receipt_latency.summary() if demo else None,
-                tape_done=demo.last.tape_done if demo and self.options.tape else None,
+                tape=demo.last.tape if demo else None,
             )
         )
+        if demo and demo.last.tape:
+            self._view.note(describe_tape(demo.last.tape))
         if self.options.for_s is None:
             # Stopped by whoever started it, whenever they liked: only safety is judged.
             return report, code if code is ExitCode.SAFETY else ExitCode.OK
@@ -330,6 +344,14 @@ class Cluster:
                 if common is not None and common[0] >= goal:
                     return
                 await trio.sleep(POLL_S)
+
+
+def describe_tape(tape: TapeProgress) -> str:
+    """How far a tape came, in words."""
+    outcome = f"{tape.filled} filled, {tape.refused} refused"
+    if tape.done:
+        return f"the tape was played to its end: {tape.trades} trades, {outcome}"
+    return f"the tape is unfinished: {tape.played} of {tape.trades} trades played, {outcome}"
 
 
 def describe_end(status: ProcessStatus) -> str:

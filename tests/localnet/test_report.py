@@ -9,6 +9,8 @@ from localnet.agreement import HEIGHTS_REMEMBERED_MAX, Agreement
 from localnet.demo import DemoTraders
 from localnet.latency import LatencyHistogram
 from localnet.report import STALL_MAX_S, Observations, compute_report
+from localnet.tally import TapeProgress
+from localnet.up import describe_tape
 from node.exit_codes import ExitCode
 
 GOOD = Observations(
@@ -28,8 +30,21 @@ GOOD = Observations(
     orders_rejected=3,
     commit_latency_ms={"p50": 50.0, "p99": 90.0, "count": 500},
     receipt_latency_ms={"p50": 80.0, "p99": 150.0, "count": 500},
-    tape_done=None,
+    tape=None,
 )
+
+
+def test_a_tape_has_its_own_counters() -> None:
+    tape = TapeProgress(trades=500, played=312, refused=2, filled=300)
+    document, code = compute_report(msgspec.structs.replace(GOOD, tape=tape))
+    assert code is ExitCode.OK
+    assert document["counted_from"] == "readiness"
+    assert document["tape"] == {
+        "trades": 500, "played": 312, "refused": 2, "filled": 300, "done": False,
+    }  # fmt: skip
+    assert describe_tape(tape).startswith("the tape is unfinished: 312 of 500 trades played")
+    whole = TapeProgress(trades=500, played=500, filled=500, done=True)
+    assert "played to its end: 500 trades, 500 filled" in describe_tape(whole)
 
 
 def disagreement() -> Agreement:

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from localnet.monitor import NodeStatus
 from localnet.screen import describe_moment
+from localnet.status import NodeStatus
+from localnet.tally import TapeProgress, TradersStatistics
 
 
-def make_cluster(now: float, *, contradictions: tuple[str, ...] = ()) -> Any:
+def make_cluster(
+    now: float, *, contradictions: tuple[str, ...] = (), tape: TapeProgress | None = None
+) -> Any:
     """A cluster with long numbers, as the line reads it."""
     return SimpleNamespace(
         measured_from=now - 86_000,
@@ -17,6 +20,7 @@ def make_cluster(now: float, *, contradictions: tuple[str, ...] = ()) -> Any:
         options=SimpleNamespace(traders=True),
         demo=SimpleNamespace(
             orders_per_s=12_345,
+            last=TradersStatistics(tape=tape),
             recent_commit_latency=SimpleNamespace(quantile_ms=lambda _: 1_234.0),
         ),
         monitor=SimpleNamespace(
@@ -39,6 +43,11 @@ def test_the_line_fits_a_terminal_of_80_columns_and_says_first_who_is_up(now: fl
     assert len(line) < 80
     assert line.startswith("23:53:20  15/16 up  height 12345678  12345 fills/s  12345 orders/s")
     assert describe_moment(make_cluster(now), width=120).endswith("123.4 blocks/s  leader node12")
+
+
+def test_the_line_tells_how_far_the_tape_is(now: float) -> None:
+    tape = TapeProgress(trades=50_000, played=1_200)
+    assert "tape 1200/50000" in describe_moment(make_cluster(now, tape=tape), width=120)
 
 
 def test_a_broken_promise_stands_in_front(now: float) -> None:

@@ -17,6 +17,7 @@ from localnet.tape import (
     TapeTrade,
     compute_price_ticks,
     compute_size_lots,
+    count_trades,
     format_trade,
     parse_tape,
     read_tape,
@@ -112,6 +113,16 @@ def test_trades_before_the_bad_line_are_given_first():
     assert next(reader).trade_id == 17
     with pytest.raises(TapeError):
         next(reader)
+
+
+@pytest.mark.parametrize("head", [b"", b"id,price,qty,quote_qty,time,is_buyer_maker\n"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_counting_gives_the_number_of_trades_that_reading_gives(tmp_path, head, end, count):
+    path = tmp_path / "tape.csv"
+    lines = b"\n".join([GOOD.rstrip(b"\n")] * count)
+    path.write_bytes(head + lines + (end if lines else b""))
+    assert count_trades(path) == len(list(read_tape(path))) == count
 
 
 def test_a_missing_file_is_an_error_with_a_code(tmp_path):

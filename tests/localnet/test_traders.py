@@ -25,7 +25,8 @@ from engine.state import create_state
 from localnet import courier as courier_module
 from localnet.courier import IN_FLIGHT_MAX, Courier
 from localnet.network import create_network
-from localnet.tape import format_trade
+from localnet.tally import TapeProgress
+from localnet.tape import TapeError, format_trade
 from localnet.tape_synthesis import generate_trades
 from localnet.traders import main, parse_speed
 from localnet.trading_floor import Traders, read_positions
@@ -233,8 +234,8 @@ async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(netw
         assert cluster.refusals.keys() <= HARMLESS
         assert statistics.commit_latency_ms
         assert statistics.receipt_latency_ms
-        assert not statistics.tape_done
-        assert traders.tally.take().commit_latency_ms == []
+        assert statistics.tape is None
+        assert traders.tally.take().commit_latency_ms == ()
         for market in cluster.state.markets.values():
             assert market.index_price > 0
             assert market.book.order_count > 0
@@ -246,9 +247,12 @@ async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, 
     async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
         traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
         nursery.start_soon(traders.run)
-        await until(lambda: traders.tally.tape_done)
+        traders.start_tape()
+        await until(lambda: traders.tally.tape.done)
         statistics = traders.tally.take()
-        assert statistics.tape_trades == 3_000
+        assert (statistics.tape.trades, statistics.tape.played) == (3_000, 3_000)
+        assert statistics.tape.refused == 0
+        assert 2_900 <= statistics.tape.filled <= 3_000
         # Nearly all of them traded: the quotes follow the tape's price.
         assert statistics.fills >= 2_900
         assert cluster.refusals.keys() <= HARMLESS
@@ -256,17 +260,43 @@ async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, 
         nursery.cancel_scope.cancel()
 
 
+async def test_a_tape_waits_until_it_is_told_to_start(network, tmp_path):
+    tape = write_tape(tmp_path / "tape.csv", 200)
+    async with cluster_of(network), trio.open_nursery() as nursery:
+        traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
+        nursery.start_soon(traders.run)
+        await until(lambda: traders.tally.quoted and traders.tally.fills > 5)
+        assert traders.tally.tape == TapeProgress(200)
+        traders.start_tape()
+        await until(lambda: traders.tally.tape.done)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_tape_that_loses_lines_while_it_is_played_is_no_finished_tape(network, tmp_path):
+    tape = write_tape(tmp_path / "tape.csv", 20)
+    async with cluster_of(network):
+        traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
+        write_tape(tape, 10)
+        traders.start_tape()
+        with pytest.RaisesGroup(TapeError, allow_unwrapped=True, flatten_subgroups=True) as caught:
+            with trio.fail_after(20):
+                await traders.run()
+        assert caught.value.exceptions[0].code == "tape.changed"
+        assert not traders.tally.tape.done
+
+
 async def test_a_killed_node_costs_time_but_no_order(network, tmp_path):
     tape = write_tape(tmp_path / "tape.csv", 4_000)
     async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
         traders = Traders(network, seed=1, tape=tape, speed=math.inf, note=print)
         nursery.start_soon(traders.run)
-        await until(lambda: traders.tally.tape_trades > 500)
+        traders.start_tape()
+        await until(lambda: traders.tally.tape.played > 500)
         # The makers' node and then the takers' one.
         cluster.kill(0)
         cluster.kill(1)
-        await until(lambda: traders.tally.tape_done)
-        assert traders.tally.tape_trades == 4_000
+        await until(lambda: traders.tally.tape.done)
+        assert traders.tally.tape.played == 4_000
         assert cluster.refusals.keys() <= HARMLESS
         # No envelope was lost or refused as a whole: every refusal is one of the engine's.
         assert traders.tally.rejected <= cluster.refusals.total()
