@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from localnet.control import call_supervisor, is_supervised, make_run_dir
+from localnet.folder import validate_folder
 from localnet.screen import show_network
 from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
 from node.cli.output import Output
@@ -24,6 +25,7 @@ POLL_S: Final = 0.1
 
 def up_detached(output: Output, options: UpOptions) -> None:
     """Start the supervisor as a process of its own and wait until it is ready."""
+    validate_folder(options.path)
     run_dir = options.path.absolute() / "run"
     if is_supervised(run_dir):
         raise OperatorError(

@@ -11,7 +11,6 @@
 All keys follow from the seed and open with a public password: a localnet protects nothing.
 """
 
-import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, write_keystore
 from engine.genesis import EngineGenesis, GenesisDeposit
+from localnet.folder import is_unfinished, mark_finished, mark_unfinished, remove_network
 from localnet.markets import ACCOUNTS, FEE_CREDIT_MICROQUOTE, MARKETS, AccountPlan
 from node.config import (
     DoorSection,
@@ -83,7 +83,7 @@ def create_network(
     port_first: int = PORT_FIRST,
     accounts: Sequence[AccountPlan] = ACCOUNTS,
 ) -> Network:
-    """Lay out a new localnet with one node per stake; refuses a folder that has one.
+    """Lay out a new localnet with one node per stake; refuses a folder that holds anything.
 
     Free ports are chosen now and kept. Raises `NetworkError` or `PortInUseError`.
     """
@@ -104,7 +104,7 @@ def create_network(
         NetworkNode(name, power, f"{HOST}:{base}", f"{HOST}:{base + 1}")
         for name, power, base in zip(names, stakes, bases, strict=True)
     )
-    path.mkdir(parents=True, exist_ok=True)
+    mark_unfinished(path)
     save_genesis(genesis, path / "genesis.json")
     peers = {
         node.name: PeerEntry(
@@ -142,17 +142,21 @@ def create_network(
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     write_atomically(path / "localnet.json", text, mode=0o644)
+    mark_finished(path)
     return Network(path, manifest)
 
 
 def open_network(
     path: Path, *, stakes: Sequence[int] | None, seed: int | None, port_first: int = PORT_FIRST
 ) -> Network:
-    """Resume the localnet in the folder, or make one with what is given or the defaults.
+    """Resume the localnet in the folder, or make one with what is given or the defaults. One that
+    was never finished is made anew.
 
     Raises `NetworkError` if the one that is there has other stakes or another seed.
     """
     if not is_network(path):
+        if is_unfinished(path):
+            remove_network(path)
         return create_network(
             path,
             stakes=(STAKE_DEFAULT,) * NODES_DEFAULT if stakes is None else stakes,
@@ -172,33 +176,6 @@ def open_network(
             advice="add --reset to replace it, or choose another --dir",
         )
     return network
-
-
-def remove_network(path: Path) -> None:
-    """Empty a localnet's folder; raises `NetworkError` if it holds anything else.
-
-    `run/` stays, because the caller holds the lock in it.
-    """
-    path = path.absolute()
-    if not path.exists():
-        return
-    known = {"localnet.json", "genesis.json", "accounts", "run"}
-    strangers = sorted(
-        entry.name
-        for entry in path.iterdir()
-        if entry.name not in known and not (entry / "keys").is_dir()
-    )
-    if strangers:
-        raise NetworkError(
-            f"{path} also holds {strangers[0]!r}, which is no part of a localnet",
-            advice="move it away, or choose another --dir; nothing was deleted",
-        )
-    # The manifest goes first: without it the rest is no localnet.
-    for entry in sorted(path.iterdir(), key=lambda entry: entry.name != "localnet.json"):
-        if entry.is_file():
-            entry.unlink()
-        elif entry.name != "run":
-            shutil.rmtree(entry)
 
 
 def validate_stakes(stakes: Sequence[int]) -> None:

@@ -10,8 +10,9 @@ import trio
 
 from localnet.control import Handler, acquire_supervisor_lock, serve_control
 from localnet.demo import START_SIGNAL, TRADERS, DemoTraders, traders_plan
+from localnet.folder import remove_network, validate_folder
 from localnet.monitor import Monitor
-from localnet.network import PORT_FIRST, open_network, remove_network, validate_ports_free
+from localnet.network import PORT_FIRST, open_network, validate_ports_free
 from localnet.report import Observations, compute_report
 from localnet.status import (
     STATUS_TIMEOUT_S,
@@ -372,6 +373,7 @@ def run_up(options: UpOptions, view: View) -> tuple[dict[str, Any], ExitCode]:
 
     The process keeps the supervisor's lock until it ends itself.
     """
+    validate_folder(options.path)
     acquire_supervisor_lock(options.path.absolute() / "run")
     network = prepare_network(options)
     validate_ports_free(network)

@@ -1,10 +1,13 @@
 """A localnet on disk: reproducible keys, own ports, and nothing deleted that is not its own."""
 
+import json
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
+from localnet.folder import is_unfinished, mark_unfinished, remove_network
 from localnet.markets import ACCOUNTS, MARKETS
 from localnet.network import (
     HOST,
@@ -15,10 +18,11 @@ from localnet.network import (
     create_network,
     is_port_free,
     open_network,
-    remove_network,
     validate_ports_free,
 )
+from node.cli.main import run
 from node.config import Endpoint
+from node.exit_codes import ExitCode
 from node.network import NetworkError, load_network
 
 PORT = 21_500
@@ -114,6 +118,54 @@ def test_removing_takes_a_localnet_and_nothing_else(tmp_path: Path) -> None:
     remove_network(path)
     assert [each.name for each in path.iterdir()] == ["run"]
     remove_network(tmp_path / "never")
+
+
+def everything_in(path: Path) -> dict[str, bytes]:
+    return {str(each): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
+
+
+@pytest.mark.parametrize("files", [["notes.txt"], ["north/keys/identity.json"], ["run/mine.sh"]])
+def test_a_folder_that_is_no_localnet_is_neither_filled_nor_emptied(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = everything_in(tmp_path)
+    for flags in ([], ["--reset"], ["--detach"], ["--detach", "--reset"]):
+        code = run(["localnet", "up", "--dir", str(tmp_path), "--json", *flags])
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert (code, error["code"]) == (ExitCode.CONFIG, "localnet.foreign_folder")
+        assert files[0].split("/")[0] in error["message"]
+    with pytest.raises(NetworkError):
+        remove_network(tmp_path)
+    with pytest.raises(NetworkError):
+        create_network(tmp_path, port_first=PORT)
+    assert everything_in(tmp_path) == before
+
+
+def test_a_link_in_a_localnet_is_not_followed_when_it_is_reset(tmp_path: Path) -> None:
+    create_network(tmp_path / "net", port_first=PORT)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "net" / "node9").symlink_to(tmp_path / "mine")
+    with pytest.raises(NetworkError, match="node9"):
+        remove_network(tmp_path / "net")
+
+
+@pytest.mark.parametrize("last", ["genesis.json", "node1", "accounts"])
+def test_a_localnet_whose_making_was_cut_short_is_made_anew(tmp_path: Path, last: str) -> None:
+    path = tmp_path / "net"
+    whole = create_network(path, port_first=PORT)
+    assert not is_unfinished(path)
+    # As it stands before the manifest is written; how much is there already does not matter.
+    mark_unfinished(path)
+    (path / "localnet.json").unlink()
+    if last != "accounts":
+        shutil.rmtree(path / "accounts")
+    assert is_unfinished(path)
+    again = open_network(path, stakes=None, seed=None, port_first=PORT)
+    assert again.manifest.nodes == whole.manifest.nodes
+    assert not is_unfinished(path)
 
 
 def test_a_folder_without_a_whole_localnet_says_what_to_do(tmp_path: Path) -> None:
