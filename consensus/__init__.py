@@ -94,7 +94,7 @@ Block sync (`sync`, `serving`)
 Evidence (`evidence`)
 
 - E1 Two different contents signed by one member for one place convict it: votes, timeouts or
-  proposals of one view, batches at one place of a lane.
+  proposals of one view, batches at one place of a lane, results of one height.
 
 The parts: `core` composes them into `step(now_ms, event) -> effects`; `effects` is the contract
 with the host; `types` and `messages` fix what is signed and sent. Lanes and availability are

@@ -20,7 +20,7 @@ What can go wrong
   (`state.nondeterministic`) and never signs the second.
 - The votes of a height are split so that no header can reach Q any more: an alarm (`state.split`),
   once a height; ordering goes on, and a later height may heal it or the lag limit stops new orders.
-- A member signs two headers for one height: kept as material for evidence (`equivocations`).
+- A member signs two headers for one height: evidence (`DoubleStateVote`), once a member.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,7 @@ from consensus.effects import (
     Delete,
     Effect,
     Event,
+    EvidenceFound,
     Halt,
     Misbehaviour,
     Persist,
@@ -49,11 +50,15 @@ from consensus.effects import (
     Verified,
     Verify,
 )
+from consensus.evidence import (
+    DoubleStateVote,
+    compute_evidence_claims,
+    make_double_state_vote,
+)
 from consensus.messages import StateVote
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
-from crypto.scheme import Claim
 
 COMPONENT: Final = "checkpoints"
 RESEND_TIMER: Final = "checkpoints.resend"
@@ -153,9 +158,9 @@ class Checkpoints:
         self._signing: dict[Token, _OwnVote] = {}
         self._own_votes: dict[int, Send] = {}
         self._aggregating: tuple[Token, CheckpointHeader] | None = None
-        self._suspects: dict[int, tuple[StateVote, StateVote]] = {}
-        self._verifying: dict[Token, int] = {}
-        self._offences: dict[int, tuple[StateVote, StateVote]] = {}
+        self._suspected: set[int] = set()
+        """Members of whom one contradiction was looked into: more cost work and prove no more."""
+        self._verifying: dict[Token, DoubleStateVote] = {}
         self._banned: set[int] = set()
         self._tokens_issued = 0
         self._resend_ms: int | None = None
@@ -167,11 +172,6 @@ class Checkpoints:
     def newest(self) -> StateCertificate | None:
         """The newest verified state certificate."""
         return self._newest
-
-    def equivocations(self) -> tuple[tuple[StateVote, StateVote], ...]:
-        """First two votes of each member who signed two results for one height, by member. Both
-        signatures were verified."""
-        return tuple(self._offences[member] for member in sorted(self._offences))
 
     def votes_held(self) -> int:
         """Votes in memory, for metrics and for tests of the bounds."""
@@ -319,28 +319,23 @@ class Checkpoints:
 
     def _suspect(self, first: StateVote, second: StateVote) -> list[Effect]:
         """Verify both signatures of a contradiction: once a member."""
-        member = first.author
-        if member in self._suspects:
+        if first.author in self._suspected:
             return []
-        self._suspects[member] = (first, second)
+        self._suspected.add(first.author)
+        evidence = make_double_state_vote(first, second)
         token = self._issue_token()
-        self._verifying[token] = member
-        key = self._committee.members[member].consensus_key
-        claims = tuple(
-            Claim((key,), vote.header.signing_bytes(self._chain_id), vote.signature)
-            for vote in (first, second)
-        )
+        self._verifying[token] = evidence
+        claims = compute_evidence_claims(evidence, self._committee, self._chain_id)
         return [Verify(token, claims)]
 
     def _on_verified(self, event: Verified) -> list[Effect]:
-        member = self._verifying.pop(event.token, None)
-        if member is None:
+        evidence = self._verifying.pop(event.token, None)
+        if evidence is None:
             return []
         if not all(event.results):
-            self._ban(member)
-            return [Misbehaviour(member, "state.vote_invalid")]
-        self._offences[member] = self._suspects[member]
-        return [Misbehaviour(member, "state.equivocation")]
+            self._ban(evidence.offender)
+            return [Misbehaviour(evidence.offender, "state.vote_invalid")]
+        return [EvidenceFound(evidence.offender, encode(evidence))]
 
     def _check_split(self, height: int, slot: _Height) -> list[Effect]:
         """Alarm once if even all the votes still out cannot bring one header to a quorum."""

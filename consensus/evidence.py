@@ -3,19 +3,19 @@
 Evidence is self-contained: committee, chain id and the object suffice to convict. It is formed only
 where the two signed contents differ in a way that no honest member can produce, crashes and
 restarts included, because a write-once record guards each kind: one vote a view, one timeout a
-view, one proposal a view, one batch a place in the lane. Contents are compared, never signatures:
-one content signed twice proves nothing.
+view, one proposal a view, one batch a place in the lane, one result a height. Contents are
+compared, never signatures: one content signed twice proves nothing.
 
 The two halves are in byte order, so one offence has one encoding.
 """
 
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from committee.committee import Committee, MemberIndex
-from consensus.messages import Timeout, Vote, proposal_signing_bytes
-from consensus.types import SignedBatchHeader, TimeoutData, VoteData
+from consensus.messages import StateVote, Timeout, Vote, proposal_signing_bytes
+from consensus.types import CheckpointHeader, SignedBatchHeader, TimeoutData, VoteData
 from crypto.codec import DecodeError, decode, encode
 from crypto.digest import Domain, digest
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme, verify_claim
@@ -23,8 +23,6 @@ from crypto.types import BlsSignature, Digest, Uint
 
 EVIDENCE_SIZE_MAX_BYTES: Final = 1_024
 """Encoded evidence of any kind fits."""
-
-EvidenceBytes = Annotated[bytes, Meta(max_length=EVIDENCE_SIZE_MAX_BYTES)]
 
 
 class EvidenceError(Exception):
@@ -80,7 +78,29 @@ class DoubleBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
         return self.first.header.author
 
 
-Evidence = DoubleVote | DoubleTimeout | DoubleProposal | DoubleBatch
+class DoubleStateVote(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="state_vote"
+):
+    """Two results that one member signed for one height of one chain.
+
+    Each signature is a share in a state certificate, and two certificates for one height would
+    settle two histories: this attacks settlement as a double vote attacks the order, and is
+    slashed like one. It does not say which result is right: a member that signs one result, even
+    a wrong one, commits no offence here. A member whose execution is not deterministic is spared
+    as long as it keeps its record of what it signed, since it halts instead of signing again
+    (`checkpoints`). Without the record, on a disk that was emptied or restored, it would sign
+    twice and be convicted: the two signatures do the same harm, and nobody can tell why they were
+    given.
+    """
+
+    offender: MemberIndex
+    first: CheckpointHeader
+    first_signature: BlsSignature
+    second: CheckpointHeader
+    second_signature: BlsSignature
+
+
+Evidence = DoubleVote | DoubleTimeout | DoubleProposal | DoubleBatch | DoubleStateVote
 
 
 # ---- making ----------------------------------------------------------------------------------
@@ -112,6 +132,14 @@ def make_double_batch(one: SignedBatchHeader, other: SignedBatchHeader) -> Doubl
     return DoubleBatch(first, second)
 
 
+def make_double_state_vote(one: StateVote, other: StateVote) -> DoubleStateVote:
+    """Evidence from two different results of one member for one height, not verified yet."""
+    first, second = sorted((one, other), key=lambda vote: encode(vote.header))
+    return DoubleStateVote(
+        one.author, first.header, first.signature, second.header, second.signature
+    )
+
+
 # ---- judging ---------------------------------------------------------------------------------
 
 
@@ -133,6 +161,9 @@ def validate_evidence(evidence: Evidence, committee: Committee) -> None:
             one, other = evidence.first.header, evidence.second.header
             places = {(each.epoch, each.author, each.sequence) for each in (one, other)}
             same_place, epoch = len(places) == 1, one.epoch
+        case DoubleStateVote(first=result, second=rival):
+            same_place = result.height == rival.height and result.epoch == rival.epoch
+            epoch = result.epoch
     if epoch != committee.epoch:
         raise EvidenceError("the evidence is of another epoch")
     if not same_place:
@@ -144,7 +175,7 @@ def validate_evidence(evidence: Evidence, committee: Committee) -> None:
 
 def _contents(evidence: Evidence) -> tuple[bytes, bytes]:
     match evidence:
-        case DoubleVote() | DoubleTimeout():
+        case DoubleVote() | DoubleTimeout() | DoubleStateVote():
             return encode(evidence.first), encode(evidence.second)
         case DoubleProposal():
             return evidence.first, evidence.second
@@ -153,7 +184,9 @@ def _contents(evidence: Evidence) -> tuple[bytes, bytes]:
 
 
 def compute_evidence_claims(
-    evidence: DoubleVote | DoubleTimeout | DoubleProposal, committee: Committee, chain_id: bytes
+    evidence: DoubleVote | DoubleTimeout | DoubleProposal | DoubleStateVote,
+    committee: Committee,
+    chain_id: bytes,
 ) -> tuple[Claim, Claim]:
     """The two consensus signatures that must both verify."""
     key = (committee.members[evidence.offender].consensus_key,)
@@ -205,7 +238,7 @@ def decode_evidence(encoded: bytes) -> Evidence:
     if len(encoded) > EVIDENCE_SIZE_MAX_BYTES:
         raise EvidenceError("the evidence is too large")
     try:
-        evidence: Evidence = decode(Evidence, encoded)  # type: ignore[arg-type]  # a union type
+        evidence: Evidence = decode(Evidence, encoded)  # type: ignore[arg-type]  # msgspec takes a union, `type[T]` does not
     except DecodeError as error:
         raise EvidenceError(str(error)) from error
     return evidence

@@ -26,6 +26,7 @@ from consensus.checkpoints import (
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    EvidenceFound,
     Halt,
     Misbehaviour,
     Persist,
@@ -39,6 +40,13 @@ from consensus.effects import (
     TimerFired,
     Verified,
     Verify,
+)
+from consensus.evidence import (
+    EvidenceError,
+    decode_evidence,
+    make_double_state_vote,
+    validate_evidence,
+    verify_evidence,
 )
 from consensus.messages import StateVote
 from consensus.types import (
@@ -114,6 +122,7 @@ class Host:
         self.persists = []
         self.certified = []
         self.halts = []
+        self.evidence = []
         self.misbehaviour = Counter()
         self.outbox = []
         self.deadline_ms = None
@@ -163,6 +172,8 @@ class Host:
                     self.certified.append(certificate)
                 case Misbehaviour(member, code):
                     self.misbehaviour[member, code] += 1
+                case EvidenceFound():
+                    self.evidence.append(effect)
                 case Halt(code):
                     self.halts.append(code)
                 case SetTimer(_, deadline_ms):
@@ -287,13 +298,25 @@ def test_a_split_without_any_possible_quorum_raises_one_alarm():
     assert host.core.newest().header.height == 32
 
 
-def test_two_signed_results_of_one_member_are_kept_as_evidence():
+def test_two_signed_results_of_one_member_convict_it_once():
     host = Host()
-    first, second = (make_vote(2, make_header(16, result)) for result in (b"a", b"b"))
-    host.receive(first, second, make_vote(2, make_header(16, b"c")))
-    assert host.core.equivocations() == ((first, second),)
-    assert host.misbehaviour == {(2, "state.equivocation"): 1}
-    assert host.core.votes_held() == 1
+    votes = [make_vote(2, make_header(16, result)) for result in (b"a", b"b", b"c")]
+    host.receive(*votes, *(make_vote(2, make_header(32, result)) for result in (b"a", b"b")))
+    [found] = host.evidence
+    assert found.offender == 2
+    evidence = decode_evidence(found.encoded)
+    assert evidence == make_double_state_vote(votes[1], votes[0])
+    assert verify_evidence(evidence, host.committee, CHAIN_ID, SCHEME, IDENTITY)
+    assert host.misbehaviour == {}
+    assert host.core.votes_held() == 2
+
+
+def test_results_of_different_heights_or_one_result_signed_twice_prove_nothing():
+    committee = make_committee()
+    one, later = make_vote(2, make_header(16)), make_vote(2, make_header(17))
+    for other in (later, one):
+        with pytest.raises(EvidenceError):
+            validate_evidence(make_double_state_vote(one, other), committee)
 
 
 def test_a_contradiction_that_was_never_signed_is_no_evidence():
@@ -301,7 +324,7 @@ def test_a_contradiction_that_was_never_signed_is_no_evidence():
     host.receive(
         make_vote(2, make_header(16)), make_vote(2, make_header(16, b"b"), secret=SECRETS[5])
     )
-    assert host.core.equivocations() == ()
+    assert host.evidence == []
     assert host.misbehaviour == {(2, "state.vote_invalid"): 1}
 
 

@@ -21,20 +21,21 @@ from consensus.evidence import (
     decode_evidence,
     make_double_batch,
     make_double_proposal,
+    make_double_state_vote,
     make_double_timeout,
     make_double_vote,
     validate_evidence,
     verify_evidence,
 )
 from consensus.intake import PENDING_MAX_PER_PEER, Intake
-from consensus.messages import Advance
+from consensus.messages import Advance, StateVote
 from consensus.pacemaker import BACKOFF_STEPS_MAX, Pacemaker, Urgency
 from consensus.payload import validate_child
 from consensus.recovery import RecoveryError, make_genesis_tip, recover
 from consensus.safety import STATE_KEY, STATE_TABLE, make_initial_state
 from consensus.serving import SERVE_BURST, SERVE_REFILL_MS, TokenBucket
 from consensus.sync import REQUESTS_IN_FLIGHT_MAX, TARGETS_MAX, BlockSync
-from consensus.types import BatchHeader, Block, SignedBatchHeader
+from consensus.types import BatchHeader, Block, CheckpointHeader, SignedBatchHeader
 from consensus.validation import Check, ValidationError
 from consensus.votes import Bans, TimeoutCollector, VoteCollector
 from crypto.codec import encode
@@ -380,6 +381,12 @@ def test_what_is_under_way_and_what_is_wanted_are_bounded() -> None:
 # ---- evidence --------------------------------------------------------------------------------
 
 
+def sign_result(author: int, root: bytes) -> StateVote:
+    top = 2**63 - 1
+    header = CheckpointHeader(0, top, root, top, root, root, root)
+    return StateVote(header, author, KEYS.sign(author, header.signing_bytes(CHAIN_ID)))
+
+
 def test_each_kind_of_evidence_convicts_and_a_changed_byte_does_not() -> None:
     schemes = (KEYS.scheme, KEYS.identity_scheme)
     block, other = KEYS.make_block(1, GENESIS), KEYS.make_block(1, GENESIS, time_ms=77)
@@ -402,6 +409,7 @@ def test_each_kind_of_evidence_convicts_and_a_changed_byte_does_not() -> None:
         ),
         make_double_proposal(block.author, 0, 1, halves[1], halves[0]),
         make_double_batch(signed[1], signed[0]),
+        make_double_state_vote(*(sign_result(0, bytes([each]) * 32) for each in (2, 1))),
     ]
     for evidence in evidences:
         encoded = encode(evidence)

@@ -1,11 +1,12 @@
 """Evidence: who contradicts itself is convicted by everybody; who is only accused, by nobody."""
 
 import pytest
+from msgspec.structs import replace
 
 from committee.state import EvidenceRecord
 from consensus.effects import Misbehaviour, Store
 from consensus.evidence import DoubleVote, make_double_batch
-from consensus.messages import BatchMessage
+from consensus.messages import BatchMessage, StateVote
 from consensus.types import BatchHeader, SignedBatchHeader, VoteData
 from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest
@@ -68,6 +69,30 @@ def test_an_author_of_two_batches_at_one_place_is_convicted_by_all():
     carried = [block for _, block in cluster.order.blocks.values() if block.evidence]
     # Once committed it is not offered again; leaders that had not heard of the commit may.
     assert 1 <= len(carried) <= 2
+
+
+def test_who_signs_two_results_for_one_height_is_convicted_by_all():
+    cluster = NodeCluster(8, guilty=(3,))
+    world = cluster.world
+    early_until_ms = world.now_ms + 400
+
+    def let_member_3_sign_twice(passage: Passage) -> bool:
+        message = passage.message
+        is_early = passage.now_ms < early_until_ms
+        is_for_0 = (passage.sender, passage.receiver) == (3, 0)
+        if isinstance(message, StateVote) and is_for_0 and is_early:
+            rival = replace(message.header, market_root=bytes(32))
+            signing_bytes = rival.signing_bytes(cluster.chain_id)
+            signature = cluster.keys.scheme.sign(cluster.keys.secrets[3], signing_bytes)
+            world.inject(3, 0, StateVote(rival, 3, signature), delay_ms=1)
+        return True
+
+    world.rules = [Filter(let_member_3_sign_twice)]
+    cluster.start()
+    cluster.trade(20, 800)
+    cluster.run(800)
+    cluster.settle()
+    assert convictions(cluster) == {((3, "DoubleStateVote"),)}
 
 
 class _CrashWhenArchived(Watcher):
