@@ -5,6 +5,7 @@
 | `node.toml` | configuration (`node.config`) | 0644 |
 | `genesis.json` | what the chain is (`node.genesis`) | 0644 |
 | `keys/{identity,consensus,oracle}.json` | EIP-2335 keystores | 0600 in 0700 |
+| `keys/signing-*.json` | that the keys may have signed for a chain (`node.signing_marker`) | 0600 |
 | `secrets/password` | optional: the keystores' password, for unattended starts | 0600 in 0700 |
 | `data/` | `safety.db`, `chain.db`, `segments/`, `engine/`: the storage layer's | 0700 |
 | `data/chain_id` | the chain that this data belongs to | |
@@ -12,7 +13,8 @@
 | `log/node.jsonl` | the log, rotated | |
 | `run/` | `lock` and `state.json` of the running process | |
 
-Back up `keys/` and `data/safety.db`. A key without its safety records could sign twice.
+Back up `keys/`, and `data/` while the node is stopped. A key without its newest safety records
+could sign twice: a marker in `keys/` keeps a node from starting without any.
 """
 
 import fcntl
@@ -41,6 +43,7 @@ from node.config import ConfigError, NodeConfig
 from node.config_file import LoadedConfig, load_config, render_config
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis, GenesisError, load_genesis, save_genesis
+from node.storage.disk import sync_directory
 from node.storage.errors import mapping_errors
 
 PASSWORD_SIZE_MAX_BYTES: Final = 4096
@@ -429,3 +432,6 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, durable: boo
         if durable:
             os.fsync(file.fileno())
     temporary.replace(path)
+    if durable:
+        # Without it a power cut may bring back the old file, or none.
+        sync_directory(path.parent)

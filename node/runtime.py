@@ -41,6 +41,7 @@ from node.host import Clock, NodeHost
 from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
+from node.signing_marker import mark_signing, may_create_safety_records
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.group_commit import GroupCommitter
@@ -168,9 +169,11 @@ class _Node:
         home = self._home
         owner = self._chain_id + self._committee.members[self._me].identity_key
         with ExitStack() as stores:
-            has_run = home.chain_path.exists() or home.segments_dir.exists()
-            safety = SafetyStore(home.safety_path, owner=owner, create=not has_run)
+            create = may_create_safety_records(home, self._chain_id)
+            safety = SafetyStore(home.safety_path, owner=owner, create=create)
             stores.callback(safety.close)
+            consensus_key = self._committee.members[self._me].consensus_key
+            mark_signing(home, self._chain_id, consensus_key)
             archive = ArchiveStore(home.chain_path, owner=self._chain_id)
             stores.callback(archive.close)
             batches = BatchStore(home.segments_dir)

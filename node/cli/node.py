@@ -23,8 +23,9 @@ from node.cli.target import PasswordFileOption, run_at
 from node.config import CONFIG_VERSION, DoorSection, NodeConfig, NodeSection, PeerSection
 from node.exit_codes import OperatorError
 from node.genesis import Genesis
-from node.home import HomeError, NodeHome, NodeKeys, create_home, find_password
+from node.home import HomeError, NodeHome, NodeKeys, create_home, find_password, make_private_dir
 from node.logs import configure_logging
+from node.signing_marker import validate_memory
 from node.storage.errors import mapping_errors
 from node.transport.certificate import make_certificate
 
@@ -163,6 +164,8 @@ def _start(
     me = home.validate_member(config, genesis)
     with home.locked():
         with mapping_errors(f"write to {home.data_dir}"):
+            validate_memory(home, genesis.chain_id())
+            make_private_dir(home.data_dir)
             home.bind_chain(genesis.chain_id())
         if clear_halt:
             home.clear_halted()

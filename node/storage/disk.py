@@ -9,6 +9,15 @@ BUFFERS_PER_WRITE_MAX: Final = 512
 """Below IOV_MAX (1024 on Linux), so one `writev` takes them all."""
 
 
+def sync_directory(path: Path) -> None:
+    """Return when names created and removed in a directory survive a power cut."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 class Disk:
     """The operating system's files. Every method may raise `OSError`."""
 
@@ -28,12 +37,7 @@ class Disk:
         os.fdatasync(file)
 
     def sync_directory(self, path: Path) -> None:
-        """Return when names created and removed in a directory survive a power cut."""
-        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        sync_directory(path)
 
     def size_bytes(self, path: Path) -> int:
         return path.stat().st_size

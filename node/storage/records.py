@@ -54,10 +54,12 @@ class RecordFile:
         owner: bytes,
         synchronous: str,
         exclusive: bool = False,
+        create: bool = True,
         vfs: str | None = None,
     ) -> None:
         """Open or create. `owner` says whose records these are (chain and member) and must match
-        what the file says; `vfs` names an apsw VFS, for tests that break the disk.
+        what the file says; without `create` an empty file is an error, which SQLite would take for
+        a new database. `vfs` names an apsw VFS, for tests that break the disk.
 
         Raises `StorageError`, and `apsw.BusyError` if another process holds an exclusive file.
         """
@@ -67,12 +69,14 @@ class RecordFile:
         with mapping_errors(f"open {path}"):
             self._connection = apsw.Connection(str(path), vfs=vfs)
         try:
-            self._prepare(kind, owner, synchronous, exclusive)
+            self._prepare(kind, owner, synchronous, exclusive, create)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, kind: str, owner: bytes, synchronous: str, exclusive: bool) -> None:
+    def _prepare(
+        self, kind: str, owner: bytes, synchronous: str, exclusive: bool, create: bool
+    ) -> None:
         connection = self._connection
         try:
             if exclusive:
@@ -83,6 +87,8 @@ class RecordFile:
             with connection:
                 connection.execute(_SCHEMA)
                 found = select(connection, "SELECT format, kind, owner FROM identity")
+                if not found and not create:
+                    raise StorageError("storage.corrupt", f"{self.path} is empty")
                 if not found:
                     connection.execute(
                         "INSERT INTO identity VALUES (?, ?, ?)", (FORMAT_VERSION, kind, owner)

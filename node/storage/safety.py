@@ -46,19 +46,25 @@ class SafetyStore:
 
         `create` is for a home that has never run. Without it a missing file is
         `SafetyError` (`safety.missing`), exit code 71: who lost the records does not know what it
-        signed. A file in use is `safety.locked`, also 71. Damage and disk trouble are
-        `StorageError`, exit code 72.
+        signed. A file in use is `safety.locked`, also 71. Damage (an empty file included, as a
+        failed copy leaves it) and disk trouble are `StorageError`, exit code 72.
         """
         if not create and not path.exists():
             raise SafetyError(
                 f"{path} is missing",
-                advice="Restore it, or stay out of signing until the epoch is over.",
+                advice="Restore it, or retire the key: it must not sign for this chain again.",
                 code="safety.missing",
             )
         validate_log(path)
         try:
             self._file = RecordFile(
-                path, kind="safety", owner=owner, synchronous="FULL", exclusive=True, vfs=vfs
+                path,
+                kind="safety",
+                owner=owner,
+                synchronous="FULL",
+                exclusive=True,
+                create=create,
+                vfs=vfs,
             )
         except apsw.BusyError as error:
             raise SafetyError(

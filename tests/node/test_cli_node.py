@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,6 +122,23 @@ def test_a_home_in_use_ends_with_71(home: NodeHome, capsys: pytest.CaptureFixtur
     with home.locked():
         code, error = start(home, capsys)
     assert (code, error["code"]) == (ExitCode.REFUSED_TO_SIGN, "home.busy")
+
+
+def test_keys_without_their_data_end_with_71_and_a_fresh_home_starts(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = home.load_config().config.door.endpoint()
+    with socket.socket() as taken:
+        taken.bind(endpoint)
+        taken.listen()
+        # A fresh home, also one without a data folder, gets as far as the taken port.
+        home.data_dir.rmdir()
+        assert start(home, capsys)[0] == ExitCode.PORT_IN_USE
+        assert start(home, capsys)[0] == ExitCode.PORT_IN_USE
+        shutil.rmtree(home.data_dir)
+        code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.REFUSED_TO_SIGN, "safety.missing")
+    assert "retire" in error["next"]
 
 
 def test_a_used_port_ends_with_73_and_names_the_key(

@@ -127,6 +127,16 @@ def test_a_missing_file_is_amnesia_unless_a_new_home_asks_for_one(open_safety):
     assert caught.value.exit_code == ExitCode.REFUSED_TO_SIGN
 
 
+def test_an_empty_file_is_damage_unless_a_new_home_asks_for_one(open_safety, path):
+    path.touch()
+    with pytest.raises(StorageError) as caught:
+        open_safety(create=False)
+    assert caught.value.code == "storage.corrupt"
+    store = open_safety()
+    store.close()
+    assert open_safety(create=False).load() == {}
+
+
 def test_the_file_cannot_be_opened_twice_in_one_process(open_safety):
     open_safety()
     with pytest.raises(SafetyError) as caught:
