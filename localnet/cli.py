@@ -19,6 +19,7 @@ from localnet.network import (
     NODES_MIN,
     PORT_FIRST,
     SEED_DEFAULT,
+    SEED_MAX,
     STAKE_DEFAULT,
     validate_stakes,
 )
@@ -32,6 +33,8 @@ from node.exit_codes import ExitCode, OperatorError
 from node.network import Network, is_network, load_network
 
 DOWN_TIMEOUT_S: Final = 30.0
+FOR_MAX_S: Final = 10_000_000
+"""Longest run that is judged: some months."""
 POLL_S: Final = 0.1
 TAPE_TRADES_CHECKED: Final = 100
 """Of a tape, before anything is started; its player checks the rest as it goes."""
@@ -56,12 +59,15 @@ StakesOption = Annotated[
 ]
 ForOption = Annotated[
     float | None,
-    typer.Option("--for", min=0.1, help="Stop and judge after this many seconds."),
+    typer.Option("--for", min=0.1, max=FOR_MAX_S, help="Stop and judge after this many seconds."),
 ]
 SeedOption = Annotated[
     int | None,
     typer.Option(
-        help=f"Seed of keys and demo traders [default: {SEED_DEFAULT}].", show_default=False
+        min=0,
+        max=SEED_MAX,
+        help=f"Seed of keys and demo traders [default: {SEED_DEFAULT}].",
+        show_default=False,
     ),
 ]
 NoTradersOption = Annotated[bool, typer.Option("--no-traders", help="Start no demo traders.")]

@@ -60,6 +60,8 @@ NODES_MAX: Final = 16
 """Nodes of one localnet; they share one machine."""
 STAKE_DEFAULT: Final = 1_000
 SEED_DEFAULT: Final = 42
+SEED_MAX: Final = 2**63 - 1
+"""What the genesis file holds (`crypto.types.Uint`)."""
 PASSWORD: Final = "localnet"
 PORT_FIRST: Final = 9_100
 """Ports are sought from here on, ten a node."""
@@ -182,11 +184,18 @@ def validate_stakes(stakes: Sequence[int]) -> None:
     """Raise `NetworkError` unless these stakes can make a localnet."""
     if not NODES_MIN <= len(stakes) <= NODES_MAX:
         raise NetworkError(
-            f"a localnet of {len(stakes)} nodes",
-            advice=f"choose from {NODES_MIN} to {NODES_MAX} nodes",
+            f"a localnet has from {NODES_MIN} to {NODES_MAX} nodes, not {len(stakes)}",
+            advice="choose other --nodes or --stakes",
+            code="usage.invalid",
+            exit_code=ExitCode.USAGE,
         )
     if any(not 1 <= stake <= POWER_MAX for stake in stakes):
-        raise NetworkError("a stake is out of range", advice=f"choose from 1 to {POWER_MAX}")
+        raise NetworkError(
+            f"a stake is not from 1 to {POWER_MAX}",
+            advice="as in --stakes 1000,1000,1000,500",
+            code="usage.invalid",
+            exit_code=ExitCode.USAGE,
+        )
 
 
 def compute_node_keys(seed: int, name: str) -> NodeKeys:

@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         output.is_json = output.is_json or "--json" in arguments
         context = getattr(error, "ctx", None)
         output.error(
-            error.format_message(),
+            _describe_usage_error(error),
             advice=f"see {context.command_path if context else 'rota'} --help",
             code="usage.invalid",
             exit_code=error.exit_code,
@@ -114,6 +114,35 @@ def run(arguments: Sequence[str]) -> int:
         output.bug(error)
         return int(ExitCode.UNEXPECTED)
     return result if isinstance(result, int) else 0
+
+
+_VALUE_PROBLEMS: Final = {
+    "greater_than_equal": "{input} is not at least {ge}",
+    "less_than_equal": "{input} is not at most {le}",
+    "int_parsing": "{input!r} is not a whole number",
+    "int_parsing_size": "the number has too many digits",
+    "float_parsing": "{input!r} is not a number",
+}
+"""What is wrong with the value of an option, by the kind that its parser gives it."""
+
+
+def _describe_usage_error(error: typer.TyperException) -> str:
+    """The parser's message, with the value that it leaves out."""
+    # Imported here: it is slow, and the parser too loads it only when it has something to parse.
+    from pydantic import ValidationError
+
+    message: str = error.format_message()
+    if not isinstance(error.__cause__, ValidationError):
+        return message
+    problem = error.__cause__.errors()[0]
+    words = _VALUE_PROBLEMS.get(problem["type"])
+    if words is None:
+        return message
+    bounds = {
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        for name, bound in problem.get("ctx", {}).items()
+    }
+    return message.replace(problem["msg"], words.format(input=problem["input"], **bounds))
 
 
 def main() -> None:

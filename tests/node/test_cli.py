@@ -8,7 +8,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localnet.network import create_network
+from localnet.cli import FOR_MAX_S
+from localnet.network import SEED_MAX, create_network
+from localnet.trading_floor import Traders
 from node.cli.amounts import (
     AmountError,
     format_price,
@@ -115,7 +117,8 @@ def test_json_output_is_one_document_and_nothing_else(
         (["localnet"], "usage.invalid", ExitCode.USAGE),
         (["localnet", "up", "--detach", "--for", "1"], "usage.invalid", ExitCode.USAGE),
         (["localnet", "up", "--stakes", "1,x"], "usage.invalid", ExitCode.USAGE),
-        (["localnet", "up", "--stakes", "1,1"], "localnet.invalid", ExitCode.CONFIG),
+        (["localnet", "up", "--stakes", "1,1"], "usage.invalid", ExitCode.USAGE),
+        (["localnet", "up", "--stakes", "0,1,1,1"], "usage.invalid", ExitCode.USAGE),
         (["order", "status", "abc"], "usage.invalid", ExitCode.USAGE),
         (["order", "place", "X", "hold", "1", "--price", "1"], "usage.invalid", ExitCode.USAGE),
         (["market", "list", "--node", "here:99999"], "usage.invalid", ExitCode.USAGE),
@@ -150,6 +153,41 @@ def test_errors_carry_a_code_a_remedy_and_an_exit_code(
     assert captured.err.startswith("error: ")
     assert "next: " in captured.err
     assert code in captured.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--for", "nan", f"nan is not at most {FOR_MAX_S}"),
+        ("--for", "-1", "-1 is not at least 0.1"),
+        ("--for", "inf", f"inf is not at most {FOR_MAX_S}"),
+        ("--for", "soon", "'soon' is not a number"),
+        ("--seed", "-1", "-1 is not at least 0"),
+        ("--seed", str(SEED_MAX + 1), f"{SEED_MAX + 1} is not at most {SEED_MAX}"),
+        ("--seed", "x", "'x' is not a whole number"),
+        ("-n", "0", "0 is not at least 4"),
+        ("-n", "1000", "1000 is not at most 16"),
+        ("--port-base", "80", "80 is not at least 1024"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_bound_in_one_line(
+    option: str, value: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["localnet", "up", "--dir", str(tmp_path / "net"), option, value]
+    assert run(words) == ExitCode.USAGE
+    message, advice = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: Invalid value for '")
+    assert message.endswith(f": {problem} [usage.invalid]")
+    assert advice == "next: see rota localnet up --help"
+    assert run([*words, "--json"]) == ExitCode.USAGE
+    assert problem in read_json(capsys)["error"]["message"]
+    assert not (tmp_path / "net").exists()
+
+
+def test_the_largest_seed_makes_a_localnet(tmp_path: Path) -> None:
+    network = create_network(tmp_path / "net", seed=SEED_MAX, port_first=21_000)
+    assert network.genesis().seed == SEED_MAX
+    Traders(network, seed=SEED_MAX)
 
 
 def test_without_json_notes_stay_off_stdout(
