@@ -367,6 +367,8 @@ def audit_records(
 ) -> None:
     """Hold what every node signed against its own durable records; the localnet must be down.
 
+    Votes, state votes and proposals are compared with all archived certificates and blocks.
+
     Exit code 20 if any node signed two things where one is allowed.
 
     \b
@@ -381,14 +383,20 @@ def audit_records(
             node.votes_recorded,
             node.timeouts_recorded,
             node.state_votes_recorded,
+            node.proposals_recorded,
             node.certificate_votes_checked,
+            node.certificate_state_votes_checked,
+            node.proposals_checked,
         )
         for node in report.nodes
     ]
-    columns = ["node", "votes", "timeouts", "state votes", "certified votes checked"]
+    columns = ["node", "votes>", "timeouts>", "state votes>", "proposals>"]
+    columns += ["votes checked>", "state votes checked>", "proposals checked>"]
     output.data(msgspec.structs.asdict(report), table(columns, rows))
     output.note(
-        f"{report.certificates} certificates read, {len(report.contradictions)} contradictions"
+        f"{report.blocks} blocks, {report.certificates} certificates and "
+        f"{report.state_certificates} state certificates read, "
+        f"{len(report.contradictions)} contradictions"
     )
     if report.contradictions:
         raise ContradictionError(

@@ -2,24 +2,41 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
+from consensus.checkpoints import STATE_VOTE_TABLE
 from consensus.effects import Put
-from consensus.safety import VOTE_TABLE, compute_key
-from consensus.types import QC, Block, VoteData, genesis_qc
+from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE, compute_key
+from consensus.types import (
+    QC,
+    Block,
+    CheckpointHeader,
+    StateCertificate,
+    TimeoutData,
+    VoteData,
+    genesis_qc,
+)
 from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
 from localnet.audit import audit
 from localnet.network import create_network
+from node.cli.main import run
+from node.exit_codes import ExitCode
 from node.network import Network
+from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
 from node.storage.archive import ArchiveStore
 from node.storage.safety import RecordWrite, SafetyStore
 
-VIEW = 1
+VIEW = 7
+SIGNERS = encode_bitmap((0, 1, 2), 4)
+HEADER = CheckpointHeader(0, 1, bytes(32), 2**40, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32)
+OTHER_HEADER = msgspec.structs.replace(HEADER, market_root=b"\x04" * 32)
 
 
 def make_block(network: Network) -> Block:
+    """Proposed by node0."""
     return Block(
         epoch=0,
         height=1,
@@ -37,48 +54,157 @@ def make_block(network: Network) -> Block:
     )
 
 
-def store_chain(network: Network, voted_for: dict[str, bytes]) -> None:
-    """One certified block on every node, and a vote record for whatever each node is to say."""
-    block = make_block(network)
-    certified = VoteData(0, VIEW, 1, block.block_id(network.chain_id))
-    qc = QC(certified, encode_bitmap((0, 1, 2), 4), bytes(96))
-    key = compute_key(1)
-    for member in network.genesis().members:
-        home = network.home(member.name)
-        archive = ArchiveStore(home.chain_path, owner=network.chain_id)
-        archive.commit(
-            [
-                RecordWrite(
-                    (
-                        Put(ARCHIVE_BLOCK_TABLE, key, encode(block)),
-                        Put(ARCHIVE_COMMIT_TABLE, key, encode(qc)),
-                    )
-                )
+class Story:
+    """A chain of one block that is certified by node0, node1 and node2, and what each remembers."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.block = make_block(network)
+        self.block_id = self.block.block_id(network.chain_id)
+        self.certified = VoteData(0, VIEW, 1, self.block_id)
+        self.archived: dict[str, list[Put]] = {}
+        self.recorded: dict[str, list[Put]] = {}
+        for node in network.nodes:
+            key = compute_key(1)
+            self.archived[node.name] = [
+                Put(ARCHIVE_BLOCK_TABLE, key, encode(self.block)),
+                Put(ARCHIVE_COMMIT_TABLE, key, encode(QC(self.certified, SIGNERS, bytes(96)))),
+                Put(CERTIFICATE_BY_HEIGHT_TABLE, key, encode(self.certificate(HEADER))),
             ]
-        )
-        archive.close()
-        vote = VoteData(0, VIEW, 1, voted_for.get(member.name, certified.block_id))
-        owner = network.chain_id + member.identity_key
-        safety = SafetyStore(home.safety_path, owner=owner, create=True)
-        safety.commit([RecordWrite((Put(VOTE_TABLE, compute_key(VIEW), encode(vote)),))])
-        safety.close()
+            self.vote(node.name, self.block_id)
+            self.state_vote(node.name, HEADER)
+        self.put("node0", PROPOSAL_TABLE, VIEW, self.block_id)
+
+    @staticmethod
+    def certificate(header: CheckpointHeader) -> StateCertificate:
+        return StateCertificate(header, SIGNERS, bytes(96))
+
+    def put(self, name: str, table: str, number: int, value: bytes) -> None:
+        """Let the node remember this; the last word on a number stands."""
+        self.recorded.setdefault(name, []).append(Put(table, compute_key(number), value))
+
+    def vote(self, name: str, block_id: bytes, view: int = VIEW) -> None:
+        self.put(name, VOTE_TABLE, view, encode(VoteData(0, view, 1, block_id)))
+
+    def state_vote(self, name: str, header: CheckpointHeader) -> None:
+        self.put(name, STATE_VOTE_TABLE, header.height, encode(header))
+
+    def time_out(self, name: str, view: int, tip_view: int) -> None:
+        self.put(name, TIMEOUT_TABLE, view, encode(TimeoutData(0, view, 0, tip_view)))
+
+    def forget(self, name: str, table: str) -> None:
+        self.recorded[name] = [put for put in self.recorded[name] if put.table != table]
+
+    def store(self) -> None:
+        for member in self.network.genesis().members:
+            home = self.network.home(member.name)
+            archive = ArchiveStore(home.chain_path, owner=self.network.chain_id)
+            archive.commit([RecordWrite(tuple(self.archived[member.name]))])
+            archive.close()
+            owner = self.network.chain_id + member.identity_key
+            safety = SafetyStore(home.safety_path, owner=owner, create=True)
+            newest = {(put.table, put.key): put for put in self.recorded[member.name]}
+            safety.commit([RecordWrite(tuple(newest.values()))])
+            safety.close()
+
+    def contradictions(self) -> tuple[str, ...]:
+        self.store()
+        return audit(self.network).contradictions
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Network:
-    return create_network(tmp_path / "net", port_first=14_000)
+def story(tmp_path: Path) -> Story:
+    return Story(create_network(tmp_path / "net", port_first=14_000))
 
 
-def test_an_honest_committee_has_no_contradictions(network: Network) -> None:
-    store_chain(network, {})
-    report = audit(network)
+def test_an_honest_committee_has_no_contradictions(story: Story) -> None:
+    story.store()
+    report = audit(story.network)
     assert report.contradictions == ()
-    checked = {node.name: node.certificate_votes_checked for node in report.nodes}
-    assert checked == {"node0": 1, "node1": 1, "node2": 1, "node3": 0}
+    checked = {
+        node.name: (
+            node.certificate_votes_checked,
+            node.certificate_state_votes_checked,
+            node.proposals_checked,
+        )
+        for node in report.nodes
+    }
+    assert checked == {
+        "node0": (1, 1, 1),
+        "node1": (1, 1, 0),
+        "node2": (1, 1, 0),
+        "node3": (0, 0, 0),
+    }
+    assert (report.blocks, report.certificates, report.state_certificates) == (4, 4, 4)
 
 
-def test_a_vote_that_a_certificate_contradicts_is_found(network: Network) -> None:
-    store_chain(network, {"node1": bytes(32)})
-    report = audit(network)
-    assert len(report.contradictions) == 1
-    assert report.contradictions[0].startswith("node1 recorded one vote in view 1")
+def test_a_vote_that_a_certificate_contradicts_is_found(story: Story) -> None:
+    story.vote("node1", bytes(32))
+    assert story.contradictions() == ("node1 recorded one vote in view 7, signed another",)
+
+
+def test_a_state_vote_that_a_certificate_contradicts_is_found(story: Story) -> None:
+    story.state_vote("node2", OTHER_HEADER)
+    assert story.contradictions() == (
+        "node2 recorded one state vote at height 1, signed another",
+    )  # fmt: skip
+
+
+def test_a_proposal_that_an_archived_block_contradicts_is_found(story: Story) -> None:
+    story.put("node0", PROPOSAL_TABLE, VIEW, bytes(32))
+    assert story.contradictions() == ("node0 recorded one proposal in view 7, signed another",)
+
+
+def test_two_blocks_of_one_view_in_two_archives_are_found(story: Story) -> None:
+    other = msgspec.structs.replace(story.block, time_ms=2**41)
+    story.archived["node3"][0] = Put(ARCHIVE_BLOCK_TABLE, compute_key(1), encode(other))
+    assert story.contradictions() == ("node0 proposed two blocks in view 7",)
+
+
+def test_two_certificates_of_one_height_are_found_with_all_who_signed_both(story: Story) -> None:
+    other = encode(story.certificate(OTHER_HEADER))
+    story.archived["node3"][2] = Put(CERTIFICATE_BY_HEIGHT_TABLE, compute_key(1), other)
+    assert story.contradictions() == tuple(
+        f"{name} is in two state certificates of height 1" for name in ("node0", "node1", "node2")
+    )
+
+
+def test_a_timeout_that_denies_a_certified_vote_is_found(story: Story) -> None:
+    story.time_out("node1", VIEW, tip_view=0)
+    assert story.contradictions() == ("node1 voted in view 7 after leaving it",)
+
+
+def test_a_timeout_that_denies_an_own_vote_is_found_without_a_certificate(story: Story) -> None:
+    story.vote("node3", bytes(32), view=9)
+    story.time_out("node3", 9, tip_view=VIEW)
+    assert story.contradictions() == ("node3 voted in view 9 after leaving it",)
+
+
+def test_a_timeout_that_names_the_vote_before_it_is_honest(story: Story) -> None:
+    story.time_out("node1", VIEW, tip_view=VIEW)
+    story.time_out("node2", VIEW + 1, tip_view=0)
+    assert story.contradictions() == ()
+
+
+def test_a_certified_vote_between_records_that_lacks_its_own_is_found(story: Story) -> None:
+    story.forget("node1", VOTE_TABLE)
+    story.vote("node1", bytes(32), view=VIEW - 1)
+    assert story.contradictions() == ("node1 has no record of its vote in view 7",)
+
+
+def test_what_a_store_has_forgotten_in_good_order_says_nothing(story: Story) -> None:
+    story.forget("node1", VOTE_TABLE)
+    story.vote("node1", bytes(32), view=VIEW + 1)
+    story.forget("node2", STATE_VOTE_TABLE)
+    assert story.contradictions() == ()
+
+
+def test_the_command_ends_with_the_code_for_safety(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story.vote("node1", bytes(32))
+    story.store()
+    assert run(["localnet", "audit", "--dir", str(story.network.path)]) == ExitCode.SAFETY
+    captured = capsys.readouterr()
+    assert "node1 recorded one vote in view 7, signed another" in captured.err
+    assert "audit.contradiction" in captured.err
