@@ -18,8 +18,9 @@ What can go wrong
   since it cannot know which of its answers are wrong. A bare vote never halts anybody.
 - Re-execution after a restart gives another result than the one that was recorded: the node halts
   (`state.nondeterministic`) and never signs the second.
-- The votes of a height are split so that no header can reach Q any more: an alarm (`state.split`),
-  once a height; ordering goes on, and a later height may heal it or the lag limit stops new orders.
+- The votes of a height are split so that no header can reach Q any more: an `Alarm`
+  (`state.split`), once a height; ordering goes on, and a later height may heal it or the lag limit
+  stops new orders.
 - A member signs two headers for one height: evidence (`DoubleStateVote`), once a member.
 """
 
@@ -30,6 +31,7 @@ from committee.committee import Committee
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    Alarm,
     Delete,
     Effect,
     Event,
@@ -350,7 +352,7 @@ class Checkpoints:
             return []
         slot.is_split_reported = True
         detail = f"height {height}: {len(powers)} results, none can reach a quorum"
-        return [Misbehaviour(self._me, "state.split", detail)]
+        return [Alarm("state.split", detail)]
 
     # ---- certificates -------------------------------------------------------------------------
 

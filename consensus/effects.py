@@ -178,6 +178,13 @@ class Misbehaviour(Struct, frozen=True):
     detail: str = ""
 
 
+class Alarm(Struct, frozen=True):
+    """Something that an operator must see and nobody can be blamed for. It stops nothing."""
+
+    code: str
+    detail: str
+
+
 class EvidenceFound(Struct, frozen=True):
     """Two contradicting signatures verified: self-contained proof, to be ordered in a block."""
 
@@ -209,6 +216,7 @@ Effect = (
     | LanesAdvanced
     | StateCertified
     | Misbehaviour
+    | Alarm
     | EvidenceFound
     | Halt
 )

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from committee.committee import Committee
 from consensus.effects import (
+    Alarm,
     BatchChecked,
     BatchStored,
     CheckBatch,
@@ -187,7 +188,7 @@ class BatchIntake:
         if check.origin is Origin.RECOVERED:
             # Stored before its check failed, or damaged on the own disk: nobody is to blame.
             detail = f"batch {check.batch_id.hex()}: {error}"
-            return [Misbehaviour(self._me, "lane.stored_batch_invalid", detail)]
+            return [Alarm("lane.stored_batch_invalid", detail)]
         if check.origin in (Origin.OWN, Origin.AUTHOR):
             self.refused.add(check.author)
         return [Misbehaviour(check.sender, error, f"batch {check.batch_id.hex()}")]

@@ -31,6 +31,9 @@ class ConsensusStatistics(Struct, frozen=True):
     qcs_formed: int
     tcs_formed: int
     messages_refused: int
+    """Because they broke a rule."""
+    messages_dropped: int
+    """Because too many of the same peer waited for the verdict on their signatures."""
 
 
 class Counts:
@@ -43,3 +46,4 @@ class Counts:
         self.proposals_signed = 0
         self.qcs_formed = 0
         self.tcs_formed = 0
+        self.messages_dropped = 0

@@ -17,6 +17,7 @@ import trio
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
+    Alarm,
     Aggregate,
     Aggregated,
     BatchChecked,
@@ -204,6 +205,7 @@ class NodeHost:
             StoreBatch: self._store_batch,
             SetTimer: self._set_timer,
             Misbehaviour: self._note_misbehaviour,
+            Alarm: self._raise_alarm,
             Halt: self._halt,
             Execute: self._to_execute.send_nowait,
             SaveState: self._to_execute.send_nowait,
@@ -505,6 +507,9 @@ class NodeHost:
                 detail=effect.detail[:200],
                 count=count,
             )
+
+    def _raise_alarm(self, effect: Alarm) -> None:
+        _log.error("alarm", code=effect.code, detail=effect.detail)
 
     def _halt(self, effect: Halt) -> None:
         raise HaltError(effect.code, effect.detail)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from committee.committee import Committee
-from consensus.effects import Halt, Misbehaviour, Persist, Store
+from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store
 from consensus.evidence import decode_evidence, verify_evidence
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.codec import decode
@@ -168,6 +168,8 @@ class Innocence(Watcher):
                 assert member in self._guilty, f"{index} blames {member}: {code} {detail}"
             case Halt(code, detail):
                 raise AssertionError(f"{index} halts: {code} {detail}")
+            case Alarm(code, detail):
+                raise AssertionError(f"{index} raises an alarm: {code} {detail}")
             case _:
                 pass
 

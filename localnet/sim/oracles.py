@@ -5,7 +5,15 @@ Each oracle watches a whole world. Indices in `byzantine` are exempt where only 
 
 from typing import Any
 
-from consensus.effects import Committed, EvidenceFound, Halt, Misbehaviour, Persist, Store
+from consensus.effects import (
+    Alarm,
+    Committed,
+    EvidenceFound,
+    Halt,
+    Misbehaviour,
+    Persist,
+    Store,
+)
 from consensus.messages import Message, Proposal, Timeout, Vote
 from consensus.safety import BLOCK_TABLE, TIMEOUT_TABLE, VOTE_TABLE
 from consensus.types import Block, TimeoutData, VoteData
@@ -145,5 +153,7 @@ class Blame(Watcher):
                 assert offender in self._byzantine, f"{index} convicts the honest {offender}"
             case Halt(code, detail):
                 raise AssertionError(f"{index} halts: {code} {detail}")
+            case Alarm(code, detail):
+                raise AssertionError(f"{index} raises an alarm: {code} {detail}")
             case _:
                 pass

@@ -66,6 +66,8 @@ class Solo:
         self.verified_claims = 0
         self.holds_signatures = False
         """Leave `Sign` effects unanswered, as a crash between decision and message would."""
+        self.holds_verdicts = False
+        """Leave `Verify` effects unanswered, as a slow verifier would."""
         self._timers: dict[str, int] = {}
         self._events: deque[Event] = deque()
         if start:
@@ -132,7 +134,7 @@ class Solo:
                         self._timers[name] = deadline_ms
                 case Sign(token, message) if not self.holds_signatures:
                     self._events.append(Signed(token, self.keys.sign(self.me, message)))
-                case Verify(token, claims):
+                case Verify(token, claims) if not self.holds_verdicts:
                     self.verified_claims += len(claims)
                     results = tuple(verify_claim(scheme, claim) for claim in claims)
                     self._events.append(Verified(token, results))

@@ -33,6 +33,7 @@ _PEER_REPORTS: Final = frozenset(
 )
 """Calls that say which rule a member broke."""
 
+_ALARMS: Final = frozenset({"Alarm"})
 _HALT_REPORTS: Final = frozenset({"Halt", "halt", "_halt"})
 _OPERATOR_REPORTS: Final = frozenset(
     {"ConfigError", "GenesisError", "HomeError", "KeystoreError", "NetworkError", "NodeKeyError"}
@@ -99,6 +100,11 @@ def render_errors(head: str) -> str:
         " and at every doubling.",
         _call_rows((Path(consensus.__file__).parent, Path(node.__file__).parent), _PEER_REPORTS)
         | dict.fromkeys(_enum_rows(BatchError), "see `mempool.batch`"),
+    )
+    parts += _section(
+        "Alarms",
+        "Logged as `alarm`: the node goes on, and its operator should look.",
+        _call_rows((Path(consensus.__file__).parent,), _ALARMS),
     )
     return "\n".join(parts) + "\n"
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from consensus.core import ConsensusCore
 from consensus.effects import EvidenceFound, Received, Send
 from consensus.evidence import DoubleProposal, DoubleVote, decode_evidence, verify_evidence
+from consensus.intake import PENDING_MAX_PER_PEER
 from consensus.messages import (
     Advance,
     BlockRequest,
@@ -246,6 +247,20 @@ def test_two_different_timeouts_of_one_view_convict() -> None:
     solo.receive(1, keys.make_timeout(1, 3, qc1, tip_view=2, last_tc=tc2))
     (found,) = [each for each in solo.effects if isinstance(each, EvidenceFound)]
     assert found.offender == 1
+
+
+def test_nobody_is_blamed_for_what_a_slow_verifier_has_no_room_for() -> None:
+    solo = Solo()
+    keys = solo.keys
+    solo.holds_verdicts = True
+    for view in range(1, PENDING_MAX_PER_PEER + 4):
+        solo.receive(1, Advance(keys.make_qc(keys.make_block(view, keys.genesis)), None))
+    statistics = solo.core.statistics()
+    assert statistics.pending_messages == PENDING_MAX_PER_PEER
+    assert statistics.messages_dropped == 3
+    assert statistics.messages_refused == 0
+    assert statistics.banned_members == 0
+    assert solo.refusals == []
 
 
 def test_a_second_signature_that_does_not_verify_convicts_nobody() -> None:

@@ -26,6 +26,7 @@ from consensus.checkpoints import (
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    Alarm,
     EvidenceFound,
     Halt,
     Misbehaviour,
@@ -123,6 +124,7 @@ class Host:
         self.certified = []
         self.halts = []
         self.evidence = []
+        self.alarms = []
         self.misbehaviour = Counter()
         self.outbox = []
         self.deadline_ms = None
@@ -174,6 +176,8 @@ class Host:
                     self.misbehaviour[member, code] += 1
                 case EvidenceFound():
                     self.evidence.append(effect)
+                case Alarm(code):
+                    self.alarms.append(code)
                 case Halt(code):
                     self.halts.append(code)
                 case SetTimer(_, deadline_ms):
@@ -288,10 +292,11 @@ def test_a_split_without_any_possible_quorum_raises_one_alarm():
     host.execute(make_header(16))
     host.receive(make_vote(1, make_header(16)))
     host.receive(make_vote(2, make_header(16, b"b")))
+    assert host.alarms == []
+    host.receive(make_vote(3, make_header(16, b"c")))
+    host.receive(make_vote(3, make_header(16, b"c")))
+    assert host.alarms == ["state.split"]
     assert host.misbehaviour == {}
-    host.receive(make_vote(3, make_header(16, b"c")))
-    host.receive(make_vote(3, make_header(16, b"c")))
-    assert host.misbehaviour == {(0, "state.split"): 1}
     assert host.halts == []
     host.execute(make_header(32))
     host.receive(make_vote(1, make_header(32)), make_vote(2, make_header(32)))

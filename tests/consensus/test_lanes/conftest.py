@@ -10,6 +10,7 @@ from committee.committee import Committee, Member
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    Alarm,
     BatchChecked,
     BatchStored,
     CheckBatch,
@@ -140,6 +141,7 @@ class Node:
         self.committed_height = 0
         self.timers = {}
         self.misbehaviour = Counter()
+        self.alarms = Counter()
         self.advanced = {}
         self.evidence = []
         self.sent = []
@@ -247,6 +249,8 @@ class Node:
             case LanesAdvanced(author, sequence):
                 assert sequence > self.advanced.get((self.life, author), 0)
                 self.advanced[self.life, author] = sequence
+            case Alarm(code):
+                self.alarms[code] += 1
             case Misbehaviour(member, code):
                 self.misbehaviour[member, code] += 1
             case EvidenceFound(offender, encoded):
