@@ -15,9 +15,8 @@ from node.cli.target import (
     account_names,
     query_at_door,
 )
-from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets, read_view
+from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets
 from node.client import DoorClient
-from node.exit_codes import ExitCode, OperatorError
 from node.network import load_network
 
 app = command_group("See accounts: balance, margin, positions, open orders.")
@@ -38,11 +37,8 @@ def list_accounts(
     """
     network = load_network(directory)
 
-    async def work(client: DoorClient) -> list[AccountInfo | None]:
-        answers = [await query_account(client, each.account) for each in network.accounts]
-        return [
-            None if each is None else read_view(AccountInfo, each, "account") for each in answers
-        ]
+    async def work(client: DoorClient) -> list[AccountInfo]:
+        return [(await query_account(client, each.account))[1] for each in network.accounts]
 
     views = query_at_door(directory, node, work)
     document = [
@@ -51,10 +47,10 @@ def list_accounts(
             "account": each.account,
             "is_trader": each.is_trader,
             "keystore": str(network.path / "accounts" / f"{each.name}.json"),
-            "equity_microquote": view.equity_microquote if view else None,
-            "initial_margin_microquote": view.initial_margin_microquote if view else None,
-            "positions": len(view.positions) if view else None,
-            "open_orders": len(view.orders) if view else None,
+            "equity_microquote": view.equity_microquote,
+            "initial_margin_microquote": view.initial_margin_microquote,
+            "positions": len(view.positions),
+            "open_orders": len(view.orders),
         }
         for each, view in zip(network.accounts, views, strict=True)
     ]
@@ -62,10 +58,10 @@ def list_accounts(
         (
             each.name,
             each.account.hex()[:16],
-            format_quote(view.equity_microquote) if view else "-",
-            format_quote(view.initial_margin_microquote) if view else "-",
-            sum(1 for position in view.positions if position.size_lots) if view else "-",
-            len(view.orders) if view else "-",
+            format_quote(view.equity_microquote),
+            format_quote(view.initial_margin_microquote),
+            sum(1 for position in view.positions if position.size_lots),
+            len(view.orders),
         )
         for each, view in zip(network.accounts, views, strict=True)
     ]
@@ -92,20 +88,11 @@ def show(
     """
     identifier = account_id(directory, account)
 
-    async def work(client: DoorClient) -> tuple[Any, AccountInfo | None, dict[int, MarketInfo]]:
+    async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
         markets = {market.market: market for market in await query_markets(client)}
-        answer = await query_account(client, identifier)
-        view = None if answer is None else read_view(AccountInfo, answer, "account")
-        return answer, view, markets
+        return *await query_account(client, identifier), markets
 
     answer, view, markets = query_at_door(directory, node, work)
-    if view is None:
-        raise OperatorError(
-            f"the engine has no account {identifier.hex()}",
-            advice="an account exists from its first deposit on",
-            code="account.unknown",
-            exit_code=ExitCode.REJECTED,
-        )
     name = account_names(directory).get(identifier, "")
     summary = record(
         [

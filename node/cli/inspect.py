@@ -7,7 +7,6 @@ import typer
 
 from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import DIR_DEFAULT, DirOption, NodeOption, query_at_door
-from node.exit_codes import ExitCode, OperatorError
 
 app = command_group("Look at blocks, certificates and state roots.")
 
@@ -89,13 +88,6 @@ def _show(
     context: typer.Context, directory: Any, node: str | None, name: str, argument: int | bytes
 ) -> None:
     answer = query_at_door(directory, node, lambda client: client.query(name, argument))
-    if answer is None:
-        raise OperatorError(
-            f"this node has no {name} for {to_plain(argument)}",
-            advice="it lies above the committed height, or was never certified",
-            code=f"{name}.unknown",
-            exit_code=ExitCode.REJECTED,
-        )
     current_output(context).data(answer, record(_flatten(to_plain(answer))))
 
 

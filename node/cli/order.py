@@ -15,7 +15,7 @@ from engine.instructions import (
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_price, format_size, parse_price, parse_size
 from node.cli.output import JsonOption, command_group, current_output, record, table
-from node.cli.submission import RejectedError, describe_outcome, submit_instruction
+from node.cli.submission import describe_outcome, submit_instruction
 from node.cli.target import (
     DIR_DEFAULT,
     AccountOption,
@@ -28,7 +28,6 @@ from node.cli.target import (
     run_at_door,
 )
 from node.cli.views import (
-    AccountInfo,
     EnvelopeInfo,
     query_account,
     query_market,
@@ -218,12 +217,6 @@ def status(
     answer: Any = query_at_door(
         directory, node, lambda client: client.query("envelope", envelope_id)
     )
-    if answer is None:
-        raise RejectedError(
-            "this node does not know the envelope",
-            advice="it was never received, or so long ago that the node has forgotten it",
-            code="envelope.unknown",
-        )
     view = read_view(EnvelopeInfo, answer, "envelope")
     rows: list[tuple[str, object]] = [("envelope", envelope_id.hex()), ("level", view.level)]
     rows += [("height", view.height)] if view.height else []
@@ -253,8 +246,7 @@ def list_orders(
 
     async def work(client: DoorClient) -> None:
         markets = {market.market: market for market in await query_markets(client)}
-        answer = await query_account(client, identity.account)
-        orders = () if answer is None else read_view(AccountInfo, answer, "account").orders
+        answer, view = await query_account(client, identity.account)
         rows = [
             (
                 order.order_id,
@@ -265,9 +257,9 @@ def list_orders(
                 order.tif,
                 "yes" if order.reduce_only else "",
             )
-            for order in orders
+            for order in view.orders
         ]
         columns = ["order>", "market", "side", "size>", "price>", "tif", "reduce-only"]
-        output.data([] if answer is None else answer["orders"], table(columns, rows))
+        output.data(answer["orders"], table(columns, rows))
 
     query_at_door(directory, node, work)

@@ -20,6 +20,16 @@ ACCOUNT_DEFAULT: Final = "alice"
 _SILENT_CODES: Final = frozenset({"door.unreachable", "door.timeout", "door.closed"})
 """Of a node that is down or hangs, where another one may well answer."""
 
+_REFUSALS: Final = {
+    "account.unknown": "an account exists from its first deposit on; see `rota account list`",
+    "block.unknown": "choose a height up to the committed one: rota localnet status",
+    "checkpoint.unknown": "choose a height up to the executed one that ordered something, or a "
+    "multiple of 16; the others have no checkpoint",
+    "envelope.unknown": "it was never received here, or so long ago that this node has forgotten "
+    "it; try another --node",
+}
+"""What to do when a node refuses a query, where that is more than to correct the request."""
+
 T = TypeVar("T")
 
 DirOption = Annotated[
@@ -157,7 +167,7 @@ def door_failure(error: DoorError, doors: list[Endpoint]) -> DoorFailure:
         )
     return DoorFailure(
         error.message,
-        advice="correct the request and try again",
+        advice=_REFUSALS.get(error.code, "correct the request and try again"),
         code=error.code,
         exit_code=ExitCode.REJECTED,
     )

@@ -140,7 +140,8 @@ async def query_market(client: DoorClient, symbol: str) -> MarketInfo:
     )
 
 
-async def query_account(client: DoorClient, account: bytes) -> dict[str, Any] | None:
-    """An account as the node describes it, or None if the engine has none of that id."""
+async def query_account(client: DoorClient, account: bytes) -> tuple[dict[str, Any], AccountInfo]:
+    """An account as the node describes it, whole and as far as it is shown. Raises `DoorError`
+    (`account.unknown` if the engine has none of that id)."""
     answer = await client.query("account", account)
-    return None if answer is None else read_view(dict[str, Any], answer, "account")
+    return answer, read_view(AccountInfo, answer, "account")

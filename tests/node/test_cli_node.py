@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,6 +99,52 @@ def test_a_changed_genesis_is_another_chain(
     save_genesis(changed, home.genesis_path)
     code, error = start(home, capsys)
     assert (code, error["code"]) == (ExitCode.CONFIG, "home.other_chain")
+
+
+def test_a_genesis_of_another_version_is_named_by_it(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(home.genesis_path.read_text())
+    # A newer file may have anything else in it; its version is what matters.
+    home.genesis_path.write_text(json.dumps({"version": 2, "rest": document}))
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "genesis.invalid")
+    assert "has version 2; this program reads 1" in error["message"]
+
+
+def test_a_genesis_that_credits_an_account_twice_ends_with_3(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genesis = load_genesis(home.genesis_path)
+    twice = (*genesis.fee_credits, genesis.fee_credits[0])
+    save_genesis(type(genesis)(**{**_fields(genesis), "fee_credits": twice}), home.genesis_path)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "genesis.invalid")
+    assert "two fee credits" in error["message"]
+
+
+def test_a_genesis_whose_engine_is_ahead_of_its_chain_ends_with_3(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genesis = load_genesis(home.genesis_path)
+    engine = type(genesis.engine)(**{**_fields(genesis.engine), "time_ms": genesis.time_ms + 1})
+    save_genesis(type(genesis)(**{**_fields(genesis), "engine": engine}), home.genesis_path)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "genesis.invalid")
+    assert "ahead of the chain's" in error["message"]
+
+
+def test_a_peer_whose_certificate_is_another_members_ends_with_3_before_it_listens(
+    home: NodeHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = home.config_path.read_text()
+    certificates = re.findall(r'certificate = "(.*)"', text)
+    home.config_path.write_text(text.replace(certificates[0], certificates[1]))
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "config.certificate")
+    assert "node1" in error["message"]
+    assert error["next"]
+    assert last_log_line(home)["code"] == "config.certificate"
 
 
 def _fields(value) -> dict:

@@ -1,5 +1,6 @@
 """Which node a command ends up with when some are silent."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import trio
 
 from node.cli import target
+from node.cli.main import run
 from node.cli.target import DoorFailure, run_at
 from node.client import DoorError
 from node.config import Endpoint
@@ -41,6 +43,34 @@ def test_a_silent_node_is_passed_over(
         return client
 
     assert run_at([SILENT, ANSWERS], work, may_repeat=may_repeat) == ANSWERS.port
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "advice"),
+    [
+        (["account", "show", "ab" * 32], "account.unknown", "first deposit"),
+        (["order", "status", "ab" * 32], "envelope.unknown", "another --node"),
+        (["inspect", "block", "9"], "block.unknown", "localnet status"),
+        (["inspect", "qc", "9"], "block.unknown", "localnet status"),
+        (["inspect", "state", "9"], "checkpoint.unknown", "multiple of 16"),
+        (["market", "list"], "query.unknown", "correct the request"),
+    ],
+)
+def test_what_a_node_does_not_know_is_refused_with_what_to_do(
+    words: list[str],
+    code: str,
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run_with_door(host: str, port: int, work: Work) -> Any:
+        raise DoorError(code, "nothing of that name")
+
+    monkeypatch.setattr(target, "run_with_door", run_with_door)
+    assert run([*words, "--node", "127.0.0.1:1", "--json"]) == ExitCode.REJECTED
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["message"]) == (code, "nothing of that name")
+    assert advice in error["next"]
 
 
 def test_what_a_silent_node_may_have_done_is_not_done_again(
