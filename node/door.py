@@ -57,6 +57,13 @@ from node.protocol import (
     Welcome,
 )
 
+QUERIES_IN_FLIGHT_MAX: Final = 1024
+"""Unanswered queries of all clients together; then whoever asks another is read no further until
+its turn has come."""
+
+QUERY_MAX_BYTES: Final = 4 << 10
+"""One query. What it asks for fits easily, and it is kept until it is answered."""
+
 HELLO_FRAME_MAX_BYTES: Final = 1 << 10
 """A frame of a client that has not greeted yet, and of the answers to it."""
 
@@ -165,6 +172,7 @@ class Door:
             channel: {} for channel in Channel
         }
         self._by_account: dict[bytes, dict[tuple[int, int], Subscription]] = {}
+        self._query_places = trio.Semaphore(QUERIES_IN_FLIGHT_MAX)
         self._next_source = 0
         self._accepted = 0
         self._refused = 0
@@ -321,6 +329,9 @@ class Door:
             elif not connection.is_greeted:
                 detail = "say hello first"
                 self._send(connection, Refused(request.request, "door.no_hello", detail))
+            elif isinstance(request, Query) and len(frame) > QUERY_MAX_BYTES:
+                detail = f"a query takes at most {QUERY_MAX_BYTES} bytes"
+                self._send(connection, Refused(request.request, "query.malformed", detail))
             else:
                 await self._serve_request(connection, nursery, request)
 
@@ -354,6 +365,8 @@ class Door:
                 return
             connection.unchecked += 1
             self._submitters[connection.source] = connection
+        elif isinstance(request, Query):
+            await self._query_places.acquire()
         connection.in_flight.add(request.request)
         match request:
             case Query():
@@ -379,6 +392,8 @@ class Door:
             frame = Answer(query.request, Raw(body))
         except QueryError as error:
             frame = Refused(query.request, error.code, error.detail)
+        finally:
+            self._query_places.release()
         self._finish_request(connection, query.request)
         self._send(connection, frame)
 

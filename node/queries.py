@@ -6,7 +6,7 @@ answer is one MessagePack value of plain maps, lists, strings, integers and byte
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -35,9 +35,15 @@ from node.storage.archive import ArchiveStore
 from node.streams import Streams, describe_receipts
 from node.workers.engine import EngineWorker, WorkerQueryError
 
+_T = TypeVar("_T")
+
 TRADES_PER_ANSWER: Final = 50
 """When the query names no limit."""
 TRADES_PER_ANSWER_MAX: Final = 1_000
+
+READING_THREADS_MAX: Final = 4
+"""Threads that read the archive for clients. Not those of the node's own work, which would wait
+behind every question that a flood of clients asks."""
 
 HEIGHT_MAX: Final = 2**63 - 1
 
@@ -73,6 +79,7 @@ class Queries:
         self._archive = archive
         self._engine = engine
         self._statistics = statistics
+        self._threads = trio.CapacityLimiter(READING_THREADS_MAX)
         self._started_ms = host.clock.now_ms()
         self._views: dict[str, Callable[..., Awaitable[bytes]]] = {
             "status": self._status,
@@ -97,7 +104,10 @@ class Queries:
         return await view(arguments)
 
     async def _read(self, table: str, key: bytes) -> bytes | None:
-        return await trio.to_thread.run_sync(self._archive.read, table, key)
+        return await self._run(self._archive.read, table, key)
+
+    async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     # ---- the node ---------------------------------------------------------------------------
 
@@ -270,7 +280,7 @@ class Queries:
             output = await self._read(OUTPUT_TABLE, height_key(height))
             if output is not None:
                 # A block of many instructions takes milliseconds to decode: not on the event loop.
-                results = await trio.to_thread.run_sync(_find_results, output, envelope_id)
+                results = await self._run(_find_results, output, envelope_id)
         return encode(
             {
                 "envelope_id": envelope_id,

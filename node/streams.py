@@ -42,6 +42,9 @@ UNCERTIFIED_OUTPUTS_MAX: Final = 4_096
 """Outputs that wait for a certificate; the oldest are dropped from the streams (never from the
 archive) when certificates stay away for longer."""
 
+UNCERTIFIED_OUTPUTS_MAX_BYTES: Final = 128 << 20
+"""Their bytes together; likewise."""
+
 
 def describe_receipts(receipts: list[Receipt]) -> bytes:
     """Receipts as a MessagePack list of maps, by index in the bundle."""
@@ -68,6 +71,8 @@ class Streams:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._outputs: dict[int, bytes] = {}
+        """Of uncertified heights, rising."""
+        self._outputs_bytes = 0
         self._certified_receipts: dict[bytes, list[Receipt]] = {}
         self.recent_trades: deque[tuple[int, dict[str, object]]] = deque(maxlen=RECENT_TRADES_MAX)
         """(height, trade) of certified trades, oldest first."""
@@ -115,19 +120,29 @@ class Streams:
 
     def on_output(self, height: int, output: bytes) -> None:
         """The engine executed a height with instructions; nothing is told yet."""
+        assert height not in self._outputs, "a height is executed once"
         self._outputs[height] = output
-        if len(self._outputs) > UNCERTIFIED_OUTPUTS_MAX:
-            del self._outputs[min(self._outputs)]
+        self._outputs_bytes += len(output)
+        while (
+            len(self._outputs) > UNCERTIFIED_OUTPUTS_MAX
+            or self._outputs_bytes > UNCERTIFIED_OUTPUTS_MAX_BYTES
+        ):
+            self._take_oldest()
+
+    def _take_oldest(self) -> tuple[int, bytes]:
+        height = next(iter(self._outputs))
+        output = self._outputs.pop(height)
+        self._outputs_bytes -= len(output)
+        return height, output
 
     def on_certified(self, notice: CertifiedNotice) -> None:
         """Everything up to a height is certified: tell trades and results."""
         self._certified_receipts = {}
-        heights = sorted(self._outputs)
         for header in notice.own:
             instructions = fills = 0
-            while heights and heights[0] <= header.height:
-                height = heights.pop(0)
-                output = decode(BlockOutput, self._outputs.pop(height))
+            while self._outputs and next(iter(self._outputs)) <= header.height:
+                height, encoded = self._take_oldest()
+                output = decode(BlockOutput, encoded)
                 instructions += len(output.receipts)
                 fills += len(output.fills)
                 self._publish_output(height, output)

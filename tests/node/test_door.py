@@ -10,7 +10,13 @@ from msgspec import Raw
 
 from crypto.codec import decode_lenient, encode
 from mempool.refusal import RefusalCode
-from node.door import HELLO_FRAME_MAX_BYTES, OUTBOX_FRAME_OVERHEAD_BYTES, Door, QueryError
+from node.door import (
+    HELLO_FRAME_MAX_BYTES,
+    OUTBOX_FRAME_OVERHEAD_BYTES,
+    QUERY_MAX_BYTES,
+    Door,
+    QueryError,
+)
 from node.forgeries import (
     FORGERIES_PER_ADDRESS_MAX,
     FORGERIES_PER_CONNECTION_MAX,
@@ -45,6 +51,8 @@ class Handler:
         self.door: Door
         self.unchecked: list[tuple[int, int, tuple[bytes, ...]]] = []
         self.checks_at_once = True
+        self.answering = 0
+        self.answer = trio.Event()
 
     def welcome(self) -> Welcome:
         return Welcome(DOOR_VERSION, "node0", bytes(32), 7, 1)
@@ -70,7 +78,10 @@ class Handler:
     async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
         if name == "crash":
             raise ZeroDivisionError
-        if name != "status":
+        if name == "slow":
+            self.answering += 1
+            await self.answer.wait()
+        if name not in ("status", "slow"):
             raise QueryError("query.unknown", name)
         return encode(1)
 
@@ -340,6 +351,41 @@ async def test_a_client_without_a_valid_signature_gets_one_submission_checked_at
         place.handler.check()
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert len(place.handler.unchecked) == 3
+
+
+async def test_queries_of_all_clients_take_turns_for_a_bounded_number_of_places(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr("node.door.QUERIES_IN_FLIGHT_MAX", 3)
+    async with running_door() as place:
+        greedy, other, gone = [await place.connect() for _ in range(3)]
+        for client in (greedy, other, gone):
+            await client.greet()
+        for number in range(5):
+            await greedy.send(Query(number, "slow"))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await gone.send(Query(1, "slow"))
+        await other.send(Query(1, "status"))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert place.handler.answering == 3
+        # Who leaves takes no place with it.
+        await gone.framed.aclose()
+        place.handler.answer.set()
+        with trio.fail_after(5):
+            assert isinstance(await other.receive(), Answer)
+            for _ in range(5):
+                assert isinstance(await greedy.receive(), Answer)
+
+
+async def test_a_query_is_small() -> None:
+    async with running_door() as place:
+        client = await place.connect()
+        await client.greet()
+        await client.send(Query(1, "status", (bytes(QUERY_MAX_BYTES),)))
+        refusal = await client.receive()
+        assert (refusal.request, refusal.code) == (1, "query.malformed")
+        await client.send(Query(2, "status", (bytes(QUERY_MAX_BYTES // 2),)))
+        assert isinstance(await client.receive(), Answer)
 
 
 async def test_a_bug_met_by_one_client_ends_that_client_alone() -> None:

@@ -1,0 +1,85 @@
+"""What waits for a certificate, and what is remembered, is bounded."""
+
+from typing import Any
+
+import pytest
+
+from consensus.types import CheckpointHeader, StateCertificate
+from crypto.codec import encode
+from engine.block import BlockOutput, BlockStats
+from engine.instructions import Side
+from engine.receipts import Fill
+from node import streams as streams_module
+from node.events import CertifiedNotice
+from node.protocol import Channel
+from node.streams import RECENT_TRADES_MAX, Streams
+
+
+class Door:
+    """Hears everything."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def has_subscribers(self, channel: Channel) -> bool:
+        return True
+
+    def publish(self, channel: Channel, make: Any) -> None:
+        self.told.append(make(1, len(self.told)))
+
+
+def make_output(height: int, fills: int = 1) -> bytes:
+    fill = Fill(1, 100, 1, Side.BUY, height, height, bytes(32), bytes(32), 0, 0, 0)
+    stats = BlockStats(*[0] * len(BlockStats.__struct_fields__))
+    return encode(BlockOutput(height, bytes(32), bytes(32), (), (fill,) * fills, (), stats))
+
+
+def certify(streams: Streams, height: int) -> None:
+    header = CheckpointHeader(0, height, bytes(32), 1, bytes(32), bytes(32), bytes(32))
+    certificate = StateCertificate(header, b"\x0f", bytes(96))
+    streams.on_certified(CertifiedNotice(certificate, (header,)))
+
+
+def heights_of(streams: Streams) -> list[int]:
+    return [height for height, _ in streams.recent_trades]
+
+
+def test_results_are_told_once_certified_and_not_before():
+    door = Door()
+    streams = Streams(door)
+    for height in (3, 5, 9):
+        streams.on_output(height, make_output(height))
+    assert door.told == []
+    certify(streams, 5)
+    assert heights_of(streams) == [3, 5]
+    certify(streams, 9)
+    assert heights_of(streams) == [3, 5, 9]
+
+
+def test_only_the_newest_trades_are_remembered():
+    streams = Streams(Door())
+    for height in (1, 2):
+        streams.on_output(height, make_output(height, RECENT_TRADES_MAX - 1))
+    certify(streams, 2)
+    assert heights_of(streams) == [1] + [2] * (RECENT_TRADES_MAX - 1)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [
+        ("UNCERTIFIED_OUTPUTS_MAX", 4),
+        ("UNCERTIFIED_OUTPUTS_MAX_BYTES", 5 * len(make_output(1)) - 1),
+    ],
+)
+def test_while_certificates_stay_away_the_oldest_outputs_make_room(monkeypatch, bound, value):
+    monkeypatch.setattr(streams_module, bound, value)
+    streams = Streams(Door())
+    for height in range(1, 8):
+        streams.on_output(height, make_output(height))
+    certify(streams, 7)
+    assert heights_of(streams) == [4, 5, 6, 7]
+    # What was told makes room too.
+    for height in range(8, 12):
+        streams.on_output(height, make_output(height))
+    certify(streams, 11)
+    assert heights_of(streams)[-4:] == [8, 9, 10, 11]
