@@ -1,13 +1,11 @@
 """The trio host of one `NodeCore`: carries out its effects and brings back the events.
 
 Everything that touches the core runs on the one trio thread, inside `dispatch`, which never blocks:
-what takes time is an effect, carried out by a short task or by a store's committer, whose result
-comes back as an event. "Durable first" is decided here and nowhere else: a `Send` whose `after`
-names records that are not durable yet waits in `_waiting` until the group commit that holds them
-returns.
+what takes time is an effect, carried out elsewhere, whose result comes back as an event: writes and
+the sends that wait for them (`node.durability`), timers (`node.timers`), answers to members that
+lag (`node.serving`), execution (`node.executor`), and cryptography (`node.workers`).
 """
 
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
@@ -15,9 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 import trio
 
-from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
-    Alarm,
     Aggregate,
     Aggregated,
     BatchChecked,
@@ -26,7 +22,6 @@ from consensus.effects import (
     Halt,
     Misbehaviour,
     Persist,
-    Put,
     Received,
     Send,
     ServeBatches,
@@ -35,16 +30,12 @@ from consensus.effects import (
     Sign,
     Signed,
     SignIdentity,
-    Store,
     StoreBatch,
     TimerFired,
-    Token,
     Verified,
     Verify,
 )
 from consensus.messages import (
-    BLOCKS_MAX_PER_RESPONSE,
-    SYNC_RESPONSE_MAX_BYTES,
     BatchMessage,
     BlockResponse,
     BulkMessage,
@@ -53,18 +44,18 @@ from consensus.messages import (
     Message,
     encode_message,
 )
-from consensus.types import QC, Block
 from crypto.aggregation import Aggregation
 from crypto.codec import DecodeError, decode, decode_lenient
 from mempool.batch import BatchVerdict, is_cheap_to_check
+from node.clock import Clock
 from node.core import NodeCore
+from node.durability import Durability
 from node.events import (
     BlockNotice,
     CertifiedNotice,
     DeliveredNotice,
     EnvelopesVerified,
     Execute,
-    Executed,
     NodeEffect,
     NodeEvent,
     OpaqueReply,
@@ -73,16 +64,17 @@ from node.events import (
     SubmitReply,
     VerifyEnvelopes,
 )
-from node.execution import EXECUTION_AHEAD_MAX
+from node.executor import Executor
 from node.home import NodeKeys
-from node.recovery import OUTPUT_TABLE, height_key
+from node.serving import Serving
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import RecordWrite
+from node.timers import Timers
 from node.transport.queues import Traffic
 from node.workers.crypto import CryptoPool
-from node.workers.engine import EngineWorker, ExecuteRequest
+from node.workers.engine import EngineWorker
 from node.workers.threads import CheckableBatch, ConsensusCrypto
 
 BULK_MESSAGES: Final = (BatchMessage, BlockResponse, CommittedResponse)
@@ -91,10 +83,6 @@ BULK_MESSAGES: Final = (BatchMessage, BlockResponse, CommittedResponse)
 INLINE_CLAIMS_MAX: Final = 4
 """Envelopes of one submission verified at once, 45 us each: handing over so few to another process
 costs the event loop as much, and the client two wake-ups."""
-
-EXECUTION_QUEUE_MAX: Final = 2 * EXECUTION_AHEAD_MAX
-"""Requests to the engine that wait: the core hands out `EXECUTION_AHEAD_MAX` heights ahead of
-results, each with at most one order to save."""
 
 _log = structlog.get_logger()
 
@@ -134,23 +122,6 @@ class Audience(Protocol):
     def on_opaque_reply(self, reply: OpaqueReply) -> None: ...
 
 
-class Clock:
-    """Milliseconds since the Unix epoch that never jump while the process lives: the wall clock
-    once, at start, then the monotonic clock."""
-
-    def __init__(self, wall_ms: int) -> None:
-        self._wall_ms = wall_ms
-        self._started_at = trio.current_time()
-
-    def now_ms(self) -> int:
-        """The time that the core is told."""
-        return self._wall_ms + int((trio.current_time() - self._started_at) * 1000)
-
-    def sleep_deadline(self, time_ms: float) -> float:
-        """When trio's clock will say `time_ms`, and no rounding makes it one less."""
-        return self._started_at + (time_ms - self._wall_ms + 0.1) / 1000
-
-
 class NodeHost:
     """See the module docstring. `run` must be running before `dispatch` is called."""
 
@@ -177,38 +148,34 @@ class NodeHost:
         self._me = me
         self._keys = keys
         self._network = network
-        self._audience = audience
-        self._safety = safety
-        self._archive = archive
-        self._archive_writes = archive_writes
         self._batches = batches
-        self._batch_writes = batch_writes
         self._pool = pool
         self._crypto = crypto
-        self._engine = engine
 
         self._events: deque[NodeEvent] = deque()
         self._is_stepping = False
         self._nursery: trio.Nursery | None = None
-        self._not_durable: set[Token] = set()
-        self._waiting: dict[Token, list[_WaitingSend]] = {}
-        self._timers: dict[str, int] = {}
-        self._timers_changed = trio.Event()
-        self._sleeps_until_ms: float = math.inf
-        send, receive = trio.open_memory_channel[Execute | SaveState](EXECUTION_QUEUE_MAX)
-        self._to_execute, self._executing = send, receive
+        self._timers = Timers(clock, lambda name: self.dispatch(TimerFired(name)))
+        self._durability = Durability(
+            safety=safety, archive=archive_writes, batches=batch_writes, send_now=self._send_now
+        )
+        self._serving = Serving(
+            batches, archive, lambda to, frame: network.send(to, Traffic.BULK, frame)
+        )
+        self._executor = Executor(
+            engine, batches, archive_writes, audience.on_output, self.dispatch
+        )
         self.misbehaviours: dict[str, int] = {}
         """How often peers broke which rule."""
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Send: self._send,
-            Persist: self._persist,
+            Send: self._durability.send,
+            Persist: self._durability.persist,
             StoreBatch: self._store_batch,
-            SetTimer: self._set_timer,
+            SetTimer: lambda effect: self._timers.set(effect.name, effect.deadline_ms),
             Misbehaviour: self._note_misbehaviour,
-            Alarm: self._raise_alarm,
             Halt: self._halt,
-            Execute: self._to_execute.send_nowait,
-            SaveState: self._to_execute.send_nowait,
+            Execute: self._executor.submit,
+            SaveState: self._executor.submit,
             BlockNotice: audience.on_block,
             DeliveredNotice: audience.on_delivered,
             CertifiedNotice: audience.on_certified,
@@ -221,8 +188,8 @@ class NodeHost:
             Aggregate: self._aggregate,
             CheckBatch: self._check_batch,
             VerifyEnvelopes: self._verify_envelopes,
-            ServeBatches: self._task(self._serve_batches),
-            ServeCommitted: self._task(self._serve_committed),
+            ServeBatches: self._serving.serve,
+            ServeCommitted: self._serving.serve,
         }
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -233,8 +200,10 @@ class NodeHost:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._crypto.run)
-            nursery.start_soon(self._run_timers)
-            nursery.start_soon(self._run_executor)
+            nursery.start_soon(self._timers.run)
+            nursery.start_soon(self._executor.run)
+            nursery.start_soon(self.clock.run)
+            await nursery.start(self._serving.run)
             self._is_stepping = True
             self._perform_all(self.core.start(self.clock.now_ms()))
             self._drain_events()
@@ -276,23 +245,11 @@ class NodeHost:
         for effect in effects:
             self._handlers[type(effect)](effect)
 
-    def _task(self, function: Callable[[Any], Awaitable[None]]) -> Callable[[Any], None]:
-        return lambda effect: self._start(function, effect)
-
     def _start(self, function: Callable[[Any], Awaitable[None]], effect: NodeEffect) -> None:
         assert self._nursery is not None, "effects come only while running"
         self._nursery.start_soon(function, effect)
 
-    # ---- sending and durability -------------------------------------------------------------
-
-    def _send(self, effect: Send) -> None:
-        missing = {token for token in effect.after if token in self._not_durable}
-        if not missing:
-            self._send_now(effect)
-            return
-        waiting = _WaitingSend(effect, missing)
-        for token in missing:
-            self._waiting.setdefault(token, []).append(waiting)
+    # ---- sending and storing -----------------------------------------------------------------
 
     def _send_now(self, effect: Send) -> None:
         others = [to for to in effect.to if to != self._me]
@@ -305,55 +262,8 @@ class NodeHost:
         if len(others) < len(effect.to):
             self.dispatch(Received(self._me, effect.message))
 
-    def _persist(self, effect: Persist) -> None:
-        write = RecordWrite(effect.puts, effect.deletes)
-        self._not_durable.add(effect.token)
-        store = self._safety if effect.store is Store.SAFETY else self._archive_writes
-        store.submit(write, lambda: self._on_durable(effect.token))
-
     def _store_batch(self, effect: StoreBatch) -> None:
-        stored = StoredBatch(effect.batch_id, effect.signed_header, effect.body)
-        self._not_durable.add(effect.token)
-
-        def on_durable() -> None:
-            self._on_durable(effect.token)
-            self.dispatch(BatchStored(effect.token))
-
-        self._batch_writes.submit(stored, on_durable)
-
-    def _on_durable(self, token: Token) -> None:
-        self._not_durable.discard(token)
-        for waiting in self._waiting.pop(token, ()):
-            waiting.missing.discard(token)
-            if not waiting.missing:
-                self._send_now(waiting.effect)
-
-    # ---- timers -----------------------------------------------------------------------------
-
-    def _set_timer(self, effect: SetTimer) -> None:
-        if effect.deadline_ms is None:
-            self._timers.pop(effect.name, None)
-            return
-        self._timers[effect.name] = effect.deadline_ms
-        if effect.deadline_ms < self._sleeps_until_ms:
-            self._timers_changed.set()
-
-    async def _run_timers(self) -> None:
-        while True:
-            self._timers_changed = trio.Event()
-            self._sleeps_until_ms = min(self._timers.values(), default=math.inf)
-            with trio.CancelScope(deadline=self.clock.sleep_deadline(self._sleeps_until_ms)):
-                await self._timers_changed.wait()
-            now_ms = self.clock.now_ms()
-            due = sorted(
-                (deadline_ms, name)
-                for name, deadline_ms in self._timers.items()
-                if deadline_ms <= now_ms
-            )
-            for deadline_ms, name in due:
-                if self._timers.get(name) == deadline_ms:
-                    del self._timers[name]
-                    self.dispatch(TimerFired(name))
+        self._durability.store_batch(effect, lambda: self.dispatch(BatchStored(effect.token)))
 
     # ---- cryptography -----------------------------------------------------------------------
 
@@ -423,77 +333,6 @@ class NodeHost:
         error = None if verdict.error is None else verdict.error.value
         self.dispatch(BatchChecked(effect.token, error, verdict.summary))
 
-    async def _serve_batches(self, effect: ServeBatches) -> None:
-        for batch_id in effect.batch_ids:
-            stored = await trio.to_thread.run_sync(self._batches.get, batch_id)
-            if stored is not None:
-                frame = encode_message(BatchMessage(*stored))
-                self._network.send(effect.to, Traffic.BULK, frame)
-
-    async def _serve_committed(self, effect: ServeCommitted) -> None:
-        response = await trio.to_thread.run_sync(self._read_committed, effect)
-        self._network.send(effect.to, Traffic.BULK, encode_message(response))
-
-    def _read_committed(self, effect: ServeCommitted) -> CommittedResponse:
-        """Blocks of rising height, until a response's worth; a thread runs this."""
-        records = self._archive.read_range(
-            ARCHIVE_BLOCK_TABLE, height_key(effect.from_height), BLOCKS_MAX_PER_RESPONSE
-        )
-        blocks: list[Block] = []
-        size_bytes = 0
-        for record in records:
-            size_bytes += len(record.value)
-            if blocks and size_bytes > SYNC_RESPONSE_MAX_BYTES:
-                break
-            blocks.append(decode(Block, record.value))
-        proof = None
-        if blocks:
-            commit = self._archive.read(ARCHIVE_COMMIT_TABLE, height_key(blocks[-1].height))
-            proof = None if commit is None else decode(QC, commit)
-        return CommittedResponse(tuple(blocks), proof, effect.committed_height)
-
-    # ---- execution --------------------------------------------------------------------------
-
-    async def _run_executor(self) -> None:
-        async for request in self._executing:
-            # What was begun is finished also when the node stops: the engine must not get ahead of
-            # what is archived about its heights.
-            with trio.CancelScope(shield=True):
-                if isinstance(request, SaveState):
-                    await self._archive_writes.drain()
-                    await self._engine.save(request.height)
-                else:
-                    await self._execute(request)
-
-    async def _execute(self, request: Execute) -> None:
-        batches = []
-        for batch in request.batches:
-            stored = await trio.to_thread.run_sync(self._batches.get, batch.batch_id)
-            assert stored is not None, "a delivered batch is stored"
-            refused = tuple(
-                position for position, code in enumerate(batch.verdicts) if code is not None
-            )
-            batches.append((stored[1], refused))
-        result = await self._engine.execute(
-            ExecuteRequest(
-                request.height, request.time_ms, request.seed, tuple(batches), request.reporters
-            )
-        )
-        if result.instructions:
-            self._archive_writes.submit(
-                RecordWrite((Put(OUTPUT_TABLE, height_key(result.height), result.output),))
-            )
-            self._audience.on_output(result.height, result.output)
-        self.dispatch(
-            Executed(
-                result.height,
-                result.market_root,
-                result.receipts_root,
-                result.instructions,
-                result.fills,
-            )
-        )
-
     # ---- faults -----------------------------------------------------------------------------
 
     def _note_misbehaviour(self, effect: Misbehaviour) -> None:
@@ -508,16 +347,5 @@ class NodeHost:
                 count=count,
             )
 
-    def _raise_alarm(self, effect: Alarm) -> None:
-        _log.error("alarm", code=effect.code, detail=effect.detail)
-
     def _halt(self, effect: Halt) -> None:
         raise HaltError(effect.code, effect.detail)
-
-
-class _WaitingSend:
-    __slots__ = ("effect", "missing")
-
-    def __init__(self, effect: Send, missing: set[Token]) -> None:
-        self.effect = effect
-        self.missing = missing

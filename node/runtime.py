@@ -16,7 +16,6 @@ that is what `node.recovery` is for.
 
 import os
 import sys
-import time
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from consensus.lane_limits import LanesConfig
 from crypto.digest import Domain, digest
 from mempool.admission import AdmissionConfig
 from mempool.batcher import BatcherConfig
+from node.clock import Clock
 from node.config import ConfigError, NodeConfig
 from node.core import NodeCore, NodeCoreConfig
 from node.door import Door
@@ -37,7 +37,7 @@ from node.exit_codes import ExitCode, OperatorError
 from node.failures import explaining_end
 from node.genesis import Genesis
 from node.home import NodeHome, NodeKeys, RunState
-from node.host import Clock, NodeHost
+from node.host import NodeHost
 from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
@@ -206,7 +206,7 @@ class _Node:
                 self._host = NodeHost(
                     me=self._me,
                     core=core,
-                    clock=Clock(time.time_ns() // 1_000_000),
+                    clock=Clock(),
                     keys=self._keys,
                     network=self._network,
                     audience=streams,
