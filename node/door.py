@@ -25,11 +25,11 @@ from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from mempool.refusal import RefusalCode
+from node.addresses import group_address
 from node.door_connection import Connection, Subscription, part, watch_for_death
 from node.forgeries import (
     FORGERIES_PER_CONNECTION_MAX,
     AddressForgeries,
-    group_address,
 )
 from node.framing import FramedStream, FramingError, encode_length
 from node.protocol import (

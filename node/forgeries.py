@@ -6,7 +6,6 @@ off, and an address that keeps coming back is given no more signature checks on 
 window is over. All of it is counted in tables of bounded size.
 """
 
-import ipaddress
 from collections import OrderedDict
 from typing import Final
 
@@ -22,8 +21,6 @@ and one that has shown no valid signature yet gets none checked."""
 
 ADDRESSES_MAX: Final = 4096
 """Addresses counted at once; the one that has not forged for longest is forgotten first."""
-
-_IPV6_PREFIX_BITS: Final = 64
 
 
 class ForgeryCount:
@@ -57,7 +54,7 @@ class AddressForgeries:
         return len(self._counts)
 
     def add(self, address: str, now_s: float, count: int) -> None:
-        """Count forgeries of an address (`group_address`)."""
+        """Count forgeries of an address (`node.addresses.group_address`)."""
         self._counts.setdefault(address, ForgeryCount()).add(now_s, count)
         self._counts.move_to_end(address)
         if len(self._counts) > ADDRESSES_MAX:
@@ -67,14 +64,3 @@ class AddressForgeries:
         """Has this address used up its ration?"""
         counted = self._counts.get(address)
         return counted is not None and counted.within(now_s) >= FORGERIES_PER_ADDRESS_MAX
-
-
-def group_address(host: str) -> str:
-    """What a host is counted as: its IPv4 address, or the IPv6 network that one customer gets, as a
-    single machine may use any address of it."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, _IPV6_PREFIX_BITS), strict=False))

@@ -6,17 +6,15 @@ Rules for maintainers:
    `_guarded`, which logs the error by name, counts it and ends that connection. Cancellation
    passes through it.
 2. Nothing waits for a peer: `send` queues or drops. Only a peer's own reader ever blocks.
-3. Whatever is not authenticated yet has a deadline and a bounded number of places. When they are
-   all taken the oldest makes room: a handshake takes milliseconds, so under a flood an honest one
-   is through long before its turn to leave, while refusing the newest would let a dozen silent
-   connections a second lock everybody out.
+3. Whatever is not authenticated yet has a deadline and one of a bounded number of places
+   (`places`). When they are all taken an old one makes room: refusing the newest would let a dozen
+   silent connections a second lock everybody out.
 """
 
 import random
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -25,6 +23,7 @@ import trio
 
 from committee.committee import Committee
 from consensus.messages import BULK_FRAME_MAX_BYTES, CONTROL_FRAME_MAX_BYTES
+from node.addresses import group_address
 from node.framing import FramingError
 from node.transport.certificate import (
     CertificateError,
@@ -47,6 +46,7 @@ from node.transport.handshake import (
     receive_exactly,
 )
 from node.transport.peer import LineStatistics, Peer
+from node.transport.places import HandshakePlaces
 from node.transport.queues import Inbox, Traffic
 from node.transport.sealing import Session
 
@@ -145,9 +145,7 @@ class PeerNetwork:
         )
         self._sessions: dict[bytes, tuple[Peer, Session]] = {}
         """Of running control connections that this node answered, by session id."""
-        self._handshakes: dict[int, trio.CancelScope] = {}
-        """Scopes of unauthenticated connections, oldest first."""
-        self._handshake_count = 0
+        self._handshakes = HandshakePlaces(HANDSHAKES_MAX)
         self._errors: Counter[str] = Counter()
 
     def send(self, to: int, traffic: Traffic, frame: bytes) -> bool:
@@ -259,7 +257,8 @@ class PeerNetwork:
             await trio.aclose_forcefully(stream)
 
     async def _answer(self, stream: trio.SocketStream) -> None:
-        with self._handshake_place(), trio.fail_after(HANDSHAKE_TIMEOUT_S):
+        address = group_address(stream.socket.getpeername()[0])
+        with self._handshakes.take(address), trio.fail_after(HANDSHAKE_TIMEOUT_S):
             run = await self._authenticate(stream)
         await run()
 
@@ -293,22 +292,6 @@ class PeerNetwork:
             del self._sessions[session_id]
             if peer.session_id == session_id:
                 peer.lines[Traffic.BULK].disconnect()
-
-    @contextmanager
-    def _handshake_place(self) -> Iterator[None]:
-        if len(self._handshakes) >= HANDSHAKES_MAX:
-            oldest = next(iter(self._handshakes))
-            self._handshakes.pop(oldest).cancel()
-        self._handshake_count += 1
-        number = self._handshake_count
-        with trio.CancelScope() as scope:
-            self._handshakes[number] = scope
-            try:
-                yield
-            finally:
-                self._handshakes.pop(number, None)
-        if scope.cancelled_caught:
-            raise PeerError("peer.crowded_out", "too many connections wait to be known")
 
     # ---- both ------------------------------------------------------------------------------
 

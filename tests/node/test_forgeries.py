@@ -1,12 +1,12 @@
 """The ration of forged envelopes, on a clock that the test moves."""
 
+from node.addresses import group_address
 from node.forgeries import (
     ADDRESSES_MAX,
     FORGERIES_PER_ADDRESS_MAX,
     FORGERY_WINDOW_S,
     AddressForgeries,
     ForgeryCount,
-    group_address,
 )
 
 

@@ -150,7 +150,7 @@ async def test_a_listener_that_restarts_is_dialed_again():
         await until(lambda: not is_up(one, 1))
         again = cluster.make(1)
         async with running(again):
-            await until(lambda: is_up(again, 0))
+            await until(lambda: is_up(again, 0) and is_up(one, 1))
             one.send(1, Traffic.BULK, b"still here")
             assert await again.bulk.receive_many() == [Inbound(0, b"still here")]
 
