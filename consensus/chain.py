@@ -17,10 +17,10 @@ from consensus.block_tree import (
     make_tip,
 )
 from consensus.config import ConsensusConfig
-from consensus.effects import Committed, Delete, Put, Store
+from consensus.effects import Committed, Delete, Put, Store, compute_key
 from consensus.outbox import Outbox
 from consensus.payload import validate_child
-from consensus.safety import compute_key, make_prune_deletes
+from consensus.safety import make_prune_deletes
 from consensus.types import QC, Block
 from consensus.validation import ValidationError
 from crypto.codec import encode

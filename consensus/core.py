@@ -52,6 +52,7 @@ from consensus.messages import (
     Vote,
 )
 from consensus.outbox import Outbox
+from consensus.ownership import Component, make_timer_name
 from consensus.pacemaker import Pacemaker
 from consensus.payload import Contents, PayloadSource
 from consensus.recovery import Recovered, make_genesis_qc
@@ -76,11 +77,11 @@ from crypto.codec import encode
 PROPOSAL_VIEWS_BEHIND_MAX: Final = 64
 """A proposal this far below the current view is of no use any more."""
 
-_VIEW_TIMER: Final = "consensus/view"
-_PROPOSE_TIMER: Final = "consensus/propose"
-_DEFERRED_TIMER: Final = "consensus/deferred-vote"
-_STRAGGLER_TIMER: Final = "consensus/stragglers"
-_SYNC_TIMER: Final = "consensus/sync"
+_VIEW_TIMER: Final = make_timer_name(Component.CONSENSUS, "view")
+_PROPOSE_TIMER: Final = make_timer_name(Component.CONSENSUS, "propose")
+_DEFERRED_TIMER: Final = make_timer_name(Component.CONSENSUS, "deferred-vote")
+_STRAGGLER_TIMER: Final = make_timer_name(Component.CONSENSUS, "stragglers")
+_SYNC_TIMER: Final = make_timer_name(Component.CONSENSUS, "sync")
 
 
 class _Seen(NamedTuple):

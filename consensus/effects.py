@@ -48,6 +48,11 @@ class Put(NamedTuple):
     value: bytes
 
 
+def compute_key(number: int) -> bytes:
+    """A view, height or member index as a key whose byte order is its numeric order."""
+    return number.to_bytes(8, "big")
+
+
 class Delete(NamedTuple):
     """Drop every record of a table with a key strictly below `below`."""
 

@@ -34,25 +34,11 @@ from consensus.lane_limits import (
     compute_backoff_ms,
 )
 from consensus.messages import Ack
+from consensus.ownership import Component, Tokens, make_timer_name
 from consensus.types import AckData, AvailabilityCertificate
 from crypto.bitmap import encode_bitmap
 
-COMPONENT: Final = "lanes"
-"""First part of every token of the lanes."""
-
-ACK_TIMER: Final = "lanes.ack"
-
-
-class Tokens:
-    """Hands out the tokens of one component, each once."""
-
-    def __init__(self, component: str) -> None:
-        self._component = component
-        self._issued = 0
-
-    def issue(self) -> Token:
-        self._issued += 1
-        return Token(self._component, self._issued)
+ACK_TIMER: Final = make_timer_name(Component.LANES, "ack")
 
 
 def compute_ack_sequence(above: int, newest: int) -> int:

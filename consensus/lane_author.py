@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.effects import Effect, Send, ServeBatches, SignIdentity, Token
-from consensus.lane_acks import AckCollector, Tokens
+from consensus.lane_acks import AckCollector
 from consensus.lane_chain import LaneChain, LanePoint
 from consensus.lane_limits import LanesConfig, compute_backoff_ms
 from consensus.messages import BatchMessage, LaneCertificate
+from consensus.ownership import Tokens
 from consensus.types import (
     BATCH_SIZE_MAX_BYTES,
     AvailabilityCertificate,

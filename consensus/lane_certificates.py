@@ -9,9 +9,19 @@ from typing import Final
 
 from committee.committee import Committee
 from consensus.certificates import CertificateCache
-from consensus.effects import Effect, Misbehaviour, Persist, Put, Store, Token, Verified, Verify
-from consensus.lane_acks import Tokens
+from consensus.effects import (
+    Effect,
+    Misbehaviour,
+    Persist,
+    Put,
+    Store,
+    Token,
+    Verified,
+    Verify,
+    compute_key,
+)
 from consensus.lane_chain import LANE_START, LanePoint
+from consensus.ownership import Tokens
 from consensus.types import AvailabilityCertificate
 from crypto.bitmap import BitmapError, decode_bitmap
 from crypto.codec import encode
@@ -131,7 +141,7 @@ class LaneCertificates:
         if not self._unarchived:
             return []
         puts = tuple(
-            Put(CERTIFICATE_TABLE, author.to_bytes(8, "big"), encode(self._newest[author]))
+            Put(CERTIFICATE_TABLE, compute_key(author), encode(self._newest[author]))
             for author in sorted(self._unarchived)
         )
         self._unarchived.clear()

@@ -26,10 +26,10 @@ from consensus.effects import (
     Token,
 )
 from consensus.evidence import make_double_batch
-from consensus.lane_acks import Tokens
 from consensus.lane_chain import LaneChain, Link
 from consensus.lane_limits import RECHECKS_PENDING_MAX, LanesConfig
 from consensus.messages import BatchMessage
+from consensus.ownership import Tokens
 from consensus.types import SignedBatchHeader
 from crypto.codec import encode
 

@@ -59,7 +59,7 @@ from consensus.effects import (
     TimerFired,
     Verified,
 )
-from consensus.lane_acks import ACK_TIMER, COMPONENT, AckCollector, AckSigner, Tokens
+from consensus.lane_acks import ACK_TIMER, AckCollector, AckSigner
 from consensus.lane_author import LaneAuthor
 from consensus.lane_certificates import LaneCertificates
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint
@@ -76,6 +76,7 @@ from consensus.messages import (
     LaneCertificate,
     LaneRequest,
 )
+from consensus.ownership import Component, Tokens, make_timer_name
 from consensus.types import (
     AvailabilityCertificate,
     BatchHeader,
@@ -85,7 +86,7 @@ from consensus.types import (
 from crypto.bitmap import decode_bitmap
 from crypto.digest import ZERO_DIGEST, Domain, bulk_digest
 
-TICK_TIMER: Final = "lanes.tick"
+TICK_TIMER: Final = make_timer_name(Component.LANES, "tick")
 
 
 class LaneStatistics(NamedTuple):
@@ -116,7 +117,7 @@ class Lanes:
         self._committee = committee
         self._me = me
         self._peers = tuple(index for index in range(len(committee)) if index != me)
-        self._tokens = Tokens(COMPONENT)
+        self._tokens = Tokens(Component.LANES)
         cursors = recovered.cursors
         self._chains = [
             LaneChain(cursors.get(author, LANE_START)) for author in range(len(committee))

@@ -1,7 +1,6 @@
 """The effects of one step, in order, and the timers and tokens that outlive it."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from consensus.effects import (
     Delete,
@@ -16,9 +15,7 @@ from consensus.effects import (
     Token,
 )
 from consensus.messages import Message
-
-COMPONENT: Final = "consensus"
-"""In every token of the consensus core."""
+from consensus.ownership import Component, Tokens
 
 
 class Outbox:
@@ -27,7 +24,7 @@ class Outbox:
     def __init__(self) -> None:
         self._effects: list[Effect] = []
         self._timers: dict[str, int] = {}
-        self._token_number = 0
+        self._tokens = Tokens(Component.CONSENSUS)
         self.refused_count = 0
         """Messages refused so far."""
         self.is_halted = False
@@ -44,8 +41,7 @@ class Outbox:
 
     def token(self) -> Token:
         """A name for an effect that has an answer; never the same twice."""
-        self._token_number += 1
-        return Token(COMPONENT, self._token_number)
+        return self._tokens.issue()
 
     def persist(self, store: Store, puts: Iterable[Put], deletes: Iterable[Delete] = ()) -> Token:
         """Write records, all or nothing."""

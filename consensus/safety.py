@@ -26,7 +26,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from consensus.effects import Delete, Put
+from consensus.effects import Delete, Put, compute_key
 from consensus.types import QC, TC, Block, TimeoutData, VoteData
 from crypto.codec import encode
 from crypto.digest import ZERO_DIGEST
@@ -191,11 +191,6 @@ def apply_proposal(state: SafetyState, view: int, block_id: bytes) -> SafetyStat
 
 
 # ---- records ---------------------------------------------------------------------------------
-
-
-def compute_key(number: int) -> bytes:
-    """A view or height as a key whose byte order is its numeric order."""
-    return number.to_bytes(8, "big")
 
 
 def compute_block_key(height: int, block_id: bytes) -> bytes:

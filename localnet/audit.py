@@ -23,8 +23,8 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
-from consensus.checkpoints import STATE_VOTE_TABLE
 from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE
+from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
     QC,
     Block,

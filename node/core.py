@@ -56,6 +56,7 @@ from consensus.messages import (
     LaneRequest,
     StateVote,
 )
+from consensus.ownership import Component, find_timer_owner, make_timer_name
 from consensus.statistics import ConsensusStatistics
 from consensus.types import (
     AvailabilityCertificate,
@@ -107,7 +108,7 @@ _LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
 _COMPONENT: Final = "node"
 """Of the tokens that the composition itself hands out."""
 
-_BATCH_TIMER: Final = "node/batch"
+_BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
 
 
 class NodeCoreConfig(Struct, frozen=True):
@@ -193,7 +194,6 @@ class NodeCore:
 
         self._me = me
         self._token_numbers = 0
-        self._timer_owners: dict[str, str] = {}
         self._checks: dict[Token, tuple[bytes, BatchHeader]] = {}
         self._rechecks: deque[StoredBatchHeader] = deque(recovered.unchecked_batches)
         self._commits: deque[Committed] = deque()
@@ -313,7 +313,7 @@ class NodeCore:
                     return
                 owner = "consensus"
             case TimerFired(name):
-                owner = self._timer_owners.get(name, "")
+                owner = find_timer_owner(name)
             case _:
                 owner = event.token.component
         if owner == "consensus":
@@ -353,8 +353,6 @@ class NodeCore:
                     self._on_certificate(certificate, out)
                     self._offer_payload(now_ms, out)
                     continue
-                case SetTimer(name, _):
-                    self._timer_owners[name] = owner
                 case CheckBatch(token, batch_id, signed_header):
                     self._checks[token] = (batch_id, signed_header.header)
                 case Halt():

@@ -21,12 +21,13 @@ from consensus.chain import (
     ARCHIVE_TIP_KEY,
     ARCHIVE_TIP_TABLE,
 )
-from consensus.checkpoints import STATE_VOTE_TABLE, RecoveredCheckpoints
+from consensus.checkpoints import RecoveredCheckpoints
 from consensus.evidence import EvidenceError, decode_evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LanePoint
 from consensus.lane_recovery import RecoveredLanes, recover_lanes
 from consensus.recovery import Recovered, RecoveryError, recover
+from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
     AvailabilityCertificate,
     Block,
@@ -67,7 +68,7 @@ LAST_KEY: Final = b"\xff" * 8
 
 
 class Archive(Protocol):
-    """What recovery reads of the archive (`node.storage.archive.ArchiveStore`)."""
+    """Archived records (`node.storage.archive.ArchiveStore`)."""
 
     def read(self, table: str, key: bytes) -> bytes | None: ...
 
@@ -76,14 +77,18 @@ class Archive(Protocol):
     ) -> Sequence[tuple[bytes, bytes]]: ...
 
 
-class BatchIndex(Protocol):
+class Batches(Protocol):
+    """Stored batches by id (`node.storage.batch_reader.BatchReader`)."""
+
+    def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None: ...
+
+
+class BatchIndex(Batches, Protocol):
     """What recovery reads of the batch store (`node.storage.batches.BatchStore`)."""
 
     def headers_above(
         self, cursors: Mapping[int, int]
     ) -> list[tuple[bytes, SignedBatchHeader]]: ...
-
-    def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None: ...
 
 
 class OrderSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

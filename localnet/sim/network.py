@@ -33,9 +33,9 @@ from consensus.effects import (
     Token,
     Verified,
     Verify,
+    compute_key,
 )
 from consensus.messages import BLOCKS_MAX_PER_RESPONSE, CommittedResponse, Message
-from consensus.safety import compute_key
 from consensus.types import QC, Block
 from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from consensus.checkpoints import STATE_VOTE_TABLE
 from consensus.effects import Delete, Put
 from consensus.safety import WRITE_ONCE_TABLES as VIEW_TABLES
+from consensus.state_signer import STATE_VOTE_TABLE
 from node.storage.errors import DoubleSignError, SafetyError
 from node.storage.records import RecordFile
 from node.storage.wal import validate_log

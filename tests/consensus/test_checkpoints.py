@@ -12,15 +12,9 @@ from consensus.checkpoints import (
     CERTIFIED_HEADERS_MAX,
     CHECKPOINT_INTERVAL,
     OWN_HEADERS_MAX,
-    RESEND_MS,
-    RESEND_TIMER,
-    STATE_VOTE_TABLE,
-    VOTE_RETENTION_HEIGHTS,
     VOTE_WINDOW_HEIGHTS,
-    VOTES_RESENT_MAX,
     Checkpoints,
     RecoveredCheckpoints,
-    _Height,
     is_checkpoint,
 )
 from consensus.effects import (
@@ -50,6 +44,14 @@ from consensus.evidence import (
     verify_evidence,
 )
 from consensus.messages import StateVote
+from consensus.state_signer import (
+    RESEND_MS,
+    RESEND_TIMER,
+    STATE_VOTE_TABLE,
+    VOTE_RETENTION_HEIGHTS,
+    VOTES_RESENT_MAX,
+)
+from consensus.state_votes import HeightVotes
 from consensus.types import (
     AckData,
     AvailabilityCertificate,
@@ -252,14 +254,14 @@ def test_a_poisoned_vote_is_isolated_and_its_author_banned():
     host.execute(header)
     assert decode_bitmap(host.core.newest().signers, 4) == (0, 1, 3)
     host.receive(make_vote(2, make_header(32)))
-    assert host.core.votes_held() == 0
+    assert host.core.statistics().votes == 0
 
 
 def test_a_vote_in_anothers_name_is_refused():
     host = Host()
     host.step(Received(3, make_vote(1, make_header(16))))
     assert host.misbehaviour[3, "state.vote_forged"] == 1
-    assert host.core.votes_held() == 0
+    assert host.core.statistics().votes == 0
 
 
 def test_a_certificate_that_contradicts_the_own_result_halts_the_node():
@@ -313,7 +315,7 @@ def test_two_signed_results_of_one_member_convict_it_once():
     assert evidence == make_double_state_vote(votes[1], votes[0])
     assert verify_evidence(evidence, host.committee, CHAIN_ID, SCHEME, IDENTITY)
     assert host.misbehaviour == {}
-    assert host.core.votes_held() == 2
+    assert host.core.statistics().votes == 2
 
 
 def test_results_of_different_heights_or_one_result_signed_twice_prove_nothing():
@@ -386,14 +388,14 @@ def test_votes_of_another_epoch_are_ignored():
     host = Host()
     header = CheckpointHeader(1, 16, ZERO_DIGEST, 1, ZERO_DIGEST, ZERO_DIGEST, ZERO_DIGEST)
     host.receive(make_vote(1, header))
-    assert host.core.votes_held() == 0
+    assert host.core.statistics().votes == 0
 
 
 def test_votes_far_ahead_take_no_memory():
     host = Host()
     for height in range(1, 4 * VOTE_WINDOW_HEIGHTS):
         host.receive(make_vote(1, make_header(height)))
-    assert host.core.votes_held() == VOTE_WINDOW_HEIGHTS
+    assert host.core.statistics().votes == VOTE_WINDOW_HEIGHTS
 
 
 def test_votes_for_many_future_heights_do_not_make_a_vote_dearer(monkeypatch):
@@ -401,8 +403,10 @@ def test_votes_for_many_future_heights_do_not_make_a_vote_dearer(monkeypatch):
     for height in range(2, VOTE_WINDOW_HEIGHTS + 1):
         host.receive(make_vote(3, make_header(height, b"invented")))
     looks = []
-    group = _Height.group_by_header
-    monkeypatch.setattr(_Height, "group_by_header", lambda slot: looks.append(slot) or group(slot))
+    group = HeightVotes.group_by_header
+    monkeypatch.setattr(
+        HeightVotes, "group_by_header", lambda slot: looks.append(slot) or group(slot)
+    )
     host.receive(make_vote(1, make_header(1)))
     # Once for an alarm about a split, once for a quorum.
     assert len(looks) == 2
@@ -429,7 +433,7 @@ def test_votes_far_behind_the_own_result_take_no_memory():
     host = Host()
     host.receive(*(make_vote(1, make_header(height)) for height in range(1, 50)))
     host.execute(make_header(10_000))
-    assert host.core.votes_held() == 1
+    assert host.core.statistics().votes == 1
 
 
 def test_a_quorum_far_above_the_last_certificate_is_still_found():
@@ -444,12 +448,12 @@ def test_own_results_repeated_votes_and_certified_headers_are_bounded():
     host = Host()
     for height in range(1, OWN_HEADERS_MAX + 20):
         host.execute(make_header(height))
-    assert len(host.core._own) == OWN_HEADERS_MAX
-    assert len(host.core._own_votes) == VOTES_RESENT_MAX
+    assert host.core.statistics().own_headers == OWN_HEADERS_MAX
+    assert host.core.statistics().votes_repeated == VOTES_RESENT_MAX
     lagging = Host()
     for height in range(1, CERTIFIED_HEADERS_MAX + 20):
         lagging.learn(make_certificate(make_header(height)))
-    assert len(lagging.core._certified) == CERTIFIED_HEADERS_MAX
+    assert lagging.core.statistics().certified_headers == CERTIFIED_HEADERS_MAX
 
 
 def test_records_far_below_the_newest_certificate_are_deleted():

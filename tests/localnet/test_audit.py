@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
-from consensus.checkpoints import STATE_VOTE_TABLE
-from consensus.effects import Put
-from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE, compute_key
+from consensus.effects import Put, compute_key
+from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE
+from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
     QC,
     Block,

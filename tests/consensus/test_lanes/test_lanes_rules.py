@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.lane_acks import COMPONENT, AckCollector, Tokens, compute_ack_sequence
+from consensus.lane_acks import AckCollector, compute_ack_sequence
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
 from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_limits import (
@@ -27,6 +27,7 @@ from consensus.messages import (
     BatchRequest,
     LaneRequest,
 )
+from consensus.ownership import Component, Tokens
 from consensus.types import BATCH_SIZE_MAX_BYTES
 from crypto.digest import ZERO_DIGEST
 
@@ -180,7 +181,7 @@ def test_bodies_above_the_cursor_are_counted_and_pruned_links_are_gone(lane):
 
 def test_an_author_aggregates_the_highest_sequence_that_honest_power_covers(make_keys, chain_id):
     keys = make_keys(4)
-    collector = AckCollector(chain_id, keys.committee, Tokens(COMPONENT))
+    collector = AckCollector(chain_id, keys.committee, Tokens(Component.LANES))
     batches = [keys.batch(0, sequence, bytes(32), b"x") for sequence in (1, 2, 3)]
     collector.offer(keys.ack(0, batches[2]))
     assert collector.aggregate() == []
@@ -195,7 +196,7 @@ def test_an_author_aggregates_the_highest_sequence_that_honest_power_covers(make
 
 def test_a_poisoned_acknowledgement_is_isolated_and_its_sender_banned(make_keys, chain_id):
     keys = make_keys(4)
-    collector = AckCollector(chain_id, keys.committee, Tokens(COMPONENT))
+    collector = AckCollector(chain_id, keys.committee, Tokens(Component.LANES))
     batch = keys.batch(0, 1, bytes(32), b"x")
     bad = keys.ack(1, batch)
     poisoned = type(bad)(bad.data, 2, bad.signature)
@@ -213,7 +214,7 @@ def test_a_poisoned_acknowledgement_is_isolated_and_its_sender_banned(make_keys,
 
 def test_one_member_cannot_fill_the_collector(make_keys, chain_id):
     keys = make_keys(4)
-    collector = AckCollector(chain_id, keys.committee, Tokens(COMPONENT))
+    collector = AckCollector(chain_id, keys.committee, Tokens(Component.LANES))
     for sequence in range(1, 200):
         collector.offer(keys.ack(3, keys.batch(0, sequence, bytes(32), b"x")))
     assert len(collector) == ACKS_PENDING_MAX_PER_MEMBER
