@@ -41,6 +41,8 @@ from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode
 from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.links import PERMILLE, LinkRule, Passage
+from node.storage.errors import StorageError
+from node.storage.records import compute_checksum
 from node.storage.safety import WRITE_ONCE_TABLES
 
 STEPS_MAX: Final = 5_000_000
@@ -93,6 +95,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.stores: dict[Store, dict[str, dict[bytes, bytes]]] = {store: {} for store in Store}
+        self._flipped: dict[tuple[Store, str, bytes], int] = {}
+        """Records that are not as they were written, each with the checksum written beside it."""
 
     def table(self, store: Store, name: str) -> dict[bytes, bytes]:
         """The records of one table."""
@@ -110,6 +114,32 @@ class Disk:
             table = self.table(persist.store, delete.table)
             for key in [key for key in table if key < delete.below]:
                 del table[key]
+
+    def flip_bit(self, store: Store, record: int, bit: int) -> bool:
+        """Flip one bit of one durable record, both counted modulo what there is; False if the
+        store holds nothing."""
+        records = sorted(
+            (name, key)
+            for name, table in self.stores[store].items()
+            for key, value in table.items()
+            if value
+        )
+        if not records:
+            return False
+        name, key = records[record % len(records)]
+        value = bytearray(self.stores[store][name][key])
+        self._flipped[store, name, key] = compute_checksum(name, key, bytes(value))
+        bit %= 8 * len(value)
+        value[bit // 8] ^= 1 << bit % 8
+        self.stores[store][name][key] = bytes(value)
+        return True
+
+    def validate(self) -> None:
+        """What a host does before it trusts its records. Raises `StorageError`."""
+        for (store, name, key), checksum in self._flipped.items():
+            value = self.stores[store].get(name, {}).get(key)
+            if value is not None and compute_checksum(name, key, value) != checksum:
+                raise StorageError("storage.corrupt", f"{store} record {name} {key.hex()}")
 
 
 Factory = Callable[[Disk], Machine]
@@ -177,6 +207,7 @@ class World:
         """Start a machine, or start it again from its disk."""
         host = self.hosts[index]
         assert host.machine is None, "a running machine is not started"
+        host.disk.validate()
         host.machine = host.factory(host.disk)
         for observer in self.observers:
             observer.on_start(index)
@@ -234,6 +265,11 @@ class World:
             action()
         self.now_ms = end_ms
         return is_done()
+
+    @property
+    def steps(self) -> int:
+        """How much happened so far."""
+        return self._steps
 
     @property
     def trace_hash(self) -> str:

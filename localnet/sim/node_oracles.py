@@ -36,7 +36,9 @@ _RANK: Final = {
 class OneOrder(Watcher):
     """One block a height, delivered alike on every node and in every life."""
 
-    def __init__(self) -> None:
+    def __init__(self, exempt: Iterable[int] = ()) -> None:
+        """What `exempt` hosts say proves nothing."""
+        self._exempt = frozenset(exempt)
         self.blocks: dict[int, tuple[bytes, Block]] = {}
         self.deliveries: dict[bytes, bytes] = {}
         self.headers: dict[bytes, bytes] = {}
@@ -50,6 +52,8 @@ class OneOrder(Watcher):
         self.fills = 0
 
     def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._exempt:
+            return
         match effect:
             case BlockNotice(block_id, block):
                 held = self.blocks.setdefault(block.height, (block_id, block))
@@ -85,6 +89,8 @@ class OneOrder(Watcher):
         output: BlockOutput,
     ) -> None:
         """An engine finished a height."""
+        if index in self._exempt:
+            return
         result = (request, output.state_root, output.receipts_root)
         known = self.executed.get(request.height)
         if known is not None:
@@ -102,7 +108,9 @@ class OneOrder(Watcher):
 class Promises(Watcher):
     """Receipt levels only rise within one life of a node, and are never given in vain."""
 
-    def __init__(self) -> None:
+    def __init__(self, exempt: Iterable[int] = ()) -> None:
+        """The word of `exempt` hosts is worth nothing."""
+        self._exempt = frozenset(exempt)
         self.levels: dict[int, dict[bytes, ReceiptLevel]] = {}
         self.available: set[bytes] = set()
         """Every envelope that any node ever declared available."""
@@ -113,7 +121,7 @@ class Promises(Watcher):
         self.levels[index] = {}
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if not isinstance(effect, ReceiptUpdate):
+        if not isinstance(effect, ReceiptUpdate) or index in self._exempt:
             return
         levels, envelope_id = self.levels[index], effect.envelope_id
         known = levels.get(envelope_id)
@@ -157,11 +165,13 @@ class Promises(Watcher):
 class Innocence(Watcher):
     """Nobody blames the honest, and no node halts."""
 
-    def __init__(self, guilty: Iterable[int] = ()) -> None:
+    def __init__(self, guilty: Iterable[int] = (), exempt: Iterable[int] | None = None) -> None:
+        """Members that may be blamed, and the hosts (theirs, if not named) whose blame is void."""
         self._guilty = frozenset(guilty)
+        self._exempt = self._guilty if exempt is None else frozenset(exempt)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._guilty:
+        if index in self._exempt:
             return
         match effect:
             case Misbehaviour(member, code, detail):

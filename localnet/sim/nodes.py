@@ -1,6 +1,6 @@
 """Committees of whole nodes in a virtual world, with traders that keep them busy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
@@ -21,6 +21,8 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.invariants import validate_all
+from localnet.byzantine import Behaviour, make_liar
+from localnet.byzantine.behaviour import CoreFactory
 from localnet.sim.keys import Keys
 from localnet.sim.node_oracles import Innocence, OneOrder, Promises, compare_replay, replay
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
@@ -40,6 +42,7 @@ from node.recovery import recover_node
 MARKET: Final = 1
 BASE_PRICE_TICKS: Final = 100_000
 ACCOUNTS: Final = 6
+POLL_INTERVAL_MS: Final = 20
 EXPIRY_HEIGHTS: Final = 100_000
 """Far away, so that nothing expires unless a test wants it."""
 
@@ -65,37 +68,54 @@ class NodeCluster:
         seed: int,
         count: int = 4,
         *,
+        powers: Sequence[int] = (),
         conditions: NodeConditions | None = None,
         config: NodeCoreConfig | None = None,
         guilty: Sequence[int] = (),
+        liars: Mapping[int, type[Behaviour]] | None = None,
+        twins: Sequence[int] = (),
+        keys: Keys | None = None,
     ) -> None:
-        """`guilty` members may be blamed; whether they lie is up to the test."""
+        """`guilty` members may be blamed; whether they lie is up to the test. `liars` run a
+        behaviour and `twins` have a second host, with index `count` and up; both are guilty."""
+        powers = tuple(powers) or (1,) * count
+        count = len(powers)
+        self._liars = dict(liars or {})
+        self._seed = seed
+        self.twins = tuple(twins)
+        self.guilty = frozenset({*guilty, *self._liars, *self.twins})
         self.config = config if config is not None else make_config()
-        self.keys = Keys((1,) * count)
+        self.keys = keys if keys is not None else Keys(powers)
         self.identity = self.keys.identity_scheme
         self.accounts = [derive_test_secret(f"account {index}") for index in range(ACCOUNTS)]
         self.oracles = [derive_test_secret(f"node{index} oracle") for index in range(count)]
         self.genesis = self._make_genesis()
         self.chain_id = self.genesis.chain_id()
         self.world = NodeWorld(seed, self.keys.scheme, self.identity, self.chain_id, conditions)
-        self.order = OneOrder()
-        self.promises = Promises()
-        oracles = (self.order, self.promises, SignedOnce(), Innocence(guilty))
+        self.members = tuple(range(count))
+        self.hosts = (*self.members, *range(count, count + len(self.twins)))
+        self.honest = tuple(index for index in self.members if index not in self.guilty)
+        """Hosts that promise everything; `guilty` members promise nothing."""
+        exempt = frozenset(self.hosts) - frozenset(self.honest)
+        self.order = OneOrder(exempt)
+        self.promises = Promises(exempt)
+        oracles = (self.order, self.promises, SignedOnce(exempt), Innocence(self.guilty, exempt))
         self.world.observers.extend(oracles)
         self.world.on_executed.append(self.order.on_executed)
-        self.members = tuple(range(count))
         self.expiries: dict[bytes, int] = {}
         self.submitted = 0
         self._nonces = 0
         self._sequences = [0] * count
-        self._until_ms = 0
-        for index in self.members:
+        self._trade_until_ms = 0
+        for index in self.hosts:
+            member = self.member_of(index)
             self.world.add_node(
                 index,
-                self._make_factory(index),
+                self._make_factory(member),
                 self.genesis.engine,
-                self.keys.secrets[index],
-                self.keys.identity_secrets[index],
+                self.keys.secrets[member],
+                self.keys.identity_secrets[member],
+                member,
             )
 
     def _make_genesis(self) -> Genesis:
@@ -113,20 +133,35 @@ class NodeCluster:
             fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
         )
 
-    def _make_factory(self, index: int) -> Callable[[NodeDisk, int], NodeCore]:
+    def member_of(self, host: int) -> int:
+        """Whom a host speaks for."""
+        return host if host < len(self.members) else self.twins[host - len(self.members)]
+
+    def _make_factory(self, member: int) -> Callable[[NodeDisk, int], NodeCore]:
+        make_core: CoreFactory = NodeCore
+        if member in self._liars:
+            make_core = make_liar(
+                self._liars[member],
+                scheme=self.keys.scheme,
+                identity_scheme=self.identity,
+                secret=self.keys.secrets[member],
+                identity_secret=self.keys.identity_secrets[member],
+                seed=self._seed,
+            )
+
         def make(disk: NodeDisk, engine_height: int) -> NodeCore:
             recovered = recover_node(
-                self.genesis, index, disk.stores[Store.SAFETY], disk, disk, engine_height
+                self.genesis, member, disk.stores[Store.SAFETY], disk, disk, engine_height
             )
-            return NodeCore(self.config, self.genesis, index, recovered)
+            return make_core(self.config, self.genesis, member, recovered)
 
         return make
 
     # ---- control -------------------------------------------------------------------------------
 
     def start(self, *indices: int) -> None:
-        """Start some nodes, or all that are down."""
-        for index in indices or self.members:
+        """Start some hosts, or all that are down."""
+        for index in indices or self.hosts:
             if not self.world.is_running(index):
                 self.world.start(index)
 
@@ -190,9 +225,11 @@ class NodeCluster:
         """Keep all nodes busy for a while: orders around a price, some of them at two nodes at
         once, reports, and opaque transactions."""
         random, world = self.world.random, self.world
-        end_ms = world.now_ms + duration_ms
+        end_ms = self._trade_until_ms = world.now_ms + duration_ms
 
         def again(number: int) -> None:
+            if end_ms != self._trade_until_ms:
+                return
             if number % 12 == 0:
                 for member in self.members:
                     self.report(member, BASE_PRICE_TICKS + random.randint(-20, 20))
@@ -208,6 +245,10 @@ class NodeCluster:
 
         again(0)
 
+    def stop_trading(self) -> None:
+        """No new traffic from now on."""
+        self._trade_until_ms = 0
+
     def _make_order(self) -> Instruction:
         random = self.world.random
         side = random.choice((Side.BUY, Side.SELL))
@@ -222,69 +263,86 @@ class NodeCluster:
 
     # ---- questions -----------------------------------------------------------------------------
 
+    def running(self) -> tuple[int, ...]:
+        """The honest hosts that run."""
+        return tuple(index for index in self.honest if self.world.is_running(index))
+
     def lowest(self, name: str) -> int:
-        """The lowest of one statistic (a height) among the nodes that run."""
-        heights = [
-            getattr(self.core(index).statistics(), name)
-            for index in self.members
-            if self.world.is_running(index)
-        ]
-        return min(heights, default=0)
+        """The lowest of one statistic (a height) among the honest that run."""
+        return min(
+            (getattr(self.core(index).statistics(), name) for index in self.running()), default=0
+        )
+
+    def run_until(self, is_done: Callable[[], bool], duration_max_ms: int) -> bool:
+        """Let time pass until `is_done`, asked every `POLL_INTERVAL_MS`, or for the duration."""
+        end_ms = self.world.now_ms + duration_max_ms
+        while not is_done():
+            if self.world.now_ms >= end_ms:
+                return False
+            self.world.run_for(min(POLL_INTERVAL_MS, end_ms - self.world.now_ms))
+        return True
 
     def run_until_certified(self, height: int, duration_max_ms: int) -> None:
         """Run until every node that runs has a height certified; AssertionError if never."""
-        assert self.world.run_until(
-            lambda: self.lowest("certified_height") >= height, duration_max_ms
-        ), f"{self.describe()}: not certified up to {height}"
+        assert self.run_until(lambda: self.lowest("certified_height") >= height, duration_max_ms), (
+            f"{self.describe()}: not certified up to {height}"
+        )
 
     def describe(self) -> str:
         """Where every node stands."""
         lines = []
-        for index in self.members:
-            if self.world.is_running(index):
-                each = self.core(index).statistics()
-                lines.append(
-                    f"node{index} committed {each.committed_height} delivered"
-                    f" {each.delivered_height} executed {each.executed_height} certified"
-                    f" {each.certified_height} queued {each.queued_blocks} {each.lanes}"
-                )
+        for index in self.running():
+            each = self.core(index).statistics()
+            lines.append(
+                f"node{index} committed {each.committed_height} delivered"
+                f" {each.delivered_height} executed {each.executed_height} certified"
+                f" {each.certified_height} queued {each.queued_blocks} {each.lanes}"
+            )
         return "; ".join(lines)
 
     def settle(self, duration_max_ms: int = 60_000) -> None:
         """With all nodes up and no new traffic: everything comes to rest, and every oracle is
         asked for its final word."""
         self.start()
-        self.world.run_for(500)
-        is_done = self.world.run_until(self._is_settled, duration_max_ms)
-        assert is_done, f"does not come to rest: {self.describe()}"
-        target = max(self.core(index).statistics().committed_height for index in self.members)
-        self.run_until_certified(target, duration_max_ms)
-        self.promises.validate(self.order, self.expiries, target)
-        for index in self.members:
-            validate_all(self.world.engines[index].state)
+        self.come_to_rest(duration_max_ms)
         self.validate_replay()
 
+    def come_to_rest(self, duration_max_ms: int = 60_000) -> None:
+        """As `settle`, with whoever runs, and without the replay."""
+        self.world.run_for(500)
+        is_done = self.run_until(self._is_settled, duration_max_ms)
+        assert is_done, f"does not come to rest: {self.describe()}"
+        running = self.running()
+        target = max(self.core(index).statistics().committed_height for index in running)
+        self.run_until_certified(target, duration_max_ms)
+        self.promises.validate(self.order, self.expiries, target)
+        for index in running:
+            validate_all(self.world.engines[index].state)
+
     def _is_settled(self) -> bool:
-        """Nothing waits anywhere, and all batches that any node holds are ordered."""
+        """Nothing waits anywhere, and all batches that any node holds are ordered: but for those
+        of the guilty and the dead, who may never have them certified."""
+        running = self.running()
+        is_whole = len(running) == len(self.hosts)
         return not any(
             each.pool_envelopes
             or each.verifying_bytes
             or each.queued_blocks
-            or each.summaries_held
             or each.lanes.blocks_owed
-            for each in (self.core(index).statistics() for index in self.members)
+            or (is_whole and each.summaries_held)
+            for each in (self.core(index).statistics() for index in running)
         )
 
     def validate_replay(self) -> int:
         """Replay each node's archive from genesis; returns how many checkpoints were compared."""
         compared = 0
         longest = max(
-            (self.world.disk(index) for index in self.members),
+            (self.world.disk(index) for index in self.honest),
             key=lambda disk: len(disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)),
         )
         archive = longest.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
         batches: dict[bytes, Batch] = {}
-        for index in self.members:
+        for index in self.hosts:
             batches.update(self.world.disk(index).batches)
         roots = replay(self.genesis, archive, batches, self.keys.scheme, self.identity)
         compared += compare_replay(self.order, roots)

@@ -1,0 +1,343 @@
+"""Faults as data: what breaks, when, and for how long.
+
+A schedule lists faults; `Nemesis` carries them out in a world and heals each when its time is up.
+A fault names hosts by index. Those marked as counting toward f take a member's memory away, so
+its later contradictions are no fault of the protocol and it is treated as byzantine.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from consensus.effects import Persist, Store
+from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
+from localnet.sim.network import CrashPoint
+from localnet.sim.node_world import NodeDisk, NodeWorld
+from node.storage.errors import StorageError
+
+Index = Annotated[int, Meta(ge=0, le=255)]
+Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
+Permille = Annotated[int, Meta(ge=0, le=1_000)]
+Hosts = Annotated[tuple[Index, ...], Meta(max_length=256)]
+Kinds = Annotated[tuple[str, ...], Meta(max_length=32)]
+
+FOREVER_MS: Final = 0
+"""As a duration: until everything is healed at the end of the attack."""
+
+
+class _Timed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    at_ms: Milliseconds
+    duration_ms: Milliseconds = FOREVER_MS
+
+
+class _OnLinks(_Timed, frozen=True, kw_only=True):
+    """Senders and receivers are hosts; none named means all."""
+
+    senders: Hosts = ()
+    receivers: Hosts = ()
+    kinds: Kinds = ()
+    """Wire tags of the messages concerned; none means all."""
+
+    def scope(self) -> Scope:
+        return Scope(
+            frozenset(self.senders) if self.senders else None,
+            frozenset(self.receivers) if self.receivers else None,
+            frozenset(self.kinds),
+        )
+
+
+class PartitionFault(_Timed, frozen=True, kw_only=True, tag="partition"):
+    """Nothing passes between `side` and the rest."""
+
+    side: Hosts
+    kinds: Kinds = ()
+
+    def rule(self) -> LinkRule:
+        return Partition(frozenset(self.side), frozenset(self.kinds))
+
+
+class CutFault(_OnLinks, frozen=True, kw_only=True, tag="cut"):
+    """Nothing passes from senders to receivers; the way back stays open."""
+
+    def rule(self) -> LinkRule:
+        return Cut(self.scope())
+
+
+class LossFault(_OnLinks, frozen=True, kw_only=True, tag="loss"):
+    permille: Permille
+
+    def rule(self) -> LinkRule:
+        return Loss(self.scope(), self.permille)
+
+
+class DuplicateFault(_OnLinks, frozen=True, kw_only=True, tag="duplicate"):
+    permille: Permille
+    lag_max_ms: Milliseconds = 200
+
+    def rule(self) -> LinkRule:
+        return Duplicate(self.scope(), self.permille, self.lag_max_ms)
+
+
+class DelayFault(_OnLinks, frozen=True, kw_only=True, tag="delay"):
+    """Each message takes between the two longer, drawn anew: a wide range reorders."""
+
+    least_ms: Milliseconds
+    most_ms: Milliseconds
+
+    def rule(self) -> LinkRule:
+        return Delay(self.scope(), self.least_ms, self.most_ms)
+
+
+class BandwidthFault(_OnLinks, frozen=True, kw_only=True, tag="bandwidth"):
+    bytes_per_s: Annotated[int, Meta(ge=1)]
+
+    def rule(self) -> LinkRule:
+        return Bandwidth(self.scope(), self.bytes_per_s)
+
+
+LinkFault = PartitionFault | CutFault | LossFault | DuplicateFault | DelayFault | BandwidthFault
+
+
+class _OnHost(_Timed, frozen=True, kw_only=True):
+    host: Index
+
+
+class CrashFault(_OnHost, frozen=True, kw_only=True, tag="crash"):
+    """Killed at a moment, started again after the duration. An arbitrary prefix of what each
+    store had yet to write was written."""
+
+
+class CrashAtPersistFault(_OnHost, frozen=True, kw_only=True, tag="crash_at_persist"):
+    """Killed at the `skip`-th write of one table after `at_ms`, just before or after it is
+    durable: nothing that waits for the write has left."""
+
+    table: str = ""
+    """Empty: any write."""
+    skip: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    is_durable: bool = False
+
+
+class PowerLossFault(_OnHost, frozen=True, kw_only=True, tag="power_loss"):
+    """Killed, and the newest archive writes are lost although they were reported: nothing waits
+    for those, so they are not synced one by one."""
+
+    archive_writes: Annotated[int, Meta(ge=0, le=1_000)] = 0
+
+
+class DiskFailureFault(_OnHost, frozen=True, kw_only=True, tag="disk_failure"):
+    """Writes fail (disk full, fsync error): the next one ends the process, which is started again
+    when the disk works."""
+
+
+class BitFlipFault(_OnHost, frozen=True, kw_only=True, tag="bit_flip"):
+    """Killed, and one bit of a durable record is flipped. The record's checksum must catch it:
+    the node does not start any more."""
+
+    store: Store = Store.SAFETY
+    record: Annotated[int, Meta(ge=0)] = 0
+    """Which record: taken modulo their number, in order of table and key."""
+    bit: Annotated[int, Meta(ge=0)] = 0
+
+
+class RollbackFault(_OnHost, frozen=True, kw_only=True, tag="rollback"):
+    """Killed after the duration, its disk put back to how it was at `at_ms`, and started again.
+    Counts toward f."""
+
+
+class WipeFault(_OnHost, frozen=True, kw_only=True, tag="wipe"):
+    """Killed, its disk emptied, and started again after the duration. Counts toward f."""
+
+
+class ClockFault(_OnHost, frozen=True, kw_only=True, tag="clock"):
+    """Its clock jumps by `offset_ms`, and back after the duration."""
+
+    offset_ms: Annotated[int, Meta(ge=-3_600_000, le=3_600_000)]
+
+
+class SlowWorkFault(_OnHost, frozen=True, kw_only=True, tag="slow_work"):
+    """Signing, verifying, aggregating and executing take this long."""
+
+    least_ms: Milliseconds
+    most_ms: Milliseconds
+
+
+HostFault = (
+    CrashFault
+    | CrashAtPersistFault
+    | PowerLossFault
+    | DiskFailureFault
+    | BitFlipFault
+    | RollbackFault
+    | WipeFault
+    | ClockFault
+    | SlowWorkFault
+)
+Fault = LinkFault | HostFault
+
+AMNESIAC: Final = (RollbackFault, WipeFault)
+"""Faults that count toward f."""
+
+
+def kind_of(fault: Fault) -> str:
+    """The name of a fault in files and reports."""
+    return str(fault.__struct_config__.tag)
+
+
+def amnesiacs(faults: Iterable[Fault]) -> frozenset[int]:
+    """Hosts that lose their memory."""
+    return frozenset(fault.host for fault in faults if isinstance(fault, AMNESIAC))
+
+
+class Nemesis:
+    """Carries out the faults of a schedule in one world."""
+
+    def __init__(self, world: NodeWorld, faults: Sequence[Fault]) -> None:
+        self._world = world
+        self._down_until_ms: dict[int, int] = {}
+        self._is_over = False
+        self.struck: dict[str, int] = {}
+        """How often each kind of fault struck."""
+        self.dead: set[int] = set()
+        """Hosts that can never start again."""
+        self._flipped: set[int] = set()
+        self.on_strike: list[Any] = []
+        """Called with each fault that strikes."""
+        self._traps: list[_Trap] = []
+        world.crash_at = self._crash_at
+        for fault in faults:
+            world.after(max(fault.at_ms - world.now_ms, 0), partial(self._begin, fault))
+
+    def heal(self) -> None:
+        """End everything that still lasts, and start every host that can."""
+        self._is_over = True
+        self._traps.clear()
+        self._world.rules.clear()
+        for index, host in sorted(self._world.hosts.items()):
+            host.work_ms = None
+            host.is_disk_failing = False
+            self._world.set_clock(index, 0)
+            self._start(index)
+
+    # ---- carrying out --------------------------------------------------------------------------
+
+    def _begin(self, fault: Fault) -> None:
+        if self._is_over:
+            return
+        world = self._world
+        match fault:
+            case CrashAtPersistFault():
+                self._traps.append(_Trap(fault))
+                return
+            case RollbackFault(host=index):
+                image = copy.deepcopy(world.disk(index))
+                self._later(fault.duration_ms, lambda: self._roll_back(fault, image))
+                return
+            case CrashFault(host=index):
+                self._kill(index, fault.duration_ms)
+            case PowerLossFault(host=index, archive_writes=writes):
+                world.lose_power(index, writes)
+                self._kill(index, fault.duration_ms)
+            case WipeFault(host=index):
+                world.crash(index)
+                world.hosts[index].disk = NodeDisk()
+                self._kill(index, fault.duration_ms)
+            case BitFlipFault(host=index):
+                world.crash(index)
+                if world.disk(index).flip_bit(fault.store, fault.record, fault.bit):
+                    self._flipped.add(index)
+                self._kill(index, fault.duration_ms)
+            case DiskFailureFault(host=index):
+                world.hosts[index].is_disk_failing = True
+                self._later(fault.duration_ms, lambda: self._mend_disk(index))
+            case ClockFault(host=index, offset_ms=offset_ms):
+                world.set_clock(index, world.hosts[index].clock_offset_ms + offset_ms)
+                self._later(fault.duration_ms, lambda: self._step_back(index, offset_ms))
+            case SlowWorkFault(host=index):
+                host = world.hosts[index]
+                host.work_ms = (fault.least_ms, max(fault.least_ms, fault.most_ms))
+                self._later(fault.duration_ms, lambda: setattr(host, "work_ms", None))
+            case _:
+                rule = fault.rule()
+                world.rules.append(rule)
+                self._later(fault.duration_ms, lambda: self._lift(rule))
+        self._note(fault)
+
+    def _note(self, fault: Fault) -> None:
+        kind = kind_of(fault)
+        self.struck[kind] = self.struck.get(kind, 0) + 1
+        for watch in self.on_strike:
+            watch(fault)
+
+    def _later(self, duration_ms: int, action: Any) -> None:
+        if duration_ms != FOREVER_MS:
+            self._world.after(duration_ms, lambda: None if self._is_over else action())
+
+    def _kill(self, index: int, downtime_ms: int) -> None:
+        world = self._world
+        world.crash(index)
+        until_ms = world.now_ms + max(downtime_ms, 1)
+        if downtime_ms == FOREVER_MS:
+            self._down_until_ms[index] = 2**62
+            return
+        self._down_until_ms[index] = max(self._down_until_ms.get(index, 0), until_ms)
+        self._later(max(downtime_ms, 1), lambda: self._start(index))
+
+    def _start(self, index: int) -> None:
+        world = self._world
+        is_due = self._is_over or world.now_ms >= self._down_until_ms.get(index, 0)
+        if not is_due or index in self.dead or world.is_running(index):
+            return
+        try:
+            world.start(index)
+        except StorageError:
+            # What a host does: it refuses to start, and its operator must not empty the disk.
+            assert index in self._flipped, "a disk that nobody touched is refused"
+            self.dead.add(index)
+        else:
+            assert index not in self._flipped, f"host {index} starts from a flipped record"
+
+    def _roll_back(self, fault: RollbackFault, image: NodeDisk) -> None:
+        self._world.crash(fault.host)
+        self._world.hosts[fault.host].disk = image
+        self._kill(fault.host, 1)
+        self._note(fault)
+
+    def _mend_disk(self, index: int) -> None:
+        self._world.hosts[index].is_disk_failing = False
+        self._start(index)
+
+    def _step_back(self, index: int, offset_ms: int) -> None:
+        self._world.set_clock(index, self._world.hosts[index].clock_offset_ms - offset_ms)
+
+    def _lift(self, rule: LinkRule) -> None:
+        self._world.rules = [each for each in self._world.rules if each is not rule]
+
+    # ---- crashes at writes ---------------------------------------------------------------------
+
+    def _crash_at(self, index: int, persist: Persist) -> CrashPoint | None:
+        for trap in self._traps:
+            if trap.fault.host == index and trap.springs(persist):
+                self._traps.remove(trap)
+                self._world.after(0, partial(self._kill, index, trap.fault.duration_ms))
+                self._note(trap.fault)
+                is_durable = trap.fault.is_durable
+                return CrashPoint.AFTER_DURABLE if is_durable else CrashPoint.BEFORE_DURABLE
+        return None
+
+
+class _Trap:
+    """A crash that waits for its write."""
+
+    def __init__(self, fault: CrashAtPersistFault) -> None:
+        self.fault = fault
+        self._left = fault.skip
+
+    def springs(self, persist: Persist) -> bool:
+        table = self.fault.table
+        if table and all(put.table != table for put in persist.puts):
+            return False
+        self._left -= 1
+        return self._left < 0

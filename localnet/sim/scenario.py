@@ -1,0 +1,235 @@
+"""One run of one schedule: attack, heal, make progress, come to rest; and the verdict.
+
+While the attack lasts only safety is asked for. Then everything is healed (the network's global
+stabilisation time), and liveness is asked for as well: within `HEAL_VIEWS_MAX` timeouts every
+honest node commits again, everything that was promised is kept, and all engines agree.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from consensus.messages import Message
+from crypto.bls import BlsScheme
+from crypto.ed25519 import Ed25519Identity
+from localnet.byzantine import find_behaviour
+from localnet.sim.coverage import Coverage
+from localnet.sim.faults import Fault, Nemesis, kind_of
+from localnet.sim.keys import Keys
+from localnet.sim.links import Filter, Passage
+from localnet.sim.node_world import NodeConditions
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles import Watcher
+from localnet.sim.schedule import Schedule, validate_schedule
+
+VIEW_MAX_MS: Final = 2_500
+"""Of attack, for each view that the schedule asks for: an attack that stops all views ends so."""
+
+HEAL_MAX_MS: Final = 60_000
+"""Within this time after healing, progress; it covers the longest view timeout a few times."""
+
+PROGRESS_BLOCKS: Final = 3
+REST_MAX_MS: Final = 120_000
+
+
+class Violation(Struct, frozen=True):
+    """Something that must never happen, and did."""
+
+    oracle: str
+    """The name of the rule that was broken."""
+    detail: str
+    at_ms: int
+    phase: str
+    """`attack`, `heal` or `rest`."""
+
+
+class Outcome(Struct, frozen=True):
+    """What one run came to."""
+
+    seed: int
+    trace_hash: str
+    """Digest of every event in order: equal for equal schedules and equal code."""
+    views: int
+    committed_height: int
+    orders: int
+    fills: int
+    virtual_ms: int
+    steps: int
+    violation: Violation | None
+    coverage: dict[str, int]
+
+
+def run_schedule(
+    schedule: Schedule, prepare: Callable[[NodeCluster], None] | None = None
+) -> Outcome:
+    """Run a schedule from its beginning to its verdict. `prepare` may add observers.
+
+    Raises `ScheduleError` for a schedule that names what does not exist; everything that goes
+    wrong in the run itself is the outcome's `violation`.
+    """
+    validate_schedule(schedule)
+    return _Run(schedule, prepare).run()
+
+
+class _Run:
+    def __init__(self, schedule: Schedule, prepare: Callable[[NodeCluster], None] | None) -> None:
+        self.schedule = schedule
+        network = schedule.network
+        conditions = NodeConditions(
+            delay_ms=(network.delay_least_ms, max(network.delay_least_ms, network.delay_most_ms)),
+            drop_permille=network.drop_permille,
+            duplicate_permille=network.duplicate_permille,
+        )
+        self.conditions = conditions
+        real = schedule.real_signatures
+        self.cluster = NodeCluster(
+            schedule.seed,
+            powers=schedule.powers,
+            conditions=conditions,
+            guilty=sorted(schedule.byzantine()),
+            liars={liar.member: find_behaviour(liar.behaviour) for liar in schedule.liars},
+            twins=schedule.twins,
+            keys=Keys(schedule.powers, BlsScheme(), Ed25519Identity()) if real else None,
+        )
+        self.coverage = Coverage()
+        self.cluster.world.observers.append(self.coverage)
+        self.nemesis = Nemesis(self.cluster.world, schedule.faults)
+        self.nemesis.on_strike.append(self._note_strike)
+        self.phase = "attack"
+        self.views = 0
+        if prepare is not None:
+            prepare(self.cluster)
+
+    def run(self) -> Outcome:
+        violation = None
+        try:
+            self._attack()
+            self._heal()
+            self._rest()
+        except Exception as error:
+            # Whatever a node or an oracle raises is the finding that the run is for.
+            violation = Violation(
+                name_oracle(error), _describe(error), self.cluster.world.now_ms, self.phase
+            )
+        order = self.cluster.order
+        counts = self.coverage.counts
+        counts.update({f"fault.{kind}": count for kind, count in self.nemesis.struck.items()})
+        return Outcome(
+            seed=self.schedule.seed,
+            trace_hash=self.cluster.world.trace_hash,
+            views=self.views,
+            committed_height=max(order.blocks, default=0),
+            orders=len(order.passed),
+            fills=order.fills,
+            virtual_ms=self.cluster.world.now_ms,
+            steps=self.cluster.world.steps,
+            violation=violation,
+            coverage=dict(sorted(counts.items())),
+        )
+
+    # ---- phases --------------------------------------------------------------------------------
+
+    def _attack(self) -> None:
+        cluster, schedule = self.cluster, self.schedule
+        if schedule.twin_links:
+            cluster.world.rules.append(Filter(_TwinNetwork(schedule)))
+        cluster.start()
+        duration_max_ms = schedule.views * VIEW_MAX_MS
+        if schedule.traffic is not None:
+            cluster.trade(schedule.traffic.interval_ms, duration_max_ms)
+        cluster.run_until(lambda: self._count_views() >= schedule.views, duration_max_ms)
+
+    def _heal(self) -> None:
+        self.phase = "heal"
+        cluster = self.cluster
+        cluster.stop_trading()
+        self.conditions.drop_permille = self.conditions.duplicate_permille = 0
+        self.nemesis.heal()
+        if not self.schedule.is_within_f():
+            return
+        start = max(cluster.order.blocks, default=0)
+        cluster.trade(100, HEAL_MAX_MS)
+        is_alive = cluster.run_until(
+            lambda: cluster.lowest("committed_height") >= start + PROGRESS_BLOCKS, HEAL_MAX_MS
+        )
+        cluster.stop_trading()
+        if not is_alive and self._has_quorum():
+            raise LivenessLostError(f"no progress after healing: {cluster.describe()}")
+
+    def _rest(self) -> None:
+        self.phase = "rest"
+        if self._has_quorum() and self.schedule.is_within_f():
+            self.cluster.come_to_rest(REST_MAX_MS)
+        self._count_views()
+
+    # ---- questions -----------------------------------------------------------------------------
+
+    def _count_views(self) -> int:
+        cluster = self.cluster
+        for index in cluster.running():
+            self.views = max(self.views, cluster.core(index).statistics().consensus.view)
+        return self.views
+
+    def _has_quorum(self) -> bool:
+        """Is more than two thirds of the power honest and up? Liveness needs it."""
+        powers = self.schedule.powers
+        return 3 * sum(powers[index] for index in self.cluster.running()) > 2 * sum(powers)
+
+    def _note_strike(self, fault: Fault) -> None:
+        """Did it strike while some honest node was locked on a block that it had not committed?"""
+        cluster = self.cluster
+        is_locked = any(
+            cluster.core(index).statistics().consensus.high_qc_view
+            > self.coverage.committed_views.get(index, 0)
+            for index in cluster.running()
+        )
+        if is_locked:
+            self.coverage.counts[f"fault_under_lock.{kind_of(fault)}"] += 1
+
+
+class LivenessLostError(AssertionError):
+    """Everything is healed, and nothing is committed."""
+
+
+class _TwinNetwork:
+    """Who hears whom about which view."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._masks = {links.view: links.masks for links in schedule.twin_links}
+
+    def __call__(self, passage: Passage) -> bool:
+        view = view_of(passage.message)
+        masks = None if view is None else self._masks.get(view)
+        return masks is None or bool(masks[passage.sender] >> passage.receiver & 1)
+
+
+def view_of(message: Message) -> int | None:
+    """The view that a consensus message is about; None for the rest."""
+    held: Any = getattr(message, "view", None)
+    if held is None:
+        held = getattr(getattr(message, "data", None), "view", None)
+    return None if held is None else int(held)
+
+
+def name_oracle(error: BaseException) -> str:
+    """Which rule an error speaks of: the oracle that raised it, else the part that did."""
+    if isinstance(error, LivenessLostError):
+        return "liveness"
+    name = "simulator"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        module = frame.f_globals.get("__name__", "")
+        if isinstance(owner, Watcher):
+            name = type(owner).__name__
+        elif module.startswith(("node.", "consensus.", "mempool.", "engine.", "committee.")):
+            name = f"invariant of {module}"
+        elif frame.f_code.co_name == "come_to_rest":
+            name = "rest"
+    return name
+
+
+def _describe(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})"

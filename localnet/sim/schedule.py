@@ -1,0 +1,132 @@
+"""A schedule: everything that decides one run of a simulated cluster, as data.
+
+Whoever holds a schedule can replay its run bit for bit, cut it smaller, or keep it as a
+regression. It is read and written as JSON.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from localnet.sim.faults import Fault, Index, Milliseconds, Permille, amnesiacs
+
+FORMAT_VERSION: Final = 1
+MEMBERS_MAX: Final = 100
+FAULTS_MAX: Final = 2_000
+VIEWS_MAX: Final = 100_000
+
+
+class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How every link behaves before any fault."""
+
+    delay_least_ms: Milliseconds = 1
+    delay_most_ms: Milliseconds = 5
+    drop_permille: Permille = 0
+    duplicate_permille: Permille = 0
+
+
+class Traffic(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients do while the attack lasts."""
+
+    interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = 40
+    """Between two submissions, drawn at random nodes. Nothing is sent to nodes that are down."""
+
+
+class Liar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A member whose node runs a byzantine behaviour."""
+
+    member: Index
+    behaviour: str
+    """A name in `localnet.byzantine`."""
+
+
+class TwinLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who hears whom about one view, when there are twins: one mask of receiving hosts (bit i
+    stands for host i) for each sending host. Masks may overlap."""
+
+    view: Annotated[int, Meta(ge=1)]
+    masks: tuple[Annotated[int, Meta(ge=0)], ...]
+
+
+class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See the module docstring."""
+
+    version: Annotated[int, Meta(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
+    name: str = ""
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """Decides every delay, every choice and all traffic that the schedule leaves open."""
+    powers: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=2**32)], ...], Meta(min_length=1, max_length=MEMBERS_MAX)
+    ] = (1, 1, 1, 1)
+    views: Annotated[int, Meta(ge=1, le=VIEWS_MAX)] = 100
+    """The attack ends when an honest node gets here, or when no view ends any more."""
+    network: Network = Network()
+    traffic: Traffic | None = Traffic()
+    liars: tuple[Liar, ...] = ()
+    twins: Annotated[tuple[Index, ...], Meta(max_length=MEMBERS_MAX)] = ()
+    """Members with a second host of the same keys; the k-th gets host index `len(powers) + k`."""
+    twin_links: tuple[TwinLinks, ...] = ()
+    """For views that are not named, everybody hears everybody."""
+    faults: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
+    real_signatures: bool = False
+    """BLS and Ed25519 instead of the mock schemes: a hundred times slower."""
+
+    def byzantine(self) -> frozenset[int]:
+        """Members that count toward f: liars, twins, and those that lose their memory."""
+        count = len(self.powers)
+        lost = {
+            host if host < count else self.twins[host - count] for host in amnesiacs(self.faults)
+        }
+        return frozenset({liar.member for liar in self.liars} | set(self.twins) | lost)
+
+    def is_within_f(self) -> bool:
+        """May the protocol be expected to hold? Only with less than a third of the power lying."""
+        return 3 * sum(self.powers[index] for index in self.byzantine()) < sum(self.powers)
+
+
+class ScheduleError(ValueError):
+    """A file that holds no schedule that can be run; the message says where."""
+
+
+def validate_schedule(schedule: Schedule) -> None:
+    """Refuse what names hosts or members that do not exist. Raises `ScheduleError`."""
+    count = len(schedule.powers)
+    hosts = count + len(schedule.twins)
+    for liar in schedule.liars:
+        if liar.member >= count:
+            raise ScheduleError(f"liar {liar.member}: there are {count} members")
+    for twin in schedule.twins:
+        if twin >= count:
+            raise ScheduleError(f"twin {twin}: there are {count} members")
+    if len(set(schedule.twins)) != len(schedule.twins):
+        raise ScheduleError("a member has one twin")
+    for links in schedule.twin_links:
+        if len(links.masks) != hosts:
+            raise ScheduleError(f"twin_links of view {links.view}: {hosts} hosts need masks")
+    for number, fault in enumerate(schedule.faults):
+        named = {getattr(fault, "host", 0), *getattr(fault, "side", ())}
+        named.update(getattr(fault, "senders", ()), getattr(fault, "receivers", ()))
+        if max(named) >= hosts:
+            raise ScheduleError(f"fault {number} names host {max(named)} of {hosts}")
+
+
+def decode_schedule(data: bytes) -> Schedule:
+    """Read a schedule from JSON. Raises `ScheduleError`."""
+    try:
+        schedule = msgspec.json.decode(data, type=Schedule)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ScheduleError(f"not a schedule: {error}") from error
+    validate_schedule(schedule)
+    return schedule
+
+
+def encode_schedule(schedule: Schedule) -> bytes:
+    """Write a schedule as JSON for people, without what is at its default."""
+    return msgspec.json.format(msgspec.json.encode(schedule), indent=2) + b"\n"
+
+
+def load_schedule(path: Path) -> Schedule:
+    """Read a schedule file. Raises `ScheduleError` and `OSError`."""
+    return decode_schedule(path.read_bytes())

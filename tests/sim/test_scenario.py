@@ -1,0 +1,129 @@
+"""Schedules run to a verdict, twice alike; and a broken rule is found and named."""
+
+import json
+
+import pytest
+
+from consensus.outbox import Outbox
+from localnet.sim.faults import (
+    BandwidthFault,
+    BitFlipFault,
+    ClockFault,
+    CrashAtPersistFault,
+    CrashFault,
+    CutFault,
+    DelayFault,
+    DiskFailureFault,
+    DuplicateFault,
+    LossFault,
+    PartitionFault,
+    PowerLossFault,
+    RollbackFault,
+    SlowWorkFault,
+    WipeFault,
+    kind_of,
+)
+from localnet.sim.generator import generate
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import (
+    Liar,
+    Schedule,
+    ScheduleError,
+    TwinLinks,
+    decode_schedule,
+    encode_schedule,
+    validate_schedule,
+)
+
+FAULTS = (
+    PartitionFault(at_ms=200, duration_ms=600, side=(0, 1)),
+    CutFault(at_ms=200, duration_ms=600, senders=(0,), receivers=(1, 2)),
+    LossFault(at_ms=200, duration_ms=900, permille=300),
+    DuplicateFault(at_ms=200, duration_ms=900, permille=500),
+    DelayFault(at_ms=200, duration_ms=900, least_ms=10, most_ms=200),
+    BandwidthFault(at_ms=200, duration_ms=900, bytes_per_s=20_000),
+    CrashFault(at_ms=300, duration_ms=500, host=2),
+    CrashAtPersistFault(at_ms=300, duration_ms=500, host=2, table="vote", is_durable=True),
+    CrashAtPersistFault(at_ms=300, duration_ms=500, host=2, table="vote"),
+    PowerLossFault(at_ms=400, duration_ms=500, host=1, archive_writes=12),
+    DiskFailureFault(at_ms=400, duration_ms=500, host=1),
+    BitFlipFault(at_ms=500, duration_ms=200, host=3, record=17, bit=99),
+    RollbackFault(at_ms=200, duration_ms=700, host=3),
+    WipeFault(at_ms=500, duration_ms=200, host=3),
+    ClockFault(at_ms=300, duration_ms=500, host=0, offset_ms=-5_000),
+    ClockFault(at_ms=300, duration_ms=500, host=0, offset_ms=5_000),
+    SlowWorkFault(at_ms=300, duration_ms=800, host=2, least_ms=50, most_ms=150),
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=kind_of)
+def test_each_fault_strikes_and_breaks_no_promise(fault) -> None:
+    outcome = run_schedule(Schedule(seed=5, views=60, faults=(fault,)))
+    assert outcome.violation is None
+    assert outcome.coverage[f"fault.{kind_of(fault)}"] == 1
+    assert outcome.committed_height > 10
+    assert outcome.fills > 0
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_seed_is_the_same_run_each_time_and_holds_every_oracle(seed: int) -> None:
+    schedule = generate(seed, views=15)
+    first, again = run_schedule(schedule), run_schedule(decode_schedule(encode_schedule(schedule)))
+    assert first.violation is None
+    assert first == again
+
+
+def test_other_seeds_are_other_runs() -> None:
+    schedules = [Schedule(seed=seed, views=5) for seed in (1, 2)]
+    assert len({run_schedule(each).trace_hash for each in schedules}) == 2
+
+
+def test_twins_that_both_speak_for_one_member_are_within_f() -> None:
+    outcome = run_schedule(
+        Schedule(
+            seed=3,
+            views=30,
+            twins=(1,),
+            twin_links=tuple(
+                # Each half of the committee hears one twin only, and the two do not meet.
+                TwinLinks(view=view, masks=(0b01111, 0b00011, 0b11111, 0b11111, 0b11100))
+                for view in range(1, 20)
+            ),
+        )
+    )
+    assert outcome.violation is None
+    assert outcome.coverage["timeout.sent"] > 0
+
+
+@pytest.mark.parametrize("behaviour", ["silent", "equivocating_leader"])
+def test_with_a_liar_the_others_agree_and_go_on(behaviour: str) -> None:
+    liars = (Liar(member=1, behaviour=behaviour),)
+    outcome = run_schedule(Schedule(seed=4, views=30, liars=liars))
+    assert outcome.violation is None
+    assert outcome.committed_height > 15
+
+
+def test_a_vote_that_leaves_before_it_is_durable_is_found_and_the_oracle_named(monkeypatch) -> None:
+    send = Outbox.send
+
+    def send_at_once(self, to, message, after=()) -> None:
+        send(self, to, message)
+
+    monkeypatch.setattr(Outbox, "send", send_at_once)
+    violation = run_schedule(Schedule(seed=1, views=5)).violation
+    assert violation is not None
+    assert (violation.oracle, violation.phase) == ("SignedOnce", "attack")
+    assert "sent, not durable" in violation.detail
+
+
+def test_a_schedule_that_names_nobody_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="host 9 of 4"):
+        validate_schedule(Schedule(faults=(CrashFault(at_ms=1, host=9),)))
+    with pytest.raises(ScheduleError, match="liar 4"):
+        validate_schedule(Schedule(liars=(Liar(member=4, behaviour="silent"),)))
+    with pytest.raises(ScheduleError, match="need masks"):
+        validate_schedule(Schedule(twins=(0,), twin_links=(TwinLinks(view=1, masks=(1,)),)))
+    for text in ("{", '{"seed": -1}', '{"views": 0}', '{"surprise": 1}', '{"version": 2}'):
+        with pytest.raises(ScheduleError):
+            decode_schedule(text.encode())
+    assert json.loads(encode_schedule(Schedule()))["views"] == 100
