@@ -13,6 +13,9 @@ from node.exit_codes import ExitCode, OperatorError
 
 CONFIG_VERSION: Final = 1
 NODE_NAME_PATTERN: Final = r"^[a-z][a-z0-9-]{0,31}$"
+NODE_NAME_RULE: Final = "1 to 32 of a-z, 0-9 and -, the first a letter"
+"""The pattern in words. A name is a table of this file and part of variables: it needs no quotes
+there."""
 
 
 class ConfigError(OperatorError):

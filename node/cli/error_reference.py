@@ -1,22 +1,21 @@
 """The reference page of stable codes, gathered from where the code itself states them.
 
-Three sources: the enumerations that clients branch on, the tables in the docstrings of exceptions,
-and, for rules without either, the calls that report their breach.
+Three sources: the words for the enumerations that clients branch on (`node.cli.reasons`), the
+tables in the docstrings of exceptions, and, for rules without either, the calls that report their
+breach.
 """
 
 import ast
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import consensus
 import node
-from engine.receipts import ReasonCode
 from mempool.batch import BatchError
-from mempool.refusal import RefusalCode
+from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS
 from node.client import DoorError
 from node.framing import FramingError
 from node.storage.errors import SafetyError, StorageError
@@ -59,12 +58,12 @@ def render_errors(head: str) -> str:
         "Envelopes that are refused",
         "In the answer to a submission (`SubmitResult.code`) or in a receipt of level `refused`."
         " A refused envelope changes nothing and costs nothing.",
-        _enum_rows(RefusalCode),
+        {code.value: reason.meaning for code, reason in REFUSAL_REASONS.items()},
     )
     parts += _section(
         "Outcomes of instructions",
         "In the engine's receipts and events: the envelope was ordered, this is what became of it.",
-        _enum_rows(ReasonCode),
+        {code.value: reason.meaning for code, reason in OUTCOME_REASONS.items()},
     )
     parts += _section(
         "Requests at the order door",
@@ -99,7 +98,7 @@ def render_errors(head: str) -> str:
         "Counted in the status (`misbehaviours`) and logged as `peer_misbehaviour`, at the first"
         " and at every doubling.",
         _call_rows((Path(consensus.__file__).parent, Path(node.__file__).parent), _PEER_REPORTS)
-        | dict.fromkeys(_enum_rows(BatchError), "see `mempool.batch`"),
+        | dict.fromkeys((code.value for code in BatchError), "see `mempool.batch`"),
     )
     parts += _section(
         "Alarms",
@@ -112,15 +111,9 @@ def render_errors(head: str) -> str:
 def _section(title: str, text: str, rows: dict[str, str]) -> list[str]:
     assert rows, f"no codes for {title!r}"
     lines = ["", f"## {title}", "", text, ""]
-    if not any(rows.values()):
-        return lines + [f"- `{code}`" for code in sorted(rows)]
+    assert all(rows.values()), f"codes without a meaning for {title!r}"
     lines += ["| code | meaning |", "|---|---|"]
     return lines + [f"| `{code}` | {meaning} |" for code, meaning in sorted(rows.items())]
-
-
-def _enum_rows(codes: type[StrEnum]) -> dict[str, str]:
-    """Codes that say it all by their names."""
-    return dict.fromkeys((code.value for code in codes), "")
 
 
 def _doc_rows(error: type[Exception]) -> dict[str, str]:

@@ -48,14 +48,24 @@ def list_markets(
             _price(market.index_price_ticks or None, market) + (" stale" * market.is_stale),
             _price(market.best_bid_ticks, market),
             _price(market.best_ask_ticks, market),
+            _band(market),
             format_price(1, market),
             format_size(1, market),
             market.open_orders,
         )
         for market in markets
     ]
-    columns = ["market", "index>", "bid>", "ask>", "tick>", "lot>", "open orders>"]
+    columns = ["market", "index>", "bid>", "ask>", "price band>", "tick>", "lot>", "open orders>"]
     current_output(context).data(list(markets), table(columns, rows))
+
+
+def _band(market: MarketInfo) -> str:
+    """The prices that the engine takes at this moment."""
+    if not market.band_high_ticks:
+        return "-"
+    return " to ".join(
+        format_price(each, market) for each in (market.band_low_ticks, market.band_high_ticks)
+    )
 
 
 def _price(ticks: int | None, market: MarketInfo) -> str:

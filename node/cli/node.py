@@ -1,5 +1,6 @@
 """`rota node`: create a node's home, run the node, ask how it is."""
 
+import re
 import secrets
 import signal
 from pathlib import Path
@@ -20,7 +21,15 @@ from node.cli.homes import (
 )
 from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import PasswordFileOption, run_at
-from node.config import CONFIG_VERSION, DoorSection, NodeConfig, NodeSection, PeerSection
+from node.config import (
+    CONFIG_VERSION,
+    NODE_NAME_PATTERN,
+    NODE_NAME_RULE,
+    DoorSection,
+    NodeConfig,
+    NodeSection,
+    PeerSection,
+)
 from node.exit_codes import OperatorError
 from node.genesis import Genesis
 from node.home import HomeError, NodeHome, NodeKeys, create_home, find_password, make_private_dir
@@ -34,10 +43,21 @@ app = command_group("Create a node's home, run the node, ask how it is.")
 _log = structlog.get_logger()
 
 
+def _validate_name(name: str) -> str:
+    if re.fullmatch(NODE_NAME_PATTERN, name) is None:
+        raise typer.BadParameter(f"{name!r} is no name for a node: {NODE_NAME_RULE}")
+    return name
+
+
 @app.command()
 def init(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="The node's name in the committee.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            callback=_validate_name, help=f"The node's name in the committee: {NODE_NAME_RULE}."
+        ),
+    ],
     home: HomeOption = HOME_DEFAULT,
     genesis: Annotated[
         Path | None,

@@ -15,6 +15,7 @@ from engine.instructions import (
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_price, format_size, parse_price, parse_size
 from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.cli.reasons import explain
 from node.cli.submission import describe_outcome, submit_instruction
 from node.cli.target import (
     DIR_DEFAULT,
@@ -220,7 +221,7 @@ def status(
     view = read_view(EnvelopeInfo, answer, "envelope")
     rows: list[tuple[str, object]] = [("envelope", envelope_id.hex()), ("level", view.level)]
     rows += [("height", view.height)] if view.height else []
-    rows += [("code", view.code)] if view.code else []
+    rows += [("code", f"{view.code}: {explain(view.code).meaning}")] if view.code else []
     rows += [("result", describe_outcome(each, None)) for each in view.results or ()]
     output.data(answer, record(rows))
 

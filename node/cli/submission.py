@@ -11,8 +11,9 @@ from engine.instructions import Instruction, PlaceOrder
 from engine.receipts import ReasonCode
 from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import Output
+from node.cli.reasons import explain
 from node.cli.target import Identity
-from node.cli.views import MarketInfo, ReceiptInfo, read_view
+from node.cli.views import MarketInfo, ReceiptInfo, query_market, read_view
 from node.client import DoorClient, DoorError, EnvelopeFactory, SignedEnvelope, Subscription
 from node.exit_codes import ExitCode, OperatorError
 from node.protocol import Channel, ReceiptEvent, ReceiptLevel
@@ -55,6 +56,7 @@ async def submit_instruction(
     with trio.move_on_after(timeout_s):
         answer = await _follow(client, events, envelope, levels, output)
         receipt = read_view(ReceiptInfo, answer, "receipt")
+        market = _find_market(instruction, markets)
         document = {
             "envelope_id": envelope.envelope_id,
             "account": identity.account,
@@ -63,12 +65,8 @@ async def submit_instruction(
             "receipt": answer,
         }
         if receipt.status == "refused":
-            raise RejectedError(
-                f"the engine refused it: {receipt.code}",
-                advice="nothing was changed; correct it and try again",
-                code=receipt.code,
-            )
-        outcome = describe_outcome(receipt, _find_market(instruction, markets))
+            raise await _engine_refusal(client, receipt.code, market)
+        outcome = describe_outcome(receipt, market)
         output.data(document, outcome, f"envelope {envelope.envelope_id.hex()}")
         return
     raise TimedOutError(
@@ -95,9 +93,10 @@ async def _follow(
 
     (answer,) = await client.submit([envelope.data])
     if answer.code is not None:
+        reason = explain(answer.code)
         raise RejectedError(
-            f"the node refused the envelope: {answer.code}",
-            advice="nothing was sent on; correct it and try again",
+            f"the node refused the envelope: {reason.meaning}",
+            advice=f"nothing was sent on; {reason.advice}",
             code=answer.code,
         )
     note(ReceiptLevel.RECEIVED, 0)
@@ -108,16 +107,34 @@ async def _follow(
             continue
         note(event.level, event.height)
         if event.level is ReceiptLevel.REFUSED:
+            code = event.code or "envelope.refused"
+            reason = explain(code)
             raise RejectedError(
-                f"refused when it was ordered: {event.code}",
-                advice="nothing was executed; correct it and try again",
-                code=event.code or "envelope.refused",
+                f"refused when it was ordered: {reason.meaning}",
+                advice=f"nothing was executed; {reason.advice}",
+                code=code,
             )
         if event.level is ReceiptLevel.EXECUTED:
             receipts = read_view(list[dict[str, Any]], event.results, "receipts")
             if len(receipts) != 1:
                 raise DoorError("door.malformed", f"{len(receipts)} receipts for one instruction")
             return receipts[0]
+
+
+async def _engine_refusal(
+    client: DoorClient, code: str, market: MarketInfo | None
+) -> RejectedError:
+    """The engine's refusal in words; one for the price band says where the band is now."""
+    reason = explain(code)
+    meaning, advice = reason.meaning, reason.advice
+    if code == ReasonCode.ORDER_PRICE_BAND and market is not None:
+        now = await query_market(client, market.symbol)
+        low, high = (format_price(each, now) for each in (now.band_low_ticks, now.band_high_ticks))
+        meaning += f": {market.symbol} takes {low} to {high} at this moment"
+        advice = f"choose a price from {low} to {high}"
+    return RejectedError(
+        f"the engine refused it: {meaning}", advice=f"nothing was changed; {advice}", code=code
+    )
 
 
 def _find_market(instruction: Instruction, markets: Sequence[MarketInfo]) -> MarketInfo | None:
@@ -153,5 +170,5 @@ def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
     if is_remainder and receipt.filled_lots:
         words.append("remainder cancelled")
     elif receipt.code != ReasonCode.OK and not is_remainder:
-        words.append(receipt.code)
+        words.append(f"{explain(receipt.code).meaning} [{receipt.code}]")
     return ", ".join(words)

@@ -22,6 +22,9 @@ class MarketInfo(Struct, frozen=True):
     index_price_ticks: int
     """0 before the first index."""
     is_stale: bool
+    band_low_ticks: int
+    """Orders below are refused; likewise above the other."""
+    band_high_ticks: int
     best_bid_ticks: int | None
     best_ask_ticks: int | None
     open_orders: int

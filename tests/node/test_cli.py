@@ -21,6 +21,7 @@ from node.cli.amounts import (
 )
 from node.cli.main import app, run
 from node.cli.views import MarketInfo
+from node.config import NODE_NAME_RULE
 from node.exit_codes import ExitCode
 from node.network import Network
 
@@ -216,6 +217,18 @@ def test_a_new_home_prints_its_public_identity_and_no_secret(
     assert read_json(capsys)["error"]["code"] == "home.exists"
 
 
+@pytest.mark.parametrize("name", ["", "North", "a b", "a/b", "-a", "nörd", "a.b", "a" * 33, "a\n"])
+def test_a_name_that_would_need_quotes_somewhere_is_refused_with_the_rule(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["node", "init", "--name", name, "--home", str(tmp_path / "home"), "--json"]
+    assert run(words) == ExitCode.USAGE
+    error = read_json(capsys)["error"]
+    assert (error["code"], repr(name) in error["message"]) == ("usage.invalid", True)
+    assert NODE_NAME_RULE in error["message"]
+    assert not (tmp_path / "home").exists()
+
+
 # ---- exact amounts -------------------------------------------------------------------------
 
 
@@ -228,6 +241,8 @@ def make_market(tick_size_microquote: int, lots_per_base: int) -> MarketInfo:
         unit_microquote=1,
         index_price_ticks=1,
         is_stale=False,
+        band_low_ticks=1,
+        band_high_ticks=2,
         best_bid_ticks=None,
         best_ask_ticks=None,
         open_orders=0,

@@ -6,19 +6,23 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from engine.limits import CLIENT_ID_MAX, ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
+from engine.receipts import ReasonCode
+from mempool.refusal import RefusalCode
 from node.cli import main as main_module
 from node.cli.amounts import AmountError, parse_price, parse_size
 from node.cli.main import run
 from node.cli.output import record, table
-from node.cli.submission import describe_outcome
+from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS, explain
+from node.cli.submission import _engine_refusal, describe_outcome
 from node.cli.views import MarketInfo, ReceiptInfo
 from node.exit_codes import ExitCode
 
-MARKET = MarketInfo(1, "X-PERP", 1_000_000, 1, 1, 1, False, None, None, 0)
+MARKET = MarketInfo(1, "X-PERP", 1_000_000, 1, 1, 1, False, 1, 2, None, None, 0)
 
 
 def test_a_table_keeps_every_cell_whole_on_a_narrow_terminal() -> None:
@@ -132,13 +136,50 @@ def test_a_full_disk_under_stdout_is_an_error_without_a_traceback(flags: list[st
         (ReceiptInfo("resting", "ok", 7, 0, 3, 0, 0, 0), "resting, order 7, resting 3"),
         (ReceiptInfo("cancelled", "ok", 7, 0, 0, 0, 0, 1), "cancelled, 1 order"),
         (
-            ReceiptInfo("refused", "order.fok_unfilled", 0, 0, 0, 0, 0, 0),
-            "refused, order.fok_unfilled",
+            ReceiptInfo("refused", "order.fok_unfillable", 0, 0, 0, 0, 0, 0),
+            "refused, the book could not fill the whole order at once [order.fok_unfillable]",
+        ),
+        (
+            ReceiptInfo("refused", "order.of_a_newer_node", 0, 0, 0, 0, 0, 0),
+            "refused, see the reference page of stable codes [order.of_a_newer_node]",
         ),
     ],
 )
 def test_receipts_are_told_in_words(receipt: ReceiptInfo, words: str) -> None:
     assert describe_outcome(receipt, MARKET) == words
+
+
+@pytest.mark.parametrize("code", [*RefusalCode, *ReasonCode])
+def test_every_code_has_words_and_a_refusal_says_what_to_do(code: RefusalCode | ReasonCode) -> None:
+    reason = explain(code.value)
+    assert reason.meaning[0].islower()
+    assert code.value not in reason.meaning
+    silent = {
+        ReasonCode.OK,
+        ReasonCode.ORDER_REDUCE_ONLY_SHRUNK,
+        ReasonCode.ORDER_IOC_REMAINDER,
+        ReasonCode.ORDER_CANCELLED_BY_OWNER,
+    }
+    assert bool(reason.advice) == (code not in silent), "these refuse nothing"
+
+
+def test_a_code_of_the_engine_and_the_pool_means_the_same_in_both() -> None:
+    for code in {each.value for each in RefusalCode} & {each.value for each in ReasonCode}:
+        assert REFUSAL_REASONS[RefusalCode(code)] == OUTCOME_REASONS[ReasonCode(code)]
+
+
+async def test_a_refusal_for_the_price_band_gives_the_band_of_this_moment() -> None:
+    market = msgspec.structs.replace(MARKET, band_low_ticks=54_000, band_high_ticks=66_000)
+
+    class Client:
+        async def query(self, name: str) -> list[dict[str, object]]:
+            assert name == "markets"
+            return [msgspec.structs.asdict(market)]
+
+    error = await _engine_refusal(Client(), "order.price_band", MARKET)
+    assert error.code == "order.price_band"
+    assert error.message.endswith("X-PERP takes 54000 to 66000 at this moment")
+    assert "from 54000 to 66000" in error.advice
 
 
 def test_without_its_market_a_receipt_is_told_in_lots() -> None:

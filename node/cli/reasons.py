@@ -1,0 +1,201 @@
+"""Every code of a refusal or an outcome in words, and what to do about it.
+
+The codes are for programs; whoever reads a terminal gets these beside them. The reference page of
+stable codes has the same words (`node.cli.error_reference`).
+"""
+
+from typing import Final, NamedTuple
+
+from engine.receipts import ReasonCode
+from mempool.refusal import RefusalCode
+
+
+class Reason(NamedTuple):
+    """A code in words."""
+
+    meaning: str
+    advice: str = "correct it and try again"
+
+
+_REPORT_BUG: Final = "use the same version of rota as the node, or report a bug of the client"
+_RETRY: Final = "try again; each attempt is a new envelope"
+_WAIT: Final = "try again in a moment"
+_REPORTER: Final = "correct the oracle's feed"
+
+REFUSAL_REASONS: Final = {
+    RefusalCode.ENVELOPE_TOO_LARGE: Reason(
+        "the envelope is larger than allowed", "split it into several"
+    ),
+    RefusalCode.ENVELOPE_MALFORMED: Reason("the bytes are no envelope", _REPORT_BUG),
+    RefusalCode.WRONG_CHAIN: Reason(
+        "the envelope is signed for another chain", "sign it for the chain that the node serves"
+    ),
+    RefusalCode.NAMESPACE_UNSUPPORTED: Reason(
+        "the node serves no application of this namespace", "namespace 0 is the exchange"
+    ),
+    RefusalCode.KIND_UNSUPPORTED: Reason("this kind of body is not supported", _REPORT_BUG),
+    RefusalCode.BODY_MISMATCH: Reason("the body is not the one that was signed", _REPORT_BUG),
+    RefusalCode.KEYS_MALFORMED: Reason("the body is no list of key changes", _REPORT_BUG),
+    RefusalCode.SIGNATURE_INVALID: Reason(
+        "the signature does not belong to the signing key", _REPORT_BUG
+    ),
+    RefusalCode.ROOT_KEY_REQUIRED: Reason(
+        "only the account's own key may change keys", "sign with the account's own key"
+    ),
+    RefusalCode.EXPIRED: Reason(
+        "the envelope was not ordered before the height at which it expires", _RETRY
+    ),
+    RefusalCode.EXPIRY_TOO_FAR: Reason(
+        "the envelope expires too far in the future", "choose a nearer expiry height"
+    ),
+    RefusalCode.ACCOUNT_UNKNOWN: Reason(
+        "there is no such account", "an account exists from its first deposit on"
+    ),
+    RefusalCode.KEY_UNAUTHORISED: Reason(
+        "the signing key may not act for this account",
+        "authorise it with the account's own key, or sign with that one",
+    ),
+    RefusalCode.NONCE_TOO_OLD: Reason(
+        "the nonce, a time in milliseconds, is too far in the past", "set this machine's clock"
+    ),
+    RefusalCode.NONCE_TOO_FAR: Reason(
+        "the nonce, a time in milliseconds, is too far in the future", "set this machine's clock"
+    ),
+    RefusalCode.NONCE_TOO_LOW: Reason(
+        "the nonce lies below all that the key may still use", _RETRY
+    ),
+    RefusalCode.NONCE_DUPLICATE: Reason("the key has used this nonce already", _RETRY),
+    RefusalCode.FEE_INSUFFICIENT: Reason(
+        "the account's fee credit does not cover the envelope", "add fee credit to the account"
+    ),
+    RefusalCode.KEY_TOMBSTONED: Reason(
+        "this key was revoked and can never be authorised again", "make a new key"
+    ),
+    RefusalCode.KEY_EXISTS: Reason("the account has this key already", "make a new key"),
+    RefusalCode.KEY_UNKNOWN: Reason(
+        "the account has no such key", "only a key that is authorised can be revoked"
+    ),
+    RefusalCode.KEY_TOO_MANY: Reason(
+        "the account has as many keys as are allowed", "revoke one first"
+    ),
+    RefusalCode.KEY_EXPIRY_INVALID: Reason(
+        "the key's expiry lies in the past or too far in the future", "choose another expiry"
+    ),
+    RefusalCode.ENVELOPE_PENDING: Reason(
+        "the node has this very envelope already", "wait for its receipt"
+    ),
+    RefusalCode.SENDER_FULL: Reason(
+        "too many envelopes of this account wait at the node to be ordered", _WAIT
+    ),
+    RefusalCode.POOL_FULL: Reason(
+        "too many envelopes wait at the node to be ordered", "try again, or another --node"
+    ),
+    RefusalCode.OPAQUE_MALFORMED: Reason(
+        "the bytes are no whole number of transactions of the given size", _REPORT_BUG
+    ),
+}
+"""The whole envelope was turned away."""
+
+OUTCOME_REASONS: Final = {
+    ReasonCode.OK: Reason("done as asked", ""),
+    ReasonCode.BUNDLE_MALFORMED: Reason("the body is no bundle of instructions", _REPORT_BUG),
+    ReasonCode.BUNDLE_EMPTY: Reason("the bundle has no instruction", _REPORT_BUG),
+    ReasonCode.BUNDLE_TOO_MANY_INSTRUCTIONS: Reason(
+        "the bundle has more instructions than allowed", "split it into several"
+    ),
+    ReasonCode.ACCOUNT_UNKNOWN: Reason(
+        "there is no such account", "an account exists from its first deposit on"
+    ),
+    ReasonCode.ORDER_UNKNOWN_MARKET: Reason("there is no such market", "see `rota market list`"),
+    ReasonCode.ORDER_SIZE_NOT_POSITIVE: Reason("the size is not above zero"),
+    ReasonCode.ORDER_SIZE_OVERFLOW: Reason(
+        "the size is above the market's largest order", "split it into several orders"
+    ),
+    ReasonCode.ORDER_PRICE_NOT_POSITIVE: Reason("the price is not above zero"),
+    ReasonCode.ORDER_PRICE_OVERFLOW: Reason("the price is above every price of the market"),
+    ReasonCode.ORDER_NOTIONAL_OVERFLOW: Reason(
+        "price times size is above the largest value of an order", "split it into several orders"
+    ),
+    ReasonCode.ORDER_POSITION_OVERFLOW: Reason(
+        "the position could grow beyond the largest one", "cancel open orders, or order less"
+    ),
+    ReasonCode.ORDER_BALANCE_OVERFLOW: Reason(
+        "the balance could grow beyond the largest one", "order less"
+    ),
+    ReasonCode.ORDER_PRICE_BAND: Reason(
+        "the price is outside the market's price band", "choose a price nearer to the index"
+    ),
+    ReasonCode.ORDER_CLIENT_ID_INVALID: Reason("the client's number of the order is out of range"),
+    ReasonCode.ORDER_DUPLICATE_CLIENT_ID: Reason(
+        "another open order has this client's number", "choose another --client-id"
+    ),
+    ReasonCode.ORDER_GOOD_TIL_INVALID: Reason(
+        "the order's end of validity is out of range, or it is of a kind that never rests"
+    ),
+    ReasonCode.ORDER_EXPIRED: Reason(
+        "the order's time was over", "place it again with a later end of validity"
+    ),
+    ReasonCode.ORDER_TOO_MANY_OPEN: Reason(
+        "the account has as many open orders as are allowed",
+        "cancel some: rota order cancel-all",
+    ),
+    ReasonCode.ORDER_MARKET_FULL: Reason(
+        "the market has as many open orders as it can hold", "take instead of resting: --tif ioc"
+    ),
+    ReasonCode.ORDER_POST_ONLY_WOULD_CROSS: Reason(
+        "it would have traded at once, and a post-only order must not",
+        "choose a price on your own side of the book: rota market book",
+    ),
+    ReasonCode.ORDER_FOK_UNFILLABLE: Reason(
+        "the book could not fill the whole order at once", "order less, or use --tif ioc"
+    ),
+    ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE: Reason(
+        "there is no position that it would make smaller", "see `rota account show`"
+    ),
+    ReasonCode.ORDER_REDUCE_ONLY_SHRUNK: Reason(
+        "reduce-only: it was cut to what makes the position smaller", ""
+    ),
+    ReasonCode.ORDER_SELF_TRADE: Reason(
+        "it met an order of the same account, and what was left was cancelled",
+        "cancel your order on the other side first",
+    ),
+    ReasonCode.ORDER_IOC_REMAINDER: Reason("what could not trade at once was cancelled", ""),
+    ReasonCode.ORDER_UNKNOWN: Reason("the account has no such open order", "see `rota order list`"),
+    ReasonCode.ORDER_REFERENCE_INVALID: Reason(
+        "an order is named by its number or by the client's, one of the two", _REPORT_BUG
+    ),
+    ReasonCode.ORDER_CANCELLED_BY_OWNER: Reason("its owner cancelled it", ""),
+    ReasonCode.MARGIN_INSUFFICIENT: Reason(
+        "the account's equity does not cover the margin that the order needs",
+        "order less, or cancel open orders; see `rota account show`",
+    ),
+    ReasonCode.ORACLE_NOT_A_REPORTER: Reason(
+        "only a member's oracle key may report prices", "sign with that key"
+    ),
+    ReasonCode.ORACLE_UNKNOWN_MARKET: Reason("there is no such market", _REPORTER),
+    ReasonCode.ORACLE_PRICE_INVALID: Reason("the reported price is out of range", _REPORTER),
+    ReasonCode.ORACLE_SEQUENCE: Reason(
+        "the report's number is not above the one before", _REPORTER
+    ),
+    ReasonCode.ORACLE_SOURCE_TIME: Reason(
+        "the report's time is too old, ahead of the chain's, or before the last one", _REPORTER
+    ),
+    ReasonCode.ORACLE_NO_INDEX: Reason(
+        "the market has no index price yet: members of a quorum have not reported", _WAIT
+    ),
+    ReasonCode.ORACLE_STALE: Reason(
+        "the market's index price is too old; only orders that close a position are taken", _WAIT
+    ),
+}
+"""The envelope was ordered; this became of one of its instructions."""
+
+
+def explain(code: str) -> Reason:
+    """Any of these codes in words; one of a newer node speaks for itself."""
+    return _BY_CODE.get(code, Reason("see the reference page of stable codes"))
+
+
+_BY_CODE: Final = {
+    code.value: reason for code, reason in (*OUTCOME_REASONS.items(), *REFUSAL_REASONS.items())
+}
+"""A code that both have means the same in both."""
