@@ -130,6 +130,13 @@ class Verify(Struct, frozen=True):
     claims: tuple[Claim, ...]
 
 
+class VerifyIdentities(Struct, frozen=True):
+    """Check a few Ed25519 signatures of members, one key a claim. Answer: `Verified`."""
+
+    token: Token
+    claims: tuple[Claim, ...]
+
+
 class Sign(Struct, frozen=True):
     """Sign with the node's consensus key. Answer: `Signed`."""
 
@@ -214,6 +221,7 @@ Effect = (
     | Send
     | SetTimer
     | Verify
+    | VerifyIdentities
     | Sign
     | SignIdentity
     | Aggregate

@@ -146,8 +146,7 @@ def make_double_state_vote(one: StateVote, other: StateVote) -> DoubleStateVote:
 def validate_evidence(evidence: Evidence, committee: Committee) -> None:
     """Check that the two contents contradict each other; raises `EvidenceError`.
 
-    Signatures are not looked at. Together with `compute_evidence_claims` (or, for batches, the
-    identity signatures) it makes a conviction.
+    Signatures are not looked at. Together with `compute_evidence_claims` it makes a conviction.
     """
     if evidence.offender >= len(committee):
         raise EvidenceError("the offender is no member")
@@ -183,13 +182,24 @@ def _contents(evidence: Evidence) -> tuple[bytes, bytes]:
             return encode(evidence.first.header), encode(evidence.second.header)
 
 
+def is_signed_by_identity(evidence: Evidence) -> bool:
+    """Are its signatures those of an identity key (Ed25519), not of a consensus key (BLS)?"""
+    return isinstance(evidence, DoubleBatch)
+
+
 def compute_evidence_claims(
-    evidence: DoubleVote | DoubleTimeout | DoubleProposal | DoubleStateVote,
-    committee: Committee,
-    chain_id: bytes,
+    evidence: Evidence, committee: Committee, chain_id: bytes
 ) -> tuple[Claim, Claim]:
-    """The two consensus signatures that must both verify."""
-    key = (committee.members[evidence.offender].consensus_key,)
+    """The two signatures that must both verify; `is_signed_by_identity` says by which scheme."""
+    member = committee.members[evidence.offender]
+    if isinstance(evidence, DoubleBatch):
+        identity = (member.identity_key,)
+        one, other = evidence.first, evidence.second
+        return (
+            Claim(identity, one.author_signing_bytes(chain_id), one.signature),
+            Claim(identity, other.author_signing_bytes(chain_id), other.signature),
+        )
+    key = (member.consensus_key,)
     if isinstance(evidence, DoubleProposal):
         epoch, view = evidence.epoch, evidence.view
         first = proposal_signing_bytes(chain_id, epoch, view, evidence.first)
@@ -215,13 +225,12 @@ def verify_evidence(
         validate_evidence(evidence, committee)
     except EvidenceError:
         return False
-    if isinstance(evidence, DoubleBatch):
-        key = committee.members[evidence.offender].identity_key
-        return all(
-            identity_scheme.verify(key, half.author_signing_bytes(chain_id), half.signature)
-            for half in (evidence.first, evidence.second)
-        )
     claims = compute_evidence_claims(evidence, committee, chain_id)
+    if is_signed_by_identity(evidence):
+        return all(
+            identity_scheme.verify(claim.public_keys[0], claim.message, claim.signature)
+            for claim in claims
+        )
     return all(verify_claim(scheme, claim) for claim in claims)
 
 

@@ -380,9 +380,6 @@ class NodeCore:
     def _on_envelopes_verified(
         self, now_ms: int, event: EnvelopesVerified, out: list[NodeEffect]
     ) -> None:
-        if self._judge.is_mine(event.token):
-            self._on_judged(event.token, event.results)
-            return
         reply, admitted = self._submissions.on_verified(now_ms, event)
         self._clerk.tell_level(admitted, ReceiptLevel.RECEIVED, out)
         out.append(reply)

@@ -34,6 +34,7 @@ from consensus.effects import (
     TimerFired,
     Verified,
     Verify,
+    VerifyIdentities,
 )
 from consensus.messages import (
     BatchMessage,
@@ -188,6 +189,7 @@ class NodeHost:
             Aggregate: self._aggregate,
             CheckBatch: self._check_batch,
             VerifyEnvelopes: self._verify_envelopes,
+            VerifyIdentities: self._verify_identities,
             ServeBatches: self._serving.serve,
             ServeCommitted: self._serving.serve,
         }
@@ -285,6 +287,10 @@ class NodeHost:
             self.dispatch(Aggregated(effect.token, done.signers, done.signature, done.culprits))
 
         self._crypto.aggregate(effect.message, effect.partials, on_done)
+
+    def _verify_identities(self, effect: VerifyIdentities) -> None:
+        results = tuple(self._crypto.verify_identity(claim) for claim in effect.claims)
+        self.dispatch(Verified(effect.token, results))
 
     def _verify_envelopes(self, effect: VerifyEnvelopes) -> None:
         if len(effect.claims) <= INLINE_CLAIMS_MAX:

@@ -13,16 +13,15 @@ from collections.abc import Iterable, Sequence
 
 from committee.committee import Committee
 from committee.state import EvidenceRecord
-from consensus.effects import Put, Token, Verify
+from consensus.effects import Put, Token, Verify, VerifyIdentities
 from consensus.evidence import (
-    DoubleBatch,
     EvidenceError,
     compute_evidence_claims,
     decode_evidence,
+    is_signed_by_identity,
     validate_evidence,
 )
 from crypto.scheme import Claim
-from node.events import VerifyEnvelopes
 
 EVIDENCE_TABLE = "evidence"
 """Archive: offender (8 bytes big-endian) and kind -> encoded evidence found by this node."""
@@ -87,7 +86,7 @@ class Judge:
 
     def open(
         self, height: int, evidence: Sequence[bytes], tokens: tuple[Token, Token]
-    ) -> list[Verify | VerifyEnvelopes]:
+    ) -> list[Verify | VerifyIdentities]:
         """What to verify for a block that carries evidence: each piece has two signatures, of
         the members' consensus keys or, for batches, of their identity keys."""
         case = _Case(height, [None] * len(evidence))
@@ -101,28 +100,21 @@ class Judge:
             except EvidenceError:
                 case.verdicts[position] = False
                 continue
-            if isinstance(found, DoubleBatch):
-                key = (self._committee.members[found.offender].identity_key,)
-                identity += [
-                    Claim(key, half.author_signing_bytes(self._chain_id), half.signature)
-                    for half in (found.first, found.second)
-                ]
+            claims = compute_evidence_claims(found, self._committee, self._chain_id)
+            if is_signed_by_identity(found):
+                identity += claims
                 positions[1].append(position)
             else:
-                consensus += compute_evidence_claims(found, self._committee, self._chain_id)
+                consensus += claims
                 positions[0].append(position)
-        effects: list[Verify | VerifyEnvelopes] = []
+        effects: list[Verify | VerifyIdentities] = []
         if consensus:
             self._cases[tokens[0]] = (case, tuple(positions[0]))
             effects.append(Verify(tokens[0], tuple(consensus)))
         if identity:
             self._cases[tokens[1]] = (case, tuple(positions[1]))
-            effects.append(VerifyEnvelopes(tokens[1], tuple(identity)))
+            effects.append(VerifyIdentities(tokens[1], tuple(identity)))
         return effects
-
-    def is_mine(self, token: Token) -> bool:
-        """Is this the result of one of `open`'s effects?"""
-        return token in self._cases
 
     def on_verified(
         self, token: Token, results: Sequence[bool]

@@ -25,11 +25,13 @@ from consensus.effects import (
     Store,
     StoreBatch,
     Token,
+    Verified,
+    VerifyIdentities,
 )
 from consensus.messages import BatchMessage
 from consensus.types import SignedBatchHeader
 from crypto.codec import encode
-from crypto.scheme import IdentityScheme, SignatureScheme
+from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
 from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
 from engine.genesis import EngineGenesis
@@ -261,13 +263,9 @@ class NodeWorld(World):
                 case CheckBatch():
                     self._check_batch(host, effect)
                 case VerifyEnvelopes(token, claims):
-                    results = tuple(
-                        self._identity_scheme.verify(
-                            claim.public_keys[0], claim.message, claim.signature
-                        )
-                        for claim in claims
-                    )
-                    self._answer(host, EnvelopesVerified(token, results))
+                    self._answer(host, EnvelopesVerified(token, self._verify_identities(claims)))
+                case VerifyIdentities(token, claims):
+                    self._answer(host, Verified(token, self._verify_identities(claims)))
                 case ServeBatches(to, batch_ids):
                     self._serve_batches(host, to, batch_ids)
                 case Execute() | SaveState():
@@ -276,6 +274,12 @@ class NodeWorld(World):
                     self._run_engine(host, engine)
                 case _:
                     pass
+
+    def _verify_identities(self, claims: Iterable[Claim]) -> tuple[bool, ...]:
+        return tuple(
+            self._identity_scheme.verify(claim.public_keys[0], claim.message, claim.signature)
+            for claim in claims
+        )
 
     def _soon(self, host: Host, bounds_ms: tuple[int, int], action: Callable[[], None]) -> None:
         """Let something happen unless the node dies first."""
