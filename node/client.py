@@ -236,6 +236,7 @@ class DoorClient:
                 except trio.Cancelled:
                     raise
                 except BaseException as error:
+                    # Raised again below, outside of the nursery, which would wrap it into a group.
                     failure = error
                 client._fail(DoorError("door.closed", "this client has closed its connection"))
                 nursery.cancel_scope.cancel()
@@ -315,6 +316,8 @@ class DoorClient:
         try:
             answer = await self._request(Subscribed, build)
         except BaseException:
+            # Cancellation too must free the place; an abandoned one keeps it, for its answer and
+            # its events may still come.
             if number in self._subscriptions and number not in self._abandoned:
                 del self._subscriptions[number]
             raise

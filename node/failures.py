@@ -54,6 +54,7 @@ def explaining_end(home: NodeHome) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Everything is looked at, nothing is kept back: it leaves explained, or as it came.
         leaves = list(_leaves(error))
         explained = [(_explain(home, leaf), leaf) for leaf in leaves]
         known = [each for each, _ in explained if each is not None]

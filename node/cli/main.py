@@ -111,6 +111,7 @@ def run(arguments: Sequence[str]) -> int:
         output.note("interrupted")
         return int(ExitCode.INTERRUPTED)
     except Exception as error:
+        # The last barrier of the process. Nothing is hidden: it is told with its traceback.
         output.bug(error)
         return int(ExitCode.UNEXPECTED)
     return result if isinstance(result, int) else 0

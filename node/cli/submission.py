@@ -151,7 +151,9 @@ def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
         words = ["nothing filled; remainder cancelled"]
     else:
         words = [receipt.status.replace("_", " ")]
-    if receipt.cancelled_count:
+    if receipt.status == "cancelled" and not receipt.cancelled_count and not receipt.order_id:
+        words = ["there was no open order to cancel"]
+    elif receipt.cancelled_count:
         words.append(f"{receipt.cancelled_count} order{'s' * (receipt.cancelled_count > 1)}")
     elif receipt.order_id:
         words.append(f"order {receipt.order_id}")

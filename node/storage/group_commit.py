@@ -105,6 +105,7 @@ class GroupCommitter(Generic[T]):
         try:
             await self._thread.run()
         except Exception as error:
+            # Raised on; noted so that whoever waits for a commit hears why there will be none.
             self._failure = error
             raise
         finally:
