@@ -12,7 +12,7 @@ from typing import Final
 import apsw
 
 from consensus.types import SignedBatchHeader
-from crypto.codec import decode
+from crypto.codec import DecodeError, decode
 from node.storage.disk import Disk
 from node.storage.errors import StorageError, mapping_errors
 from node.storage.segments import decode_record, segment_path
@@ -58,7 +58,7 @@ class BatchReader:
         with self._lock, mapping_errors(f"read {self.directory}"):
             query = "SELECT signed_header FROM batch WHERE batch_id = ?"
             found = select(self._index, query, (batch_id,))
-        return decode(SignedBatchHeader, found[0][0]) if found else None
+        return self._decode_header(found[0][0]) if found else None
 
     def contains(self, batch_id: bytes) -> bool:
         """Is a batch stored?"""
@@ -83,7 +83,16 @@ class BatchReader:
                     (author, cursors.get(author, 0)),
                 )
             ]
-        return [(batch_id, decode(SignedBatchHeader, header)) for batch_id, header in rows]
+        return [(batch_id, self._decode_header(header)) for batch_id, header in rows]
+
+    def _decode_header(self, encoded: bytes) -> SignedBatchHeader:
+        try:
+            return decode(SignedBatchHeader, encoded)
+        except DecodeError as error:
+            path = self.directory / INDEX_NAME
+            raise StorageError(
+                "storage.corrupt", f"{path}: {error}; without an index, one is made anew"
+            ) from error
 
     def close(self) -> None:
         """Close; closing again does nothing."""

@@ -5,6 +5,8 @@ index costs no sync of its own (`synchronous = NORMAL`), because it can be rebui
 is opened, what the segments hold beyond the last indexed byte is read and indexed. The first torn
 record of the last segment ends that reading and is cut off with all that follows; it cannot have
 been reported as stored. Damage anywhere else is an error.
+
+Nothing else is ever removed: batches are what anybody replays the chain from.
 """
 
 import threading
@@ -44,7 +46,6 @@ CREATE TABLE IF NOT EXISTS batch (
     signed_header BLOB NOT NULL
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX IF NOT EXISTS batch_by_place ON batch (author, sequence);
-CREATE INDEX IF NOT EXISTS batch_by_segment ON batch (segment);
 """
 
 
@@ -90,6 +91,7 @@ class BatchStore:
         """What the last opening cut off."""
         with mapping_errors(f"open {directory}"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._disk.sync_directory(directory.parent)
             self._index = apsw.Connection(str(directory / INDEX_NAME))
         try:
             with mapping_errors(f"open {directory}"):
@@ -126,23 +128,6 @@ class BatchStore:
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
         """`BatchReader.headers_above`."""
         return self._reader.headers_above(cursors)
-
-    def prune(self, cursors: Mapping[int, int]) -> int:
-        """Remove whole segments of which every batch is at or below its author's cursor; return
-        how many. The segment being written stays. Raises `StorageError`."""
-        removed = 0
-        with self._lock, mapping_errors(f"prune {self.directory}"):
-            for number in self._segment_numbers():
-                if number == self._segment or not self._is_below(number, cursors):
-                    continue
-                with self._index:
-                    self._index.execute("DELETE FROM batch WHERE segment = ?", (number,))
-                    self._index.execute("DELETE FROM segment WHERE number = ?", (number,))
-                # After a crash between the two, opening finds the file without a row and removes
-                # it then.
-                self._disk.remove(segment_path(self.directory, number))
-                removed += 1
-        return removed
 
     def size_bytes(self) -> int:
         """Bytes in all segments, as indexed."""
@@ -238,7 +223,12 @@ class BatchStore:
         last_indexed = max(indexed, default=0)
         for number in numbers:
             if number < last_indexed and number not in indexed:
-                self._disk.remove(segment_path(self.directory, number))
+                path = segment_path(self.directory, number)
+                raise StorageError(
+                    "storage.corrupt",
+                    f"{self.directory / INDEX_NAME} does not know {path}; without an index, one is "
+                    "made anew",
+                )
         for number, end in sorted(indexed.items()):
             path = segment_path(self.directory, number)
             if not path.exists() or self._disk.size_bytes(path) < end:
@@ -271,14 +261,6 @@ class BatchStore:
         names = self._disk.list_names(self.directory)
         numbers = (parse_segment_number(name) for name in names)
         return sorted(number for number in numbers if number is not None)
-
-    def _is_below(self, segment: int, cursors: Mapping[int, int]) -> bool:
-        newest = select(
-            self._index,
-            "SELECT author, max(sequence) FROM batch WHERE segment = ? GROUP BY author",
-            (segment,),
-        )
-        return all(sequence <= cursors.get(author, 0) for author, sequence in newest)
 
 
 def _make_row(

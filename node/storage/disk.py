@@ -59,9 +59,6 @@ class Disk:
         finally:
             os.close(file)
 
-    def remove(self, path: Path) -> None:
-        path.unlink()
-
     def list_names(self, path: Path) -> list[str]:
         return sorted(os.listdir(path))
 

@@ -8,6 +8,7 @@ the middle of a value.
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,7 +72,9 @@ class RecordFile:
         try:
             self._prepare(kind, owner, synchronous, exclusive, create)
         except BaseException:
-            self._connection.close()
+            # Closing a broken file may fail as well; what went wrong first is what counts.
+            with suppress(apsw.Error):
+                self._connection.close()
             raise
 
     def _prepare(
@@ -186,8 +189,9 @@ class RecordFile:
             yield table, self._checked(table, key, value, checksum)
 
     def close(self) -> None:
-        """Close. The file must not be used afterwards; closing again does nothing."""
-        with self._lock:
+        """Close. The file must not be used afterwards; closing again does nothing. Raises
+        `StorageError`."""
+        with self._lock, mapping_errors(f"close {self.path}"):
             self._connection.close()
 
     def _checked(self, table: str, key: bytes, value: bytes, checksum: int) -> Record:

@@ -8,6 +8,7 @@ before anything leaves.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,7 +17,7 @@ import apsw
 from consensus.effects import Delete, Put
 from consensus.safety import WRITE_ONCE_TABLES as VIEW_TABLES
 from consensus.state_signer import STATE_VOTE_TABLE
-from node.storage.errors import DoubleSignError, SafetyError
+from node.storage.errors import DoubleSignError, SafetyError, StorageError
 from node.storage.records import RecordFile
 from node.storage.wal import validate_log
 
@@ -75,7 +76,8 @@ class SafetyStore:
         try:
             self._file.validate_structure()
         except BaseException:
-            self._file.close()
+            with suppress(StorageError):
+                self._file.close()
             raise
 
     def load(self) -> dict[str, dict[bytes, bytes]]:

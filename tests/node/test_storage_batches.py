@@ -1,5 +1,6 @@
 import errno
 
+import apsw
 import pytest
 
 from consensus.types import BatchHeader, SignedBatchHeader
@@ -225,26 +226,95 @@ def test_a_failed_sync_is_final_and_the_batch_is_not_there(open_store):
     assert store.get(make_batch(1).batch_id) is None
 
 
-def test_pruning_removes_segments_that_nobody_needs(open_store, tmp_path):
+def test_an_index_that_does_not_know_an_older_segment_is_an_error_and_is_made_anew(
+    open_store, tmp_path
+):
+    directory = tmp_path / "segments"
+    batches = [make_batch(sequence, size_bytes=600) for sequence in range(1, 8)]
     store = open_store(segment_size_bytes=1000)
-    store.commit([make_batch(sequence, size_bytes=600) for sequence in range(1, 8)])
-    assert store.prune({0: 1}) == 0
-    assert store.prune({0: 5}) == 2
-    assert store.get(make_batch(1).batch_id) is None
-    assert store.get(make_batch(5, size_bytes=600).batch_id) is not None
-    assert store.prune({0: 100}) == 1
-    assert len(list((tmp_path / "segments").glob("*.seg"))) == 1
-    store.commit([make_batch(8)])
-    assert store.get(make_batch(8).batch_id) is not None
-
-
-def test_a_segment_left_over_from_pruning_is_removed_on_opening(open_store, tmp_path):
-    store = open_store(segment_size_bytes=1000)
-    store.commit([make_batch(sequence, size_bytes=600) for sequence in range(1, 8)])
-    path = segment_path(tmp_path / "segments", 1)
-    data = path.read_bytes()
-    store.prune({0: 2})
+    store.commit(batches)
     store.close()
-    path.write_bytes(data)
-    open_store(segment_size_bytes=1000)
-    assert not path.exists()
+    index = apsw.Connection(str(directory / "index.db"))
+    index.execute("DELETE FROM segment WHERE number = 1")
+    index.close()
+    with pytest.raises(StorageError) as caught:
+        open_store(segment_size_bytes=1000)
+    assert caught.value.code == "storage.corrupt"
+    for path in directory.glob("index.db*"):
+        path.unlink()
+    store = open_store(segment_size_bytes=1000)
+    assert all(store.get(batch.batch_id) == stored(batch) for batch in batches)
+
+
+def test_a_damaged_header_in_the_index_is_an_error(open_store, tmp_path):
+    store = open_store()
+    store.commit([make_batch(1)])
+    store.close()
+    index = apsw.Connection(str(tmp_path / "segments" / "index.db"))
+    index.execute("UPDATE batch SET signed_header = x'c1'")
+    index.close()
+    store = open_store()
+    for read in (lambda: store.headers_above({}), lambda: store.commit([make_batch(1)])):
+        with pytest.raises(StorageError) as caught:
+            read()
+        assert caught.value.code == "storage.corrupt"
+
+
+class FailingDisk(Disk):
+    """Fails at one operation of its choice, and has nothing more to say after that."""
+
+    def __init__(self, fails_at):
+        self.left = fails_at
+
+    def _step(self):
+        if self.left == 0:
+            raise OSError(errno.ENOSPC, "injected")
+        self.left -= 1
+
+    def open_append(self, path):
+        self._step()
+        return super().open_append(path)
+
+    def write(self, file, buffers):
+        self._step()
+        # Short writes, so that records are torn at many places.
+        return super().write(file, [bytes(buffers[0])[:150]])
+
+    def sync_data(self, file):
+        self._step()
+        super().sync_data(file)
+
+    def sync_directory(self, path):
+        self._step()
+        super().sync_directory(path)
+
+    def truncate(self, path, size_bytes):
+        self._step()
+        super().truncate(path, size_bytes)
+
+
+def test_a_disk_that_fails_at_any_operation_loses_nothing_that_was_reported(tmp_path):
+    batches = [make_batch(sequence, size_bytes=300) for sequence in range(1, 10)]
+    fails_at, is_done, codes = 0, False, set()
+    while not is_done:
+        directory = tmp_path / str(fails_at) / "segments"
+        reported = []
+        store = None
+        try:
+            store = BatchStore(directory, disk=FailingDisk(fails_at), segment_size_bytes=1000)
+            for at in range(0, len(batches), 3):
+                store.commit(batches[at : at + 3])
+                reported += batches[at : at + 3]
+            is_done = True
+        except StorageError as error:
+            codes.add(error.code)
+        if store is not None:
+            store.close()
+        again = BatchStore(directory, segment_size_bytes=1000)
+        assert all(again.get(batch.batch_id) == stored(batch) for batch in reported)
+        again.commit(batches)
+        assert all(again.get(batch.batch_id) == stored(batch) for batch in batches)
+        again.close()
+        fails_at += 1
+    assert fails_at > 20
+    assert codes == {"storage.full"}
