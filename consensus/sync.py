@@ -164,7 +164,7 @@ class BlockSync:
         is_far = target.qc.height - self._tree.root.height > FAR_HEIGHTS
         by_height = is_far != (target.attempts % 3 == 2)
         steps = min(target.attempts, RETRY_STEPS_MAX)
-        deadline_ms = now_ms + int(self._retry_ms * 3**steps // 2**steps)
+        deadline_ms = now_ms + self._retry_ms * 3**steps // 2**steps
         target.attempts += 1
         block_id = None if by_height else missing_id
         self._in_flight[peer] = _Request(target_id, block_id, deadline_ms)

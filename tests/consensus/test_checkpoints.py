@@ -45,6 +45,7 @@ from consensus.evidence import (
 )
 from consensus.messages import StateVote
 from consensus.state_signer import (
+    RESEND_MAX_MS,
     RESEND_MS,
     RESEND_TIMER,
     STATE_VOTE_TABLE,
@@ -349,6 +350,14 @@ def test_a_vote_is_repeated_with_growing_waits_until_it_is_certified():
     assert host.deadline_ms is None
     host.fire()
     assert len(host.outbox) == 5
+
+
+def test_the_waits_of_a_repeated_vote_stop_growing():
+    host = Host()
+    host.execute(make_header(16))
+    for _ in range(20):
+        host.fire()
+    assert host.deadline_ms - host.now_ms == RESEND_MAX_MS
 
 
 def test_after_a_restart_the_recorded_vote_is_repeated_with_the_same_bytes():
