@@ -80,6 +80,10 @@ class DeliveredBatch(NamedTuple):
     summary: BatchSummary
     verdicts: tuple[RefusalCode | None, ...]
 
+    def refused(self) -> tuple[int, ...]:
+        """Positions of the envelopes that the header ledger refused, rising."""
+        return tuple(position for position, code in enumerate(self.verdicts) if code is not None)
+
 
 class DeliveredBlock(NamedTuple):
     """One height, complete."""

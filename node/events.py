@@ -80,11 +80,11 @@ class OpaqueReply(Struct, frozen=True):
 
 
 class BatchToExecute(Struct, frozen=True):
-    """One stored batch and the header ledger's verdict on each of its envelopes."""
+    """One stored batch of a height to execute."""
 
     batch_id: bytes
-    verdicts: tuple[str | None, ...]
-    """A refusal code, or None for an envelope to execute; by position in the batch."""
+    refused: tuple[int, ...]
+    """Positions of the envelopes that the header ledger refused, rising."""
 
 
 class Execute(Struct, frozen=True):

@@ -52,10 +52,7 @@ class Execution:
             return None
         self._awaited.append(_Awaited(delivered.block_id, block, delivered.order_root))
         batches = tuple(
-            BatchToExecute(
-                batch.batch_id,
-                tuple(None if code is None else code.value for code in batch.verdicts),
-            )
+            BatchToExecute(batch.batch_id, batch.refused())
             for batch in delivered.batches
             if batch.verdicts
         )

@@ -12,8 +12,7 @@ import trio
 from consensus.effects import Put
 from node.events import Execute, Executed, SaveState
 from node.execution import EXECUTION_AHEAD_MAX
-from node.recovery import OUTPUT_TABLE, height_key
-from node.serving import Batches
+from node.recovery import OUTPUT_TABLE, Batches, height_key
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import RecordWrite
 from node.workers.engine import EngineWorker, ExecuteRequest
@@ -63,10 +62,7 @@ class Executor:
         for batch in request.batches:
             stored = await trio.to_thread.run_sync(self._batches.get, batch.batch_id)
             assert stored is not None, "a delivered batch is stored"
-            refused = tuple(
-                position for position, code in enumerate(batch.verdicts) if code is not None
-            )
-            batches.append((stored[1], refused))
+            batches.append((stored[1], batch.refused))
         result = await self._engine.execute(
             ExecuteRequest(
                 request.height, request.time_ms, request.seed, tuple(batches), request.reporters

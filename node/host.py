@@ -16,6 +16,7 @@ import trio
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    Alarm,
     BatchChecked,
     BatchStored,
     CheckBatch,
@@ -174,6 +175,7 @@ class NodeHost:
             StoreBatch: self._store_batch,
             SetTimer: lambda effect: self._timers.set(effect.name, effect.deadline_ms),
             Misbehaviour: self._note_misbehaviour,
+            Alarm: self._raise_alarm,
             Halt: self._halt,
             Execute: self._executor.submit,
             SaveState: self._executor.submit,
@@ -352,6 +354,9 @@ class NodeHost:
                 detail=effect.detail[:200],
                 count=count,
             )
+
+    def _raise_alarm(self, effect: Alarm) -> None:
+        _log.error("alarm", code=effect.code, detail=effect.detail)
 
     def _halt(self, effect: Halt) -> None:
         raise HaltError(effect.code, effect.detail)

@@ -80,7 +80,7 @@ class Archive(Protocol):
 class Batches(Protocol):
     """Stored batches by id (`node.storage.batch_reader.BatchReader`)."""
 
-    def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None: ...
+    def get(self, batch_id: bytes, /) -> tuple[SignedBatchHeader, bytes] | None: ...
 
 
 class BatchIndex(Batches, Protocol):

@@ -29,18 +29,21 @@ from crypto.bls import BLS
 from crypto.codec import DecodeError, decode
 from crypto.digest import ZERO_DIGEST
 from crypto.ed25519 import ED25519
+from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockInput, EngineEnvelope, Reporter
+from engine.block import Reporter
 from engine.state import create_state
-from mempool.batch import BatchSummary, check_batch, decode_batch_body
-from mempool.envelope import BodyKind, decode_envelope
+from mempool.batch import BatchSummary, check_batch
 from node.delivery import DeliveredBlock, Delivery, compute_block_seed
+from node.engine_input import OrderedBatch, make_block_input
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.home import NodeHome
 from node.recovery import (
     CERTIFICATE_BY_HEIGHT_TABLE,
     CHECKPOINT_TABLE,
+    Archive,
+    Batches,
     height_key,
     make_genesis_order,
 )
@@ -77,11 +80,18 @@ class ReplayReport(Struct, frozen=True):
     state_root_height: int
 
 
-class _Replay:
-    """One run; see the module docstring."""
+class ChainReplay:
+    """One run; see the module docstring. The simulator runs it, too, with schemes of its own."""
 
     def __init__(
-        self, genesis: Genesis, archive: ArchiveStore, batches: BatchReader, check_roots: bool
+        self,
+        genesis: Genesis,
+        archive: Archive,
+        batches: Batches,
+        *,
+        check_roots: bool = True,
+        scheme: SignatureScheme = BLS,
+        identity_scheme: IdentityScheme = ED25519,
     ) -> None:
         self._genesis = genesis
         self._chain_id = genesis.chain_id()
@@ -89,6 +99,8 @@ class _Replay:
         self._archive = archive
         self._batches = batches
         self._check_roots = check_roots
+        self._scheme = scheme
+        self._identity_scheme = identity_scheme
         self._bodies: dict[bytes, bytes] = {}
         self._engine = create_state(genesis.engine)
         order_state, ledger = make_genesis_order(genesis, self._committee)
@@ -113,6 +125,7 @@ class _Replay:
             0,
         )
         self.newest: CheckpointHeader | None = None
+        """Of the newest checkpoint height so far."""
 
     def apply(self, height: int) -> bool:
         """Repeat one height; False when the archive ends below it. Raises `ReplayError`."""
@@ -159,7 +172,7 @@ class _Replay:
             return False
         keys = [self._committee.members[index].consensus_key for index in signers]
         is_enough = self._committee.power_of(signers) >= self._committee.quorum_power
-        return is_enough and BLS.verify_aggregate(keys, message, signature)
+        return is_enough and self._scheme.verify_aggregate(keys, message, signature)
 
     def _batches_of(self, height: int) -> tuple[bytes, ...]:
         """Walk every lane from the block's tip down to the cursor, by digest."""
@@ -187,14 +200,16 @@ class _Replay:
             evidence = decode_evidence(encoded)
         except EvidenceError:
             return False
-        return verify_evidence(evidence, self._committee, self._chain_id, BLS, ED25519)
+        return verify_evidence(
+            evidence, self._committee, self._chain_id, self._scheme, self._identity_scheme
+        )
 
     def _summary(self, height: int, batch_id: bytes) -> tuple[BatchHeader, BatchSummary]:
         stored = self._batches.get(batch_id)
         assert stored is not None, "the walk found it"
         signed, body = stored
         verdict = check_batch(
-            scheme=ED25519,
+            scheme=self._identity_scheme,
             chain_id=self._chain_id,
             author_key=self._committee.members[signed.header.author].identity_key,
             author_signing_bytes=signed.author_signing_bytes(self._chain_id),
@@ -209,33 +224,21 @@ class _Replay:
 
     def _execute(self, delivered: DeliveredBlock) -> None:
         block, counts = delivered.block, self.counts
-        envelopes: list[EngineEnvelope] = []
+        batches: list[OrderedBatch] = []
         for batch in delivered.batches:
+            refused = batch.refused()
             counts["batches"] += 1
             counts["envelopes"] += len(batch.verdicts)
+            counts["refused"] += len(refused)
             counts["opaque_transactions"] += sum(each.count for each in batch.summary.opaque)
-            encoded = decode_batch_body(self._bodies[batch.batch_id]).envelopes
-            for data, entry, code in zip(
-                encoded, batch.summary.envelopes, batch.verdicts, strict=True
-            ):
-                if code is not None:
-                    counts["refused"] += 1
-                elif entry.header.kind is BodyKind.PLAIN:
-                    envelopes.append(
-                        EngineEnvelope(
-                            entry.envelope_id,
-                            entry.header.sender,
-                            entry.header.nonce,
-                            decode_envelope(data).body,
-                        )
-                    )
+            batches.append(OrderedBatch(self._bodies[batch.batch_id], refused))
         output = apply_block(
             self._engine,
-            BlockInput(
+            make_block_input(
                 height=block.height,
                 time_ms=block.time_ms,
                 seed=compute_block_seed(self._chain_id, block.height),
-                envelopes=tuple(envelopes),
+                batches=batches,
                 reporters=self._reporters,
             ),
         )
@@ -304,7 +307,7 @@ def replay(
         opened.callback(archive.close)
         batches = BatchReader(home.segments_dir)
         opened.callback(batches.close)
-        run = _Replay(genesis, archive, batches, check_roots)
+        run = ChainReplay(genesis, archive, batches, check_roots=check_roots)
         height = 1
         while run.apply(height):
             if on_progress is not None:

@@ -7,7 +7,7 @@ memory, and one member's long catch-up never delays another's.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -20,21 +20,13 @@ from consensus.messages import (
     CommittedResponse,
     encode_message,
 )
-from consensus.types import QC, Block, SignedBatchHeader
+from consensus.types import QC, Block
 from crypto.codec import decode
-from node.recovery import Archive, height_key
+from node.recovery import Archive, Batches, height_key
 
 ANSWERS_WAITING_MAX: Final = 32
 """Answers to one member that have not begun. The allowances of the core let fewer come in a burst;
 one more is dropped, and the member asks again."""
-
-
-class Batches(Protocol):
-    """The batch store, as far as serving reads it (`node.storage.batches.BatchStore`)."""
-
-    def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None:
-        """A stored batch; blocks."""
-        ...
 
 
 class Serving:

@@ -6,23 +6,17 @@ The oracles see what nodes ask their hosts for and what leaves their engines, ne
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from committee.committee import Committee
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store
-from consensus.evidence import decode_evidence, verify_evidence
 from consensus.types import Block, CheckpointHeader, StateCertificate
-from crypto.codec import decode
+from crypto.codec import encode
 from crypto.scheme import IdentityScheme, SignatureScheme
-from engine.apply import apply_block
-from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
-from engine.state import create_state
-from localnet.sim.node_world import Batch, open_batch
+from engine.block import BlockOutput
 from localnet.sim.oracles import Watcher
-from mempool.batch import check_batch
-from node.delivery import Delivery, compute_block_seed
 from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate
 from node.genesis import Genesis
 from node.protocol import ReceiptLevel
-from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, make_genesis_order
+from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches, height_key
+from node.replay import ChainReplay
 
 _RANK: Final = {
     ReceiptLevel.RECEIVED: 0,
@@ -85,7 +79,8 @@ class OneOrder(Watcher):
         self,
         index: int,
         request: Execute,
-        verdicts: tuple[tuple[bytes, bool], ...],
+        ordered: tuple[bytes, ...],
+        passed: tuple[bytes, ...],
         output: BlockOutput,
     ) -> None:
         """An engine finished a height."""
@@ -98,11 +93,11 @@ class OneOrder(Watcher):
             return
         self.executed[request.height] = result
         self.fills += len(output.fills)
-        for envelope_id, passed in verdicts:
+        for envelope_id in ordered:
             self.ordered.setdefault(envelope_id, request.height)
-            if passed:
-                assert envelope_id not in self.passed, "an envelope is executed once"
-                self.passed[envelope_id] = request.height
+        for envelope_id in passed:
+            assert envelope_id not in self.passed, "an envelope is executed once"
+            self.passed[envelope_id] = request.height
 
 
 class Promises(Watcher):
@@ -184,93 +179,24 @@ class Innocence(Watcher):
                 pass
 
 
-def replay(
+def validate_replay(
+    order: OneOrder,
     genesis: Genesis,
-    archive: Mapping[bytes, bytes],
-    batches: Mapping[bytes, Batch],
+    archive: Archive,
+    batches: Batches,
     scheme: SignatureScheme,
     identity_scheme: IdentityScheme,
-) -> dict[int, tuple[bytes, bytes, bytes]]:
-    """Execute an archived chain (`ARCHIVE_BLOCK_TABLE`) from genesis with nothing but its blocks
-    and batches; returns (order root, market root, receipts root) by height."""
-    chain_id, committee = genesis.chain_id(), genesis.committee()
-    engine = create_state(genesis.engine)
-    order_state, ledger = make_genesis_order(genesis, committee)
-    reporters = tuple(Reporter(each.oracle_key, each.power) for each in committee.members)
-    delivery = Delivery(order_state, ledger, lambda height: None)
-    roots: dict[int, tuple[bytes, bytes, bytes]] = {}
-    for key in sorted(archive):
-        block = decode(Block, archive[key])
-        ids = _walk(block, delivery, batches)
-        for batch_id in ids:
-            _add_summary(delivery, chain_id, committee, identity_scheme, batch_id, batches)
-        delivery.add_block(block.block_id(chain_id), block, ids)
-        if block.evidence:
-            verdicts = tuple(
-                verify_evidence(decode_evidence(each), committee, chain_id, scheme, identity_scheme)
-                for each in block.evidence
-            )
-            delivery.judge_evidence(block.height, verdicts)
-        delivered = delivery.advance()
-        assert delivered is not None, "its batches are all here"
-        opened: list[EngineEnvelope] = []
-        for batch in delivered.batches:
-            codes = [None if code is None else code.value for code in batch.verdicts]
-            for envelope, passed in open_batch(batches[batch.batch_id][1], codes):
-                if passed:
-                    opened.append(envelope)
-        seed = compute_block_seed(chain_id, block.height)
-        output = apply_block(
-            engine,
-            BlockInput(block.height, block.time_ms, seed, tuple(opened), reporters=reporters),
-        )
-        roots[block.height] = (delivered.order_root, output.state_root, output.receipts_root)
-    return roots
-
-
-def _walk(block: Block, delivery: Delivery, batches: Mapping[bytes, Batch]) -> tuple[bytes, ...]:
-    ids: list[bytes] = []
-    for tip in block.lanes:
-        chain: list[bytes] = []
-        cursor = delivery.order_state.lane_cursor(tip.data.author).sequence
-        batch_id, sequence = tip.data.batch_id, tip.data.sequence
-        while sequence > cursor:
-            chain.append(batch_id)
-            batch_id, sequence = batches[batch_id][0].header.parent, sequence - 1
-        ids += reversed(chain)
-    return tuple(ids)
-
-
-def _add_summary(
-    delivery: Delivery,
-    chain_id: bytes,
-    committee: Committee,
-    identity_scheme: IdentityScheme,
-    batch_id: bytes,
-    batches: Mapping[bytes, Batch],
-) -> None:
-    signed, body = batches[batch_id]
-    verdict = check_batch(
-        scheme=identity_scheme,
-        chain_id=chain_id,
-        author_key=committee.members[signed.header.author].identity_key,
-        author_signing_bytes=signed.author_signing_bytes(chain_id),
-        signature=signed.signature,
-        body_digest=signed.header.body_digest,
-        size_bytes=signed.header.size_bytes,
-        body=body,
-    )
-    assert verdict.summary is not None, "stored batches are good"
-    delivery.add_summary(batch_id, signed.header, verdict.summary)
-
-
-def compare_replay(order: OneOrder, roots: Mapping[int, tuple[bytes, bytes, bytes]]) -> int:
-    """Hold a replay against every checkpoint that any node made; returns how many there were."""
+) -> tuple[int, int]:
+    """Repeat an archived chain from genesis, and hold every checkpoint that any node made against
+    it; returns how many heights there were and how many checkpoints were compared."""
+    run = ChainReplay(genesis, archive, batches, scheme=scheme, identity_scheme=identity_scheme)
     compared = 0
-    for value in order.headers.values():
-        header = decode(CheckpointHeader, value)
-        if header.height in roots:
-            expected = (header.order_root, header.market_root, header.receipts_root)
-            assert roots[header.height] == expected, f"replay differs at height {header.height}"
+    while run.apply(run.counts["heights"] + 1):
+        header = run.newest
+        if header is None or header.height != run.counts["heights"]:
+            continue
+        known = order.headers.get(height_key(header.height))
+        if known is not None:
+            assert known == encode(header), f"replay differs at height {header.height}"
             compared += 1
-    return compared
+    return run.counts["heights"], compared

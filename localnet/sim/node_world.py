@@ -8,7 +8,7 @@ takes back the newest archive writes that were already reported, since nothing w
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,14 +33,14 @@ from consensus.types import SignedBatchHeader
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
+from engine.block import BlockOutput, Reporter
 from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.network import Conditions, Disk, Host, World
-from mempool.batch import check_batch, decode_batch_body
-from mempool.envelope import BodyKind, decode_envelope
+from mempool.batch import check_batch
 from node.core import NodeCore
+from node.engine_input import OrderedBatch, make_block_input, open_batch
 from node.events import (
     EnvelopesVerified,
     Execute,
@@ -154,8 +154,9 @@ class NodeConditions(Conditions):
     """Engines with a time of their own."""
 
 
-ExecutionWatcher = Callable[[int, Execute, tuple[tuple[bytes, bool], ...], BlockOutput], None]
-"""Called with the node, the request, (envelope id, passed) in order, and the result."""
+ExecutionWatcher = Callable[[int, Execute, tuple[bytes, ...], tuple[bytes, ...], BlockOutput], None]
+"""Called with the node, the request, the ids of all its envelopes, of those that passed, and the
+result."""
 
 
 class NodeWorld(World):
@@ -368,22 +369,24 @@ class NodeWorld(World):
         )
 
     def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed:
-        opened: list[EngineEnvelope] = []
-        verdicts: list[tuple[bytes, bool]] = []
+        batches: list[OrderedBatch] = []
+        ordered: list[bytes] = []
         for batch in request.batches:
             stored = self.disk(host.index).get(batch.batch_id)
             assert stored is not None, "a delivered batch is stored"
-            for envelope, passed in open_batch(stored[1], batch.verdicts):
-                verdicts.append((envelope.envelope_id, passed))
-                if passed:
-                    opened.append(envelope)
-        reporters = tuple(Reporter(key, power) for key, power in request.reporters)
-        block = BlockInput(
-            request.height, request.time_ms, request.seed, tuple(opened), reporters=reporters
+            batches.append(OrderedBatch(stored[1], batch.refused))
+            ordered += (each.envelope_id for each in open_batch(OrderedBatch(stored[1], ())))
+        block = make_block_input(
+            height=request.height,
+            time_ms=request.time_ms,
+            seed=request.seed,
+            batches=batches,
+            reporters=tuple(Reporter(key, power) for key, power in request.reporters),
         )
         output = apply_block(engine.state, block)
         for watch in self.on_executed:
-            watch(host.index, request, tuple(verdicts), output)
+            passed = tuple(each.envelope_id for each in block.envelopes)
+            watch(host.index, request, tuple(ordered), passed, output)
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, height_key(request.height), encode(output))
@@ -395,17 +398,3 @@ class NodeWorld(World):
             output.stats.instructions,
             output.stats.fills,
         )
-
-
-def open_batch(
-    body: bytes, verdicts: Sequence[str | None]
-) -> Iterator[tuple[EngineEnvelope, bool]]:
-    """A batch's envelopes as the engine gets them, each with whether it passed."""
-    for data, code in zip(decode_batch_body(body).envelopes, verdicts, strict=True):
-        envelope = decode_envelope(data)
-        header = envelope.header
-        if header.kind is BodyKind.PLAIN:
-            opened = EngineEnvelope(
-                header.envelope_id(), header.sender, header.nonce, envelope.body
-            )
-            yield opened, code is None

@@ -1,6 +1,6 @@
 """The engine's process: `python -m node.workers.engine_main`, started by `node.workers.engine`.
 
-It owns the market state and carries out one request after the other. It decodes the batches itself,
+It owns the market state and carries out one request after the other. It opens the batches itself,
 so that no work for single envelopes is left to the node's event loop.
 
 Memory: what a block leaves behind is freed by reference counts alone (the engine cuts its links
@@ -13,23 +13,15 @@ objects after each block (0.5 ms) as a safety net.
 import gc
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from crypto.codec import DecodeError, decode_lenient, encode
+from crypto.codec import decode_lenient, encode
 from engine.apply import apply_block
-from engine.block import BlockInput, EngineEnvelope
 from engine.errors import InvariantViolation
 from engine.genesis import GenesisError
 from engine.state import EngineState
-from mempool.batch import decode_batch_body
-from mempool.envelope import (
-    ENVELOPE_SIZE_MAX_BYTES,
-    NAMESPACE_ENGINE,
-    BodyKind,
-    decode_envelope,
-)
+from node.engine_input import OrderedBatch, make_block_input
 from node.storage.errors import StorageError
 from node.workers.child import ParentGoneError, ParentPipe
 from node.workers.engine_messages import (
@@ -55,31 +47,6 @@ YOUNG_GENERATION: Final = 0
 """What was made since the last collection: its cost does not grow with the state."""
 
 
-def decode_envelopes(body: bytes, refused: tuple[int, ...]) -> Iterator[EngineEnvelope]:
-    """The envelopes of a batch that the engine is to see.
-
-    The node delivers only batches that passed `check_batch`, so nothing here is malformed; if it
-    were, it would be left out, on every node alike, because the bytes are the same everywhere.
-    """
-    try:
-        encoded = decode_batch_body(body).envelopes
-    except DecodeError as error:
-        print(f"a delivered batch does not decode: {error}", file=sys.stderr)  # noqa: T201 - a log
-        return
-    skipped = frozenset(refused)
-    for position, data in enumerate(encoded):
-        if position in skipped or len(data) > ENVELOPE_SIZE_MAX_BYTES:
-            continue
-        try:
-            envelope = decode_envelope(data)
-        except DecodeError as error:
-            print(f"a delivered envelope does not decode: {error}", file=sys.stderr)  # noqa: T201 - a log
-            continue
-        header = envelope.header
-        if header.kind is BodyKind.PLAIN and header.namespace == NAMESPACE_ENGINE:
-            yield EngineEnvelope(header.envelope_id(), header.sender, header.nonce, envelope.body)
-
-
 class EngineServer:
     """The state and what may be asked of it."""
 
@@ -92,16 +59,11 @@ class EngineServer:
     def execute(self, request: Execute, bodies: list[bytes]) -> ExecuteResult:
         """Run one height. Raises `InvariantViolation` and `AssertionError`, after which the state
         must not be used any more."""
-        envelopes = tuple(
-            envelope
-            for body, refused in zip(bodies, request.refused, strict=True)
-            for envelope in decode_envelopes(body, refused)
-        )
-        block = BlockInput(
-            request.height,
-            request.time_ms,
-            request.seed,
-            envelopes,
+        block = make_block_input(
+            height=request.height,
+            time_ms=request.time_ms,
+            seed=request.seed,
+            batches=map(OrderedBatch, bodies, request.refused),
             reporters=request.reporters,
         )
         output = apply_block(self.state, block)
