@@ -95,7 +95,7 @@ class LaneFetcher:
         return len(self._fetches)
 
     def count_failed(self) -> int:
-        """Batches with a failed copy that are remembered, for tests of the bound."""
+        """Batches with a failed copy that are remembered."""
         return sum(len(failed) for failed in self._failed.values())
 
     def is_wanted(self, author: int, point: LanePoint) -> bool:

@@ -84,8 +84,8 @@ class BatchIntake:
         self._rechecking = 0
         self._rivals: dict[int, SignedBatchHeader | None] = {}
         """Authors of whom a rival is being checked (None) or was found well signed."""
-        self.offences: dict[int, tuple[SignedBatchHeader, SignedBatchHeader]] = {}
-        """First two headers that an author signed for one sequence."""
+        self._convicted: set[int] = set()
+        """Authors of whom evidence was found: more of it is pointless."""
         self.refused: set[int] = set()
         """Authors who sent a bad batch: nothing is taken from them any more but what is certified
         and fetched by digest."""
@@ -116,7 +116,7 @@ class BatchIntake:
     def take_rival(self, batch_id: bytes, message: BatchMessage) -> list[Effect]:
         """Check a second batch of its author at one sequence, if no offence is known yet."""
         author = message.signed_header.header.author
-        if author in self._rivals or author in self.offences or self.is_full(author):
+        if author in self._rivals or author in self._convicted or self.is_full(author):
             return []
         self._rivals[author] = None
         check = Check(Origin.RIVAL, author, batch_id, message.signed_header, None)
@@ -204,7 +204,7 @@ class BatchIntake:
     def _compare(self, signed_header: SignedBatchHeader, batch_id: bytes) -> list[Effect]:
         """Look for another well-signed header at the same sequence."""
         header = signed_header.header
-        if header.author in self.offences:
+        if header.author in self._convicted:
             return []
         others = [
             link.signed_header
@@ -216,7 +216,7 @@ class BatchIntake:
             others.append(rival)
         for other in others:
             if other.header != header:
-                self.offences[header.author] = (other, signed_header)
+                self._convicted.add(header.author)
                 evidence = make_double_batch(other, signed_header)
                 return [EvidenceFound(header.author, encode(evidence))]
         return []

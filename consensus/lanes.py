@@ -8,7 +8,7 @@ The protocol
    (`lane_author`).
 2. A member takes a batch from its author, stores it and has it checked (`lane_intake`): body
    digest, author's signature, every envelope. It takes one batch a sequence; a second one that is
-   well signed is proof against the author, see `equivocations`.
+   well signed is evidence against the author, found once.
 3. A member *acknowledges* a sequence of a lane when it holds, stored and checked, one hash chain
    from the lane's committed cursor up to it, and never two different batches at one sequence, not
    even across a restart (`lane_chain` says why the stored batches suffice for that). Which
@@ -81,7 +81,6 @@ from consensus.types import (
     AvailabilityCertificate,
     BatchHeader,
     Block,
-    SignedBatchHeader,
 )
 from crypto.bitmap import decode_bitmap
 from crypto.digest import ZERO_DIGEST, Domain, bulk_digest
@@ -95,6 +94,8 @@ class LaneStatistics(NamedTuple):
     links: int
     checks_pending: int
     fetches: int
+    failed_copies: int
+    """Batches of which a fetched copy failed its check, until they are ready."""
     acks_pending: int
     certificates_pending: int
     blocks_owed: int
@@ -177,16 +178,13 @@ class Lanes:
         oldest first. None while something is missing; it is being fetched."""
         return self._deliveries.compute(height)
 
-    def equivocations(self) -> tuple[tuple[SignedBatchHeader, SignedBatchHeader], ...]:
-        """First offence of each author who signed two batches for one place, by author."""
-        return tuple(self._intake.offences[author] for author in sorted(self._intake.offences))
-
     def statistics(self) -> LaneStatistics:
         """Current sizes, for metrics and for tests of the bounds."""
         return LaneStatistics(
             links=sum(len(chain) for chain in self._chains),
             checks_pending=self._intake.count_pending(),
             fetches=len(self._fetcher),
+            failed_copies=self._fetcher.count_failed(),
             acks_pending=len(self._collector),
             certificates_pending=self._certificates.count_pending(),
             blocks_owed=len(self._deliveries),

@@ -83,7 +83,7 @@ def test_an_author_killed_at_any_moment_continues_its_lane_without_contradiction
     world.run(1000)
     tips = author.lanes.certified_tips()[2].data
     for node in world.nodes:
-        assert node.lanes.equivocations() == ()
+        assert node.evidence == []
         assert node.lanes.certified_tips()[2].data == tips
     bodies = [author.store[each].body for each in author.lanes.chain_for(2, tips.batch_id, 0)]
     assert bodies in ([b"before", b"after"], [b"after"])
@@ -140,7 +140,7 @@ def test_an_author_that_lost_its_disk_continues_after_what_the_others_certified(
         world.run(1)
     world.run(500)
     assert author.lanes.certified_tips()[1].data.sequence == 5
-    assert all(node.lanes.equivocations() == () for node in world.nodes)
+    assert all(node.evidence == [] for node in world.nodes)
 
 
 def test_a_damaged_stored_batch_is_fetched_again_after_a_restart(make_world):
