@@ -107,13 +107,18 @@ def acquire_supervisor_lock(run_dir: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ControlError(
-            f"the localnet in {run_dir.parent} runs already",
-            advice="see `rota localnet status`; stop it with `rota localnet down`",
-            code="localnet.running",
-            exit_code=ExitCode.CONFIG,
-        ) from error
+        raise running_error(run_dir) from error
     return descriptor
+
+
+def running_error(run_dir: Path) -> ControlError:
+    """What whoever wants to start a localnet that runs is told."""
+    return ControlError(
+        f"the localnet in {run_dir.parent} runs already",
+        advice="see `rota localnet status`; stop it with `rota localnet down`",
+        code="localnet.running",
+        exit_code=ExitCode.CONFIG,
+    )
 
 
 def is_supervised(run_dir: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from localnet.latency import LatencyHistogram
+from localnet.percentiles import LatencyHistogram
 from localnet.supervisor import ProcessPlan
 from localnet.tally import TradersStatistics
 from node.network import Network

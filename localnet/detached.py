@@ -9,9 +9,10 @@ from typing import Final
 
 import trio
 
-from localnet.control import call_supervisor, is_supervised, make_run_dir
+from localnet.control import call_supervisor, is_supervised, make_run_dir, running_error
 from localnet.folder import validate_folder
 from localnet.screen import show_network
+from localnet.status import STATUS_TIMEOUT_S
 from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
 from node.cli.output import Output
 from node.exit_codes import ExitCode, OperatorError
@@ -19,7 +20,6 @@ from node.network import load_network
 
 ROTA_COMMAND: Final = (sys.executable, "-m", "node.cli.main")
 """How the supervisor's process is started."""
-STATUS_TIMEOUT_S: Final = 2.0
 POLL_S: Final = 0.1
 
 
@@ -28,12 +28,7 @@ def up_detached(output: Output, options: UpOptions) -> None:
     validate_folder(options.path)
     run_dir = options.path.absolute() / "run"
     if is_supervised(run_dir):
-        raise OperatorError(
-            f"the localnet in {options.path} runs already",
-            advice="see `rota localnet status`; stop it with `rota localnet down`",
-            code="localnet.running",
-            exit_code=ExitCode.CONFIG,
-        )
+        raise running_error(run_dir)
     make_run_dir(run_dir)
     log_path = run_dir / "supervisor.log"
     with log_path.open("wb") as log:

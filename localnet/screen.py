@@ -82,7 +82,7 @@ def describe_moment(cluster: Cluster, width: int = LINE_WIDTH) -> str:
         parts += [f"{fills:.0f} fills/s", f"{cluster.demo.orders_per_s} orders/s"]
     if tape := cluster.demo.last.tape:
         parts.append(f"tape {tape.played}/{tape.trades}")
-    latency_ms = cluster.demo.recent_commit_latency.quantile_ms(500)
+    latency_ms = cluster.demo.recent_commit_latency.median_ms()
     if latency_ms is not None:
         parts.append(f"commit {latency_ms:.0f} ms")
     parts.append(f"{blocks:.1f} blocks/s")

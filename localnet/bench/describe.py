@@ -8,7 +8,7 @@ from localnet.bench.latency import LatencyResult
 from localnet.bench.machine import Machine
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
-from localnet.bench.percentiles import Percentiles
+from localnet.percentiles import Percentiles
 from node.cli.output import table
 
 Row = tuple[str, str, float | None]

@@ -16,7 +16,7 @@ from engine.block import BlockInput
 from engine.invariants import validate_all
 from engine.state import EngineState, create_state
 from engine.workload import Workload, WorkloadConfig
-from localnet.bench.percentiles import Percentiles, compute_percentiles
+from localnet.percentiles import Percentiles, compute_percentiles
 
 BLOCK_INSTRUCTIONS: Final = 1_000
 """Instructions of one block, hence between two roots."""

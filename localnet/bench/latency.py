@@ -16,8 +16,8 @@ from localnet.bench.cluster import BenchCluster, CpuUse, compute_cpu_use
 from localnet.bench.errors import BenchError, IdleChainError
 from localnet.bench.observer import Observer
 from localnet.bench.oracle import keep_index
-from localnet.bench.percentiles import Percentiles, compute_percentiles
 from localnet.courier import Courier
+from localnet.percentiles import Percentiles, compute_percentiles
 from node.client import EnvelopeFactory
 
 WARM_UP_ORDERS: Final = 10

@@ -5,8 +5,6 @@ import os
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.instructions import Cancel, CancelAll, MarketOrder, PlaceOrder
 from engine.workload import SplitMix, WorkloadConfig
@@ -19,7 +17,6 @@ from localnet.bench.latency import validate_answered
 from localnet.bench.load import BUNDLE_INSTRUCTIONS, make_bundle
 from localnet.bench.machine import ProcessCpu, describe_machine, read_descendants
 from localnet.bench.observer import Counts, Observer, Window, apply_event, validate_busy
-from localnet.bench.percentiles import compute_percentile, compute_percentiles
 from localnet.bench.stages import flatten_numbers, subtract_stages
 from node.cli.main import run
 from node.client import DoorError
@@ -29,26 +26,6 @@ from node.protocol import BlockEvent, DeliveredEvent, ExecutedEvent
 BLOCK = BlockEvent(1, 0, 7, 9, bytes(32), 0, 0, 3)
 DELIVERED = DeliveredEvent(1, 1, 7, 5, 1, {1: 512, 2: 8})
 EXECUTED = ExecutedEvent(1, 2, 7, bytes(32), 40, 6)
-
-samples = st.lists(st.floats(0, 1e6), min_size=1, max_size=300)
-
-
-@given(samples, st.integers(1, 1_000))
-def test_a_percentile_is_the_least_sample_that_covers_its_share(given_samples, per_thousand):
-    ordered = sorted(given_samples)
-    value = compute_percentile(ordered, per_thousand)
-    assert value in ordered
-    covered = sum(sample <= value for sample in ordered)
-    assert covered * 1_000 >= per_thousand * len(ordered)
-    below = sum(sample < value for sample in ordered)
-    assert below * 1_000 < per_thousand * len(ordered)
-
-
-def test_percentiles_of_known_samples():
-    result = compute_percentiles([float(each) for each in range(100, 0, -1)])
-    assert (result.count, result.p50, result.p90, result.p99, result.max) == (100, 50, 90, 99, 100)
-    single = compute_percentiles([3.5])
-    assert (single.p50, single.p99, single.max) == (3.5, 3.5, 3.5)
 
 
 def test_events_are_counted():

@@ -21,7 +21,7 @@ def make_cluster(
         demo=SimpleNamespace(
             orders_per_s=12_345,
             last=TradersStatistics(tape=tape),
-            recent_commit_latency=SimpleNamespace(quantile_ms=lambda _: 1_234.0),
+            recent_commit_latency=SimpleNamespace(median_ms=lambda: 1_234.0),
         ),
         monitor=SimpleNamespace(
             newest=lambda: NodeStatus(committed_height=12_345_678, view=9, leader="node12"),
