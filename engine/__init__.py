@@ -21,7 +21,7 @@ from their position (`schedule`).
 
     types       instructions, receipts, block, genesis      msgspec structs; never compiled
     bounds      limits, errors
-    state       state, account, market, book                 plain classes with slots
+    state       state, account, market, book, records        plain classes with slots
     rules       margin, oracle, schedule, placement, matching, resting, cancellation
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
     around it   snapshot, views (queries), workload (blocks for benchmarks and tests)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.records import OrderRecords
+
 if TYPE_CHECKING:
     from engine.book import Order
     from engine.market import Market
@@ -62,6 +64,7 @@ class Account:
         "exposures",
         "im",
         "margin_epoch",
+        "order_records",
         "orders",
         "position_record",
         "quote",
@@ -75,6 +78,8 @@ class Account:
         """By market id."""
         self.orders: dict[int, Order] = {}
         """Open orders by id, which is also the order of insertion."""
+        self.order_records = OrderRecords()
+        """Their committed form, kept up to date with them (`engine.resting`)."""
         self.clients: dict[int, Order] = {}
         """Open orders that have a client id."""
         self.equity = 0

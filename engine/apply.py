@@ -1,5 +1,7 @@
 """`apply_block`: one block through all phases, in the fixed order of the package's docstring."""
 
+from itertools import chain
+
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
 from engine.block import BlockInput, BlockOutput, BlockStats
@@ -22,6 +24,10 @@ from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.schedule import Task, decode_bundle, rank_envelopes, take_turns
 from engine.state import EngineState
+
+# Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
+_POST_ONLY = TimeInForce.POST_ONLY
+_REFUSED = Status.REFUSED
 
 
 class _Phases:
@@ -75,10 +81,11 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
 
     dirty_accounts = len(state.dirty_accounts)
     validate_changes(state)
-    receipts = tuple(_require(receipt) for receipt in phases.receipts)
+    receipts = tuple(receipt for receipt in phases.receipts if receipt is not None)
+    assert len(receipts) == len(phases.receipts), "every instruction has a receipt"
     stats = BlockStats(
         len(receipts),
-        sum(1 for receipt in receipts if receipt.status is Status.REFUSED),
+        sum(1 for receipt in receipts if receipt.status is _REFUSED),
         len(run.fills),
         min(run.volume, VOLUME_MAX_MICROQUOTE),
         state.fees - fees_before,
@@ -93,7 +100,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     if with_roots:
         assert not state.is_rootless, "this state has skipped a root"
         state_root = compute_state_root(state)
-        receipts_root = compute_merkle_root(map(encode, (*receipts, *fills, *events)))
+        receipts_root = compute_merkle_root(map(encode, chain(receipts, fills, events)))
     else:
         state.is_rootless = True
         state.forget_changes()
@@ -119,13 +126,14 @@ def _collect(block: BlockInput) -> _Phases:
         for index, instruction in enumerate(instructions):
             task = Task(sender, envelope_id, index, instruction, len(receipts))
             receipts.append(None)
-            if isinstance(instruction, PlaceOrder | MarketOrder):
+            kind = type(instruction)
+            if kind is PlaceOrder or kind is MarketOrder:
                 placements.append(task)
-            elif isinstance(instruction, OracleReport):
+            elif kind is OracleReport:
                 phases.reports.append(task)
             else:
                 phases.cancels.append(task)
-                if isinstance(instruction, Amend):
+                if kind is Amend:
                     placements.append(task)
     return phases
 
@@ -191,7 +199,7 @@ def _split_placements(
                 if replacement is None:
                     continue
                 order = replacement
-            if isinstance(order, PlaceOrder) and order.tif is TimeInForce.POST_ONLY:
+            if isinstance(order, PlaceOrder) and order.tif is _POST_ONLY:
                 makers_queue.append(task)
             else:
                 takers_queue.append(task)
@@ -229,8 +237,3 @@ def _run_placements(
 def _refuse_unknown_account(task: Task) -> Receipt:
     code = ReasonCode.ACCOUNT_UNKNOWN
     return Receipt(task.envelope_id, task.index, Status.REFUSED, code)
-
-
-def _require(receipt: Receipt | None) -> Receipt:
-    assert receipt is not None, "every instruction has a receipt"
-    return receipt

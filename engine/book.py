@@ -34,7 +34,6 @@ class Order:
         "older",
         "order_id",
         "price",
-        "record",
         "reduce_only",
         "self_trade",
         "side",
@@ -66,8 +65,6 @@ class Order:
         self.good_til_ms = good_til_ms
         self.older: Order | None = None
         self.newer: Order | None = None
-        self.record = b""
-        """Cached committed form; empty when it must be computed anew."""
 
 
 class Level:

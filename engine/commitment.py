@@ -8,7 +8,7 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
                        withdrawals, withdrawals i64 | genesis digest
 
 Positions are those that are not zero, by market id. The digest of open orders covers the account's
-orders by id, 48 bytes each (`_ORDER`); ids give the priority at each price, so the account leaves
+orders by id, 48 bytes each (`records`); ids give the priority at each price, so the account leaves
 commit to every book. A leaf for each order was rejected: an order always touches its owner's leaf
 as well, so it would double the work; this way one proof also shows that an account has *no other*
 orders, and a proof of a balance stays short.
@@ -19,13 +19,8 @@ from struct import Struct
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
-from engine.book import Order
 from engine.market import Market
 from engine.state import EngineState
-
-_ORDER = Struct(">QIbQQQBBBQ")
-"""id, market, side, price, lots, client id, time in force, self-trade mode, reduce-only,
-good-til."""
 
 _ORDERS_PREFIX = digest(Domain.STATE, b"open orders")
 """Stands before the records of an account's open orders: a domain of their own, hashed once."""
@@ -49,33 +44,10 @@ def market_key(market_id: int) -> bytes:
     return b"m" + market_id.to_bytes(4, "big")
 
 
-def encode_order(order: Order) -> bytes:
-    """The committed form of one open order."""
-    return _ORDER.pack(
-        order.order_id,
-        order.exposure.market.market_id,
-        order.side,
-        order.price,
-        order.lots,
-        order.client_id,
-        order.tif,
-        order.self_trade,
-        order.reduce_only,
-        order.good_til_ms,
-    )
-
-
 def compute_orders_digest(account: Account) -> bytes:
     """The digest of all open orders of an account; zero bytes if there are none."""
-    orders = account.orders
-    if not orders:
-        return ZERO_DIGEST
-    records = []
-    for order in orders.values():
-        if not order.record:
-            order.record = encode_order(order)
-        records.append(order.record)
-    return sha256(_ORDERS_PREFIX + b"".join(records)).digest()
+    records = account.order_records.data
+    return sha256(_ORDERS_PREFIX + records).digest() if records else ZERO_DIGEST
 
 
 def encode_account(account: Account) -> bytes:

@@ -43,7 +43,7 @@ class SelfTradeMode(IntEnum):
     """Both shrink by the smaller size, without a trade."""
 
 
-class PlaceOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+class PlaceOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=1):
     """A limit order."""
 
     market: int
@@ -59,7 +59,9 @@ class PlaceOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """A resting order expires at the first block whose time reaches this; 0 means never."""
 
 
-class MarketOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+class MarketOrder(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=2
+):
     """An order that takes at once or not at all, never beyond its protective price."""
 
     market: int
@@ -72,20 +74,20 @@ class MarketOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     client_id: int = 0
 
 
-class Cancel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+class Cancel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=3):
     """Cancel one open order of the sender, named by either id; the other is 0."""
 
     order_id: int = 0
     client_id: int = 0
 
 
-class CancelAll(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+class CancelAll(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=4):
     """Cancel all open orders of the sender, in one market or in all."""
 
     market: int | None = None
 
 
-class Amend(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+class Amend(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=5):
     """Change price or size of one open order, named by either id; the other is 0.
 
     The same price and a smaller size keeps id and place in the queue. Anything else cancels the
@@ -100,7 +102,9 @@ class Amend(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     """What shall be open afterwards."""
 
 
-class OracleReport(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+class OracleReport(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=6
+):
     """One committee member's observation of a market's index price.
 
     Valid only from a reporter's own key. `sequence` must exceed that of the same reporter's last

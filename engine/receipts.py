@@ -3,7 +3,8 @@
 A receipt answers one instruction and is keyed by (envelope id, index in the bundle). Fills tell
 both sides of a trade. Events tell an owner what happened to a resting order without an instruction
 of its own: expiry, self-trade prevention, margin, reduce-only. All of them are leaves under the
-block's receipts root.
+block's receipts root. Like instructions they hold scalars only and cannot form cycles, so the
+garbage collector need not know the thousands that each block makes (`gc=False`).
 """
 
 from enum import IntEnum, StrEnum
@@ -73,7 +74,7 @@ class Status(IntEnum):
     """The order named (or the orders selected) are cancelled, or an order ended untraded."""
 
 
-class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=1):
     """The outcome of one instruction."""
 
     envelope_id: Digest
@@ -93,7 +94,7 @@ class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     """Orders cancelled by a cancel instruction."""
 
 
-class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=2):
     """One trade between a resting (maker) and an incoming (taker) order."""
 
     market: int
@@ -110,7 +111,7 @@ class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
     """What is left of the maker's order."""
 
 
-class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=3):
     """A resting order shrank or ended without an instruction of its owner and without a trade."""
 
     market: int
@@ -123,7 +124,9 @@ class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """What is left; 0 means that the order is gone."""
 
 
-class DepositEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+class DepositEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=4
+):
     """A deposit that was credited, or held back because all deposits together hit their bound."""
 
     account: Digest

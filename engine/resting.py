@@ -26,6 +26,7 @@ def rest_order(state: EngineState, order: Order) -> None:
     order_id = order.order_id
     state.orders[order_id] = order
     account.orders[order_id] = order
+    account.order_records.add(order)
     if order.client_id:
         account.clients[order.client_id] = order
     exposure.order_count += 1
@@ -56,6 +57,7 @@ def remove_order(state: EngineState, order: Order) -> None:
     order_id = order.order_id
     del state.orders[order_id]
     del account.orders[order_id]
+    account.order_records.remove(order)
     if order.client_id:
         del account.clients[order.client_id]
     exposure.order_count -= 1
@@ -78,7 +80,7 @@ def reduce_order(state: EngineState, order: Order, lots: int) -> None:
     exposure = order.exposure
     book = exposure.market.book
     (book.bids if order.side > 0 else book.asks).reduce(order, lots)
-    order.record = b""
+    exposure.account.order_records.replace(order)
     if order.side > 0:
         exposure.open_buy -= lots
     else:

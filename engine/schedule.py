@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 from operator import itemgetter
 
+from msgspec import Struct
+
 from crypto.codec import DecodeError, decode
 from crypto.digest import Domain, digest
 from engine.block import EngineEnvelope
@@ -24,20 +26,15 @@ from engine.receipts import ReasonCode
 _RANK = itemgetter(0, 1, 2)
 
 
-class Task:
-    """One instruction waiting for its phase."""
+class Task(Struct):
+    """One instruction waiting for its phase: a struct because one is made for each."""
 
-    __slots__ = ("envelope_id", "index", "instruction", "sender", "slot")
-
-    def __init__(
-        self, sender: bytes, envelope_id: bytes, index: int, instruction: Instruction, slot: int
-    ) -> None:
-        self.sender = sender
-        self.envelope_id = envelope_id
-        self.index = index
-        self.instruction = instruction
-        self.slot = slot
-        """Where its receipt goes."""
+    sender: bytes
+    envelope_id: bytes
+    index: int
+    instruction: Instruction
+    slot: int
+    """Where its receipt goes."""
 
 
 def rank_envelopes(seed: bytes, envelopes: tuple[EngineEnvelope, ...]) -> list[EngineEnvelope]:

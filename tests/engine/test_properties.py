@@ -11,7 +11,6 @@ from engine.commitment import (
     account_key,
     encode_account,
     encode_market,
-    encode_order,
     encode_system,
     market_key,
 )
@@ -26,6 +25,7 @@ from engine.instructions import (
     Side,
     TimeInForce,
 )
+from engine.records import encode_order
 from engine.snapshot import restore, snapshot
 from engine.state import create_state
 from engine.views import view_account, view_book, view_order
@@ -126,7 +126,8 @@ def _check_tables(state):
             assert exposure.reduce_only_lots <= abs(exposure.lots)
             assert all(o.side * exposure.lots < 0 for o in reduce_only)
         assert account.clients == {o.client_id: o for o in account.orders.values() if o.client_id}
-        assert all(o.record in (b"", encode_order(o)) for o in account.orders.values())
+        records = b"".join(encode_order(o) for o in account.orders.values())
+        assert account.order_records.data == records
         if account.margin_epoch == state.margin_epoch:
             view = view_account(state, account.account_id)
             assert account.equity == view.equity_microquote
