@@ -9,6 +9,7 @@ import trio
 import typer
 from msgspec import Struct
 
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.workload import WorkloadConfig
 from localnet.bench import latency as latency_bench
 from localnet.bench import ordering as ordering_bench
@@ -53,7 +54,13 @@ DirOption = Annotated[
 ]
 KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the folder of the nodes there.")]
 PerBundleOption = Annotated[
-    int, typer.Option("--per-bundle", min=1, max=64, help="Instructions in one bundle.")
+    int,
+    typer.Option(
+        "--per-bundle",
+        min=1,
+        max=INSTRUCTIONS_PER_BUNDLE_MAX,
+        help="Instructions in one bundle.",
+    ),
 ]
 
 

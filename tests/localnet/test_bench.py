@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from engine.instructions import Cancel, CancelAll, MarketOrder, PlaceOrder
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.workload import SplitMix, WorkloadConfig
 from localnet.bench.cli import raise_operator_error
 from localnet.bench.cluster import compute_cpu_use
@@ -159,3 +160,10 @@ def test_the_command_prints_one_json_document(capsys):
     assert document["machine"]["cores"] >= 1
     assert document["instructions_per_s"] > 0
     assert document["with_root_per_s"] > 0
+
+
+def test_a_bundle_larger_than_the_engine_takes_is_refused_in_one_line(capsys):
+    words = ["bench", "engine", "--seconds", "0.5", "--per-bundle"]
+    code = run([*words, str(INSTRUCTIONS_PER_BUNDLE_MAX + 1)])
+    assert code == ExitCode.USAGE
+    assert f"not at most {INSTRUCTIONS_PER_BUNDLE_MAX}" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import pytest
 
 from mempool.admission import (
+    _STALE_EXPIRIES_MAX,
     OPAQUE_SOURCE_SHARE,
     OPAQUE_SUBMISSION_MAX_BYTES,
     SENDER_PENDING_MAX_BYTES,
@@ -205,7 +206,7 @@ def test_bookkeeping_does_not_grow_with_what_was_ordered(make_door, alice, time_
         assert door.offer(alice.envelope(nonce)) is None
         door.admission.on_ordered([alice.summary(nonce)])
     assert door.admission.pending_count == 0
-    assert len(door.admission._expiries) <= 1100
+    assert len(door.admission._expiries) <= _STALE_EXPIRIES_MAX
 
 
 # ---- opaque --------------------------------------------------------------------------------

@@ -274,6 +274,18 @@ async def test_who_is_turned_away_hears_why_although_it_has_spoken_already() -> 
             await late.framed.aclose()
 
 
+async def test_only_so_many_clients_are_told_at_once_that_there_is_no_place(monkeypatch) -> None:
+    monkeypatch.setattr("node.door.TURNED_AWAY_MAX", 2)
+    async with running_door(connections_max=1) as place:
+        await (await place.connect()).greet()
+        late = [await place.connect() for _ in range(4)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for client in late[:2]:
+            assert (await client.receive()).code == "door.full"
+        for client in late[2:]:
+            assert await client.is_cut_off()
+
+
 async def test_a_forger_is_answered_told_why_and_cut_off_and_nobody_else_is() -> None:
     async with running_door() as place:
         forger, honest = await place.connect(), await place.connect()

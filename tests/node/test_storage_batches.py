@@ -3,11 +3,16 @@ import errno
 import apsw
 import pytest
 
-from consensus.types import BatchHeader, SignedBatchHeader
+from consensus.types import BATCH_SIZE_MAX_BYTES, BatchHeader, SignedBatchHeader
 from node.storage.batches import BatchStore, StoredBatch
-from node.storage.disk import Disk
+from node.storage.disk import BUFFERS_PER_WRITE_MAX, Disk
 from node.storage.errors import StorageError
-from node.storage.segments import segment_path
+from node.storage.segments import (
+    HEADER_MAX_BYTES,
+    encode_record,
+    parse_record_size,
+    segment_path,
+)
 
 
 def make_batch(sequence, author=0, size_bytes=100):
@@ -197,6 +202,40 @@ def test_short_writes_are_completed(open_store):
     store = open_store(disk=disk)
     store.commit([make_batch(1), make_batch(2)])
     assert store.get(make_batch(2).batch_id) == stored(make_batch(2))
+
+
+class CountingDisk(Disk):
+    def __init__(self):
+        self.buffers = []
+
+    def write(self, file, buffers):
+        self.buffers.append(len(buffers))
+        return super().write(file, buffers)
+
+
+def test_one_write_takes_only_as_many_buffers_as_the_system_does(open_store):
+    disk = CountingDisk()
+    store = open_store(disk=disk)
+    batches = [make_batch(sequence) for sequence in range(1, BUFFERS_PER_WRITE_MAX)]
+    store.commit(batches)
+    # A record is two buffers: what comes before the body, and the body.
+    assert disk.buffers == [BUFFERS_PER_WRITE_MAX, 2 * len(batches) - BUFFERS_PER_WRITE_MAX]
+    assert store.get(batches[-1].batch_id) == stored(batches[-1])
+
+
+def test_no_record_begins_with_sizes_beyond_the_bounds():
+    head, body = encode_record(*make_batch(1))
+    magic, checksum_and_id = head[:4], head[12:52]
+
+    def begin(header_size, body_size):
+        sizes = header_size.to_bytes(4, "big") + body_size.to_bytes(4, "big")
+        return magic + sizes + checksum_and_id
+
+    assert parse_record_size(head[:52]) == len(head) + len(body)
+    largest = begin(HEADER_MAX_BYTES, BATCH_SIZE_MAX_BYTES)
+    assert parse_record_size(largest) == 52 + HEADER_MAX_BYTES + BATCH_SIZE_MAX_BYTES
+    for sizes in ((HEADER_MAX_BYTES + 1, 1), (1, BATCH_SIZE_MAX_BYTES + 1), (0, 1), (1, 0)):
+        assert parse_record_size(begin(*sizes)) is None
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from node.storage.batches import BATCHES_PER_COMMIT_MAX
 from node.storage.errors import StorageError
-from node.storage.group_commit import PENDING_MAX, GroupCommitter
+from node.storage.group_commit import ITEMS_PER_COMMIT_MAX, PENDING_MAX, GroupCommitter
 
 
 class SlowStore:
@@ -58,6 +59,20 @@ async def test_a_group_has_a_bound():
         await committer.drain()
         nursery.cancel_scope.cancel()
     assert store.groups == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("options", [{}, {"items_per_commit_max": BATCHES_PER_COMMIT_MAX}])
+async def test_the_groups_of_the_stores_have_bounds(options):
+    groups = []
+    committer = GroupCommitter(groups.append, **options)
+    for item in range(2 * ITEMS_PER_COMMIT_MAX + 1):
+        committer.submit(item)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(committer.run)
+        await committer.drain()
+        nursery.cancel_scope.cancel()
+    bound = options.get("items_per_commit_max", ITEMS_PER_COMMIT_MAX)
+    assert {len(group) for group in groups} == {bound, 1}
 
 
 async def test_a_failure_ends_the_writer_and_is_told_to_everybody():

@@ -11,7 +11,7 @@ from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.mock import MockScheme
 from crypto.scheme import Claim, SchemeError
-from node.service import ServiceThreads
+from node.service import ServiceOverloadedError, ServiceThreads
 from node.workers.threads import VERIFYING_THREADS_MAX, ConsensusCrypto
 
 SECRETS = [generate_secret(digest(Domain.SEED, bytes([index]))) for index in range(4)]
@@ -139,3 +139,13 @@ async def test_jobs_of_one_thread_are_answered_in_order_and_begun_ones_before_a_
         release.set()
     assert answers == [0]
     assert service.under_way == 0
+
+
+async def test_jobs_that_nobody_holds_back_end_the_service_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("node.service.JOBS_WAITING_MAX", 3)
+    service = ServiceThreads("test")
+    for _ in range(3):
+        service.submit(lambda: None, lambda _: None)
+    with pytest.raises(ServiceOverloadedError):
+        service.submit(lambda: None, lambda _: None)
+    assert service.under_way == 3
