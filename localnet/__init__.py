@@ -2,9 +2,9 @@
 
 | part | what |
 |---|---|
-| `network`, `markets` | laying out homes, genesis and accounts from one seed |
+| `network`, `folder`, `markets` | laying out homes, genesis and accounts from one seed |
 | `up`, `supervisor`, `lifeline`, `control`, `detached` | starting and stopping processes |
-| `monitor`, `agreement`, `audit`, `report` | what the nodes say, and whether it fits together |
+| `monitor`, `status`, `agreement`, `audit`, `report` | what nodes say, and if it fits together |
 | `traders`, `trading_floor`, `courier`, `reporters`, `tape` | demo traders and recorded trades |
 | `bench` | `rota bench` |
 | `sim` | the virtual world that hosts consensus cores and whole nodes |

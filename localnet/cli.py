@@ -24,10 +24,10 @@ from localnet.network import (
     validate_stakes,
 )
 from localnet.screen import Screen
-from localnet.status import compute_status
+from localnet.status import compute_status, describe_roots, status_table
 from localnet.tape import TapeError, read_tape
 from localnet.up import UpOptions, run_up
-from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.cli.output import JsonOption, command_group, current_output, record, show_cell, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network, is_network, load_network
@@ -181,7 +181,7 @@ def _parse_stakes(nodes: int | None, stakes: str | None) -> tuple[int, ...] | No
         if nodes is not None:
             raise typer.BadParameter("--nodes and --stakes exclude each other")
         parts = stakes.split(",")
-        if not all(part.isascii() and part.isdigit() for part in parts):
+        if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
             raise typer.BadParameter("--stakes takes whole numbers, as in 1000,1000,500")
         numbers = tuple(int(part) for part in parts)
         validate_stakes(numbers)
@@ -206,49 +206,11 @@ def status(
     output = current_output(context)
     network = load_network(directory)
     document = trio.run(compute_status, network)
-    rows = [
-        (
-            node["name"],
-            node["condition"],
-            _cell(node["pid"]),
-            _cell(node["view"]),
-            _cell(node["committed_height"]),
-            _cell(node["executed_height"]),
-            _root_cell(node),
-            node["door"],
-        )
-        for node in document["nodes"]
-    ]
-    columns = ["node", "state", "pid>", "view>", "committed>", "executed>", "root @ height", "door"]
-    output.data(document, table(columns, rows), _describe_roots(document))
+    output.data(document, status_table(document), describe_roots(document))
     if not document["supervised"]:
         output.note(f"not running; start it: rota localnet up --dir {directory}")
     if document["contradictions"] or document["state_roots_agree"] is False:
         raise typer.Exit(int(ExitCode.SAFETY))
-
-
-def _describe_roots(document: dict[str, Any]) -> str:
-    """The comparison of the state roots in one line."""
-    height, roots = document["state_roots_height"], document["state_roots"]
-    match document["state_roots_agree"]:
-        case True:
-            root = document["state_root"][:16]
-            return f"state roots of {len(roots)} nodes agree at height {height}: {root}"
-        case False:
-            said = ", ".join(f"{name} {root[:16]}" for name, root in roots.items())
-            return f"STATE ROOTS DISAGREE at height {height}: {said}"
-        case _:
-            return "state roots: fewer than two nodes to compare"
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _root_cell(node: dict[str, Any]) -> str:
-    if not node["state_root"]:
-        return "-"
-    return f"{node['state_root'][:16]} @ {node['state_root_height']}"
 
 
 @app.command()
@@ -415,4 +377,4 @@ def _report_cell(value: object) -> str:
         return "  ".join(f"{key} {each}" for key, each in value.items())
     if isinstance(value, list):
         return "; ".join(str(each) for each in value) or "none"
-    return _cell(value)
+    return show_cell(value)

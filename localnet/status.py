@@ -12,6 +12,7 @@ import trio
 from msgspec import Struct
 
 from localnet.control import call_supervisor
+from node.cli.output import WholeTable, show_cell, table
 from node.client import DoorClient, DoorError
 from node.exit_codes import OperatorError
 from node.network import Network, NetworkNode
@@ -211,3 +212,39 @@ def _describe_condition(answer: NodeAnswer, pid: int | None) -> str:
     if answer.status is not None:
         return "up"
     return "not answering" if answer.is_listening or pid is not None else "down"
+
+
+# ---- for people ----------------------------------------------------------------------------
+
+
+def status_table(document: dict[str, Any]) -> WholeTable:
+    """The nodes of `compute_status`."""
+    rows = [
+        (
+            node["name"],
+            node["condition"],
+            show_cell(node["pid"]),
+            show_cell(node["view"]),
+            show_cell(node["committed_height"]),
+            show_cell(node["executed_height"]),
+            f"{node['state_root'][:16]} @ {node['state_root_height']}" if node["up"] else "-",
+            node["door"],
+        )
+        for node in document["nodes"]
+    ]
+    columns = ["node", "state", "pid>", "view>", "committed>", "executed>", "root @ height", "door"]
+    return table(columns, rows)
+
+
+def describe_roots(document: dict[str, Any]) -> str:
+    """The comparison of the state roots in one line."""
+    height, roots = document["state_roots_height"], document["state_roots"]
+    match document["state_roots_agree"]:
+        case True:
+            root = document["state_root"][:16]
+            return f"state roots of {len(roots)} nodes agree at height {height}: {root}"
+        case False:
+            said = ", ".join(f"{name} {root[:16]}" for name, root in roots.items())
+            return f"STATE ROOTS DISAGREE at height {height}: {said}"
+        case _:
+            return "state roots: fewer than two nodes to compare"

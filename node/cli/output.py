@@ -214,6 +214,11 @@ def table(
     return WholeTable(result)
 
 
+def show_cell(value: object) -> str:
+    """A value in a table, or a dash where there is none."""
+    return "-" if value is None else str(value)
+
+
 def current_output(context: typer.Context) -> Output:
     """The output of the command that runs."""
     output = context.find_root().obj

@@ -11,9 +11,14 @@ import trio
 
 from crypto.codec import encode
 from localnet import status as module
-from localnet.cli import _describe_roots
 from localnet.network import create_network
-from localnet.status import NodeStatus, compare_roots, compute_status, query_statuses
+from localnet.status import (
+    NodeStatus,
+    compare_roots,
+    compute_status,
+    describe_roots,
+    query_statuses,
+)
 from node.cli.main import run
 from node.door import Door, QueryError
 from node.exit_codes import ExitCode
@@ -95,7 +100,7 @@ async def test_roots_are_compared_at_the_highest_height_that_all_have_executed(
     assert document["state_roots_agree"] is True
     assert (document["committed_height"], document["state_roots_height"]) == (92, 80)
     assert document["state_root"] == root_of(80).hex()
-    assert "3 nodes agree at height 80" in _describe_roots(document)
+    assert "3 nodes agree at height 80" in describe_roots(document)
 
 
 async def test_a_root_that_differs_is_named_with_its_node(tmp_path: Path) -> None:
@@ -104,8 +109,8 @@ async def test_a_root_that_differs_is_named_with_its_node(tmp_path: Path) -> Non
         document = await compute_status(network)
     assert document["state_roots_agree"] is False
     assert document["state_root"] is None
-    assert "DISAGREE at height 80" in _describe_roots(document)
-    assert "node1 0000000000000000" in _describe_roots(document)
+    assert "DISAGREE at height 80" in describe_roots(document)
+    assert "node1 0000000000000000" in describe_roots(document)
 
 
 async def test_one_node_alone_cannot_be_compared(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_json_output_is_one_document_and_nothing_else(
         (["localnet", "up", "--stakes", "1,x"], "usage.invalid", ExitCode.USAGE),
         (["localnet", "up", "--stakes", "1,1"], "usage.invalid", ExitCode.USAGE),
         (["localnet", "up", "--stakes", "0,1,1,1"], "usage.invalid", ExitCode.USAGE),
+        (["localnet", "up", "--stakes", "9" * 5000], "usage.invalid", ExitCode.USAGE),
         (["order", "status", "abc"], "usage.invalid", ExitCode.USAGE),
         (["order", "place", "X", "hold", "1", "--price", "1"], "usage.invalid", ExitCode.USAGE),
         (["market", "list", "--node", "here:99999"], "usage.invalid", ExitCode.USAGE),
