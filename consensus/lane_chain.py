@@ -137,10 +137,10 @@ class LaneChain:
 
     def find_ackable(self) -> LanePoint:
         """The newest point that may be acknowledged: the tip, or the last before a fork."""
-        above = [sequence for sequence in self._forks if sequence > self.cursor.sequence]
-        if not above or min(above) > self.tip.sequence:
+        fork = min((each for each in self._forks if each > self.cursor.sequence), default=None)
+        if fork is None or fork > self.tip.sequence:
             return self.tip
-        return self.point_at(min(above) - 1)
+        return self.point_at(fork - 1)
 
     def point_at(self, sequence: int) -> LanePoint:
         """The point of the prefix at a sequence between cursor and `find_ackable`."""

@@ -293,7 +293,7 @@ class HeaderLedger:
             if account.is_fee_exempt and name not in exempt:
                 account.is_fee_exempt = False
                 self._dirty_accounts.add(name)
-        for name in exempt:
+        for name in sorted(exempt):
             self._require_account(name).is_fee_exempt = True
 
     def apply_block(
@@ -367,9 +367,9 @@ class HeaderLedger:
         `SessionRecord`, or the word `dead`; `ledger` -> `LedgerMeta`.
         """
         changes: dict[bytes, bytes | None] = {_META_KEY: encode(self._meta())}
-        for name in self._dirty_accounts:
+        for name in sorted(self._dirty_accounts):
             changes[name] = encode(self._accounts[name].record())
-        for name, key in self._dirty_keys:
+        for name, key in sorted(self._dirty_keys):
             session = self._accounts[name].sessions.get(key)
             changes[name + key] = encode(session.record()) if session else _DEAD_KEY_LEAF
         self._tree.update_many(changes)
