@@ -139,12 +139,20 @@ class Promises(Watcher):
             case ReceiptLevel.RECEIVED:
                 pass
 
+    def outstanding(
+        self, order: OneOrder, expiries: Mapping[bytes, int], height: int
+    ) -> list[bytes]:
+        """Envelopes that were declared available, have not expired, and are not ordered yet."""
+        return [
+            envelope_id
+            for envelope_id in sorted(self.available - order.ordered.keys())
+            if expiries[envelope_id] > height
+        ]
+
     def validate(self, order: OneOrder, expiries: Mapping[bytes, int], height: int) -> None:
         """At the end, with every node up: what was available is ordered, unless it expired, and
         whoever said `ordered` has said `executed`."""
-        for envelope_id in sorted(self.available):
-            is_expired = expiries[envelope_id] <= height
-            assert envelope_id in order.ordered or is_expired, "available, but never ordered"
+        assert not self.outstanding(order, expiries, height), "available, but never ordered"
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, "refused, yet executed"
         for index, levels in self.levels.items():

@@ -320,11 +320,12 @@ class NodeCluster:
             validate_all(self.world.engines[index].state)
 
     def _is_settled(self) -> bool:
-        """Nothing waits anywhere, and all batches that any node holds are ordered: but for those
-        of the guilty and the dead, who may never have them certified."""
+        """Nothing waits anywhere: what is available is ordered, and so are all batches that any
+        node holds, but for those of the guilty and the dead, who may never have them certified."""
         running = self.running()
         is_whole = len(running) == len(self.hosts)
-        return not any(
+        height = self.lowest("committed_height")
+        return not self.promises.outstanding(self.order, self.expiries, height) and not any(
             each.pool_envelopes
             or each.verifying_bytes
             or each.queued_blocks
