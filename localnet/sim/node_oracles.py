@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store
+from consensus.messages import BatchMessage, Message
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.codec import encode
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.block import BlockOutput
 from localnet.sim.oracles import Watcher
+from mempool.batch import decode_batch_body
+from mempool.envelope import decode_envelope
 from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate
 from node.genesis import Genesis
 from node.protocol import ReceiptLevel
@@ -101,11 +104,18 @@ class OneOrder(Watcher):
 
 
 class Promises(Watcher):
-    """Receipt levels only rise within one life of a node, and are never given in vain."""
+    """Receipt levels only rise within one life of a node, and are never given in vain.
+
+    `available` binds if an honest author's lane carries the envelope. An availability certificate
+    needs one honest signature only, so a lane whose author forks it may have two certificates for
+    one place, of which one will be ordered."""
 
     def __init__(self, exempt: Iterable[int] = ()) -> None:
         """The word of `exempt` hosts is worth nothing."""
         self._exempt = frozenset(exempt)
+        self._carried: set[bytes] = set()
+        """Envelopes in batches of honest authors."""
+        self._batches: set[bytes] = set()
         self.levels: dict[int, dict[bytes, ReceiptLevel]] = {}
         self.available: set[bytes] = set()
         """Every envelope that any node ever declared available."""
@@ -139,24 +149,44 @@ class Promises(Watcher):
             case ReceiptLevel.RECEIVED:
                 pass
 
+    def binding(self) -> set[bytes]:
+        """Envelopes whose `available` must be kept."""
+        return self.available & self._carried
+
+    def on_sent(self, index: int, message: Message) -> None:
+        if not isinstance(message, BatchMessage) or index in self._exempt:
+            return
+        header = message.signed_header.header
+        if header.author != index or header.body_digest in self._batches:
+            return
+        self._batches.add(header.body_digest)
+        for data in decode_batch_body(message.body).envelopes:
+            self._carried.add(decode_envelope(data).header.envelope_id())
+
     def outstanding(
         self, order: OneOrder, expiries: Mapping[bytes, int], height: int
     ) -> list[bytes]:
         """Envelopes that were declared available, have not expired, and are not ordered yet."""
         return [
             envelope_id
-            for envelope_id in sorted(self.available - order.ordered.keys())
+            for envelope_id in sorted(self.binding() - order.ordered.keys())
             if expiries[envelope_id] > height
         ]
 
-    def validate(self, order: OneOrder, expiries: Mapping[bytes, int], height: int) -> None:
-        """At the end, with every node up: what was available is ordered, unless it expired, and
-        whoever said `ordered` has said `executed`."""
+    def validate(
+        self,
+        order: OneOrder,
+        expiries: Mapping[bytes, int],
+        height: int,
+        running: Iterable[int],
+    ) -> None:
+        """At the end: what was available is ordered, unless it expired, and whoever of those that
+        run said `ordered` has said `executed`."""
         assert not self.outstanding(order, expiries, height), "available, but never ordered"
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, "refused, yet executed"
-        for index, levels in self.levels.items():
-            for envelope_id, level in levels.items():
+        for index in running:
+            for envelope_id, level in self.levels[index].items():
                 if level is ReceiptLevel.ORDERED:
                     ordered_height = self.heights[envelope_id]
                     certified_height = order.certified.get(index, 0)

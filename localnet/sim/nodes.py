@@ -315,7 +315,7 @@ class NodeCluster:
         running = self.running()
         target = max(self.core(index).statistics().committed_height for index in running)
         self.run_until_certified(target, duration_max_ms)
-        self.promises.validate(self.order, self.expiries, target)
+        self.promises.validate(self.order, self.expiries, target, running)
         for index in running:
             validate_all(self.world.engines[index].state)
 

@@ -24,6 +24,7 @@ from localnet.sim.faults import (
     kind_of,
 )
 from localnet.sim.generator import generate
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (
     Liar,
@@ -71,6 +72,13 @@ def test_a_seed_is_the_same_run_each_time_and_holds_every_oracle(seed: int) -> N
     first, again = run_schedule(schedule), run_schedule(decode_schedule(encode_schedule(schedule)))
     assert first.violation is None
     assert first == again
+
+
+def test_a_quiet_run_makes_promises_that_bind() -> None:
+    clusters: list[NodeCluster] = []
+    outcome = run_schedule(Schedule(seed=9, views=40), clusters.append)
+    assert outcome.violation is None
+    assert len(clusters[0].promises.binding()) >= 20
 
 
 def test_other_seeds_are_other_runs() -> None:
