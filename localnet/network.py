@@ -37,7 +37,8 @@ from node.config import (
     PeerSection,
 )
 from node.exit_codes import ExitCode, OperatorError
-from node.genesis import GENESIS_VERSION, FeeCredit, Genesis, save_genesis
+from node.genesis import GENESIS_VERSION, FeeCredit, Genesis
+from node.genesis_file import save_genesis
 from node.home import NodeKeys, create_home, make_private_dir, write_atomically
 from node.network import (
     NETWORK_VERSION,

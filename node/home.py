@@ -42,7 +42,8 @@ from crypto.keystore import (
 from node.config import ConfigError, NodeConfig
 from node.config_file import LoadedConfig, load_config, render_config
 from node.exit_codes import ExitCode, OperatorError
-from node.genesis import Genesis, GenesisError, load_genesis, save_genesis
+from node.genesis import Genesis, GenesisError
+from node.genesis_file import load_genesis, save_genesis
 from node.storage.disk import sync_directory
 from node.storage.errors import mapping_errors
 

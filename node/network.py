@@ -23,7 +23,8 @@ from crypto.keystore import KdfStrength, KeystoreError, read_keystore
 from crypto.types import Ed25519PublicKey
 from node.config import Endpoint, parse_endpoint
 from node.exit_codes import ExitCode, OperatorError
-from node.genesis import Genesis, load_genesis
+from node.genesis import Genesis
+from node.genesis_file import load_genesis
 from node.home import NodeHome, NodeKeyError, read_password
 
 NETWORK_VERSION: Final = 1

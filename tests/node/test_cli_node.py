@@ -18,7 +18,7 @@ import structlog
 from localnet.network import create_network
 from node.cli.main import run
 from node.exit_codes import ExitCode
-from node.genesis import load_genesis, save_genesis
+from node.genesis_file import load_genesis, save_genesis
 from node.home import Halted, KeyKind, NodeHome
 
 
