@@ -169,6 +169,8 @@ class NodeHost:
         )
         self.misbehaviours: dict[str, int] = {}
         """How often peers broke which rule."""
+        self.alarms: dict[str, str] = {}
+        """What an operator must look at, by code: the newest detail of each."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             Send: self._durability.send,
             Persist: self._durability.persist,
@@ -212,6 +214,11 @@ class NodeHost:
             self._perform_all(self.core.start(self.clock.now_ms()))
             self._drain_events()
             task_status.started()
+
+    @property
+    def answers_dropped(self) -> int:
+        """Answers to members that lag which found no room."""
+        return self._serving.dropped
 
     def dispatch(self, event: NodeEvent) -> None:
         """Give the core an event and begin to carry out what it answers."""
@@ -356,6 +363,7 @@ class NodeHost:
             )
 
     def _raise_alarm(self, effect: Alarm) -> None:
+        self.alarms[effect.code] = effect.detail
         _log.error("alarm", code=effect.code, detail=effect.detail)
 
     def _halt(self, effect: Halt) -> None:

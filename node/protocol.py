@@ -18,7 +18,7 @@ Receipt levels, in rising order of promise:
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Meta, Raw, Struct
 
@@ -97,26 +97,45 @@ class Subscribe(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 class Query(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="query"):
-    """Ask for a view by name; `arguments` are the view's own. Answer: `Answer` or `Refused`.
-
-    | name | arguments |
-    |---|---|
-    | `status` | |
-    | `block` | height (int) or block id (bytes) |
-    | `commit` | height: the QC that certifies the block |
-    | `certificate` | height: checkpoint header and state certificate, if any |
-    | `envelope` | envelope id: level, height, results |
-    | `markets`, `accounts` | |
-    | `book` | market id, depth |
-    | `trades` | market id or None, limit |
-    | `account` | account id |
-    | `orders` | account id |
-    """
+    """Ask for a view by name (`QUERIES`). Answer: `Answer` or `Refused`."""
 
     request: RequestId
     name: Annotated[str, Meta(max_length=32)]
     arguments: Annotated[tuple[Any, ...], Meta(max_length=8)] = ()
 
+
+class QueryForm(NamedTuple):
+    """How a view is asked for, for people."""
+
+    arguments: str
+    answer: str
+
+
+QUERIES: Final[dict[str, QueryForm]] = {
+    "status": QueryForm("", "heights, peers, queues, workers, who stands convicted, alarms"),
+    "block": QueryForm("[height or block id]", "a committed block; default: the newest"),
+    "commit": QueryForm("[height or block id]", "the quorum certificate that certifies the block"),
+    "certificate": QueryForm(
+        "[height or block id]",
+        "the checkpoint header of a height and its state certificate, if any; default: the newest"
+        " own checkpoint",
+    ),
+    "envelope": QueryForm("envelope id", "its level, height, code and results"),
+    "markets": QueryForm("", "all markets"),
+    "book": QueryForm("market id or symbol, [levels]", "the best levels of both sides"),
+    "trades": QueryForm(
+        "[market id or nil, limit]", "the newest certified trades, oldest first; default: of all"
+    ),
+    "accounts": QueryForm(
+        "[account id to start after or nil], [limit]",
+        "account ids with balances, by rising id; the last id is where the next page starts after",
+    ),
+    "account": QueryForm("account id", "balance, margin, positions and open orders"),
+    "orders": QueryForm("account id", "the account's open orders"),
+    "order": QueryForm("order id", "one open order"),
+}
+"""Every view of a node. Heights, ids of markets and orders and limits are whole numbers; ids of
+blocks, envelopes and accounts are 32 bytes; what stands in brackets may be left out."""
 
 ClientFrame = Hello | SubmitEnvelopes | SubmitOpaque | Subscribe | Query
 

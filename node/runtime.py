@@ -50,8 +50,8 @@ from node.streams import Streams
 from node.transport.certificate import CertificateError
 from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbox, Traffic
-from node.workers.crypto import open_crypto_pool
-from node.workers.engine import open_engine_worker
+from node.workers.crypto import CryptoPool, open_crypto_pool
+from node.workers.engine import EngineWorker, open_engine_worker
 from node.workers.threads import ConsensusCrypto
 
 THREAD_SWITCH_INTERVAL_S: Final = 0.001
@@ -226,7 +226,7 @@ class _Node:
                     streams=streams,
                     archive=archive,
                     engine=engine,
-                    statistics=self._statistics,
+                    statistics=lambda: self._statistics(pool, engine),
                 )
                 self._stores = {
                     "safety": safety_writes,
@@ -297,7 +297,7 @@ class _Node:
                 is_failing = True
             await trio.sleep(STATE_FILE_INTERVAL_S)
 
-    def _statistics(self) -> dict[str, Any]:
+    def _statistics(self, pool: CryptoPool, engine: EngineWorker) -> dict[str, Any]:
         network = self._network.statistics()
         return {
             "peers_connected": sorted(
@@ -315,6 +315,10 @@ class _Node:
                 name: committer.statistics()._asdict() for name, committer in self._stores.items()
             },
             "door": msgspec.structs.asdict(self._door.statistics()),
+            "workers": {
+                "crypto": pool.statistics()._asdict(),
+                "engine": {"pid": engine.pid, **engine.statistics()._asdict()},
+            },
         }
 
     # ---- the door's handler -----------------------------------------------------------------

@@ -3,6 +3,7 @@
 import re
 import secrets
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from node.cli.homes import (
 )
 from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import PasswordFileOption, run_at
+from node.cli.views import StatusInfo, query_status
 from node.config import (
     CONFIG_VERSION,
     NODE_NAME_PATTERN,
@@ -241,9 +243,7 @@ def status(
     target = open_home(home)
     config = target.load_config().config
     try:
-        answer: dict[str, Any] = run_at(
-            [config.door.endpoint()], lambda client: client.query("status"), may_repeat=True
-        )
+        answer, info = run_at([config.door.endpoint()], query_status, may_repeat=True)
     except OperatorError as error:
         last, halted = target.read_state(), target.read_halted()
         if halted is not None:
@@ -252,7 +252,26 @@ def status(
             error.message += f"; when last seen it had committed height {last.committed_height}"
         error.advice = f"start it: rota node start --home {target.path}"
         raise
-    shown = {
-        key: value for key, value in to_plain(answer).items() if not isinstance(value, dict | list)
-    }
-    output.data(answer, record(shown.items()))
+    output.data(answer, record(_status_rows(to_plain(answer), info)))
+
+
+def _status_rows(status: dict[str, Any], info: StatusInfo) -> Iterator[tuple[str, object]]:
+    """What a person looks for first: single values, then who and what needs attention. `--json`
+    has it all."""
+    for key, value in status.items():
+        if not isinstance(value, dict | list):
+            yield key, value
+    yield "peers_connected", ", ".join(info.peers_connected) or "none"
+    crypto, engine = info.workers.crypto, info.workers.engine
+    yield (
+        "crypto_workers",
+        f"{len(crypto.pids)} of {crypto.processes} running, {crypto.queued} jobs wait, "
+        f"{crypto.restarts} replaced",
+    )
+    yield "engine_worker", f"at height {engine.height}, {engine.commands_waiting} requests wait"
+    convicted = (f"{each.member} ({each.offence})" for each in info.convictions)
+    yield "convicted", ", ".join(convicted) or "nobody"
+    broken = (f"{rule} {count} times" for rule, count in info.misbehaviours.items())
+    yield "broken_by_peers", ", ".join(broken) or "nothing"
+    for code, detail in info.alarms.items():
+        yield "alarm", f"{code}: {detail}"

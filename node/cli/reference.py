@@ -14,6 +14,7 @@ from node.cli.error_reference import render_errors
 from node.cli.main import app
 from node.config_file import describe_keys
 from node.exit_codes import ExitCode
+from node.protocol import QUERIES
 
 WIDTH: Final = 98
 
@@ -27,6 +28,7 @@ def render_pages() -> dict[str, str]:
         "reference/errors.md": render_errors(_HEAD),
         "reference/exit-codes.md": _render_exit_codes(),
         "reference/node-toml.md": _render_config(),
+        "reference/queries.md": _render_queries(),
     }
 
 
@@ -88,6 +90,22 @@ def _render_config() -> str:
         default = "" if each.default is None else f"`{_toml(each.default)}`"
         kind = each.type.replace("|", "\\|")
         parts.append(f"| `{key}` | {kind} | {default} | {each.description} |")
+    return "\n".join(parts) + "\n"
+
+
+def _render_queries() -> str:
+    parts = [_HEAD, "# Queries", ""]
+    parts += [
+        "What a client of a node's order door can ask for (`node.protocol.Query`). Heights, limits",
+        "and the ids of markets and orders are whole numbers; the ids of blocks, envelopes and",
+        "accounts are 32 bytes; what stands in brackets may be left out. The answer is one",
+        "MessagePack value of plain maps, lists, strings, integers and bytes. A query that cannot",
+        "be answered is refused with [a code](errors.md).",
+        "",
+        "| name | arguments | answer |",
+        "|---|---|---|",
+    ]
+    parts += [f"| `{name}` | {form.arguments} | {form.answer} |" for name, form in QUERIES.items()]
     return "\n".join(parts) + "\n"
 
 

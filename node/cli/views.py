@@ -111,6 +111,46 @@ class EnvelopeInfo(Struct, frozen=True):
     """One an instruction, once executed; None too where the node keeps them no longer."""
 
 
+class ConvictionInfo(Struct, frozen=True):
+    """A member that proved guilty."""
+
+    member: str
+    offence: str
+
+
+class CryptoWorkersInfo(Struct, frozen=True):
+    """The processes that verify signatures."""
+
+    processes: int
+    queued: int
+    restarts: int
+    pids: tuple[int, ...]
+
+
+class EngineWorkerInfo(Struct, frozen=True):
+    """The process that executes."""
+
+    height: int
+    commands_waiting: int
+
+
+class WorkersInfo(Struct, frozen=True):
+    """A node's other processes."""
+
+    crypto: CryptoWorkersInfo
+    engine: EngineWorkerInfo
+
+
+class StatusInfo(Struct, frozen=True):
+    """What a node says of itself that needs more than one line."""
+
+    peers_connected: tuple[str, ...]
+    workers: WorkersInfo
+    convictions: tuple[ConvictionInfo, ...]
+    misbehaviours: dict[str, int]
+    alarms: dict[str, str]
+
+
 class UnknownMarketError(OperatorError):
     """No market has this symbol."""
 
@@ -148,3 +188,9 @@ async def query_account(client: DoorClient, account: bytes) -> tuple[dict[str, A
     (`account.unknown` if the engine has none of that id)."""
     answer = await client.query("account", account)
     return answer, read_view(AccountInfo, answer, "account")
+
+
+async def query_status(client: DoorClient) -> tuple[dict[str, Any], StatusInfo]:
+    """A node's status, whole and as far as it is put into words. Raises `DoorError`."""
+    answer = await client.query("status")
+    return answer, read_view(StatusInfo, answer, "status")
