@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
+from consensus.effects import compute_key
 from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
@@ -38,7 +39,7 @@ from crypto.codec import decode
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.network import Network
-from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE, height_key
+from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
 from node.storage.archive import ArchiveStore
 from node.storage.records import Record
 from node.storage.safety import SafetyStore
@@ -233,6 +234,6 @@ def _audit_node(
 def _records(archive: ArchiveStore, table: str) -> Iterator[Record]:
     """All records of a table that is keyed by height."""
     height = 0
-    while records := archive.read_range(table, height_key(height), PAGE_RECORDS):
+    while records := archive.read_range(table, compute_key(height), PAGE_RECORDS):
         yield from records
         height = int.from_bytes(records[-1].key, "big") + 1

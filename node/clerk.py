@@ -7,14 +7,14 @@ any more what the earlier life had told to whom.
 
 from collections.abc import Iterable, Sequence
 
-from consensus.effects import Put
+from consensus.effects import Put, compute_key
 from crypto.codec import encode
 from mempool.refusal import RefusalCode
 from mempool.validity import EnvelopeSummary
 from node.delivery import DeliveredBlock
 from node.events import DeliveredNotice, NodeEffect, ReceiptUpdate
 from node.protocol import ReceiptLevel
-from node.recovery import DELIVERY_TABLE, ENVELOPE_TABLE, REFUSED_TABLE, height_key
+from node.recovery import DELIVERY_TABLE, ENVELOPE_TABLE, REFUSED_TABLE
 from node.results import Passed
 from node.tracking import EnvelopeTracker
 
@@ -47,7 +47,7 @@ class Clerk:
     def record(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> list[Put]:
         """Tell of a height that was delivered for the first time; return its records."""
         height = delivered.block.height
-        puts = [Put(DELIVERY_TABLE, height_key(height), encode(delivered.record()))]
+        puts = [Put(DELIVERY_TABLE, compute_key(height), encode(delivered.record()))]
         opaque: dict[int, tuple[int, int]] = {}
         envelopes = refused = 0
         for batch in delivered.batches:
@@ -57,7 +57,7 @@ class Clerk:
             for entry, code in zip(batch.summary.envelopes, batch.verdicts, strict=True):
                 envelopes += 1
                 if code is None:
-                    puts.append(Put(ENVELOPE_TABLE, entry.envelope_id, height_key(height)))
+                    puts.append(Put(ENVELOPE_TABLE, entry.envelope_id, compute_key(height)))
                 else:
                     refused += 1
                     puts += self._refuse(entry, code, height, out)

@@ -45,6 +45,7 @@ from consensus.effects import (
     TimerFired,
     Token,
     Verified,
+    compute_key,
 )
 from consensus.lane_limits import RECHECKS_PENDING_MAX, LanesConfig
 from consensus.lanes import Lanes, LaneStatistics
@@ -98,7 +99,6 @@ from node.recovery import (
     OrderSnapshot,
     RecoveredNode,
     StoredBatchHeader,
-    height_key,
 )
 from node.results import Results
 from node.submissions import Submissions
@@ -534,7 +534,7 @@ class NodeCore:
         puts = self._clerk.record(delivered, out)
         if self._is_snapshot_due(height):
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
-            puts.append(Put(ORDER_SNAPSHOT_TABLE, height_key(height), encode(snapshot)))
+            puts.append(Put(ORDER_SNAPSHOT_TABLE, compute_key(height), encode(snapshot)))
         self._put(out, *puts)
 
     # ---- results ----------------------------------------------------------------------------
@@ -545,13 +545,13 @@ class NodeCore:
         self._results.executed_height = event.height
         if header is None:
             return
-        self._put(out, Put(CHECKPOINT_TABLE, height_key(header.height), encode(header)))
+        self._put(out, Put(CHECKPOINT_TABLE, compute_key(header.height), encode(header)))
         self._results.add_own(header)
         self._absorb(now_ms, "checkpoints", self._checkpoints.on_executed(now_ms, header), out)
         self._announce_settled(out)
 
     def _on_certificate(self, certificate: StateCertificate, out: list[NodeEffect]) -> None:
-        key = height_key(certificate.header.height)
+        key = compute_key(certificate.header.height)
         self._put(out, Put(CERTIFICATE_BY_HEIGHT_TABLE, key, encode(certificate)))
         self._results.add_certificate(certificate)
         self._announce_settled(out)
@@ -571,4 +571,4 @@ class NodeCore:
 
 
 def _key_of(block: Block) -> bytes:
-    return height_key(block.height)
+    return compute_key(block.height)

@@ -9,10 +9,10 @@ from typing import Final
 
 import trio
 
-from consensus.effects import Put
+from consensus.effects import Put, compute_key
 from node.events import Execute, Executed, SaveState
 from node.execution import EXECUTION_AHEAD_MAX
-from node.recovery import OUTPUT_TABLE, Batches, height_key
+from node.recovery import OUTPUT_TABLE, Batches
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import RecordWrite
 from node.workers.engine import EngineWorker, ExecuteRequest
@@ -69,7 +69,7 @@ class Executor:
             )
         )
         if result.instructions:
-            put = Put(OUTPUT_TABLE, height_key(result.height), result.output)
+            put = Put(OUTPUT_TABLE, compute_key(result.height), result.output)
             self._archive.submit(RecordWrite((put,)))
             self._on_output(result.height, result.output)
         self._on_executed(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from committee.committee import Committee
 from committee.state import EvidenceRecord
-from consensus.effects import Put, Token, Verify, VerifyIdentities
+from consensus.effects import Put, Token, Verify, VerifyIdentities, compute_key
 from consensus.evidence import (
     EvidenceError,
     compute_evidence_claims,
@@ -45,7 +45,7 @@ class PendingEvidence:
         if key in self._convicted or key in self._pieces:
             return None
         self._pieces[key] = encoded
-        return Put(EVIDENCE_TABLE, key[0].to_bytes(8, "big") + key[1].encode(), encoded)
+        return Put(EVIDENCE_TABLE, compute_key(key[0]) + key[1].encode(), encoded)
 
     def offered(self) -> tuple[bytes, ...]:
         """What the next block may carry, by rising (offender, kind)."""

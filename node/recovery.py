@@ -22,6 +22,7 @@ from consensus.chain import (
     ARCHIVE_TIP_TABLE,
 )
 from consensus.checkpoints import RecoveredCheckpoints
+from consensus.effects import compute_key
 from consensus.evidence import EvidenceError, decode_evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LanePoint
@@ -157,11 +158,6 @@ class RecoveredNode(NamedTuple):
     """Found in earlier lives, whether or not it has convicted since."""
 
 
-def height_key(height: int) -> bytes:
-    """The key of a height in every table by height."""
-    return height.to_bytes(8, "big")
-
-
 def make_genesis_order(genesis: Genesis, committee: Committee) -> tuple[OrderState, HeaderLedger]:
     """Order state and header ledger before the first block."""
     order_state = OrderState(committee, genesis.time_ms)
@@ -230,7 +226,7 @@ def _recover(
         batches.headers_above({author: point.sequence for author, point in cursors.items()}),
         certificates,
     )
-    own = archive.read_range(CHECKPOINT_TABLE, height_key(engine_height), 1, reverse=True)
+    own = archive.read_range(CHECKPOINT_TABLE, compute_key(engine_height), 1, reverse=True)
     evidence = archive.read_range(EVIDENCE_TABLE, b"", EVIDENCE_RECOVERED_MAX)
     for _, encoded in evidence:
         decode_evidence(encoded)
@@ -277,7 +273,7 @@ def _restore_order(
     genesis: Genesis, committee: Committee, archive: Archive, engine_height: int
 ) -> tuple[OrderState, HeaderLedger]:
     """The newest snapshot not ahead of the engine, whose blocks must be delivered to it again."""
-    newest = archive.read_range(ORDER_SNAPSHOT_TABLE, height_key(engine_height), 1, reverse=True)
+    newest = archive.read_range(ORDER_SNAPSHOT_TABLE, compute_key(engine_height), 1, reverse=True)
     if not newest:
         return make_genesis_order(genesis, committee)
     return decode(OrderSnapshot, newest[0][1]).restore()
@@ -289,11 +285,11 @@ def _read_blocks(
     replayed: list[ReplayedBlock] = []
     delivered_before = True
     for height in range(above_height + 1, tip_height + 1):
-        encoded = archive.read(ARCHIVE_BLOCK_TABLE, height_key(height))
+        encoded = archive.read(ARCHIVE_BLOCK_TABLE, compute_key(height))
         if encoded is None:
             raise RecoveryError("recovery.gap", f"the archive has no block at height {height}")
         block = decode(Block, encoded)
-        encoded_record = archive.read(DELIVERY_TABLE, height_key(height))
+        encoded_record = archive.read(DELIVERY_TABLE, compute_key(height))
         record = None
         if delivered_before and encoded_record is not None:
             record = decode(DeliveryRecord, encoded_record)

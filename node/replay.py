@@ -15,6 +15,7 @@ from msgspec import Struct
 from committee.committee import Committee
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.checkpoints import is_checkpoint
+from consensus.effects import compute_key
 from consensus.evidence import EvidenceError, decode_evidence, verify_evidence
 from consensus.types import (
     QC,
@@ -44,7 +45,6 @@ from node.recovery import (
     CHECKPOINT_TABLE,
     Archive,
     Batches,
-    height_key,
     make_genesis_order,
 )
 from node.storage.archive import ArchiveStore
@@ -129,7 +129,7 @@ class ChainReplay:
 
     def apply(self, height: int) -> bool:
         """Repeat one height; False when the archive ends below it. Raises `ReplayError`."""
-        encoded = self._archive.read(ARCHIVE_BLOCK_TABLE, height_key(height))
+        encoded = self._archive.read(ARCHIVE_BLOCK_TABLE, compute_key(height))
         if encoded is None:
             return False
         block = self._decoded(Block, encoded, "block", height)
@@ -155,7 +155,7 @@ class ChainReplay:
         return True
 
     def _check_commit(self, height: int, block_id: bytes) -> None:
-        commit = self._archive.read(ARCHIVE_COMMIT_TABLE, height_key(height))
+        commit = self._archive.read(ARCHIVE_COMMIT_TABLE, compute_key(height))
         if commit is None:
             raise _mismatch(height, "the block has no certificate")
         qc = self._decoded(QC, commit, "certificate", height)
@@ -259,7 +259,7 @@ class ChainReplay:
 
     def _compare(self, header: CheckpointHeader) -> None:
         """Hold the replayed header against what the node recorded and a quorum signed."""
-        key = height_key(header.height)
+        key = compute_key(header.height)
         own = self._archive.read(CHECKPOINT_TABLE, key)
         if own is not None:
             if self._decoded(CheckpointHeader, own, "checkpoint", header.height) != header:

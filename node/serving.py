@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
-from consensus.effects import ServeBatches, ServeCommitted
+from consensus.effects import ServeBatches, ServeCommitted, compute_key
 from consensus.messages import (
     BLOCKS_MAX_PER_RESPONSE,
     SYNC_RESPONSE_MAX_BYTES,
@@ -22,7 +22,7 @@ from consensus.messages import (
 )
 from consensus.types import QC, Block
 from crypto.codec import decode
-from node.recovery import Archive, Batches, height_key
+from node.recovery import Archive, Batches
 
 ANSWERS_WAITING_MAX: Final = 32
 """Answers to one member that have not begun. The allowances of the core let fewer come in a burst;
@@ -87,7 +87,7 @@ def read_committed(archive: Archive, effect: ServeCommitted) -> CommittedRespons
     certificate of the last. Blocks: a thread runs this."""
     blocks: list[Block] = []
     size_bytes = 0
-    from_key = height_key(effect.from_height)
+    from_key = compute_key(effect.from_height)
     for _, value in archive.read_range(ARCHIVE_BLOCK_TABLE, from_key, BLOCKS_MAX_PER_RESPONSE):
         block = decode(Block, value)
         size_bytes += len(value)
@@ -97,6 +97,6 @@ def read_committed(archive: Archive, effect: ServeCommitted) -> CommittedRespons
         blocks.append(block)
     proof = None
     if blocks:
-        commit = archive.read(ARCHIVE_COMMIT_TABLE, height_key(blocks[-1].height))
+        commit = archive.read(ARCHIVE_COMMIT_TABLE, compute_key(blocks[-1].height))
         proof = None if commit is None else decode(QC, commit)
     return CommittedResponse(tuple(blocks), proof, effect.committed_height)

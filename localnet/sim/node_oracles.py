@@ -6,7 +6,7 @@ The oracles see what nodes ask their hosts for and what leaves their engines, ne
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store
+from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store, compute_key
 from consensus.messages import BatchMessage, Message
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.codec import encode
@@ -18,7 +18,7 @@ from mempool.envelope import decode_envelope
 from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate
 from node.genesis import Genesis
 from node.protocol import ReceiptLevel
-from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches, height_key
+from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches
 from node.replay import ChainReplay
 
 _RANK: Final = {
@@ -233,7 +233,7 @@ def validate_replay(
         header = run.newest
         if header is None or header.height != run.counts["heights"]:
             continue
-        known = order.headers.get(height_key(header.height))
+        known = order.headers.get(compute_key(header.height))
         if known is not None:
             assert known == encode(header), f"replay differs at height {header.height}"
             compared += 1

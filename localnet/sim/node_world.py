@@ -27,6 +27,7 @@ from consensus.effects import (
     Token,
     Verified,
     VerifyIdentities,
+    compute_key,
 )
 from consensus.messages import BatchMessage
 from consensus.types import SignedBatchHeader
@@ -49,7 +50,7 @@ from node.events import (
     SaveState,
     VerifyEnvelopes,
 )
-from node.recovery import OUTPUT_TABLE, height_key
+from node.recovery import OUTPUT_TABLE
 
 ENGINE_SNAPSHOTS_KEPT: Final = 2
 """As the engine worker keeps them."""
@@ -389,7 +390,7 @@ class NodeWorld(World):
             watch(host.index, request, tuple(ordered), passed, output)
         if output.receipts:
             self._host_tokens += 1
-            put = Put(OUTPUT_TABLE, height_key(request.height), encode(output))
+            put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
             self._persist(host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,)))
         return Executed(
             request.height,

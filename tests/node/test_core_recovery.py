@@ -3,7 +3,7 @@
 import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
-from consensus.effects import CheckBatch, Halt, Persist, Store
+from consensus.effects import CheckBatch, Halt, Persist, Store, compute_key
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.recovery import RecoveryError
@@ -22,7 +22,6 @@ from node.recovery import (
     ORDER_SNAPSHOT_TABLE,
     OrderSnapshot,
     RecoveredNode,
-    height_key,
     recover_node,
 )
 
@@ -85,7 +84,7 @@ def test_the_own_checkpoint_is_the_newest_that_the_engine_has_reached(cluster):
 
 def test_a_missing_block_is_a_gap(cluster):
     tip_height = recover(cluster).consensus.tip.height
-    del table(cluster, ARCHIVE_BLOCK_TABLE)[height_key(tip_height)]
+    del table(cluster, ARCHIVE_BLOCK_TABLE)[compute_key(tip_height)]
     with pytest.raises(RecoveryError) as caught:
         recover(cluster)
     assert caught.value.code == "recovery.gap"
@@ -164,7 +163,7 @@ def test_a_replay_with_another_order_root_halts(cluster):
     halts = watch_halts(cluster)
     record = newest_with_batches(cluster)
     changed = DeliveryRecord(record.height, bytes(32), record.batches)
-    table(cluster, DELIVERY_TABLE)[height_key(record.height)] = encode(changed)
+    table(cluster, DELIVERY_TABLE)[compute_key(record.height)] = encode(changed)
     replay_from_genesis(cluster)
     assert halts.codes == ["node.nondeterministic"]
     assert cluster.core(0).step(cluster.world.now_ms, None) == []
@@ -195,7 +194,7 @@ def test_consensus_hears_of_nothing_before_it_has_started(cluster):
     lanes learn the certificates again from the blocks, while consensus has yet to begin."""
     delivered_height = 10
     for name in (DELIVERY_TABLE, ORDER_SNAPSHOT_TABLE):
-        for key in [key for key in table(cluster, name) if key > height_key(delivered_height)]:
+        for key in [key for key in table(cluster, name) if key > compute_key(delivered_height)]:
             del table(cluster, name)[key]
     table(cluster, CERTIFICATE_TABLE).clear()
     recovered = recover(cluster, 0)

@@ -11,14 +11,13 @@ import msgspec
 import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
-from consensus.effects import Store
+from consensus.effects import Store, compute_key
 from engine.instructions import PlaceOrder, Side
 from localnet.sim.links import Cut, Scope
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster, make_config
 from node.events import DeliveredNotice, OpaqueReply
 from node.protocol import ReceiptLevel
-from node.recovery import height_key
 
 
 class _Opaque:
@@ -183,7 +182,7 @@ def test_an_engine_ahead_of_the_archive_waits_for_the_chain_to_reach_it():
     disk = cluster.world.disk(1)
     engine_height = max(disk.engine_snapshots)
     archived = disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
-    while height_key(engine_height - 5) in archived:
+    while compute_key(engine_height - 5) in archived:
         disk.lose_archive_tail(1)
     cluster.start(1)
     cluster.run(800)

@@ -7,13 +7,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
-from consensus.effects import ServeBatches, ServeCommitted
+from consensus.effects import ServeBatches, ServeCommitted, compute_key
 from consensus.messages import BLOCKS_MAX_PER_RESPONSE, SYNC_RESPONSE_MAX_BYTES, BulkMessage
 from consensus.types import SignedBatchHeader
 from crypto.codec import decode_lenient, encode
 from localnet.sim.nodes import NodeCluster
 from node import serving
-from node.recovery import height_key
 from node.serving import ANSWERS_WAITING_MAX, Serving, read_committed
 
 DEADLINE_S = 10
@@ -144,7 +143,9 @@ def test_a_response_has_no_more_blocks_than_it_may(chain):
 
 
 def test_a_response_ends_where_its_bytes_do_but_has_one_block_in_any_case(chain, monkeypatch):
-    sizes = [len(chain[0].read(ARCHIVE_BLOCK_TABLE, height_key(height))) for height in range(1, 10)]
+    sizes = [
+        len(chain[0].read(ARCHIVE_BLOCK_TABLE, compute_key(height))) for height in range(1, 10)
+    ]
     assert sum(sizes) < SYNC_RESPONSE_MAX_BYTES
     monkeypatch.setattr(serving, "SYNC_RESPONSE_MAX_BYTES", sum(sizes[:4]))
     assert len(read_committed(chain[0], ServeCommitted(1, 1, 99)).blocks) == 4
@@ -154,10 +155,10 @@ def test_a_response_ends_where_its_bytes_do_but_has_one_block_in_any_case(chain,
 
 def test_a_response_ends_at_a_gap(chain):
     tables = {name: dict(table) for name, table in chain[0].tables.items()}
-    del tables[ARCHIVE_BLOCK_TABLE][height_key(5)]
+    del tables[ARCHIVE_BLOCK_TABLE][compute_key(5)]
     response = read_committed(FakeArchive(tables), ServeCommitted(1, 3, 99))
     assert [block.height for block in response.blocks] == [3, 4]
-    assert encode(response.proof) == tables[ARCHIVE_COMMIT_TABLE][height_key(4)]
+    assert encode(response.proof) == tables[ARCHIVE_COMMIT_TABLE][compute_key(4)]
     response = read_committed(FakeArchive(tables), ServeCommitted(1, 5, 99))
     assert (response.blocks, response.proof) == ((), None)
 
