@@ -52,7 +52,9 @@ class Executor:
         async for request in self._receive:
             with trio.CancelScope(shield=True):
                 if isinstance(request, SaveState):
-                    await self._archive.drain()
+                    # Also after a power cut the archive holds the outputs of all heights that the
+                    # engine will not execute again.
+                    await self._archive.write(RecordWrite((), is_synced=True))
                     await self._engine.save(request.height)
                 else:
                     await self._execute(request)

@@ -2,7 +2,8 @@
 
 WAL with `synchronous = NORMAL`: a commit costs no fsync, a killed process loses nothing, a power
 cut may lose the last commits but never their order or a part of one. Whoever restarts replays or
-fetches what is missing.
+fetches what is missing. What cannot be had again, because the engine is saved beyond it, asks for a
+sync (`RecordWrite.is_synced`).
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class ArchiveStore:
             raise StorageError("storage.failed", f"{path} is in use by another process") from error
 
     def commit(self, writes: Sequence[RecordWrite]) -> None:
-        """Write all of it in one transaction, in order. Raises `StorageError`."""
+        """Write all of it in one transaction, in order; synced if any of it is to be. Raises
+        `StorageError`."""
 
         def apply(file: RecordFile) -> None:
             for write in writes:
@@ -44,6 +46,8 @@ class ArchiveStore:
                     file.delete_below(delete.table, delete.below)
 
         self._file.write(apply)
+        if any(write.is_synced for write in writes):
+            self._file.sync()
 
     def read(self, table: str, key: bytes) -> bytes | None:
         """The value of a key as of the last commit, or None."""

@@ -18,6 +18,16 @@ def sync_directory(path: Path) -> None:
         os.close(file)
 
 
+def sync_file(path: Path) -> None:
+    """Return when all that was written to a file, through whatever descriptor, survives a power
+    cut."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(file)
+    finally:
+        os.close(file)
+
+
 class Disk:
     """The operating system's files. Every method may raise `OSError`."""
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import apsw
 
+from node.storage.disk import sync_file
 from node.storage.errors import StorageError, mapping_errors
 from node.storage.sql import select
 
@@ -124,6 +125,22 @@ class RecordFile:
         try:
             with self._lock, mapping_errors(f"write {self.path}"), self._connection:
                 apply(self)
+        except StorageError as error:
+            self._failure = error
+            raise
+
+    def sync(self) -> None:
+        """Return when everything committed so far survives a power cut, whatever `synchronous` is.
+
+        It lies in the database, which SQLite synced when it moved it there, or in the log.
+        """
+        if self._failure is not None:
+            raise self._failure
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            with self._lock, mapping_errors(f"sync {log}"):
+                if log.exists():
+                    sync_file(log)
         except StorageError as error:
             self._failure = error
             raise

@@ -35,6 +35,9 @@ class RecordWrite(NamedTuple):
 
     puts: Sequence[Put]
     deletes: Sequence[Delete] = ()
+    is_synced: bool = False
+    """To survive a power cut, with all that was written before, once it is reported. Safety records
+    always do."""
 
 
 class SafetyStore:

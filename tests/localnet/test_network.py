@@ -115,6 +115,8 @@ def test_removing_takes_a_localnet_and_nothing_else(tmp_path: Path) -> None:
     assert load_network(path)
     (path / "notes.txt").unlink()
     (path / "run").mkdir()
+    # What a node left beside its keys goes with them, so the same keys start afresh.
+    (path / "node0" / "keys" / "signing-00.json").write_text("{}")
     remove_network(path)
     assert [each.name for each in path.iterdir()] == ["run"]
     remove_network(tmp_path / "never")

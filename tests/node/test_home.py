@@ -26,6 +26,7 @@ from node.home import (
     create_home,
     find_password,
     read_password,
+    write_atomically,
 )
 
 KEYS = NodeKeys(identity=b"i" * 32, consensus=generate_secret(b"c" * 32), oracle=b"o" * 32)
@@ -235,3 +236,16 @@ def test_without_file_and_terminal_the_password_is_an_error_not_a_hang(
         with pytest.raises(NodeKeyError) as caught:
             find_password(None, prompt="", fallback=tmp_path / "missing")
     assert caught.value.code == "key.no_password"
+
+
+def test_what_is_written_atomically_is_durable_with_its_name(tmp_path: Path, monkeypatch) -> None:
+    synced: list[tuple[Path, bytes]] = []
+    path = tmp_path / "file"
+    monkeypatch.setattr(
+        "node.home.sync_directory", lambda folder: synced.append((folder, path.read_bytes()))
+    )
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    write_atomically(path, b"unimportant", durable=False)
+    assert synced == [(tmp_path, b"old"), (tmp_path, b"new")]
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -441,3 +442,27 @@ def test_the_archive_notices_a_flipped_bit(tmp_path):
         store.read("block", key(1))
     assert caught.value.code == "storage.corrupt"
     store.close()
+
+
+def test_the_archive_is_synced_when_it_is_asked_for_and_only_then(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("node.storage.records.sync_file", synced.append)
+    archive = ArchiveStore(tmp_path / "chain.db", owner=OWNER)
+    archive.commit([puts(("block", key(1), b"a"))])
+    assert synced == []
+    archive.commit([puts(("block", key(2), b"b")), RecordWrite((), is_synced=True)])
+    assert synced == [tmp_path / "chain.db-wal"]
+    archive.close()
+
+
+def test_an_archive_whose_sync_failed_refuses_everything(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "injected")
+
+    monkeypatch.setattr("node.storage.records.sync_file", fail)
+    archive = ArchiveStore(tmp_path / "chain.db", owner=OWNER)
+    for write in (RecordWrite((), is_synced=True), puts(("block", key(1), b"a"))):
+        with pytest.raises(StorageError) as caught:
+            archive.commit([write])
+        assert caught.value.code == "storage.failed"
+    archive.close()
