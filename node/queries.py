@@ -1,4 +1,4 @@
-"""Answers to the door's queries (`node.protocol.Query` lists them).
+"""Answers to the door's queries (`node.protocol.QUERIES` lists them).
 
 Everything comes from what this node itself has checked: the core, its archive, or its engine. An
 answer is one MessagePack value of plain maps, lists, strings, integers and bytes.
@@ -21,7 +21,7 @@ from engine.block import BlockOutput
 from node.delivery import DeliveryRecord
 from node.door import QueryError
 from node.host import NodeHost
-from node.protocol import ReceiptLevel
+from node.protocol import QUERIES, ReceiptLevel
 from node.recovery import (
     BLOCK_ID_TABLE,
     CERTIFICATE_BY_HEIGHT_TABLE,
@@ -46,9 +46,6 @@ READING_THREADS_MAX: Final = 4
 behind every question that a flood of clients asks."""
 
 HEIGHT_MAX: Final = 2**63 - 1
-
-ENGINE_QUERIES: Final = frozenset({"markets", "accounts", "book", "account", "orders", "order"})
-"""Answered by the engine worker from the newest executed state."""
 
 
 def _find_results(output: bytes, envelope_id: bytes) -> msgspec.Raw:
@@ -80,7 +77,6 @@ class Queries:
         self._engine = engine
         self._statistics = statistics
         self._threads = trio.CapacityLimiter(READING_THREADS_MAX)
-        self._started_ms = host.clock.now_ms()
         self._views: dict[str, Callable[..., Awaitable[bytes]]] = {
             "status": self._status,
             "block": self._block,
@@ -89,19 +85,20 @@ class Queries:
             "envelope": self._envelope,
             "trades": self._trades,
         }
+        """All but the views of the engine, which its worker answers from the newest state."""
 
     async def answer(self, name: str, arguments: tuple[Any, ...]) -> bytes:
         """Return the encoded answer. Raises `QueryError`."""
-        if name in ENGINE_QUERIES:
-            try:
-                return await self._engine.query(name, arguments)
-            except WorkerQueryError as error:
-                raise QueryError(error.code, error.detail) from error
-        view = self._views.get(name)
-        if view is None:
-            known = ", ".join(sorted([*self._views, *ENGINE_QUERIES]))
+        if name not in QUERIES:
+            known = ", ".join(sorted(QUERIES))
             raise QueryError("query.unknown", f"no query {name!r}; there are: {known}")
-        return await view(arguments)
+        view = self._views.get(name)
+        if view is not None:
+            return await view(arguments)
+        try:
+            return await self._engine.query(name, arguments)
+        except WorkerQueryError as error:
+            raise QueryError(error.code, error.detail) from error
 
     async def _read(self, table: str, key: bytes) -> bytes | None:
         return await self._run(self._archive.read, table, key)
@@ -118,7 +115,7 @@ class Queries:
             "name": self._name,
             "pid": os.getpid(),
             "chain_id": self._host.core.chain_id,
-            "uptime_ms": self._host.clock.now_ms() - self._started_ms,
+            "uptime_ms": self._host.clock.uptime_ms(),
             "view": core.consensus.view,
             "leader": members[core.consensus.leader].name,
             "committed_height": core.committed_height,
@@ -129,10 +126,19 @@ class Queries:
             "state_root_height": core.state_root_height,
             "pool_envelopes": core.pool_envelopes,
             "pool_bytes": core.pool_bytes,
+            "verifying_bytes": core.verifying_bytes,
             "queued_blocks": core.queued_blocks,
+            "summaries_held": core.summaries_held,
+            "is_catching_up": core.is_catching_up,
+            "convictions": [
+                {"member": members[index].name, "offence": offence}
+                for index, offence in core.convictions
+            ],
+            "alarms": dict(sorted(self._host.alarms.items())),
             "consensus": msgspec.structs.asdict(core.consensus),
             "lanes": core.lanes._asdict(),
             "misbehaviours": dict(sorted(self._host.misbehaviours.items())),
+            "answers_dropped": self._host.answers_dropped,
             **self._statistics(),
         }
         return encode(status)
