@@ -24,7 +24,7 @@ from their position (`schedule`).
     state       state, account, market, book, records        plain classes with slots
     rules       margin, oracle, schedule, placement, matching, resting, cancellation
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
-    around it   snapshot, views (queries), workload (blocks for benchmarks and tests)
+    around it   snapshot, views (queries)
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

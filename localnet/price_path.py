@@ -7,7 +7,7 @@ keeps demo accounts solvent and prices readable for as long as anybody lets it r
 from typing import Final
 
 from engine.limits import PRICE_MAX_TICKS
-from engine.workload import SplitMix
+from localnet.splitmix import SplitMix
 
 PPM: Final = 1_000_000
 

@@ -12,7 +12,7 @@ from typing import Final
 from engine.genesis import MarketParams
 from engine.instructions import MarketOrder, Side
 from engine.limits import PPM, PRICE_MAX_TICKS
-from engine.workload import SplitMix
+from localnet.splitmix import SplitMix
 
 PROTECTION_PPM: Final = 30_000
 """Takers accept prices this much worse than the reference: inside every market's price band, and

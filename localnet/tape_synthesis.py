@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from engine.workload import SplitMix
 from localnet.price_path import PricePath
+from localnet.splitmix import SplitMix
 from localnet.tape import UNIT, TapeTrade
 
 FIRST_TIME_MS: Final = 1_700_000_000_000

@@ -16,7 +16,6 @@ from engine.genesis import MarketParams
 from engine.instructions import MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import Status
-from engine.workload import SplitMix
 from localnet.courier import Courier, Ticket
 from localnet.market_maker import (
     DEMO_PLAN,
@@ -29,6 +28,7 @@ from localnet.market_maker import (
 from localnet.milestone import Milestone
 from localnet.price_path import PricePath, compute_base_ticks
 from localnet.reporters import Reporter, load_reporter, run_reporter
+from localnet.splitmix import SplitMix
 from localnet.takers import TakerBook, compute_protective_ticks, compute_random_order
 from localnet.tally import Tally, TapeProgress
 from localnet.tape import TapeError, compute_price_ticks, count_trades, read_tape

@@ -10,7 +10,6 @@ import typer
 from msgspec import Struct
 
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.workload import WorkloadConfig
 from localnet.bench import latency as latency_bench
 from localnet.bench import ordering as ordering_bench
 from localnet.bench import orders as orders_bench
@@ -22,11 +21,13 @@ from localnet.bench.latency import LatencyResult
 from localnet.bench.machine import describe_machine
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
+from localnet.bench.workload import WorkloadConfig
 from localnet.markets import ACCOUNTS, AccountPlan
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN
 from node.cli.output import JsonOption, Output, command_group, current_output
 from node.client import DoorError
 from node.exit_codes import OperatorError
+from node.groups import walk_leaves
 
 R = TypeVar("R", bound=Struct)
 
@@ -233,10 +234,7 @@ def _run_on_cluster(
 
 def raise_operator_error(error: BaseException) -> NoReturn:
     """Raise what an operator can mend out of a group; anything else is raised as it is."""
-    found: list[BaseException] = [error]
-    for each in found:
-        if isinstance(each, BaseExceptionGroup):
-            found.extend(each.exceptions)
+    found = list(walk_leaves(error))
     for each in found:
         if isinstance(each, OperatorError):
             raise each

@@ -1,9 +1,9 @@
 """`rota bench engine`: the engine alone, in this process, without network or signatures.
 
-The workload is `engine.workload`: 20 markets, 10,000 accounts with 4 positions each on cross
-margin; of a hundred instructions 60 add liquidity, 35 cancel and 5 take. Blocks are made before
-the clock starts; what is timed is `apply_block`, decoding of bundles included. Two runs over the
-same blocks: without roots, and with the state and receipts root of every block.
+The workload is that of `localnet.bench.workload`: 20 markets, 10,000 accounts with 4 positions each
+on cross margin; of a hundred instructions 60 add liquidity, 35 cancel and 5 take. Blocks are made
+before the clock starts; what is timed is `apply_block`, decoding of bundles included. Two runs over
+the same blocks: without roots, and with the state and receipts root of every block.
 """
 
 import time
@@ -15,7 +15,7 @@ from engine.apply import run_block
 from engine.block import BlockInput
 from engine.invariants import validate_all
 from engine.state import EngineState, create_state
-from engine.workload import Workload, WorkloadConfig
+from localnet.bench.workload import Workload, WorkloadConfig
 from localnet.percentiles import Percentiles, compute_percentiles
 
 BLOCK_INSTRUCTIONS: Final = 1_000

@@ -18,9 +18,9 @@ import trio
 from msgspec import Struct
 
 from engine.instructions import Cancel, CancelAll, Instruction, MarketOrder, PlaceOrder, Side
-from engine.workload import SplitMix
 from localnet.bench.observer import Counts, apply_event
 from localnet.price_path import compute_base_ticks
+from localnet.splitmix import SplitMix
 from localnet.takers import compute_protective_ticks
 from node.client import DoorClient, EnvelopeFactory, SignedEnvelope
 from node.network import Network, NetworkNode, load_network

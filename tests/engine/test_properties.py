@@ -29,7 +29,7 @@ from engine.records import encode_order
 from engine.snapshot import restore, snapshot
 from engine.state import create_state
 from engine.views import view_account, view_book, view_order
-from engine.workload import SplitMix
+from localnet.splitmix import SplitMix
 
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]
 SEEDS = st.integers(0, 2**32)

@@ -16,7 +16,7 @@ from engine.instructions import Cancel, PlaceOrder, Side
 from engine.limits import FULL_CHECK_INTERVAL_BLOCKS
 from engine.snapshot import SNAPSHOT_VERSION, EngineSnapshot, restore, snapshot
 from engine.state import create_state
-from engine.workload import Workload, WorkloadConfig
+from localnet.bench.workload import Workload, WorkloadConfig
 
 BUY, SELL = Side.BUY, Side.SELL
 
@@ -114,7 +114,7 @@ _SCRIPT = """
 from engine.apply import apply_block
 from engine.snapshot import snapshot
 from engine.state import create_state
-from engine.workload import Workload, WorkloadConfig
+from localnet.bench.workload import Workload, WorkloadConfig
 workload = Workload(WorkloadConfig(5, 3, 40, 2, 3, 2))
 state = create_state(workload.genesis())
 for block in workload.setup_blocks() + [workload.block(60) for _ in range(8)]:

@@ -8,7 +8,6 @@ import trio
 
 from engine.instructions import Cancel, CancelAll, MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.workload import SplitMix, WorkloadConfig
 from localnet.bench.cli import raise_operator_error
 from localnet.bench.cluster import compute_cpu_use
 from localnet.bench.describe import describe_machine_line, describe_result
@@ -19,6 +18,8 @@ from localnet.bench.load import BUNDLE_INSTRUCTIONS, make_bundle
 from localnet.bench.machine import ProcessCpu, describe_machine, read_descendants
 from localnet.bench.observer import Counts, Observer, Window, apply_event, validate_busy
 from localnet.bench.stages import flatten_numbers, subtract_stages
+from localnet.bench.workload import WorkloadConfig
+from localnet.splitmix import SplitMix
 from node.cli.main import run
 from node.client import DoorError
 from node.exit_codes import ExitCode

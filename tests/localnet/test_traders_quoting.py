@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from engine.instructions import CancelAll, Side, TimeInForce
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PRICE_MAX_TICKS
-from engine.workload import SplitMix
 from localnet.market_maker import (
     DEMO_PLAN,
     TAPE_PLAN,
@@ -14,6 +13,7 @@ from localnet.market_maker import (
     pack_requotes,
 )
 from localnet.markets import MARKETS
+from localnet.splitmix import SplitMix
 from localnet.takers import (
     LEAN_LIMIT_MICROQUOTE,
     PROTECTION_PPM,
