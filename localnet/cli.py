@@ -368,7 +368,11 @@ def audit_records(
 
 
 def _report_record(report: dict[str, Any]) -> str:
-    rows = [(key, _report_cell(value)) for key, value in report.items() if key != "nodes"]
+    rows = [
+        (key, _report_cell(value))
+        for key, value in report.items()
+        if key != "nodes" and value is not None
+    ]
     return record(rows)
 
 

@@ -11,7 +11,7 @@ import trio
 
 from localnet.control import call_supervisor, is_supervised, make_run_dir, running_error
 from localnet.folder import validate_folder
-from localnet.screen import show_network
+from localnet.screen import short_path, show_network
 from localnet.status import STATUS_TIMEOUT_S
 from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
 from node.cli.output import Output
@@ -43,7 +43,9 @@ def up_detached(output: Output, options: UpOptions) -> None:
     network = load_network(options.path)
     if not output.is_json:
         show_network(output, network)
-        output.note(f"running in the background (process {process.pid}); log: {log_path}")
+        output.note(
+            f"running in the background (process {process.pid}); log: {short_path(log_path)}"
+        )
         output.note(f"stop: rota localnet down --dir {options.path}")
     output.data(
         {

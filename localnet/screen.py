@@ -101,7 +101,7 @@ def show_network(output: Output, network: Network) -> None:
     chain = network.chain_id.hex()[:8]
     output.note(
         f"genesis  chain {chain}, {len(network.nodes)} sequencers, seed {network.manifest.seed}, "
-        f"{_short(network.genesis_path)}"
+        f"{short_path(network.genesis_path)}"
     )
     rows = [
         (
@@ -109,13 +109,13 @@ def show_network(output: Output, network: Network) -> None:
             node.power,
             node.door,
             node.peer,
-            f"tail -f {_short(network.home(node.name).log_path)}",
+            f"tail -f {short_path(network.home(node.name).log_path)}",
         )
         for node in network.nodes
     ]
     output.note_table(table(["node", "stake>", "order door", "peers", "log"], rows))
     people = [account.name for account in network.accounts if not account.is_trader]
-    output.note(f"accounts {', '.join(people)}   keys in {_short(network.path / 'accounts')}")
+    output.note(f"accounts {', '.join(people)}   keys in {short_path(network.path / 'accounts')}")
 
 
 def rota_command(network: Network) -> str:
@@ -124,10 +124,11 @@ def rota_command(network: Network) -> str:
 
 
 def _with_dir(network: Network) -> str:
-    return f"ROTA_LOCALNET={_short(network.path)} rota "
+    return f"ROTA_LOCALNET={short_path(network.path)} rota "
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
+    """A path as whoever stands here writes it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
