@@ -4,7 +4,8 @@ One task reads a connection, one writes it. Whatever a client sends can end only
 the crash barrier is `_serve_connection`. A client is bounded in everything it can make the node
 hold: frame size, requests in flight (reading stops until answers go out, which is the
 back-pressure), subscriptions, and unsent bytes, beyond which it is cut off as `door.slow_consumer`.
-All clients together are bounded in unsent bytes too: whoever has most of them is cut off first.
+All clients together are bounded in unsent bytes too: whoever has most of them is cut off first; and
+in large frames that are arriving, where the one that began first makes room.
 
 Whoever has not greeted yet gets small frames only and little time, and makes room when all places
 are taken, the oldest first: silent connections shut nobody out for long.
@@ -31,7 +32,7 @@ from node.forgeries import (
     FORGERIES_PER_CONNECTION_MAX,
     AddressForgeries,
 )
-from node.framing import FramedStream, FramingError, encode_length
+from node.framing import FramedStream, FrameRoom, FramingError, encode_length
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -86,6 +87,9 @@ field. Without it a million tiny frames would pass as next to nothing."""
 
 SEND_QUEUES_MAX_BYTES: Final = 256 << 20
 """Unsent bytes of all clients together."""
+
+ARRIVING_MAX_BYTES: Final = 128 << 20
+"""Large frames of all clients together while they arrive."""
 
 FRAME_OVERHEAD_MAX_BYTES: Final = 64 << 10
 """A frame may exceed `DOOR_FRAME_MAX_BYTES` of payload by its own framing."""
@@ -172,6 +176,7 @@ class Door:
             channel: {} for channel in Channel
         }
         self._by_account: dict[bytes, dict[tuple[int, int], Subscription]] = {}
+        self._arriving = FrameRoom(ARRIVING_MAX_BYTES)
         self._query_places = trio.Semaphore(QUERIES_IN_FLIGHT_MAX)
         self._next_source = 0
         self._accepted = 0
@@ -281,6 +286,7 @@ class Door:
             frame_max_bytes=HELLO_FRAME_MAX_BYTES,
             frame_timeout_s=min(FRAME_TIMEOUT_S, self._idle_timeout_s),
             idle_timeout_s=min(HELLO_TIMEOUT_S, self._idle_timeout_s),
+            room=self._arriving,
         )
         connection = Connection(source, address, framed)
         self._connections[source] = self._strangers[source] = connection

@@ -11,6 +11,7 @@ is buffered never exceeds one frame and one read.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 import trio
@@ -38,6 +39,7 @@ class FramingError(Exception):
     | `frame.truncated` | the stream ended inside a frame |
     | `frame.too_slow` | a frame was begun and not completed, or not taken, in time |
     | `frame.idle` | nothing at all arrived for too long |
+    | `frame.crowded_out` | too many large frames were arriving at once, and this began first |
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -48,6 +50,45 @@ class FramingError(Exception):
 def encode_length(size_bytes: int) -> bytes:
     """The 4 bytes in front of a frame."""
     return size_bytes.to_bytes(LENGTH_SIZE_BYTES, "big")
+
+
+class FrameRoom:
+    """Bytes that the large frames of many streams may occupy together while they arrive.
+
+    When they exceed it, the frame that began first makes room. An honest frame takes milliseconds,
+    so it is complete long before its turn; what stays unfinished on purpose is the oldest.
+    """
+
+    def __init__(self, size_max_bytes: int) -> None:
+        self._size_max_bytes = size_max_bytes
+        self._arriving: dict[int, tuple[int, trio.CancelScope]] = {}
+        """Sizes and scopes, in the order in which the frames began."""
+        self._begun = 0
+        self.size_bytes = 0
+        """Held now."""
+
+    @contextmanager
+    def hold(self, size_bytes: int) -> Iterator[None]:
+        """Hold room while a frame arrives. Raises `FramingError` (`frame.crowded_out`)."""
+        self._begun += 1
+        number = self._begun
+        with trio.CancelScope() as scope:
+            self._arriving[number] = (size_bytes, scope)
+            self.size_bytes += size_bytes
+            while self.size_bytes > self._size_max_bytes and len(self._arriving) > 1:
+                self._leave(next(iter(self._arriving))).cancel()
+            try:
+                yield
+            finally:
+                if number in self._arriving:
+                    self._leave(number)
+        if scope.cancelled_caught:
+            raise FramingError("frame.crowded_out", f"{size_bytes} bytes made room for newer ones")
+
+    def _leave(self, number: int) -> trio.CancelScope:
+        size_bytes, scope = self._arriving.pop(number)
+        self.size_bytes -= size_bytes
+        return scope
 
 
 class FramedStream:
@@ -65,10 +106,12 @@ class FramedStream:
         frame_timeout_s: float = 10.0,
         idle_timeout_s: float = math.inf,
         write_timeout_s: float = 30.0,
+        room: FrameRoom | None = None,
     ) -> None:
         """`frame_timeout_s` is what a frame may take from its first byte on, `idle_timeout_s`
         what may pass before that first byte, `write_timeout_s` what the other side may take to
-        accept one write of at most `COALESCE_MAX_BYTES` or one larger frame."""
+        accept one write of at most `COALESCE_MAX_BYTES` or one larger frame. `room` is what it
+        shares with other streams for frames above `READ_MIN_BYTES`."""
         self.stream = stream
         self.frame_max_bytes = frame_max_bytes
         """Largest frame in either direction. A stream may begin with a small one and get its
@@ -77,6 +120,7 @@ class FramedStream:
         self.idle_timeout_s = idle_timeout_s
         """May change between frames, as the limit of size may."""
         self._write_timeout_s = write_timeout_s
+        self._room = room
         self._buffer = bytearray()
 
     async def receive_frame(self) -> bytes:
@@ -95,9 +139,11 @@ class FramedStream:
             if (frame := self._take_frame()) is not None:
                 return frame
         with trio.move_on_after(self._frame_timeout_s):
-            while (frame := self._take_frame()) is None:
-                if not await self._read():
-                    raise FramingError("frame.truncated", f"{len(self._buffer)} bytes of a frame")
+            while len(self._buffer) < LENGTH_SIZE_BYTES:
+                await self._read_on()
+            with self._hold_room(self._expected_bytes()):
+                while (frame := self._take_frame()) is None:
+                    await self._read_on()
         # A frame that arrived together with its deadline has arrived.
         if frame is None:
             raise FramingError("frame.too_slow", f"not complete in {self._frame_timeout_s} s")
@@ -147,6 +193,15 @@ class FramedStream:
                 raise trio.EndOfChannel
         if not self._buffer:
             raise FramingError("frame.idle", f"nothing in {self.idle_timeout_s} s")
+
+    def _hold_room(self, size_bytes: int) -> AbstractContextManager[None]:
+        if self._room is None or size_bytes <= READ_MIN_BYTES:
+            return nullcontext()
+        return self._room.hold(size_bytes)
+
+    async def _read_on(self) -> None:
+        if not await self._read():
+            raise FramingError("frame.truncated", f"{len(self._buffer)} bytes of a frame")
 
     async def _read(self) -> bool:
         """Read once; False at the end of the stream."""

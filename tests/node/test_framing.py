@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
-from node.framing import COALESCE_MAX_BYTES, FramedStream, FramingError, encode_length
+from node.framing import (
+    COALESCE_MAX_BYTES,
+    READ_MIN_BYTES,
+    FramedStream,
+    FrameRoom,
+    FramingError,
+    encode_length,
+)
 
 
 def framed_pair(frame_max_bytes=1 << 20, **options):
@@ -155,3 +162,50 @@ async def test_buffered_frames_do_not_keep_other_tasks_from_running():
             await receiver.receive_frame()
         nursery.cancel_scope.cancel()
     assert turns >= 40
+
+
+async def test_room_is_free_again_however_a_large_frame_ends(autojump_clock):
+    room = FrameRoom(1 << 20)
+    size_bytes = READ_MIN_BYTES + 1
+    for ending in ("complete", "closed", "late"):
+        sender, receiver = memory_stream_pair()
+        framed = FramedStream(receiver, frame_max_bytes=1 << 20, room=room)
+        await sender.send_all(encode_length(size_bytes) + bytes(size_bytes - 1))
+        async with trio.open_nursery() as nursery:
+
+            async def receive(framed=framed, ending=ending):
+                if ending == "complete":
+                    assert await framed.receive_frame() == bytes(size_bytes)
+                else:
+                    with pytest.raises(FramingError):
+                        await framed.receive_frame()
+
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            assert room.size_bytes == size_bytes + 4
+            if ending == "complete":
+                await sender.send_all(bytes(1))
+            elif ending == "closed":
+                await sender.send_eof()
+        assert room.size_bytes == 0
+
+
+async def test_frames_that_began_first_make_room_and_one_alone_always_has_it():
+    room = FrameRoom(100)
+    left = []
+
+    async def arrive(name, size_bytes):
+        try:
+            with room.hold(size_bytes):
+                await trio.sleep_forever()
+        except FramingError as error:
+            left.append((name, error.code))
+
+    async with trio.open_nursery() as nursery:
+        for name, size_bytes in (("a", 40), ("b", 40), ("c", 30), ("d", 1000), ("e", 100)):
+            nursery.start_soon(arrive, name, size_bytes)
+            await trio.testing.wait_all_tasks_blocked()
+        assert left == [(name, "frame.crowded_out") for name in "abcd"]
+        assert room.size_bytes == 100
+        nursery.cancel_scope.cancel()
+    assert room.size_bytes == 0
