@@ -6,7 +6,8 @@ The protocol
 1. Every member has a *lane*: its batches, numbered from 1 without gaps, each naming its parent by
    digest. An author signs a batch header, stores the batch durably, then broadcasts it
    (`lane_author`).
-2. A member takes a batch from its author, stores it and has it checked (`lane_intake`): body
+2. A member takes a batch from its author (`lane_door`), stores it and has it checked
+   (`lane_intake`): body
    digest, author's signature, every envelope. It takes one batch a sequence; a second one that is
    well signed is evidence against the author, found once.
 3. A member *acknowledges* a sequence of a lane when it holds, stored and checked, one hash chain
@@ -21,7 +22,8 @@ The protocol
    moves, and the node *owes* itself the batches from the previous cursor up to the tip, oldest
    first (`delivery`). Which batches these are depends on digests and committed cursors alone, so
    all nodes deliver the same even if an author equivocated.
-6. Missing links are fetched from a certificate's signers, or from the author (`lane_fetch`).
+6. Missing links are fetched from a certificate's signers, or from the author (`lane_fetch`,
+   `lane_targets`).
 
 What survives
 =============
@@ -64,11 +66,13 @@ from consensus.lane_author import LaneAuthor
 from consensus.lane_certificates import LaneCertificates
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint
 from consensus.lane_delivery import Deliveries, OwedLane
+from consensus.lane_door import BatchDoor, Replies
 from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_intake import BatchIntake, Origin
 from consensus.lane_limits import LanesConfig
 from consensus.lane_recovery import NOTHING_RECOVERED, RecoveredLanes
 from consensus.lane_serve import LaneServer
+from consensus.lane_targets import LaneTargets
 from consensus.messages import (
     Ack,
     BatchMessage,
@@ -79,11 +83,8 @@ from consensus.messages import (
 from consensus.ownership import Component, Tokens, make_timer_name
 from consensus.types import (
     AvailabilityCertificate,
-    BatchHeader,
     Block,
 )
-from crypto.bitmap import decode_bitmap
-from crypto.digest import ZERO_DIGEST, Domain, bulk_digest
 
 TICK_TIMER: Final = make_timer_name(Component.LANES, "tick")
 
@@ -144,8 +145,21 @@ class Lanes:
             self._chains[me],
             max(self._chains[me].find_newest(), self._certificates.point(me)),
         )
-        self._announced: dict[int, LanePoint] = {}
-        self._replied_ms: dict[int, int] = {}
+        self._replies = Replies(config.reply_interval_ms)
+        self._targets = LaneTargets(
+            config, committee, me, self._chains, self._certificates, self._deliveries
+        )
+        self._door = BatchDoor(
+            chain_id,
+            committee,
+            self._chains,
+            self._intake,
+            self._targets,
+            self._fetcher,
+            self._certificates,
+            self._signer,
+            self._replies,
+        )
         self._is_ticking = False
 
     # ---- what the composition asks ------------------------------------------------------------
@@ -214,7 +228,7 @@ class Lanes:
             target = Target(
                 LanePoint(certificate.data.sequence, certificate.data.batch_id),
                 chain.cursor.sequence,
-                self._sources(certificate),
+                self._targets.find_sources(certificate),
                 is_urgent=True,
             )
             owed.append(OwedLane(author, target))
@@ -268,69 +282,10 @@ class Lanes:
     # ---- batches --------------------------------------------------------------------------------
 
     def _on_batch(self, now_ms: int, sender: int, message: BatchMessage) -> list[Effect]:
-        header = message.signed_header.header
-        if header.epoch != self._committee.epoch:
-            return []
-        if header.author >= len(self._committee) or not _is_well_formed(message):
-            return [Misbehaviour(sender, "lane.batch_malformed")]
-        batch_id = header.batch_id(self._chain_id)
-        author = header.author
-        chain = self._chains[author]
-        if batch_id in chain:
-            return self._on_repeated(now_ms, sender, header)
-        point = LanePoint(header.sequence, batch_id)
-        if not self._fetcher.is_wanted(author, point):
-            return self._on_author_batch(batch_id, message) if sender == author else []
-        is_trusted_author = sender == author and author not in self._intake.refused
-        if not is_trusted_author and not self._fetcher.is_answer(author, point, sender):
-            return []
-        # What a refused author answers is treated like anybody's: checked before it is stored.
-        origin = Origin.AUTHOR if is_trusted_author else Origin.FETCHED
-        effects = self._intake.take(origin, sender, batch_id, message)
-        if self._fetcher.on_accepted(now_ms, author, chain, header):
-            effects += self._fetch(now_ms, author)
+        effects, is_answer_complete = self._door.receive(now_ms, sender, message)
+        if is_answer_complete:
+            effects += self._fetch(now_ms, message.signed_header.header.author)
         return effects
-
-    def _on_author_batch(self, batch_id: bytes, message: BatchMessage) -> list[Effect]:
-        """A batch that nobody asked for, from its author."""
-        header = message.signed_header.header
-        author = header.author
-        chain = self._chains[author]
-        if author in self._intake.refused or not self._has_room(chain, header.sequence):
-            return []
-        if chain.links_at(header.sequence):
-            return self._intake.take_rival(batch_id, message)
-        point = LanePoint(header.sequence, batch_id)
-        if point > self._announced.get(author, LANE_START):
-            self._announced[author] = point
-        if self._intake.is_full(author):
-            return []
-        return self._intake.take(Origin.AUTHOR, author, batch_id, message)
-
-    def _has_room(self, chain: LaneChain, sequence: int) -> bool:
-        """Is this sequence one that the node is ready to store before it is committed?"""
-        offset = sequence - chain.cursor.sequence
-        return (
-            0 < offset <= self._config.uncommitted_batches_max
-            and chain.uncommitted_size_bytes < self._config.uncommitted_size_max_bytes
-        )
-
-    def _on_repeated(self, now_ms: int, sender: int, header: BatchHeader) -> list[Effect]:
-        """An author repeats a batch: it misses the certificate or the acknowledgement."""
-        if sender != header.author:
-            return []
-        certificate = self._certificates.newest(sender)
-        newest = self._signer.newest(sender)
-        if certificate is not None and certificate.data.sequence >= header.sequence:
-            return self._reply(now_ms, sender, LaneCertificate(certificate))
-        return [] if newest is None else self._reply(now_ms, sender, newest)
-
-    def _reply(self, now_ms: int, peer: int, message: Ack | LaneCertificate) -> list[Effect]:
-        replied_ms = self._replied_ms.get(peer)
-        if replied_ms is not None and now_ms - replied_ms < self._config.reply_interval_ms:
-            return []
-        self._replied_ms[peer] = now_ms
-        return [Send((peer,), message)]
 
     def _on_stored(self, now_ms: int, event: BatchStored) -> list[Effect]:
         link = self._intake.on_stored(event)
@@ -349,7 +304,7 @@ class Lanes:
         if check is None:
             return effects
         if check.author in self._intake.refused:
-            self._announced.pop(check.author, None)
+            self._targets.withdraw(check.author)
         if event.error is not None and check.origin is Origin.FETCHED:
             self._fetcher.on_failed(check.author, check.batch_id, check.sender)
         return effects + self._acknowledge(now_ms, check.author)
@@ -388,7 +343,7 @@ class Lanes:
             certificate = self.certified_tips().get(self._me)
             if certificate is None:
                 return []
-            return self._reply(now_ms, sender, LaneCertificate(certificate))
+            return self._replies.make(now_ms, sender, LaneCertificate(certificate))
         link = self._chains[self._me].find(data.batch_id)
         if link is None or link.sequence != data.sequence:
             return [Misbehaviour(sender, "lane.ack_mismatch")]
@@ -447,29 +402,10 @@ class Lanes:
 
     # ---- fetching -----------------------------------------------------------------------------
 
-    def _sources(self, certificate: AvailabilityCertificate) -> tuple[int, ...]:
-        """Who to ask for what a certificate names: its signers, from a place of one's own on."""
-        signers = decode_bitmap(certificate.signers, len(self._committee))
-        others = [signer for signer in signers if signer != self._me] or list(self._peers)
-        turn = self._me % max(1, len(others))
-        return tuple(others[turn:] + others[:turn])
-
-    def _targets(self, author: int) -> list[Target]:
-        chain = self._chains[author]
-        targets = [target for target in self._deliveries.targets(author) if target.sources]
-        certificate = self._certificates.newest(author)
-        if certificate is not None and self._has_room(chain, certificate.data.sequence):
-            sources = self._sources(certificate)
-            if sources:
-                point = self._certificates.point(author)
-                targets.append(Target(point, chain.cursor.sequence, sources, is_urgent=False))
-        announced = self._announced.get(author, LANE_START)
-        if self._has_room(chain, announced.sequence):
-            targets.append(Target(announced, chain.cursor.sequence, (author,), is_urgent=False))
-        return targets
-
     def _fetch(self, now_ms: int, author: int) -> list[Effect]:
-        return self._fetcher.poll(now_ms, author, self._chains[author], self._targets(author))
+        return self._fetcher.poll(
+            now_ms, author, self._chains[author], self._targets.compute(author)
+        )
 
     # ---- time -----------------------------------------------------------------------------------
 
@@ -506,21 +442,4 @@ class Lanes:
     def _has_business(self) -> bool:
         if self._certificates.has_unarchived() or len(self._fetcher):
             return True
-        return any(
-            self._deliveries.targets(author)
-            or chain.find_newest().sequence > chain.cursor.sequence
-            or max(self._certificates.point(author), self._announced.get(author, LANE_START))
-            > chain.cursor
-            for author, chain in enumerate(self._chains)
-        )
-
-
-def _is_well_formed(message: BatchMessage) -> bool:
-    header = message.signed_header.header
-    if header.size_bytes != len(message.body) or header.sequence == 0:
-        return False
-    if (header.sequence == 1) != (header.parent == ZERO_DIGEST):
-        return False
-    # Here and not only in the worker (0.08 ms for half a megabyte): a batch is stored while it is
-    # being checked, and what is stored under an id must never be another body.
-    return bulk_digest(Domain.BATCH_BODY, message.body) == header.body_digest
+        return any(self._targets.is_open(author) for author in range(len(self._chains)))
