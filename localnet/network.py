@@ -36,7 +36,7 @@ from node.config import (
     PeerEntry,
     PeerSection,
 )
-from node.exit_codes import ExitCode, OperatorError
+from node.exit_codes import ExitCode, PortInUseError
 from node.genesis import GENESIS_VERSION, FeeCredit, Genesis
 from node.genesis_file import save_genesis
 from node.home import NodeKeys, create_home, make_private_dir, write_atomically
@@ -69,13 +69,6 @@ PORT_FIRST: Final = 9_100
 PORT_LAST: Final = 29_999
 """Below what operating systems hand out for outgoing connections."""
 PORTS_PER_NODE: Final = 10
-
-
-class PortInUseError(OperatorError):
-    """Something else listens where a node is to listen."""
-
-    code = "port.in_use"
-    exit_code = ExitCode.PORT_IN_USE
 
 
 def create_network(

@@ -36,6 +36,7 @@ import trio
 from localnet.demo import START_SIGNAL
 from localnet.trading_floor import Traders
 from node.exit_codes import ExitCode, OperatorError
+from node.groups import walk_leaves
 from node.network import load_network
 
 STATISTICS_INTERVAL_S: Final = 1.0
@@ -129,9 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traders.start_tape()
         trio.run(run_traders, traders)
     except* OperatorError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        error = next(walk_leaves(group))
         assert isinstance(error, OperatorError)
         sys.stderr.write(f"error: {error.message} [{error.code}]\n  {error.advice}\n")
         exit_code = error.exit_code

@@ -38,6 +38,7 @@ from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
     ENVELOPES_MAX_PER_REQUEST,
+    REQUESTS_IN_FLIGHT_MAX,
     SUBSCRIPTIONS_MAX,
     Answer,
     BlockEvent,
@@ -64,9 +65,6 @@ from node.protocol import (
 
 SERVER_FRAME_MAX_BYTES: Final = 16 << 20
 """Largest frame taken from a node: a whole answer to a query."""
-
-REQUESTS_IN_FLIGHT_MAX: Final = 64
-"""Requests of one client without an answer; one more waits. A door reads no further than that."""
 
 REQUESTS_ABANDONED_MAX: Final = 1024
 """Requests whose caller gave up and whose answer may still come; one more ends the connection."""

@@ -57,7 +57,7 @@ from consensus.messages import (
     LaneRequest,
     StateVote,
 )
-from consensus.ownership import Component, find_timer_owner, make_timer_name
+from consensus.ownership import Component, Tokens, find_timer_owner, make_timer_name
 from consensus.statistics import ConsensusStatistics
 from consensus.types import (
     AvailabilityCertificate,
@@ -104,9 +104,6 @@ from node.results import Results
 from node.submissions import Submissions
 
 _LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
-
-_COMPONENT: Final = "node"
-"""Of the tokens that the composition itself hands out."""
 
 _BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
 
@@ -193,7 +190,7 @@ class NodeCore:
         )
 
         self._me = me
-        self._token_numbers = 0
+        self._tokens = Tokens(Component.NODE)
         self._checks: dict[Token, tuple[bytes, BatchHeader]] = {}
         self._rechecks: deque[StoredBatchHeader] = deque(recovered.unchecked_batches)
         self._commits: deque[Committed] = deque()
@@ -250,7 +247,7 @@ class NodeCore:
             return out
         match event:
             case EnvelopesSubmitted():
-                out.append(self._submissions.submit(now_ms, event, self._token()))
+                out.append(self._submissions.submit(now_ms, event, self._tokens.issue()))
             case OpaqueSubmitted():
                 self._on_opaque_submitted(now_ms, event, out)
             case EnvelopesVerified():
@@ -261,7 +258,7 @@ class NodeCore:
                 self._batch_deadline_ms = None
             case BatchChecked():
                 self._on_batch_checked(now_ms, event, out)
-            case Verified(token, results) if token.component == _COMPONENT:
+            case Verified(token, results) if token.component == Component.NODE:
                 self._on_judged(token, results)
             case _:
                 self._route(now_ms, event, out)
@@ -295,12 +292,8 @@ class NodeCore:
 
     # ---- routing ----------------------------------------------------------------------------
 
-    def _token(self) -> Token:
-        self._token_numbers += 1
-        return Token(_COMPONENT, self._token_numbers)
-
     def _put(self, out: list[NodeEffect], *puts: Put) -> None:
-        out.append(Persist(self._token(), Store.ARCHIVE, puts))
+        out.append(Persist(self._tokens.issue(), Store.ARCHIVE, puts))
 
     def _route(self, now_ms: int, event: Event, out: list[NodeEffect]) -> None:
         match event:
@@ -413,10 +406,10 @@ class NodeCore:
         with the node's last life."""
         if not self._rechecks:
             return
-        in_flight = sum(token.component == _COMPONENT for token in self._checks)
+        in_flight = sum(token.component == Component.NODE for token in self._checks)
         while self._rechecks and in_flight < RECHECKS_PENDING_MAX:
             stored = self._rechecks.popleft()
-            token = self._token()
+            token = self._tokens.issue()
             self._checks[token] = (stored.batch_id, stored.signed_header.header)
             in_flight += 1
             out.append(
@@ -431,7 +424,7 @@ class NodeCore:
         if event.error is None:
             assert isinstance(event.summary, BatchSummary), "a good batch comes with its summary"
             self._delivery.add_summary(batch_id, header, event.summary)
-        if event.token.component == _COMPONENT:
+        if event.token.component == Component.NODE:
             if event.error is not None:
                 detail = f"batch {batch_id.hex()}, delivered before: {event.error}"
                 self._halt("node.stored_batch_invalid", detail, out)
@@ -468,7 +461,7 @@ class NodeCore:
         self._delivery.add_block(block_id, block, known_batches)
         if block.evidence:
             self._evidence.on_committed(block.evidence)
-            tokens = (self._token(), self._token())
+            tokens = (self._tokens.issue(), self._tokens.issue())
             out.extend(self._judge.open(block.height, block.evidence, tokens))
 
     def _on_judged(self, token: Token, results: Sequence[bool]) -> None:

@@ -9,10 +9,7 @@ import trio
 
 from node.forgeries import ForgeryCount
 from node.framing import FramedStream
-from node.protocol import Channel, Query, SubmitEnvelopes, SubmitOpaque
-
-REQUESTS_IN_FLIGHT_MAX: Final = 64
-"""Unanswered requests of one connection; then its reading pauses."""
+from node.protocol import REQUESTS_IN_FLIGHT_MAX, Channel, Query, SubmitEnvelopes, SubmitOpaque
 
 PART_READ_BYTES: Final = 64 << 10
 """Read at once, and dropped, from a client that is being parted with."""

@@ -69,3 +69,10 @@ class OperatorError(Exception):
             self.code = code
         if exit_code is not None:
             self.exit_code = exit_code
+
+
+class PortInUseError(OperatorError):
+    """Something else listens where a node is to listen."""
+
+    code = "port.in_use"
+    exit_code = ExitCode.PORT_IN_USE

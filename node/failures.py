@@ -13,6 +13,7 @@ import structlog
 
 from consensus.recovery import RecoveryError
 from node.exit_codes import ExitCode, OperatorError
+from node.groups import walk_leaves
 from node.home import Halted, NodeHome
 from node.host import HaltError
 from node.storage.errors import DoubleSignError
@@ -55,7 +56,7 @@ def explaining_end(home: NodeHome) -> Iterator[None]:
         yield
     except Exception as error:
         # Everything is looked at, nothing is kept back: it leaves explained, or as it came.
-        leaves = list(_leaves(error))
+        leaves = list(walk_leaves(error))
         explained = [(_explain(home, leaf), leaf) for leaf in leaves]
         known = [each for each, _ in explained if each is not None]
         if not known:
@@ -71,7 +72,7 @@ def _gravity(error: OperatorError) -> int:
     return order.index(error.exit_code) if error.exit_code in order else len(order)
 
 
-def _explain(home: NodeHome, error: Exception) -> OperatorError | None:
+def _explain(home: NodeHome, error: BaseException) -> OperatorError | None:
     if isinstance(error, OperatorError):
         return error
     if isinstance(error, HaltError) and error.code == AMNESIA_CODE:
@@ -118,11 +119,3 @@ def _halt(home: NodeHome, code: str, message: str, detail: str) -> NodeHaltedErr
             "keeps the node from starting again"
         )
     return NodeHaltedError(message, advice=advice, code=code)
-
-
-def _leaves(error: Exception) -> Iterator[Exception]:
-    if isinstance(error, ExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error

@@ -29,6 +29,9 @@ DOOR_VERSION: Final = 1
 DOOR_FRAME_MAX_BYTES: Final = 1 << 20
 """One frame from a client, length excluded."""
 ENVELOPES_MAX_PER_REQUEST: Final = 256
+REQUESTS_IN_FLIGHT_MAX: Final = 64
+"""Requests of one connection without an answer. A client lets one more wait; a door reads no
+further."""
 SUBSCRIPTIONS_MAX: Final = 16
 """Subscriptions of one connection."""
 
@@ -43,6 +46,21 @@ class ReceiptLevel(StrEnum):
     ORDERED = "ordered"
     EXECUTED = "executed"
     REFUSED = "refused"
+
+    @property
+    def rank(self) -> int:
+        """Levels of one envelope only rise. A refusal is of one copy: another copy may still
+        pass, so it ranks below `ORDERED`."""
+        return _RANKS[self]
+
+
+_RANKS: Final = {
+    ReceiptLevel.RECEIVED: 0,
+    ReceiptLevel.AVAILABLE: 1,
+    ReceiptLevel.REFUSED: 2,
+    ReceiptLevel.ORDERED: 3,
+    ReceiptLevel.EXECUTED: 4,
+}
 
 
 class Channel(StrEnum):

@@ -33,7 +33,7 @@ from node.config import ConfigError, NodeConfig
 from node.core import NodeCore, NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
-from node.exit_codes import ExitCode, OperatorError
+from node.exit_codes import PortInUseError
 from node.failures import explaining_end
 from node.genesis import Genesis
 from node.home import NodeHome, NodeKeys, RunState
@@ -63,13 +63,6 @@ ARCHIVE_COMMIT_PAUSE_S: Final = 0.025
 """Between two commits of the archive: what a crash may lose of it, and must fetch again."""
 
 _log = structlog.get_logger()
-
-
-class PortInUseError(OperatorError):
-    """Something else listens where this node should."""
-
-    code = "node.port_in_use"
-    exit_code = ExitCode.PORT_IN_USE
 
 
 def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:

@@ -8,7 +8,6 @@ certificates.
 from collections import deque
 from typing import Final
 
-import msgspec
 from msgspec import Raw
 
 from crypto.codec import decode, encode
@@ -23,6 +22,7 @@ from node.events import (
     ReceiptUpdate,
     SubmitReply,
 )
+from node.plain import to_plain
 from node.protocol import (
     BlockEvent,
     Channel,
@@ -49,20 +49,7 @@ UNCERTIFIED_OUTPUTS_MAX_BYTES: Final = 128 << 20
 def describe_receipts(receipts: list[Receipt]) -> bytes:
     """Receipts as a MessagePack list of maps, by index in the bundle."""
     ordered = sorted(receipts, key=lambda receipt: receipt.index)
-    return encode([_as_map(receipt) for receipt in ordered])
-
-
-def _as_map(value: msgspec.Struct) -> dict[str, object]:
-    fields = {name: getattr(value, name) for name in value.__struct_fields__}
-    return {name: _plain(field) for name, field in fields.items()}
-
-
-def _plain(field: object) -> object:
-    # An enum says its name: numbers mean something to our structs alone.
-    name = getattr(field, "name", None)
-    if isinstance(field, str):
-        return str(getattr(field, "value", field))
-    return name.lower() if isinstance(name, str) else field
+    return encode([to_plain(receipt) for receipt in ordered])
 
 
 class Streams:
@@ -155,7 +142,7 @@ class Streams:
 
     def _publish_output(self, height: int, output: BlockOutput) -> None:
         for fill in output.fills:
-            trade = {"height": height, **_as_map(fill)}
+            trade = {"height": height, **to_plain(fill)}
             self.recent_trades.append((height, trade))
             if self._door.has_subscribers(Channel.TRADES):
                 raw = Raw(encode(trade))

@@ -18,14 +18,6 @@ from node.protocol import ReceiptLevel
 TRACKED_ENVELOPES_MAX: Final = 200_000
 """Recent envelopes remembered with their level; the oldest are forgotten first."""
 
-_RANK: Final = {
-    ReceiptLevel.RECEIVED: 0,
-    ReceiptLevel.AVAILABLE: 1,
-    ReceiptLevel.REFUSED: 2,
-    ReceiptLevel.ORDERED: 3,
-    ReceiptLevel.EXECUTED: 4,
-}
-
 
 class EnvelopeStatus(NamedTuple):
     """The newest level of one envelope."""
@@ -41,7 +33,7 @@ class EnvelopeStatus(NamedTuple):
     @property
     def has_passed(self) -> bool:
         """Did a copy pass the header ledger?"""
-        return _RANK[self.level] >= _RANK[ReceiptLevel.ORDERED]
+        return self.level.rank >= ReceiptLevel.ORDERED.rank
 
 
 class EnvelopeTracker:
@@ -66,7 +58,7 @@ class EnvelopeTracker:
         was let in, so it marks the envelope as this node's own."""
         known = self._statuses.get(envelope_id)
         is_own = level is ReceiptLevel.RECEIVED or (known is not None and known.is_own)
-        if known is not None and _RANK[known.level] >= _RANK[level]:
+        if known is not None and known.level.rank >= level.rank:
             self._statuses[envelope_id] = known._replace(is_own=is_own)
             return False
         self._statuses[envelope_id] = EnvelopeStatus(account, level, height, code, is_own)

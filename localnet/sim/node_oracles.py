@@ -4,7 +4,7 @@ The oracles see what nodes ask their hosts for and what leaves their engines, ne
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store, compute_key
 from consensus.messages import BatchMessage, Message
@@ -20,14 +20,6 @@ from node.genesis import Genesis
 from node.protocol import ReceiptLevel
 from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches
 from node.replay import ChainReplay
-
-_RANK: Final = {
-    ReceiptLevel.RECEIVED: 0,
-    ReceiptLevel.AVAILABLE: 1,
-    ReceiptLevel.REFUSED: 2,
-    ReceiptLevel.ORDERED: 3,
-    ReceiptLevel.EXECUTED: 4,
-}
 
 
 class OneOrder(Watcher):
@@ -130,7 +122,7 @@ class Promises(Watcher):
             return
         levels, envelope_id = self.levels[index], effect.envelope_id
         known = levels.get(envelope_id)
-        assert known is None or _RANK[known] < _RANK[effect.level], (
+        assert known is None or known.rank < effect.level.rank, (
             f"node {index}: {effect.level} after {known}"
         )
         assert known is not ReceiptLevel.EXECUTED

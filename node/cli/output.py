@@ -19,6 +19,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from node import plain
 from node.exit_codes import ExitCode, OperatorError
 
 WIDTH_UNBOUNDED: Final = 10_000
@@ -152,20 +153,9 @@ def encode_json(document: object) -> str:
     return msgspec.json.encode(to_plain(document)).decode()
 
 
-def to_plain(value: Any) -> Any:
-    """Structs, tuples and byte strings as what JSON has: bytes become hexadecimal text."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, msgspec.Struct):
-        return {key: to_plain(each) for key, each in msgspec.structs.asdict(value).items()}
-    if isinstance(value, dict):
-        return {
-            key.hex() if isinstance(key, bytes) else key: to_plain(each)
-            for key, each in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [to_plain(each) for each in value]
-    return value
+def to_plain(value: object) -> Any:
+    """What JSON has for it (`node.plain.to_plain`): bytes become hexadecimal text."""
+    return plain.to_plain(value, is_hex=True)
 
 
 class WholeTable:

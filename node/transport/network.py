@@ -14,7 +14,7 @@ Rules for maintainers:
 import random
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ from committee.committee import Committee
 from consensus.messages import BULK_FRAME_MAX_BYTES, CONTROL_FRAME_MAX_BYTES
 from node.addresses import group_address
 from node.framing import FramingError
+from node.groups import walk_leaves
 from node.transport.certificate import (
     CertificateError,
     make_certificate,
@@ -312,7 +313,7 @@ class PeerNetwork:
         try:
             await run()
         except* Exception as group:
-            for error in _leaves(group):
+            for error in walk_leaves(group):
                 code = _classify(error)
                 self._errors[code] += 1
                 count = self._errors[code]
@@ -332,15 +333,7 @@ _QUIET_CODES: Final = frozenset({"peer.unreachable", "peer.closed", "peer.preamb
 """Everyday events: a member is down, or something else probes the port."""
 
 
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _classify(error: Exception) -> str:
+def _classify(error: BaseException) -> str:
     """A stable code for what ended a connection; `peer.internal` is a bug of ours."""
     if isinstance(error, (PeerError, FramingError)):
         return error.code

@@ -21,6 +21,7 @@ import trio
 
 import node
 from node.framing import FramedStream, FramingError
+from node.groups import walk_leaves
 from node.workers.errors import WorkerError
 
 PIPE_SIZE_BYTES: Final = 1 << 20
@@ -154,8 +155,7 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
         if len(group.exceptions) == 1:
             error = group.exceptions[0]
         elif group.split(WorkerError)[1] is None:
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
+            error = next(walk_leaves(group))
         raise error from error.__cause__
 
 

@@ -15,7 +15,6 @@ mean something to our own structs alone.
 
 from bisect import bisect_right
 from collections.abc import Callable
-from enum import Enum
 from typing import Any, Final
 
 from msgspec import Struct
@@ -31,6 +30,7 @@ from engine.views import (
     view_markets,
     view_order,
 )
+from node.plain import to_plain
 from node.workers.errors import WorkerQueryError
 
 BOOK_LEVELS_DEFAULT: Final = 20
@@ -151,17 +151,6 @@ class Views:
         if view is None:
             raise WorkerQueryError("order.unknown", f"no open order has the id {order_id}")
         return view
-
-
-def to_plain(value: object) -> object:
-    """Structs as maps by field name, enumerations by name, everything else as it is."""
-    if isinstance(value, Struct):
-        return {name: to_plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, list | tuple):
-        return [to_plain(each) for each in value]
-    if isinstance(value, Enum):
-        return value.value if isinstance(value, str) else value.name.lower()
-    return value
 
 
 def _is_id(account_id: bytes) -> bool:
