@@ -121,6 +121,7 @@ async def open_cluster(
                 yield BenchCluster(network, supervisor)
                 _validate_alive(network, ended)
             except Exception as error:
+                # Raised again below, outside of the nursery, which would wrap it into a group.
                 failure = error
             nursery.cancel_scope.cancel()
     finally:

@@ -100,6 +100,7 @@ class BatchStore:
             # Reads have a connection of their own and never wait for a running commit.
             self._reader = BatchReader(directory, disk=self._disk)
         except BaseException:
+            # Raised on, whatever it is: only the index that nobody will close is let go.
             self._index.close()
             raise
 

@@ -79,6 +79,8 @@ class SafetyStore:
         try:
             self._file.validate_structure()
         except BaseException:
+            # Raised on; a file that stays open would keep its lock, and a failing close would hide
+            # what went wrong first.
             with suppress(StorageError):
                 self._file.close()
             raise
