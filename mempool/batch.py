@@ -12,7 +12,7 @@ expired, unfunded or a duplicate does not make a batch invalid; the header ledge
 """
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -68,6 +68,19 @@ class OpaqueSummary(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     count: Uint
     """Transactions."""
     size_bytes: Uint
+
+
+class CheckableBatch(NamedTuple):
+    """A batch's body, and what its signed header says of it."""
+
+    author_key: bytes
+    """The author's identity key."""
+    author_signing_bytes: bytes
+    signature: bytes
+    """The author's, over `author_signing_bytes`."""
+    body_digest: bytes
+    size_bytes: int
+    body: bytes
 
 
 class BatchSummary(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -129,31 +142,20 @@ def encode_batch_body(body: BatchBody) -> bytes:
     return data
 
 
-def check_batch(
-    *,
-    scheme: IdentityScheme,
-    chain_id: bytes,
-    author_key: bytes,
-    author_signing_bytes: bytes,
-    signature: bytes,
-    body_digest: bytes,
-    size_bytes: int,
-    body: bytes,
-) -> BatchVerdict:
+def check_batch(batch: CheckableBatch, scheme: IdentityScheme, chain_id: bytes) -> BatchVerdict:
     """Check a batch against its signed header and every envelope in it.
 
-    `author_key` is the author's identity key, `signature` its signature over
-    `author_signing_bytes`, and the header names `body_digest` and `size_bytes`. The cheap checks
-    that bind the body to its author come first, so that nobody but the author can make a node
-    verify thousands of signatures in its name.
+    The cheap checks that bind the body to its author come first, so that nobody but the author
+    can make a node verify thousands of signatures in its name.
     """
+    body = batch.body
     if len(body) > BATCH_BODY_MAX_BYTES:
         return BatchVerdict(BatchError.TOO_LARGE)
-    if len(body) != size_bytes:
+    if len(body) != batch.size_bytes:
         return BatchVerdict(BatchError.SIZE_MISMATCH)
-    if not scheme.verify(author_key, author_signing_bytes, signature):
+    if not scheme.verify(batch.author_key, batch.author_signing_bytes, batch.signature):
         return BatchVerdict(BatchError.AUTHOR_SIGNATURE_INVALID)
-    if bulk_digest(Domain.BATCH_BODY, body) != body_digest:
+    if bulk_digest(Domain.BATCH_BODY, body) != batch.body_digest:
         return BatchVerdict(BatchError.BODY_MISMATCH)
     try:
         decoded = decode_batch_body(body)

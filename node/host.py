@@ -48,7 +48,7 @@ from consensus.messages import (
 )
 from crypto.aggregation import Aggregation
 from crypto.codec import DecodeError, decode, decode_lenient
-from mempool.batch import BatchVerdict, is_cheap_to_check
+from mempool.batch import BatchVerdict, CheckableBatch, is_cheap_to_check
 from node.clock import Clock
 from node.core import NodeCore
 from node.durability import Durability
@@ -77,7 +77,7 @@ from node.timers import Timers
 from node.transport.queues import Traffic
 from node.workers.crypto import CryptoPool
 from node.workers.engine import EngineWorker
-from node.workers.threads import CheckableBatch, ConsensusCrypto
+from node.workers.threads import ConsensusCrypto
 
 BULK_MESSAGES: Final = (BatchMessage, BlockResponse, CommittedResponse)
 """What travels on the bulk connection; the rest is control."""
@@ -330,7 +330,7 @@ class NodeHost:
             stored = await trio.to_thread.run_sync(self._batches.get, effect.batch_id)
             assert stored is not None, "only stored batches are checked without a body"
             body = stored[1]
-        verdict = await self._pool.check_batch(**self._checkable(effect, body)._asdict())
+        verdict = await self._pool.check_batch(self._checkable(effect, body))
         self._on_batch_checked(effect, verdict)
 
     def _checkable(self, effect: CheckBatch, body: bytes) -> CheckableBatch:

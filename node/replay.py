@@ -34,7 +34,7 @@ from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
 from engine.block import Reporter
 from engine.state import create_state
-from mempool.batch import BatchSummary, check_batch
+from mempool.batch import BatchSummary, CheckableBatch, check_batch
 from node.delivery import DeliveredBlock, Delivery, compute_block_seed
 from node.engine_input import OrderedBatch, make_block_input
 from node.exit_codes import ExitCode, OperatorError
@@ -208,9 +208,7 @@ class ChainReplay:
         stored = self._batches.get(batch_id)
         assert stored is not None, "the walk found it"
         signed, body = stored
-        verdict = check_batch(
-            scheme=self._identity_scheme,
-            chain_id=self._chain_id,
+        batch = CheckableBatch(
             author_key=self._committee.members[signed.header.author].identity_key,
             author_signing_bytes=signed.author_signing_bytes(self._chain_id),
             signature=signed.signature,
@@ -218,6 +216,7 @@ class ChainReplay:
             size_bytes=signed.header.size_bytes,
             body=body,
         )
+        verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         if verdict.summary is None:
             raise _mismatch(height, f"batch {batch_id.hex()[:16]}: {verdict.error}")
         return signed.header, verdict.summary

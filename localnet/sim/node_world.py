@@ -39,7 +39,7 @@ from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.network import Conditions, Disk, Host, World
-from mempool.batch import check_batch
+from mempool.batch import CheckableBatch, check_batch
 from node.core import NodeCore
 from node.engine_input import OrderedBatch, make_block_input, open_batch
 from node.events import (
@@ -322,9 +322,7 @@ class NodeWorld(World):
         if body is None:
             body = self.disk(host.index).batches[check.batch_id][1]
         signed = check.signed_header
-        verdict = check_batch(
-            scheme=self._identity_scheme,
-            chain_id=self._chain_id,
+        batch = CheckableBatch(
             author_key=check.author_key,
             author_signing_bytes=signed.author_signing_bytes(self._chain_id),
             signature=signed.signature,
@@ -332,6 +330,7 @@ class NodeWorld(World):
             size_bytes=signed.header.size_bytes,
             body=body,
         )
+        verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary)
         self._soon(host, self.node_conditions.check_ms, lambda: self._deliver(host.index, event))

@@ -1,7 +1,7 @@
 """`CryptoPool`: processes for batch checks and bulk Ed25519 verification.
 
     async with open_crypto_pool(2, chain_id) as pool:
-        verdict = await pool.check_batch(...)
+        verdict = await pool.check_batch(batch)
         results = await pool.verify_identities(claims)
 
 Jobs wait in one queue and are taken in order by whichever process is free. When the queue is full
@@ -24,7 +24,7 @@ import trio
 
 from crypto.codec import decode_lenient, encode
 from crypto.scheme import Claim
-from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict
+from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict, CheckableBatch
 from node.workers.crypto_messages import (
     FRAME_MAX_BYTES,
     BatchChecked,
@@ -88,23 +88,20 @@ class CryptoPool:
         self._restarts = 0
         self._is_closed = False
 
-    async def check_batch(
-        self,
-        *,
-        author_key: bytes,
-        author_signing_bytes: bytes,
-        signature: bytes,
-        body_digest: bytes,
-        size_bytes: int,
-        body: bytes,
-    ) -> BatchVerdict:
+    async def check_batch(self, batch: CheckableBatch) -> BatchVerdict:
         """Run `mempool.batch.check_batch`. Raises `WorkerError`.
 
         The body has at most `BATCH_BODY_MAX_BYTES`: whoever received it has refused more.
         """
-        assert len(body) <= BATCH_BODY_MAX_BYTES, "bounded where it was received"
-        header = CheckBatch(author_key, author_signing_bytes, signature, body_digest, size_bytes)
-        reply = await self._do((encode(header), body))
+        assert len(batch.body) <= BATCH_BODY_MAX_BYTES, "bounded where it was received"
+        header = CheckBatch(
+            batch.author_key,
+            batch.author_signing_bytes,
+            batch.signature,
+            batch.body_digest,
+            batch.size_bytes,
+        )
+        reply = await self._do((encode(header), batch.body))
         assert isinstance(reply, BatchChecked), "the answer to this job"
         return reply.verdict
 

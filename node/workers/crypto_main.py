@@ -5,7 +5,7 @@ import gc
 from crypto.codec import decode_lenient, encode
 from crypto.ed25519 import ED25519
 from crypto.scheme import Claim
-from mempool.batch import BatchVerdict, check_batch
+from mempool.batch import BatchVerdict, CheckableBatch, check_batch
 from node.workers.child import ParentGoneError, ParentPipe
 from node.workers.crypto_messages import (
     BatchChecked,
@@ -46,16 +46,15 @@ def main() -> None:
 
 
 def _check(chain_id: bytes, request: CheckBatch, body: bytes) -> BatchVerdict:
-    return check_batch(
-        scheme=ED25519,
-        chain_id=chain_id,
-        author_key=request.author_key,
-        author_signing_bytes=request.author_signing_bytes,
-        signature=request.signature,
-        body_digest=request.body_digest,
-        size_bytes=request.size_bytes,
-        body=body,
+    batch = CheckableBatch(
+        request.author_key,
+        request.author_signing_bytes,
+        request.signature,
+        request.body_digest,
+        request.size_bytes,
+        body,
     )
+    return check_batch(batch, ED25519, chain_id)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ class Open(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
 
 class CheckBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
-    """The arguments of `mempool.batch.check_batch`; the body follows as a frame of its own, so
-    that it crosses without being copied into a message. Answer: `BatchChecked`."""
+    """A `mempool.batch.CheckableBatch`, whose body follows as a frame of its own, so that it
+    crosses without being copied into a message. Answer: `BatchChecked`."""
 
     author_key: bytes
     author_signing_bytes: bytes

@@ -5,28 +5,17 @@ over and back costs the event loop nearly as much, and a vote would wait for two
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from crypto.aggregation import Aggregation, aggregate_partials
 from crypto.bls import BLS
 from crypto.ed25519 import ED25519
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme, verify_claim
-from mempool.batch import BatchVerdict, check_batch
+from mempool.batch import BatchVerdict, CheckableBatch, check_batch
 from node.service import ServiceThreads
 
 VERIFYING_THREADS_MAX: Final = 2
 """More threads would only wait for each other's turn with the interpreter."""
-
-
-class CheckableBatch(NamedTuple):
-    """What `mempool.batch.check_batch` needs to know of one batch."""
-
-    author_key: bytes
-    author_signing_bytes: bytes
-    signature: bytes
-    body_digest: bytes
-    size_bytes: int
-    body: bytes
 
 
 class ConsensusCrypto:
@@ -63,10 +52,7 @@ class ConsensusCrypto:
     def check_batch(self, batch: CheckableBatch, done: Callable[[BatchVerdict], None]) -> None:
         """Check a batch without envelopes: 0.15 ms for half a megabyte."""
         self._threads.submit(
-            lambda: check_batch(
-                scheme=self._identity_scheme, chain_id=self._chain_id, **batch._asdict()
-            ),
-            done,
+            lambda: check_batch(batch, self._identity_scheme, self._chain_id), done
         )
 
     def sign(self, secret: bytes, message: bytes) -> bytes:

@@ -16,6 +16,7 @@ from mempool.batch import (
     BatchBody,
     BatchError,
     BatchVerdict,
+    CheckableBatch,
     OpaqueChunk,
     OpaqueSummary,
     check_batch,
@@ -40,8 +41,6 @@ SIGNED = b"the header's signing bytes"
 def check(chain_id: bytes, body: bytes | BatchBody, **changes) -> BatchVerdict:
     data = body if isinstance(body, bytes) else encode(body)
     arguments = {
-        "scheme": ED25519,
-        "chain_id": chain_id,
         "author_key": public_key(AUTHOR_SECRET),
         "author_signing_bytes": SIGNED,
         "signature": sign(AUTHOR_SECRET, SIGNED),
@@ -49,7 +48,7 @@ def check(chain_id: bytes, body: bytes | BatchBody, **changes) -> BatchVerdict:
         "size_bytes": len(data),
         "body": data,
     }
-    return check_batch(**(arguments | changes))
+    return check_batch(CheckableBatch(**(arguments | changes)), ED25519, chain_id)
 
 
 def test_a_good_batch_is_summarised_without_its_bodies(chain_id, alice, bob):

@@ -12,7 +12,14 @@ from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest, digest
 from crypto.ed25519 import ED25519, public_key, sign
 from crypto.scheme import Claim
-from mempool.batch import BATCH_BODY_MAX_BYTES, BatchBody, BatchError, OpaqueChunk, check_batch
+from mempool.batch import (
+    BATCH_BODY_MAX_BYTES,
+    BatchBody,
+    BatchError,
+    CheckableBatch,
+    OpaqueChunk,
+    check_batch,
+)
 from mempool.envelope import BodyKind, Envelope, EnvelopeHeader, compute_body_digest
 from node.workers.crypto import JOBS_QUEUED_MAX, TRIES_MAX, WorkerError, open_crypto_pool
 
@@ -38,7 +45,6 @@ def envelope(nonce: int, secret: bytes = TRADER) -> bytes:
 
 
 def signed(body: bytes, **changes):
-    """The arguments of a batch check."""
     fields = {
         "author_key": public_key(AUTHOR),
         "author_signing_bytes": b"header",
@@ -47,7 +53,7 @@ def signed(body: bytes, **changes):
         "size_bytes": len(body),
         "body": body,
     }
-    return fields | changes
+    return CheckableBatch(**(fields | changes))
 
 
 def claims(count: int) -> tuple[Claim, ...]:
@@ -80,10 +86,8 @@ async def test_verdicts_are_those_of_the_check_itself():
     async with open_crypto_pool(2, CHAIN_ID) as pool:
         verdicts = []
         for batch in batches:
-            verdicts.append(await pool.check_batch(**batch))
-    assert verdicts == [
-        check_batch(scheme=ED25519, chain_id=CHAIN_ID, **batch) for batch in batches
-    ]
+            verdicts.append(await pool.check_batch(batch))
+    assert verdicts == [check_batch(batch, ED25519, CHAIN_ID) for batch in batches]
     assert verdicts[0].error is verdicts[1].error is None
     assert verdicts[2].error is BatchError.ENVELOPE_INVALID
     assert len({verdict.error for verdict in verdicts}) == 6
@@ -111,7 +115,7 @@ async def test_a_job_survives_the_death_of_its_process():
         verdicts = []
 
         async def check():
-            verdicts.append(await pool.check_batch(**signed(LARGE)))
+            verdicts.append(await pool.check_batch(signed(LARGE)))
 
         with structlog.testing.capture_logs() as logs:
             async with trio.open_nursery() as nursery:
