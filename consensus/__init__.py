@@ -85,7 +85,7 @@ Restart (`recovery`, `voter`)
 - R5 A certificate with a member's own vote above the last one that it remembers is amnesia, too:
   its disk was emptied or an old one restored. It halts.
 
-Block sync (`sync`, `serving`)
+Block sync (`exchange`, `sync`, `serving`)
 
 - S1 A certified block that is missing is asked of its QC's signers, by id, and accepted by hash.
 - S2 Far behind, archived blocks are asked by rising height; the commit rule is replayed from the

@@ -12,7 +12,7 @@ For maintainers:
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from committee.committee import Committee
 from committee.schedule import LeaderSchedule
@@ -39,6 +39,7 @@ from consensus.evidence import (
     make_double_timeout,
     make_double_vote,
 )
+from consensus.exchange import SYNC_TIMER, Exchange
 from consensus.intake import Intake
 from consensus.messages import (
     Advance,
@@ -55,6 +56,7 @@ from consensus.outbox import Outbox
 from consensus.ownership import Component, make_timer_name
 from consensus.pacemaker import Pacemaker
 from consensus.payload import Contents, PayloadSource
+from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX, Proposals
 from consensus.recovery import Recovered, make_genesis_qc
 from consensus.safety import (
     compute_entry_tc,
@@ -64,31 +66,18 @@ from consensus.safety import (
     is_timed_out,
     make_state_put,
 )
-from consensus.serving import Allowance, BlockServer
 from consensus.statistics import ConsensusStatistics, Counts
-from consensus.sync import BlockSync, Outgoing
-from consensus.types import NO_SIGNATURE, QC, TC, Block
+from consensus.types import QC, TC, Block
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, Bans, TimeoutCollector, VoteCollector
 from crypto.bitmap import is_member_set
 from crypto.codec import encode
 
-PROPOSAL_VIEWS_BEHIND_MAX: Final = 64
-"""A proposal this far below the current view is of no use any more."""
-
 _VIEW_TIMER: Final = make_timer_name(Component.CONSENSUS, "view")
 _PROPOSE_TIMER: Final = make_timer_name(Component.CONSENSUS, "propose")
 _DEFERRED_TIMER: Final = make_timer_name(Component.CONSENSUS, "deferred-vote")
 _STRAGGLER_TIMER: Final = make_timer_name(Component.CONSENSUS, "stragglers")
-_SYNC_TIMER: Final = make_timer_name(Component.CONSENSUS, "sync")
-
-
-class _Seen(NamedTuple):
-    """The first verified proposal of a view."""
-
-    block_id: bytes
-    signature: bytes
 
 
 _Suspicion = DoubleVote | DoubleTimeout | DoubleProposal
@@ -141,11 +130,11 @@ class ConsensusCore:
         bans = self._bans = Bans()
         self._votes = VoteCollector(chain_id, committee, bans, self._compute_vote_wait_ms)
         self._timeouts = TimeoutCollector(chain_id, committee, bans)
-        self._sync = BlockSync(chain_id, len(committee), me, self._chain.tree, config.sync_retry_ms)
-        self._server = BlockServer(self._chain.tree, len(committee))
-        self._advances = Allowance(len(committee))
+        self._exchange = Exchange(
+            chain_id, len(committee), me, self._chain, self._out, config.sync_retry_ms
+        )
         self._others = tuple(index for index in range(len(committee)) if index != me)
-        self._proposals: dict[int, _Seen] = {}
+        self._proposals = Proposals()
         self._unannounced_qc: QC | None = None
         self._convicted: set[tuple[type, int]] = set()
         self._counts = Counts()
@@ -162,8 +151,7 @@ class ConsensusCore:
         self._enter_view()
         proposed = self._voter.resume()
         if proposed is not None:
-            seen = _Seen(proposed.block_id(self._chain_id), NO_SIGNATURE)
-            self._proposals[proposed.view] = seen
+            self._proposals.add_own(proposed.view, proposed.block_id(self._chain_id))
         return self._settle()
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -213,8 +201,8 @@ class ConsensusCore:
             pending_messages=self._intake.pending_count,
             pending_votes=self._votes.pending_count,
             pending_timeouts=self._timeouts.pending_count,
-            sync_targets=self._sync.target_count,
-            sync_requests=self._sync.in_flight_count,
+            sync_targets=self._exchange.sync.target_count,
+            sync_requests=self._exchange.sync.in_flight_count,
             banned_members=len(self._bans),
             messages_refused=self._out.refused_count,
             **vars(self._counts),
@@ -247,7 +235,7 @@ class ConsensusCore:
             case Vote(data=data):
                 self._validator.check_vote(sender, message)
                 if data.view < view - VIEW_BEHIND_MAX:
-                    self._reply_advance(sender)
+                    self._exchange.tell_news(self._now_ms, sender, self._voter.state)
                     return None
                 if data.view > view + VIEW_AHEAD_MAX:
                     # Not a fault: this node may be the one that is far behind.
@@ -257,7 +245,7 @@ class ConsensusCore:
                 return []
             case Timeout(data=data):
                 if data.view < view:
-                    self._reply_advance(sender)
+                    self._exchange.tell_news(self._now_ms, sender, self._voter.state)
                     return None
                 return self._validator.check_timeout(sender, message)
             case Proposal():
@@ -270,7 +258,7 @@ class ConsensusCore:
                 )
                 return self._validator.check_advance(message) if is_news else None
             case BlockResponse() | CommittedResponse():
-                if not self._sync.is_solicited(sender, message):
+                if not self._exchange.sync.is_solicited(sender, message):
                     return None
                 if isinstance(message, BlockResponse):
                     return []
@@ -283,8 +271,8 @@ class ConsensusCore:
     def _is_proposal_stale(self, sender: int, proposal: Proposal) -> bool:
         view = self._pacemaker.view
         if proposal.view < view:
-            self._reply_advance(sender)
-        seen = self._proposals.get(proposal.view)
+            self._exchange.tell_news(self._now_ms, sender, self._voter.state)
+        seen = self._proposals.find(proposal.view)
         if seen is not None and (
             seen.signature == proposal.signature or (DoubleProposal, sender) in self._convicted
         ):
@@ -310,7 +298,7 @@ class ConsensusCore:
                 if tc is not None:
                     self._on_tc(tc)
             case BlockRequest() | CommittedRequest():
-                self._serve(sender, subject)
+                self._exchange.serve(self._now_ms, sender, subject)
             case BlockResponse() | CommittedResponse():
                 self._apply_response(sender, subject)
             case DoubleVote() | DoubleTimeout() | DoubleProposal():
@@ -350,8 +338,7 @@ class ConsensusCore:
         self._pacemaker.enter_view(self._now_ms, view)
         self._timeouts.clear()
         self._votes.prune(view - VIEW_BEHIND_MAX)
-        oldest = view - PROPOSAL_VIEWS_BEHIND_MAX
-        self._proposals = {v: seen for v, seen in self._proposals.items() if v >= oldest}
+        self._proposals.prune(view)
 
     # ---- everything that may be due ----------------------------------------------------------
 
@@ -363,7 +350,7 @@ class ConsensusCore:
             self._maybe_propose()
             self._maybe_announce()
             self._maybe_vote()
-            self._maybe_fetch()
+            self._exchange.fetch(self._now_ms, self._voter.state.high_qc)
             self._out.set_timer(_VIEW_TIMER, self._pacemaker.deadline_ms)
         return self._out.take()
 
@@ -372,8 +359,8 @@ class ConsensusCore:
             return
         if name == _VIEW_TIMER:
             self._on_view_expired()
-        elif name == _SYNC_TIMER:
-            self._sync.expire(self._now_ms)
+        elif name == SYNC_TIMER:
+            self._exchange.sync.expire(self._now_ms)
         # The other timers only bring about the `_settle` that follows.
 
     # ---- proposals ---------------------------------------------------------------------------
@@ -414,7 +401,7 @@ class ConsensusCore:
         block_id = block.block_id(self._chain_id)
         self._counts.proposals_signed += 1
         self._voter.propose(block, block_id)
-        self._proposals[view] = _Seen(block_id, NO_SIGNATURE)
+        self._proposals.add_own(view, block_id)
         self._chain.add_block(block, block_id)
 
     def _apply_proposal(self, sender: int, proposal: Proposal) -> None:
@@ -423,37 +410,40 @@ class ConsensusCore:
         if block.tc is not None:
             self._on_tc(block.tc)
         block_id = block.block_id(self._chain_id)
-        seen = self._proposals.setdefault(proposal.view, _Seen(block_id, proposal.signature))
+        seen = self._proposals.add(proposal.view, block_id, proposal.signature)
         if seen.block_id != block_id:
             # The block itself is not kept: should a quorum certify it, it is fetched by its id.
             second = (block_id, proposal.signature)
             self._suspect(make_double_proposal(sender, block.epoch, block.view, seen, second))
         elif not self._chain.tree.is_full:
             self._chain.add_block(block, block_id)
-            self._sync.want(block.qc)
+            self._exchange.sync.want(block.qc)
 
     # ---- votes -------------------------------------------------------------------------------
 
     def _maybe_vote(self) -> None:
         """Vote for the current view's proposal if that is safe (V1 to V3) and timely (V4)."""
-        block = self._find_votable()
-        timely_at_ms = None if block is None else block.time_ms - self._config.clock_drift_ms
-        if block is not None and timely_at_ms is not None and timely_at_ms <= self._now_ms:
-            self._counts.votes_signed += 1
-            self._voter.vote(block, self._proposals[block.view].block_id)
-            timely_at_ms = None
+        timely_at_ms: int | None = None
+        votable = self._find_votable()
+        if votable is not None:
+            block, block_id = votable
+            timely_at_ms = block.time_ms - self._config.clock_drift_ms
+            if timely_at_ms <= self._now_ms:
+                self._counts.votes_signed += 1
+                self._voter.vote(block, block_id)
+                timely_at_ms = None
         self._out.set_timer(_DEFERRED_TIMER, timely_at_ms)
 
-    def _find_votable(self) -> Block | None:
-        """The block to vote for in this view, now or once the clock reaches it."""
+    def _find_votable(self) -> tuple[Block, bytes] | None:
+        """The block to vote for in this view, now or once the clock reaches it, and its id."""
         view = self._pacemaker.view
-        seen = self._proposals.get(view)
+        seen = self._proposals.find(view)
         node = None if seen is None else self._chain.tree.get(seen.block_id)
         if self._me is None or node is None or node.block is None:
             return None
         is_recent = self._now_ms - node.time_ms <= self._config.block_age_max_ms
         is_safe = is_safe_to_vote(self._voter.state, node.block, view)
-        return node.block if is_recent and is_safe else None
+        return (node.block, node.block_id) if is_recent and is_safe else None
 
     def _apply_vote(self, vote: Vote) -> None:
         conflicting = self._votes.add(self._now_ms, vote)
@@ -465,7 +455,7 @@ class ConsensusCore:
     def _on_view_expired(self) -> None:
         self._pacemaker.rearm(self._now_ms)
         if self._me is None:
-            self._request(self._sync.poll(self._now_ms))
+            self._exchange.poll(self._now_ms)
         elif is_timed_out(self._voter.state):
             self._voter.repeat_timeout()
         else:
@@ -540,47 +530,15 @@ class ConsensusCore:
             self._convicted.add(key)
             self._out.add(EvidenceFound(evidence.offender, encode(evidence)))
 
-    # ---- serving and fetching ----------------------------------------------------------------
-
-    def _reply_advance(self, sender: int) -> None:
-        """Tell a member that lags which certificates ended its view (A3)."""
-        if sender != self._me and self._advances.take(self._now_ms, sender):
-            state = self._voter.state
-            self._out.send((sender,), Advance(state.high_qc, compute_entry_tc(state)))
-
-    def _serve(self, sender: int, request: BlockRequest | CommittedRequest) -> None:
-        answer = self._server.serve(self._now_ms, sender, request)
-        if answer is not None:
-            self._out.add(answer)
-
-    def _maybe_fetch(self) -> None:
-        """Ask for what the newest certificate needs and the tree lacks (S1, S2)."""
-        self._sync.want(self._voter.state.high_qc)
-        self._request(self._sync.next_requests(self._now_ms))
-        self._out.set_timer(_SYNC_TIMER, self._sync.compute_deadline_ms())
-
-    def _request(self, requests: Sequence[Outgoing]) -> None:
-        for peer, message in requests:
-            self._out.send((peer,), message)
+    # ---- fetching ----------------------------------------------------------------------------
 
     def _apply_response(self, sender: int, response: BlockResponse | CommittedResponse) -> None:
-        if not self._sync.is_solicited(sender, response):
+        count = self._exchange.take(sender, response)
+        if count is None or isinstance(response, BlockResponse) or response.proof is None:
             return
-        try:
-            blocks = (
-                self._sync.take_blocks(sender, response)
-                if isinstance(response, BlockResponse)
-                else self._sync.take_committed(sender, response)
-            )
-        except ValidationError as error:
-            self._out.refuse(sender, error.code, error.detail)
-            return
-        for block_id, block in blocks:
-            self._chain.add_block(block, block_id, is_certified=True)
-        if isinstance(response, CommittedResponse) and response.proof is not None:
-            self._on_qc(response.proof)
-            if self._me is None and blocks:
-                self._request(self._sync.poll(self._now_ms))
+        self._on_qc(response.proof)
+        if self._me is None and count:
+            self._exchange.poll(self._now_ms)
 
     # ---- restart -----------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ The protocol
    digest. An author signs a batch header, stores the batch durably, then broadcasts it
    (`lane_author`).
 2. A member takes a batch from its author (`lane_door`), stores it and has it checked
-   (`lane_intake`): body
-   digest, author's signature, every envelope. It takes one batch a sequence; a second one that is
-   well signed is evidence against the author, found once.
+   (`lane_intake`): body digest, author's signature, every envelope. It takes one batch a sequence;
+   a second one that is well signed is evidence against the author, found once.
 3. A member *acknowledges* a sequence of a lane when it holds, stored and checked, one hash chain
    from the lane's committed cursor up to it, and never two different batches at one sequence, not
    even across a restart (`lane_chain` says why the stored batches suffice for that). Which

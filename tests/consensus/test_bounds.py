@@ -6,7 +6,6 @@ from msgspec.structs import replace
 from committee.committee import COMMITTEE_SIZE_MAX
 from consensus.block_tree import BlockTree, make_root
 from consensus.certificates import CERTIFICATES_MAX, CertificateCache
-from consensus.core import PROPOSAL_VIEWS_BEHIND_MAX
 from consensus.evidence import EVIDENCE_SIZE_MAX_BYTES
 from consensus.messages import (
     BULK_FRAME_MAX_BYTES,
@@ -18,6 +17,7 @@ from consensus.messages import (
     Timeout,
     encode_message,
 )
+from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX
 from consensus.recovery import make_genesis_tip
 from consensus.sync import ATTEMPTS_MAX, RETRY_STEPS_MAX, BlockSync
 from consensus.types import (

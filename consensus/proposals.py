@@ -1,0 +1,39 @@
+"""The proposals of recent views: the first verified one of each, which is the one to vote for."""
+
+from typing import Final, NamedTuple
+
+from consensus.types import NO_SIGNATURE
+
+PROPOSAL_VIEWS_BEHIND_MAX: Final = 64
+"""A proposal this far below the current view is of no use any more."""
+
+
+class Seen(NamedTuple):
+    """A proposal without its block, which is in the tree."""
+
+    block_id: bytes
+    signature: bytes
+
+
+class Proposals:
+    """By view. A second one that differs may convict its author, so the first stays."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Seen] = {}
+
+    def find(self, view: int) -> Seen | None:
+        """The first proposal of a view."""
+        return self._seen.get(view)
+
+    def add(self, view: int, block_id: bytes, signature: bytes) -> Seen:
+        """Take a verified proposal; returns the first of its view, be it this one or not."""
+        return self._seen.setdefault(view, Seen(block_id, signature))
+
+    def add_own(self, view: int, block_id: bytes) -> None:
+        """The node itself leads this view and proposed this block, whatever came in its name."""
+        self._seen[view] = Seen(block_id, NO_SIGNATURE)
+
+    def prune(self, view: int) -> None:
+        """Forget what is too far below the current view."""
+        oldest = view - PROPOSAL_VIEWS_BEHIND_MAX
+        self._seen = {each: seen for each, seen in self._seen.items() if each >= oldest}
