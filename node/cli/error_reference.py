@@ -15,7 +15,7 @@ from typing import Final
 import consensus
 import node
 from mempool.batch import BatchError
-from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS
+from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
 from node.client import DoorError
 from node.framing import FramingError
 from node.storage.errors import SafetyError, StorageError
@@ -69,7 +69,11 @@ def render_errors(head: str) -> str:
         "Requests at the order door",
         "In `Refused` frames; the connection lives on, except after `door.full` and, if it"
         " names no request, `door.forgeries`.",
-        _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS) | _doc_rows(WorkerQueryError),
+        {
+            code: DOOR_REASONS[code].meaning
+            for code in _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS)
+            | _doc_rows(WorkerQueryError)
+        },
     )
     parts += _section(
         "What the client library adds",

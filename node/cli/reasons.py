@@ -17,6 +17,7 @@ class Reason(NamedTuple):
     advice: str = "correct it and try again"
 
 
+_NEWER_NODE: Final = "see the reference page of stable codes"
 _REPORT_BUG: Final = "use the same version of rota as the node, or report a bug of the client"
 _RETRY: Final = "try again; each attempt is a new envelope"
 _WAIT: Final = "try again in a moment"
@@ -190,9 +191,53 @@ OUTCOME_REASONS: Final = {
 """The envelope was ordered; this became of one of its instructions."""
 
 
+_CORRECT_REQUEST: Final = "correct the request and try again"
+_NO_ACCOUNT: Final = OUTCOME_REASONS[ReasonCode.ACCOUNT_UNKNOWN]
+
+DOOR_REASONS: Final = {
+    "account.unknown": Reason(_NO_ACCOUNT.meaning, f"{_NO_ACCOUNT.advice}: rota account list"),
+    "block.unknown": Reason(
+        "the node has committed no such block",
+        "choose a height up to the committed one: rota localnet status",
+    ),
+    "checkpoint.unknown": Reason(
+        "the height is no checkpoint of the node, or above what it has executed",
+        "choose a height up to the executed one that ordered something, or a multiple of 16",
+    ),
+    "door.duplicate_request": Reason("a request of this number is still unanswered", _REPORT_BUG),
+    "door.forgeries": Reason(
+        "too many envelopes from this address had wrong signatures",
+        "see that every client here signs with the right key, and try again later",
+    ),
+    "door.full": Reason("the node serves as many clients as it may", "try another --node"),
+    "door.malformed": Reason("the bytes are no frame of this protocol", _REPORT_BUG),
+    "door.no_hello": Reason("the client made a request before its greeting", _REPORT_BUG),
+    "door.subscription": Reason("one too many, one twice, or one of a wrong form", _REPORT_BUG),
+    "door.version": Reason("the node speaks another version of the protocol", _REPORT_BUG),
+    "envelope.unknown": Reason(
+        "the envelope was never received here, or so long ago that it is forgotten",
+        "try another --node",
+    ),
+    "market.unknown": Reason("there is no such market", "see `rota market list`"),
+    "order.unknown": Reason("there is no such open order", "see `rota order list`"),
+    "query.failed": Reason(
+        "the view broke: a bug of the node, which its log shows", "report it with that log"
+    ),
+    "query.malformed": Reason("the arguments are not those of the view", _CORRECT_REQUEST),
+    "query.overloaded": Reason("too many queries wait at the node already", _WAIT),
+    "query.unknown": Reason("the node has no such view", _REPORT_BUG),
+}
+"""A node refused a request; its own words for it say more of the case."""
+
+
+def explain_refused_request(code: str) -> Reason:
+    """A code of `DOOR_REASONS`; one of a newer node speaks for itself."""
+    return DOOR_REASONS.get(code, Reason(_NEWER_NODE, _CORRECT_REQUEST))
+
+
 def explain(code: str) -> Reason:
-    """Any of these codes in words; one of a newer node speaks for itself."""
-    return _BY_CODE.get(code, Reason("see the reference page of stable codes"))
+    """Why an envelope or instruction ended as it did; a code of a newer node speaks for itself."""
+    return _BY_CODE.get(code, Reason(_NEWER_NODE))
 
 
 _BY_CODE: Final = {

@@ -8,6 +8,7 @@ import typer
 
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, KeystoreError, read_keystore
+from node.cli.reasons import explain_refused_request
 from node.client import DoorClient, DoorError, run_with_door
 from node.config import Endpoint, parse_endpoint
 from node.exit_codes import ExitCode, OperatorError
@@ -17,18 +18,10 @@ from node.network import is_network, load_network
 DIR_DEFAULT: Final = Path(".localnet")
 ACCOUNT_DEFAULT: Final = "alice"
 
-_SILENT_CODES: Final = frozenset({"door.unreachable", "door.timeout", "door.closed"})
-"""Of a node that is down or hangs, where another one may well answer."""
-
-_REFUSALS: Final = {
-    "account.unknown": "an account exists from its first deposit on; see `rota account list`",
-    "block.unknown": "choose a height up to the committed one: rota localnet status",
-    "checkpoint.unknown": "choose a height up to the executed one that ordered something, or a "
-    "multiple of 16; the others have no checkpoint",
-    "envelope.unknown": "it was never received here, or so long ago that this node has forgotten "
-    "it; try another --node",
-}
-"""What to do when a node refuses a query, where that is more than to correct the request."""
+_PASSED_OVER_CODES: Final = frozenset(
+    {"door.unreachable", "door.timeout", "door.closed", "door.full"}
+)
+"""Of a node that is down, hangs or has no place, where another one may well answer."""
 
 T = TypeVar("T")
 
@@ -129,8 +122,8 @@ def run_at(
 ) -> T:
     """Run `work` with a client of the first of these doors that answers. Raises `DoorFailure`.
 
-    A node that stops answering is passed over while `work` has not begun; afterwards only if it
-    `may_repeat`: what one node began to do must not be done twice.
+    A node that does not answer, or is full, is passed over while `work` has not begun; afterwards
+    only if it `may_repeat`: what one node began to do must not be done twice.
     """
     has_begun = False
 
@@ -143,8 +136,8 @@ def run_at(
         try:
             return run_with_door(door.host, door.port, begin)
         except DoorError as error:
-            is_silent = error.code in _SILENT_CODES and (may_repeat or not has_begun)
-            if not is_silent or position == len(doors) - 1:
+            is_passed_over = error.code in _PASSED_OVER_CODES and (may_repeat or not has_begun)
+            if not is_passed_over or position == len(doors) - 1:
                 raise door_failure(error, doors) from error
     raise AssertionError("a network has nodes")
 
@@ -167,7 +160,7 @@ def door_failure(error: DoorError, doors: list[Endpoint]) -> DoorFailure:
         )
     return DoorFailure(
         error.message,
-        advice=_REFUSALS.get(error.code, "correct the request and try again"),
+        advice=explain_refused_request(error.code).advice,
         code=error.code,
         exit_code=ExitCode.REJECTED,
     )

@@ -32,7 +32,7 @@ def stand_in(code: str, *, begins: bool) -> Callable[[str, int, Work], Any]:
     return run_with_door
 
 
-@pytest.mark.parametrize("code", ["door.unreachable", "door.timeout", "door.closed"])
+@pytest.mark.parametrize("code", ["door.unreachable", "door.timeout", "door.closed", "door.full"])
 @pytest.mark.parametrize(("begins", "may_repeat"), [(False, False), (False, True), (True, True)])
 def test_a_silent_node_is_passed_over(
     code: str, begins: bool, may_repeat: bool, monkeypatch: pytest.MonkeyPatch
@@ -53,7 +53,9 @@ def test_a_silent_node_is_passed_over(
         (["inspect", "block", "9"], "block.unknown", "localnet status"),
         (["inspect", "qc", "9"], "block.unknown", "localnet status"),
         (["inspect", "state", "9"], "checkpoint.unknown", "multiple of 16"),
-        (["market", "list"], "query.unknown", "correct the request"),
+        (["market", "list"], "query.malformed", "correct the request"),
+        (["market", "list"], "door.full", "another --node"),
+        (["market", "list"], "door.of_a_newer_node", "correct the request"),
     ],
 )
 def test_what_a_node_does_not_know_is_refused_with_what_to_do(
