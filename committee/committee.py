@@ -82,11 +82,3 @@ class Committee(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     def power_of(self, indices: Iterable[int]) -> int:
         """The power of distinct members given by index."""
         return sum(self.powers[index] for index in indices)
-
-    def index_of_identity(self, identity_key: bytes) -> int | None:
-        """The member with this identity key, or None."""
-        return self._by_identity.get(identity_key)
-
-    @cached_property
-    def _by_identity(self) -> dict[bytes, int]:
-        return {member.identity_key: index for index, member in enumerate(self.members)}

@@ -90,10 +90,6 @@ class OrderState:
         """Return who was convicted of what, by rising (offender, kind)."""
         return tuple(self._convictions[key] for key in sorted(self._convictions))
 
-    def is_convicted(self, offender: int, kind: str) -> bool:
-        """Is more evidence of this kind against this member pointless?"""
-        return (offender, kind) in self._convictions
-
     def apply_block(
         self,
         *,

@@ -46,8 +46,3 @@ def decode_bitmap(bitmap: bytes, member_count: int) -> tuple[int, ...]:
 def is_member_set(bitmap: bytes, index: int) -> bool:
     """Is member `index` in this validated bitmap?"""
     return index // 8 < len(bitmap) and bool(bitmap[index // 8] >> (index % 8) & 1)
-
-
-def count_members(bitmap: bytes) -> int:
-    """Return how many members this validated bitmap names."""
-    return int.from_bytes(bitmap, "little").bit_count()

@@ -34,17 +34,13 @@ class Domain(StrEnum):
     ENVELOPE = "rota/envelope/v1"
     ENVELOPE_BODY = "rota/envelope-body/v1"
     ENVELOPE_SIGNATURE = "rota/envelope-signature/v1"
-    RECEIPT = "rota/receipt/v1"
     STATE = "rota/state/v1"
     ORDER_STATE = "rota/order-state/v1"
-    MERKLE_LEAF = "rota/merkle-leaf/v1"
-    MERKLE_NODE = "rota/merkle-node/v1"
     SEED = "rota/seed/v1"
     LEADER = "rota/leader/v1"
     EVIDENCE = "rota/evidence/v1"
     PEER_SESSION = "rota/peer-session/v1"
     SNAPSHOT = "rota/snapshot/v1"
-    PROOF_OF_POSSESSION = "rota/proof-of-possession/v1"
 
 
 _prefixes: dict[Domain, bytes] = {

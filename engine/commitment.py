@@ -92,7 +92,7 @@ def compute_state_root(state: EngineState) -> bytes:
     """Write every changed leaf and return the root. The list of changed accounts is left empty."""
     changes: dict[bytes, bytes | None] = {}
     for account in state.dirty_accounts:
-        changes[b"a" + account.account_id] = encode_account(account)
+        changes[account_key(account.account_id)] = encode_account(account)
     state.forget_changes()
     for market in state.markets.values():
         if market.dirty:

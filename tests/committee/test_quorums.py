@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from committee.committee import COMMITTEE_SIZE_MAX, POWER_MAX, Committee, Member
+from crypto.codec import DecodeError, decode, encode
 
 
 def make_member(number: int, power: int, **changes) -> Member:
@@ -88,8 +89,8 @@ def test_no_two_members_share_a_name_or_key(attribute):
         Committee(0, (first, second))
 
 
-def test_a_member_is_found_by_its_identity():
-    committee = make_committee([1] * COMMITTEE_SIZE_MAX)
-    for index in (0, 77, COMMITTEE_SIZE_MAX - 1):
-        assert committee.index_of_identity(committee.members[index].identity_key) == index
-    assert committee.index_of_identity(bytes(range(32))) is None
+def test_a_committee_larger_than_its_bound_is_refused():
+    largest = make_committee([1] * COMMITTEE_SIZE_MAX)
+    assert decode(Committee, encode(largest)) == largest
+    with pytest.raises(DecodeError):
+        decode(Committee, encode(make_committee([1] * (COMMITTEE_SIZE_MAX + 1))))

@@ -75,8 +75,6 @@ def test_the_first_conviction_of_a_kind_counts_and_the_rest_leave_no_trace():
     assert apply(state, evidence=(first, other_kind, first)) == (first, other_kind)
     assert apply(state, evidence=(EvidenceRecord(b"3" * 32, 2, "vote", 2),)) == ()
     assert state.convictions() == (other_kind, first)
-    assert state.is_convicted(2, "vote")
-    assert not state.is_convicted(1, "vote")
     apply(twin, evidence=(other_kind, first))
     apply(twin)
     assert state.root() == twin.root()

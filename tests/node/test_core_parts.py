@@ -131,7 +131,7 @@ def test_a_block_with_evidence_waits_for_the_verdict(convicts: bool):
     delivered = chain.delivery.advance()
     assert delivered is not None
     assert [record.offender for record in delivered.convictions] == [2] * convicts
-    assert chain.delivery.order_state.is_convicted(2, "DoubleVote") is convicts
+    assert chain.delivery.order_state.convictions() == delivered.convictions
 
 
 def test_the_queue_is_full_at_its_two_limits():
