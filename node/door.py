@@ -11,7 +11,7 @@ Whoever has not greeted yet gets small frames only and little time, and makes ro
 are taken, the oldest first: silent connections shut nobody out for long.
 
 A client gains standing with its first valid signature. Until then one submission at a time is
-checked for it, so that a stranger finds out what a forgery costs (`node.forgeries`) before it has
+checked for it, so that a stranger finds out what a forgery costs before it has
 made the node check many.
 """
 
@@ -26,11 +26,15 @@ from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from mempool.refusal import RefusalCode
-from node.addresses import group_address
-from node.door_connection import Connection, Subscription, part, watch_for_death
-from node.forgeries import (
+from node.addresses import AddressCounts, group_address
+from node.door_connection import (
+    FORGERIES_PER_ADDRESS_MAX,
     FORGERIES_PER_CONNECTION_MAX,
-    AddressForgeries,
+    FORGERY_WINDOW_S,
+    Connection,
+    Subscription,
+    part,
+    watch_for_death,
 )
 from node.framing import FramedStream, FrameRoom, FramingError, encode_length
 from node.protocol import (
@@ -169,7 +173,7 @@ class Door:
         self._submitters: dict[int, Connection] = {}
         """Clients with unanswered envelopes, also those that have left: leaving before the answer
         must not save anybody from paying for it."""
-        self._forgeries = AddressForgeries()
+        self._forgeries = AddressCounts(FORGERY_WINDOW_S)
         self._unsent_bytes = 0
         """In all outboxes."""
         self._by_channel: dict[Channel, dict[tuple[int, int], Subscription]] = {
@@ -231,9 +235,9 @@ class Door:
         connection.is_trusted = False
         connection.forgeries.add(now_s, forged)
         self._forgeries.add(connection.address, now_s, forged)
-        return connection.forgeries.within(
-            now_s
-        ) > FORGERIES_PER_CONNECTION_MAX or self._forgeries.is_spent(connection.address, now_s)
+        return connection.forgeries.within(now_s) > FORGERIES_PER_CONNECTION_MAX or self._is_spent(
+            connection.address
+        )
 
     def has_subscribers(self, channel: Channel) -> bool:
         """Would anybody hear an event on this channel?"""
@@ -383,9 +387,10 @@ class Door:
                 self._handler.submit_opaque(connection.source, number, namespace, size_bytes, data)
 
     def _is_suspect(self, connection: Connection) -> bool:
-        return not connection.is_trusted and self._forgeries.is_spent(
-            connection.address, self._clock()
-        )
+        return not connection.is_trusted and self._is_spent(connection.address)
+
+    def _is_spent(self, address: str) -> bool:
+        return self._forgeries.within(address, self._clock()) >= FORGERIES_PER_ADDRESS_MAX
 
     def _finish_request(self, connection: Connection, request: int) -> None:
         connection.in_flight.discard(request)

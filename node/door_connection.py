@@ -7,9 +7,21 @@ from typing import Final
 
 import trio
 
-from node.forgeries import ForgeryCount
+from node.addresses import WindowCount
 from node.framing import FramedStream
 from node.protocol import REQUESTS_IN_FLIGHT_MAX, Channel, Query, SubmitEnvelopes, SubmitOpaque
+
+FORGERY_WINDOW_S: Final = 60.0
+"""A count of forgeries begins with one and is forgotten this much later. An honest client signs all
+that it sends, so a signature that does not verify is a lie or a bug; yet finding that out costs a
+node 45 us, and the sender nothing."""
+
+FORGERIES_PER_CONNECTION_MAX: Final = 16
+"""In a window; the next one ends the connection."""
+
+FORGERIES_PER_ADDRESS_MAX: Final = 64
+"""In a window, over all connections of an address (`node.addresses`). Then each connection ends at
+its first forgery, and one that has shown no valid signature yet gets none checked."""
 
 PART_READ_BYTES: Final = 64 << 10
 """Read at once, and dropped, from a client that is being parted with."""
@@ -56,7 +68,7 @@ class Connection:
         """The last envelopes that were checked for it were genuine."""
         self.unchecked = 0
         """Submissions of envelopes without an answer yet."""
-        self.forgeries = ForgeryCount()
+        self.forgeries = WindowCount(FORGERY_WINDOW_S)
 
     def must_wait(self, request: SubmitEnvelopes | SubmitOpaque | Query) -> bool:
         """Must what was asked before be answered first?"""

@@ -12,6 +12,8 @@ class PeerError(Exception):
     | `peer.version`, `peer.chain` | it runs another protocol version, or another chain |
     | `peer.direction` | it dialed a member that must dial it |
     | `peer.session` | a bulk connection for no running control connection, or used again |
+    | `peer.crowded_out` | it had not proven who it is, and newer ones needed its place |
+    | `peer.rationed` | too many handshakes from its address have failed |
     | `peer.seal` | a sealed frame does not open: forged, repeated, out of order or damaged |
     """
 

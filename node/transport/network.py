@@ -23,7 +23,7 @@ import trio
 
 from committee.committee import Committee
 from consensus.messages import BULK_FRAME_MAX_BYTES, CONTROL_FRAME_MAX_BYTES
-from node.addresses import group_address
+from node.addresses import AddressCounts, group_address
 from node.framing import FramingError
 from node.groups import walk_leaves
 from node.transport.certificate import (
@@ -53,6 +53,12 @@ from node.transport.sealing import Session
 
 HANDSHAKES_MAX: Final = 128
 """Incoming connections that have not proven who they are."""
+
+HANDSHAKES_FAILED_MAX: Final = 64
+"""In `HANDSHAKES_FAILED_WINDOW_S`, from one address; then it is turned away before TLS, of which an
+attempt costs the event loop 0.3 ms. A member dials once a second at most."""
+
+HANDSHAKES_FAILED_WINDOW_S: Final = 10.0
 
 REDIAL_MIN_S: Final = 0.05
 REDIAL_MAX_S: Final = 1.0
@@ -147,6 +153,7 @@ class PeerNetwork:
         self._sessions: dict[bytes, tuple[Peer, Session]] = {}
         """Of running control connections that this node answered, by session id."""
         self._handshakes = HandshakePlaces(HANDSHAKES_MAX)
+        self._failed_handshakes = AddressCounts(HANDSHAKES_FAILED_WINDOW_S)
         self._errors: Counter[str] = Counter()
 
     def send(self, to: int, traffic: Traffic, frame: bytes) -> bool:
@@ -259,15 +266,32 @@ class PeerNetwork:
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         address = group_address(stream.socket.getpeername()[0])
-        with self._handshakes.take(address), trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            run = await self._authenticate(stream)
+        self._validate_ration(address)
+        try:
+            with self._handshakes.take(address), trio.fail_after(HANDSHAKE_TIMEOUT_S):
+                run = await self._authenticate(stream, address)
+        except Exception:
+            self._failed_handshakes.add(address, trio.current_time())
+            raise
         await run()
 
-    async def _authenticate(self, stream: trio.SocketStream) -> Callable[[], Awaitable[None]]:
+    def _validate_ration(self, address: str) -> None:
+        """Raise `PeerError` if too many handshakes from there have failed. An address from which a
+        member came is exempt: whoever shares it must not shut the member out."""
+        failed = self._failed_handshakes.within(address, trio.current_time())
+        if failed >= HANDSHAKES_FAILED_MAX and all(
+            peer.came_from != address for peer in self._peers.values()
+        ):
+            raise PeerError("peer.rationed", f"{failed} handshakes from {address} have failed")
+
+    async def _authenticate(
+        self, stream: trio.SocketStream, address: str
+    ) -> Callable[[], Awaitable[None]]:
         """Find out who is there; return what runs the connection from then on."""
         preamble = await receive_exactly(stream, PREAMBLE_SIZE_BYTES)
         if preamble == CONTROL_PREAMBLE:
             control = await self._handshaker.accept_control(stream)
+            self._peers[control.peer].came_from = address
             return partial(self._run_answered_control, control)
         if preamble != BULK_PREAMBLE:
             raise PeerError("peer.preamble", "not one of ours")
@@ -329,7 +353,9 @@ class PeerNetwork:
                     log.warning("peer.connection_failed")
 
 
-_QUIET_CODES: Final = frozenset({"peer.unreachable", "peer.closed", "peer.preamble"})
+_QUIET_CODES: Final = frozenset(
+    {"peer.unreachable", "peer.closed", "peer.preamble", "peer.rationed"}
+)
 """Everyday events: a member is down, or something else probes the port."""
 
 

@@ -160,6 +160,8 @@ class Peer:
         self.port = port
         self.session_id = b""
         """Of the newest control connection that this node answered."""
+        self.came_from = ""
+        """The address (`node.addresses.group_address`) from which it came."""
         self.lines = {traffic: Line(index, traffic, inbox) for traffic, inbox in inboxes.items()}
 
     def disconnect(self) -> None:

@@ -17,7 +17,7 @@ from node.door import (
     Door,
     QueryError,
 )
-from node.forgeries import (
+from node.door_connection import (
     FORGERIES_PER_ADDRESS_MAX,
     FORGERIES_PER_CONNECTION_MAX,
     FORGERY_WINDOW_S,

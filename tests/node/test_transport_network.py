@@ -325,6 +325,42 @@ async def test_silent_strangers_make_room_for_members(monkeypatch):
             await trio.aclose_forcefully(stranger)
 
 
+async def fail_handshakes(port, count):
+    for _ in range(count):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(b"not ours")
+                await stream.receive_some()
+
+
+async def test_an_address_whose_handshakes_fail_is_turned_away_until_its_window_is_over(
+    monkeypatch,
+):
+    monkeypatch.setattr(network, "HANDSHAKES_FAILED_MAX", 3)
+    monkeypatch.setattr(network, "HANDSHAKES_FAILED_WINDOW_S", 0.5)
+    cluster = Cluster(2)
+    one, two = cluster.make(0), cluster.make(1)
+    async with running(two):
+        await fail_handshakes(cluster.ports[1], 5)
+        await until(lambda: two.statistics().errors.get("peer.rationed") == 2)
+        assert two.statistics().errors["peer.preamble"] == 3
+        async with running(one):
+            await until(lambda: is_up(one, 1) and is_up(two, 0))
+
+
+async def test_whoever_shares_a_members_address_does_not_shut_the_member_out(monkeypatch):
+    monkeypatch.setattr(network, "HANDSHAKES_FAILED_MAX", 3)
+    cluster = Cluster(2)
+    one, two = cluster.make(0), cluster.make(1)
+    async with running(one, two):
+        await until(lambda: is_up(one, 1) and is_up(two, 0))
+        await fail_handshakes(cluster.ports[1], 5)
+        await until(lambda: two.statistics().errors.get("peer.preamble") == 5)
+        one.disconnect(1, "test")
+        await until(lambda: two.statistics().peers[0].control.connections == 2)
+        assert "peer.rationed" not in two.statistics().errors
+
+
 async def test_a_stranger_who_says_nothing_is_dropped_in_time(monkeypatch):
     monkeypatch.setattr(network, "HANDSHAKE_TIMEOUT_S", 0.05)
     cluster = Cluster(1)
