@@ -3,18 +3,36 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar, Final
 
 from committee.committee import Committee
 from committee.schedule import LeaderSchedule
-from consensus.effects import Received, Send
-from consensus.messages import Proposal, Timeout, Vote, proposal_signing_bytes
-from consensus.types import Block, TimeoutData, VoteData
+from consensus.effects import Received, Send, SetTimer, TimerFired
+from consensus.messages import (
+    Proposal,
+    StateVote,
+    Timeout,
+    Vote,
+    proposal_signing_bytes,
+)
+from consensus.types import (
+    QC,
+    TC,
+    BatchHeader,
+    Block,
+    CheckpointHeader,
+    SignedBatchHeader,
+    TimeoutData,
+    VoteData,
+)
 from crypto.scheme import IdentityScheme, SignatureScheme
 from node.core import NodeCore, NodeCoreConfig
 from node.events import NodeEffect, NodeEvent
 from node.genesis import Genesis
 from node.recovery import RecoveredNode
+
+HOLD_TIMER: Final = "byzantine/hold"
+"""Releases what a behaviour holds back."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +55,43 @@ class Tools:
         """All members but this one."""
         return tuple(index for index in range(len(self.committee)) if index != self.member)
 
+    def pick_power(self, power: int) -> tuple[int, ...]:
+        """Others, chosen anew each time, just enough of them to have this much power."""
+        chosen: list[int] = []
+        for index in self.random.sample(self.others, len(self.others)):
+            if self.committee.power_of(chosen) >= power:
+                break
+            chosen.append(index)
+        return tuple(sorted(chosen))
+
+    def sign(self, message: bytes) -> bytes:
+        """The member's consensus signature."""
+        return self.scheme.sign(self.secret, message)
+
     def sign_proposal(self, block: Block, view: int) -> Proposal:
         """A proposal with a good signature, whatever the block says."""
         block_id = block.block_id(self.chain_id)
         message = proposal_signing_bytes(self.chain_id, block.epoch, view, block_id)
-        return Proposal(block, view, self.member, self.scheme.sign(self.secret, message))
+        return Proposal(block, view, self.member, self.sign(message))
 
     def sign_vote(self, data: VoteData) -> Vote:
         """A vote with a good signature."""
-        signature = self.scheme.sign(self.secret, data.signing_bytes(self.chain_id))
-        return Vote(data, self.member, signature)
+        return Vote(data, self.member, self.sign(data.signing_bytes(self.chain_id)))
 
-    def sign_timeout(self, timeout: Timeout, data: TimeoutData) -> Timeout:
-        """A timeout that says something else, with a good signature."""
-        signature = self.scheme.sign(self.secret, data.signing_bytes(self.chain_id))
-        return Timeout(data, timeout.high_qc, timeout.last_tc, self.member, signature)
+    def sign_timeout(self, data: TimeoutData, high_qc: QC, last_tc: TC | None) -> Timeout:
+        """A timeout with a good signature."""
+        signature = self.sign(data.signing_bytes(self.chain_id))
+        return Timeout(data, high_qc, last_tc, self.member, signature)
+
+    def sign_state_vote(self, header: CheckpointHeader) -> StateVote:
+        """A state vote with a good signature."""
+        return StateVote(header, self.member, self.sign(header.signing_bytes(self.chain_id)))
+
+    def sign_header(self, header: BatchHeader) -> SignedBatchHeader:
+        """A batch header with a good signature."""
+        message = SignedBatchHeader(header, bytes(64)).author_signing_bytes(self.chain_id)
+        signature = self.identity_scheme.sign(self.identity_secret, message)
+        return SignedBatchHeader(header, signature)
 
 
 class Behaviour:
@@ -59,6 +99,7 @@ class Behaviour:
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
+        self._held: list[tuple[int, Send]] = []
 
     name: ClassVar[str]
     """How schedules and commands call it."""
@@ -78,10 +119,22 @@ class Behaviour:
         del now_ms
         return event
 
-    def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        """What to send besides, whenever something happened."""
+    def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[NodeEffect]:
+        """What to send besides, whenever a message was heard."""
         del now_ms, event
         return ()
+
+    def hold(self, until_ms: int, send: Send) -> SetTimer:
+        """Keep a message back until a time; the effect that this returns must be passed on."""
+        self._held.append((until_ms, send))
+        return SetTimer(HOLD_TIMER, min(time_ms for time_ms, _ in self._held))
+
+    def release(self, now_ms: int) -> Iterable[NodeEffect]:
+        """What was held back until now."""
+        due = [send for time_ms, send in self._held if time_ms <= now_ms]
+        self._held = [each for each in self._held if each[0] > now_ms]
+        deadline_ms = min((time_ms for time_ms, _ in self._held), default=None)
+        return (*due, SetTimer(HOLD_TIMER, deadline_ms))
 
 
 class LyingNode(NodeCore):
@@ -104,6 +157,8 @@ class LyingNode(NodeCore):
 
     def step(self, now_ms: int, event: NodeEvent) -> list[NodeEffect]:
         """Take one event, bending what is heard and what leaves."""
+        if isinstance(event, TimerFired) and event.name == HOLD_TIMER:
+            return list(self._behaviour.release(now_ms))
         heard = self._behaviour.hear(now_ms, event)
         effects = [] if heard is None else self._bend(now_ms, super().step(now_ms, heard))
         if isinstance(event, Received):
@@ -150,14 +205,3 @@ def make_liar(
         return LyingNode(config, genesis, me, recovered, behaviour(tools))
 
     return make
-
-
-def map_messages(
-    sends: Iterable[Send], kind: type[Any], change: Callable[[Any], Any]
-) -> Iterable[Send]:
-    """Change every message of one kind, leaving receivers and conditions as they are."""
-    for send in sends:
-        if isinstance(send.message, kind):
-            yield Send(send.to, change(send.message), send.after)
-        else:
-            yield send

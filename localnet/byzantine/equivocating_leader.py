@@ -1,32 +1,111 @@
-"""Proposes one block to half of the others and another one, as well signed, to the rest."""
+"""Proposes two blocks in one view, both well signed, to different or to the same members."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from msgspec.structs import replace
 
 from consensus.effects import Send
 from consensus.messages import Proposal
-from localnet.byzantine.behaviour import Behaviour
+from consensus.types import Block, VoteData
+from localnet.byzantine.behaviour import Behaviour, Tools
 
 
 class EquivocatingLeader(Behaviour):
-    """The rival differs in its time by a millisecond, which every rule allows."""
+    """Divides the others in another way each time, sometimes so that some hear both."""
 
     name: ClassVar[str] = "equivocating_leader"
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         if not isinstance(send.message, Proposal):
             return (send,)
-        block = send.message.block
-        rival = self.tools.sign_proposal(
-            replace(block, time_ms=block.time_ms + 1), send.message.view
-        )
+        rival = self.tools.sign_proposal(self._make_rival(send.message.block), send.message.view)
         others = [index for index in send.to if index != self.tools.member]
         self.tools.random.shuffle(others)
-        half = len(others) // 2
-        mine = tuple(index for index in send.to if index == self.tools.member)
+        first, second = self.split(others)
         return (
-            replace(send, to=(*others[:half], *mine)),
-            replace(send, to=tuple(others[half:]), message=rival),
+            replace(send, to=tuple(sorted(first))),
+            replace(send, to=tuple(sorted(second)), message=rival),
         )
+
+    def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Who hears of which block."""
+        return self.tools.random.choice((split_halves, split_one, split_both, split_overlapping))(
+            others
+        )
+
+    def _make_rival(self, block: Block) -> Block:
+        """Another block that every rule allows: a little later, or without what it could order."""
+        if block.lanes and self.tools.random.random() < 0.5:
+            return replace(block, lanes=())
+        return replace(block, time_ms=block.time_ms + 1)
+
+
+class EquivocatingLeaderHalves(EquivocatingLeader):
+    """One block to half of the others, the other one to the rest: nobody can prove it."""
+
+    name: ClassVar[str] = "equivocating_leader_halves"
+
+    def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        return split_halves(others)
+
+
+class EquivocatingLeaderOne(EquivocatingLeader):
+    """One block to one member, the other one to the rest: nobody can prove it."""
+
+    name: ClassVar[str] = "equivocating_leader_one"
+
+    def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        return split_one(others)
+
+
+class EquivocatingLeaderBoth(EquivocatingLeader):
+    """Both blocks to everybody."""
+
+    name: ClassVar[str] = "equivocating_leader_both"
+
+    def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        return split_both(others)
+
+
+class EquivocatingLeaderVoting(EquivocatingLeader):
+    """Two blocks, overlapping audiences, and a vote for each of them to whoever collects."""
+
+    name: ClassVar[str] = "equivocating_leader_voting"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+
+    def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        return split_overlapping(others)
+
+    def send(self, now_ms: int, send: Send) -> Iterable[Send]:
+        for each in super().send(now_ms, send):
+            yield each
+            if isinstance(each.message, Proposal):
+                block, view = each.message.block, each.message.view
+                block_id = block.block_id(self.tools.chain_id)
+                vote = self.tools.sign_vote(VoteData(block.epoch, view, block.height, block_id))
+                yield Send(self.tools.leaders.collectors(view), vote)
+
+
+def split_halves(others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Half and half."""
+    half = len(others) // 2
+    return others[:half], others[half:]
+
+
+def split_one(others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """One against the rest."""
+    return others[:1], others[1:]
+
+
+def split_both(others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Everybody hears everything."""
+    return others, others
+
+
+def split_overlapping(others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Two halves that share one member."""
+    half = len(others) // 2
+    return others[: half + 1], others[half:]

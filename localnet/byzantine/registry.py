@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from functools import lru_cache
 
 import localnet.byzantine as package
@@ -17,8 +18,16 @@ def behaviours() -> dict[str, type[Behaviour]]:
     """Every behaviour by name, by rising name."""
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    found = {kind.name: kind for kind in Behaviour.__subclasses__() if hasattr(kind, "name")}
+    found = {kind.name: kind for kind in _find_kinds(Behaviour) if "name" in vars(kind)}
     return dict(sorted(found.items()))
+
+
+def _find_kinds(parent: type[Behaviour]) -> Iterator[type[Behaviour]]:
+    """All kinds below one, however far, of this package: a test's own are not drawn by others."""
+    for kind in parent.__subclasses__():
+        if kind.__module__.startswith(f"{package.__name__}."):
+            yield kind
+        yield from _find_kinds(kind)
 
 
 def find_behaviour(name: str) -> type[Behaviour]:

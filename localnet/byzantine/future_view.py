@@ -1,0 +1,48 @@
+"""Votes, proposes and gives up in views that are far from having begun."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+from msgspec.structs import replace
+
+from consensus.effects import Send
+from consensus.messages import Proposal
+from consensus.types import Block, TimeoutData, VoteData
+from consensus.votes import VIEW_AHEAD_MAX
+from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.notebook import Notebook
+from node.events import NodeEvent
+
+_FAR: Final = 2**40
+"""Views that will never come."""
+
+
+class FutureView(Behaviour):
+    """With each new view, about views at, just beyond and far beyond what others look ahead."""
+
+    name: ClassVar[str] = "future_view"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._notes = Notebook(tools.chain_id)
+
+    def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
+        heard = self._notes.hear(event)
+        if heard is None:
+            return
+        block = heard.block
+        for view in (heard.view + VIEW_AHEAD_MAX, heard.view + VIEW_AHEAD_MAX + 1, _FAR):
+            block_id = self.tools.random.randbytes(32)
+            vote = self.tools.sign_vote(VoteData(block.epoch, view, block.height, block_id))
+            yield Send(self.tools.others, vote)
+            data = TimeoutData(block.epoch, view, block.qc.view, 0)
+            yield Send(self.tools.others, self.tools.sign_timeout(data, block.qc, block.tc))
+        yield Send(self.tools.others, self._propose(block))
+
+    def _propose(self, block: Block) -> Proposal:
+        """A block for the next view but one that is this member's."""
+        view = block.view + 2
+        while self.tools.leaders.leader(view) != self.tools.member:
+            view += 1
+        early = replace(block, view=view, author=self.tools.member, lanes=(), evidence=())
+        return self.tools.sign_proposal(early, view)

@@ -1,0 +1,32 @@
+"""Proposes blocks that do not fit the parent that their certificate names."""
+
+from itertools import cycle
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from consensus.types import Block
+from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.leading import BendingLeader
+
+
+class WrongParent(BendingLeader):
+    """In turn: another parent's id, a height too high, a time not above the parent's."""
+
+    name: ClassVar[str] = "wrong_parent"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._lies = cycle((self._name_another, self._skip_height, self._go_back))
+
+    def bend_block(self, now_ms: int, block: Block) -> Block:
+        return next(self._lies)(block)
+
+    def _name_another(self, block: Block) -> Block:
+        return replace(block, parent_id=self.tools.random.randbytes(32))
+
+    def _skip_height(self, block: Block) -> Block:
+        return replace(block, height=block.height + 1)
+
+    def _go_back(self, block: Block) -> Block:
+        return replace(block, time_ms=0)
