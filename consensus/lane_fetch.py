@@ -14,8 +14,7 @@ A batch is accepted only if its digest is wanted, so a responder can neither add
 and only from a member that was asked, so nobody can outrun the one whose turn it is. A responder
 that gives nothing makes the next wait longer once everybody was asked; one that gives too little is
 not asked twice in a row. A copy fills its hole before its check has ended. If the check fails, that
-member's copies of that batch are refused, and the next one is asked, until the batch is ready. Only
-of that batch: an author may have planted the copy on an honest member.
+member's copies of that batch are refused, and the next one is asked, until the batch is ready.
 """
 
 from dataclasses import dataclass, field

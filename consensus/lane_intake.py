@@ -86,6 +86,9 @@ class BatchIntake:
         """Authors of whom a rival is being checked (None) or was found well signed."""
         self._convicted: set[int] = set()
         """Authors of whom evidence was found: more of it is pointless."""
+        self.unsound: set[bytes] = set()
+        """Stored batches that failed their check, until a good copy replaces them. At most what
+        was stored of each author before the first verdict or found stored at the start."""
         self.refused: set[int] = set()
         """Authors who sent a bad batch: nothing is taken from them any more but what is certified
         and fetched by digest."""
@@ -179,12 +182,15 @@ class BatchIntake:
         if event.error is not None:
             return check, effects + self._drop(check, link, event.error)
         link.is_checked = True
+        self.unsound.discard(check.batch_id)
         if check.body is not None:
             effects.append(self._store(check.batch_id, check.signed_header, check.body))
         return check, effects + self._compare(check.signed_header, check.batch_id)
 
     def _drop(self, check: Check, link: Link, error: str) -> list[Effect]:
         self._chains[check.author].discard(link)
+        if check.origin is not Origin.FETCHED:
+            self.unsound.add(check.batch_id)
         if check.origin is Origin.RECOVERED:
             # Stored before its check failed, or damaged on the own disk: nobody is to blame.
             detail = f"batch {check.batch_id.hex()}: {error}"

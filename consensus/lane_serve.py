@@ -5,6 +5,7 @@ reads it from the store and skips what it does not have. Over its allowance a pe
 it asks again later, or somebody else.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from consensus.effects import Effect, ServeBatches
@@ -41,8 +42,12 @@ class ServeMeter:
 class LaneServer:
     """Answers `LaneRequest` and `BatchRequest`."""
 
-    def __init__(self, config: LanesConfig, chains: list[LaneChain]) -> None:
+    def __init__(
+        self, config: LanesConfig, chains: list[LaneChain], unsound: Container[bytes]
+    ) -> None:
+        """`unsound`: stored batches that failed their check."""
         self._chains = chains
+        self._unsound = unsound
         self._meter = ServeMeter(config)
 
     def serve_lane(self, now_ms: int, peer: int, request: LaneRequest) -> list[Effect]:
@@ -53,7 +58,7 @@ class LaneServer:
             return self._serve(now_ms, peer, [request.tip])
         ids: list[bytes] = []
         link = chain.find(request.tip)
-        while link is not None and link.is_stored and link.sequence > request.above_sequence:
+        while link is not None and link.is_ready and link.sequence > request.above_sequence:
             if len(ids) >= BATCHES_MAX_PER_REQUEST:
                 break
             ids.append(link.batch_id)
@@ -70,6 +75,8 @@ class LaneServer:
         served: list[bytes] = []
         total_bytes = 0
         for batch_id in batch_ids:
+            if not self._is_sound(batch_id):
+                continue
             size_bytes = self._find_size_bytes(batch_id)
             cost_bytes = BATCH_SIZE_MAX_BYTES if size_bytes is None else size_bytes
             if total_bytes >= SYNC_RESPONSE_MAX_BYTES:
@@ -79,6 +86,11 @@ class LaneServer:
             served.append(batch_id)
             total_bytes += size_bytes or 0
         return [ServeBatches(peer, tuple(served))] if served else []
+
+    def _is_sound(self, batch_id: bytes) -> bool:
+        """An author may have planted a bad copy here: whoever passes it on would be blamed."""
+        link = next((found for chain in self._chains if (found := chain.find(batch_id))), None)
+        return batch_id not in self._unsound if link is None else link.is_ready
 
     def _find_size_bytes(self, batch_id: bytes) -> int | None:
         for chain in self._chains:

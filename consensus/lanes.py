@@ -129,7 +129,7 @@ class Lanes:
         self._signer = AckSigner(config, chain_id, committee.epoch, me, self._tokens)
         self._collector = AckCollector(chain_id, committee, self._tokens)
         self._fetcher = LaneFetcher(config)
-        self._server = LaneServer(config, self._chains)
+        self._server = LaneServer(config, self._chains, self._intake.unsound)
         self._deliveries = Deliveries(self._chains)
         cache = CertificateCache() if certificate_cache is None else certificate_cache
         self._certificates = LaneCertificates(chain_id, committee, me, self._tokens, cache)

@@ -190,6 +190,28 @@ def test_a_fork_seen_through_a_certificate_stops_acknowledgements_even_after_a_r
     assert {offender for offender, _ in node.evidence} == {3}
 
 
+def test_a_copy_that_an_author_planted_is_passed_on_to_nobody(honest, chain_id):
+    world, node = honest
+    good = world.keys.batch(3, 1, ZERO_DIGEST, b"x")
+    broken = world.keys.batch(3, 1, ZERO_DIGEST, b"x", signature=bytes(64))
+    batch_id = good.signed_header.header.batch_id(chain_id)
+    requests = (BatchRequest((batch_id,)), LaneRequest(batch_id, 0))
+    checks = receive(node, 3, broken)
+    assert receive(node, 1, *requests) == [], "its check is not done"
+    node.carry_out(checks)
+    world.run(50)
+    assert node.misbehaviour == {(3, "batch.signature_invalid"): 1}
+    assert batch_id in node.store
+    assert receive(node, 1, *requests) == [], "its check has failed"
+    world.nodes[2].store[batch_id] = good
+    world.nodes[2].crash()
+    world.nodes[2].boot()
+    world.make_block([world.keys.certificate(good, (2, 3))])
+    world.run(3000)
+    assert node.store[batch_id] == good
+    assert [effect.batch_ids for effect in receive(node, 1, *requests)] == [(batch_id,)] * 2
+
+
 def test_a_responder_cannot_plant_a_copy_with_a_broken_signature(make_world, chain_id):
     world = make_world(4)
     world.puppets = {1}

@@ -331,7 +331,7 @@ def test_a_peer_gets_no_more_than_its_allowance_in_a_window():
 
 def test_an_unknown_batch_costs_the_allowance_of_the_largest():
     config = LanesConfig(served_size_max_bytes_per_window=2 * BATCH_SIZE_MAX_BYTES)
-    server = LaneServer(config, [LaneChain(LANE_START)])
+    server = LaneServer(config, [LaneChain(LANE_START)], frozenset())
     ids = tuple(bytes([index]) * 32 for index in range(5))
     [serve] = server.serve_batches(0, 1, BatchRequest(ids))
     assert serve.batch_ids == ids[:2]
