@@ -8,6 +8,7 @@
 | `validity` | what makes one envelope valid from its own bytes alone; new body kinds extend it |
 | `batch` | the body of a lane's batch, and the check that a member runs before acknowledging one |
 | `nonce` | the window that lets a (key, nonce) pair through once and never again |
+| `account` | one account of the ledger: credit, windows, session keys living and dead |
 | `ledger` | the header ledger: who may, when, and who pays; authoritative, at commit |
 | `admission` | the same questions asked early at one node's door; advisory, bounded |
 | `batcher` | admitted bytes to batch bodies: by time and size, fair between senders |

@@ -24,10 +24,15 @@ from msgspec import Meta, Struct
 
 from crypto.codec import DecodeError, decode, encode
 from crypto.merkle import MerkleTree
-from crypto.types import Ed25519PublicKey, Uint
-from mempool.envelope import EnvelopeHeader
+from crypto.types import Uint
+from mempool.account import (
+    CREDIT_MAX_MICROQUOTE,
+    NEVER_HEIGHT,
+    Account,
+    AccountSnapshot,
+    Session,
+)
 from mempool.keys import AuthorizeKey, KeyScope
-from mempool.nonce import NONCE_WINDOW, NonceWindow
 from mempool.refusal import RefusalCode
 from mempool.validity import EnvelopeSummary
 
@@ -46,20 +51,8 @@ KEY_ACTIVATION_DELAY_HEIGHTS: Final = 8
 """Key changes of the block at height h hold from h plus this on, so that every node can verify
 the envelopes of a block before it has applied the blocks just below."""
 
-SESSION_KEYS_MAX: Final = 16
-"""Living session keys of one account, those not yet active or being revoked included."""
-
-SESSION_KEY_LIFETIME_MAX_MS: Final = 400 * 24 * 3600 * 1000
-"""A session key expires at the latest this long after the block that authorises it."""
-
-CREDIT_MAX_MICROQUOTE: Final = 2**62
-"""Credit of one account."""
-
-_NEVER_HEIGHT: Final = 2**63 - 1
 _META_KEY: Final = b"ledger"
 _DEAD_KEY_LEAF: Final = b"dead"
-
-Credit = Annotated[int, Meta(ge=0, le=CREDIT_MAX_MICROQUOTE)]
 
 
 class LedgerError(Exception):
@@ -90,39 +83,6 @@ class FeeSchedule(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
         )
 
 
-class SessionRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A living session key in canonical form: a leaf of the ledger's tree."""
-
-    scope: KeyScope
-    active_from_height: Uint
-    revoked_from_height: Uint
-    expires_ms: Uint
-    watermark: Uint
-    nonces: Annotated[bytes, Meta(max_length=8 * NONCE_WINDOW)]
-
-
-class AccountRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """An account in canonical form, without its session keys: a leaf of the ledger's tree."""
-
-    credit_microquote: Credit
-    is_fee_exempt: bool
-    watermark: Uint
-    nonces: Annotated[bytes, Meta(max_length=8 * NONCE_WINDOW)]
-
-
-class AccountSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Everything the ledger keeps of one account."""
-
-    account: Ed25519PublicKey
-    record: AccountRecord
-    sessions: Annotated[
-        tuple[tuple[Ed25519PublicKey, SessionRecord], ...], Meta(max_length=SESSION_KEYS_MAX)
-    ]
-    """By rising key."""
-    dead_keys: tuple[Ed25519PublicKey, ...]
-    """Rising."""
-
-
 class LedgerMeta(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What the ledger keeps apart from accounts: one leaf of its tree."""
 
@@ -140,58 +100,6 @@ class LedgerSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     """By rising account."""
 
 
-class _Session:
-    """A living session key."""
-
-    __slots__ = ("active_from_height", "expires_ms", "revoked_from_height", "scope", "window")
-
-    def __init__(self, scope: KeyScope, active_from_height: int, expires_ms: int) -> None:
-        self.scope = scope
-        self.active_from_height = active_from_height
-        self.revoked_from_height = _NEVER_HEIGHT
-        self.expires_ms = expires_ms
-        self.window = NonceWindow()
-
-    def is_active(self, height: int, time_ms: int) -> bool:
-        is_in_force = self.active_from_height <= height < self.revoked_from_height
-        return is_in_force and time_ms < self.expires_ms
-
-    def record(self) -> SessionRecord:
-        return SessionRecord(
-            self.scope,
-            self.active_from_height,
-            self.revoked_from_height,
-            self.expires_ms,
-            self.window.watermark,
-            self.window.pack(),
-        )
-
-    @classmethod
-    def from_record(cls, record: SessionRecord) -> "_Session":
-        session = cls(record.scope, record.active_from_height, record.expires_ms)
-        session.revoked_from_height = record.revoked_from_height
-        session.window = NonceWindow.unpack(record.watermark, record.nonces)
-        return session
-
-
-class _Account:
-    """One account: credit, the root key's window, session keys living and dead."""
-
-    __slots__ = ("credit_microquote", "dead_keys", "is_fee_exempt", "sessions", "window")
-
-    def __init__(self) -> None:
-        self.credit_microquote = 0
-        self.is_fee_exempt = False
-        self.window = NonceWindow()
-        self.sessions: dict[bytes, _Session] = {}
-        self.dead_keys: set[bytes] = set()
-
-    def record(self) -> AccountRecord:
-        return AccountRecord(
-            self.credit_microquote, self.is_fee_exempt, self.window.watermark, self.window.pack()
-        )
-
-
 class HeaderLedger:
     """Accounts, keys, nonces and fee credit after the block at `height`."""
 
@@ -204,7 +112,7 @@ class HeaderLedger:
         self.fees = fees or FeeSchedule()
         self.fees_collected_microquote = 0
         """All fees ever paid: credits plus this equal all credit ever given."""
-        self._accounts: dict[bytes, _Account] = {}
+        self._accounts: dict[bytes, Account] = {}
         self._expiries: list[tuple[int, bytes, bytes]] = []
         # Heap of (expires_ms, account, session key); an entry may outlive its key.
         self._revocations: list[tuple[int, bytes, bytes]] = []
@@ -259,7 +167,7 @@ class HeaderLedger:
         account = self._accounts.get(header.sender)
         if account is None:
             return RefusalCode.ACCOUNT_UNKNOWN
-        window = _window_of(account, header, height, time_ms)
+        window = account.find_window(header, height, time_ms)
         if window is None:
             return RefusalCode.KEY_UNAUTHORISED
         if header.nonce < time_ms - NONCE_PAST_MAX_MS:
@@ -271,7 +179,7 @@ class HeaderLedger:
             return refusal
         if self.compute_fee(envelope) > account.credit_microquote:
             return RefusalCode.FEE_INSUFFICIENT
-        return _check_key_changes(account, envelope, time_ms) if envelope.key_changes else None
+        return account.check_key_changes(envelope, time_ms) if envelope.key_changes else None
 
     # ---- changes ---------------------------------------------------------------------------
 
@@ -317,7 +225,7 @@ class HeaderLedger:
             return refusal
         header = envelope.header
         account = self._accounts[header.sender]
-        window = _window_of(account, header, self.height, self.time_ms)
+        window = account.find_window(header, self.height, self.time_ms)
         assert window is not None, "the check above found it"
         window.apply_nonce(header.nonce)
         if header.signer != header.sender:
@@ -331,13 +239,13 @@ class HeaderLedger:
             self._apply_key_changes(account, envelope)
         return None
 
-    def _apply_key_changes(self, account: _Account, envelope: EnvelopeSummary) -> None:
+    def _apply_key_changes(self, account: Account, envelope: EnvelopeSummary) -> None:
         sender = envelope.header.sender
         from_height = self.height + KEY_ACTIVATION_DELAY_HEIGHTS
         for change in envelope.key_changes:
             self._dirty_keys.add((sender, change.key))
             if isinstance(change, AuthorizeKey):
-                session = _Session(change.scope, from_height, change.expires_ms)
+                session = Session(change.scope, from_height, change.expires_ms)
                 account.sessions[change.key] = session
                 heappush(self._expiries, (change.expires_ms, sender, change.key))
             else:
@@ -354,9 +262,9 @@ class HeaderLedger:
                     account.dead_keys.add(key)
                     self._dirty_keys.add((name, key))
 
-    def _require_account(self, name: bytes) -> _Account:
+    def _require_account(self, name: bytes) -> Account:
         self._dirty_accounts.add(name)
-        return self._accounts.setdefault(name, _Account())
+        return self._accounts.setdefault(name, Account())
 
     # ---- commitment and snapshots ----------------------------------------------------------
 
@@ -379,9 +287,7 @@ class HeaderLedger:
 
     def snapshot(self) -> bytes:
         """Return the canonical bytes of the whole ledger."""
-        accounts = tuple(
-            _snapshot_account(name, self._accounts[name]) for name in sorted(self._accounts)
-        )
+        accounts = tuple(self._accounts[name].snapshot(name) for name in sorted(self._accounts))
         return encode(LedgerSnapshot(self._meta(), accounts))
 
     @classmethod
@@ -410,57 +316,12 @@ class HeaderLedger:
         return LedgerMeta(self.height, self.time_ms, self.fees, self.fees_collected_microquote)
 
     def _restore_account(self, snapshot: AccountSnapshot) -> None:
-        name, record = snapshot.account, snapshot.record
-        account = self._require_account(name)
-        account.credit_microquote = record.credit_microquote
-        account.is_fee_exempt = record.is_fee_exempt
-        account.window = NonceWindow.unpack(record.watermark, record.nonces)
-        for key, session_record in snapshot.sessions:
-            session = account.sessions[key] = _Session.from_record(session_record)
+        name = snapshot.account
+        account = self._accounts[name] = Account.from_snapshot(snapshot)
+        self._dirty_accounts.add(name)
+        for key, session in account.sessions.items():
             self._expiries.append((session.expires_ms, name, key))
-            if session.revoked_from_height != _NEVER_HEIGHT:
+            if session.revoked_from_height != NEVER_HEIGHT:
                 self._revocations.append((session.revoked_from_height, name, key))
             self._dirty_keys.add((name, key))
-        account.dead_keys.update(snapshot.dead_keys)
         self._dirty_keys.update((name, key) for key in snapshot.dead_keys)
-
-
-def _window_of(
-    account: _Account, header: EnvelopeHeader, height: int, time_ms: int
-) -> NonceWindow | None:
-    """Return the nonce window of the header's signer, None if it may not sign."""
-    if header.signer == header.sender:
-        return account.window
-    session = account.sessions.get(header.signer)
-    if session is None or not session.is_active(height, time_ms):
-        return None
-    return session.window
-
-
-def _check_key_changes(
-    account: _Account, envelope: EnvelopeSummary, time_ms: int
-) -> RefusalCode | None:
-    """Return why the changes cannot all take effect, or None. No key is named twice."""
-    count = len(account.sessions)
-    for change in envelope.key_changes:
-        session = account.sessions.get(change.key)
-        if not isinstance(change, AuthorizeKey):
-            if session is None or session.revoked_from_height != _NEVER_HEIGHT:
-                return RefusalCode.KEY_UNKNOWN
-            continue
-        if change.key in account.dead_keys:
-            return RefusalCode.KEY_TOMBSTONED
-        if session is not None or change.key == envelope.header.sender:
-            return RefusalCode.KEY_EXISTS
-        if not time_ms < change.expires_ms <= time_ms + SESSION_KEY_LIFETIME_MAX_MS:
-            return RefusalCode.KEY_EXPIRY_INVALID
-        count += 1
-        # Only a change that adds is held to the limit, so a full account can still revoke.
-        if count > SESSION_KEYS_MAX:
-            return RefusalCode.KEY_TOO_MANY
-    return None
-
-
-def _snapshot_account(name: bytes, account: _Account) -> AccountSnapshot:
-    sessions = tuple((key, account.sessions[key].record()) for key in sorted(account.sessions))
-    return AccountSnapshot(name, account.record(), sessions, tuple(sorted(account.dead_keys)))

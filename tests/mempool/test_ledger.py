@@ -3,15 +3,13 @@
 import pytest
 
 from crypto.codec import decode, encode
+from mempool.account import CREDIT_MAX_MICROQUOTE, SESSION_KEY_LIFETIME_MAX_MS, SESSION_KEYS_MAX
 from mempool.keys import AuthorizeKey, KeyScope, RevokeKey
 from mempool.ledger import (
-    CREDIT_MAX_MICROQUOTE,
     EXPIRY_AHEAD_MAX_HEIGHTS,
     KEY_ACTIVATION_DELAY_HEIGHTS,
     NONCE_FUTURE_MAX_MS,
     NONCE_PAST_MAX_MS,
-    SESSION_KEY_LIFETIME_MAX_MS,
-    SESSION_KEYS_MAX,
     FeeSchedule,
     HeaderLedger,
     LedgerError,
