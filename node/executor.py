@@ -55,7 +55,7 @@ class Executor:
                     # Also after a power cut the archive holds the outputs of all heights that the
                     # engine will not execute again.
                     await self._archive.write(RecordWrite((), is_synced=True))
-                    await self._engine.save(request.height)
+                    await self._engine.begin_save(request.height)
                 else:
                     await self._execute(request)
 

@@ -228,7 +228,7 @@ class _Node:
                 }
                 await self._run_tasks(stop, task_status)
                 if engine.height:
-                    await engine.save(engine.height)
+                    await engine.save_now(engine.height)
 
     async def _run_tasks(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as writers:

@@ -53,6 +53,11 @@ class ParentPipe:
         except BrokenPipeError as error:
             raise ParentGoneError from error
 
+    def close(self) -> None:
+        """Close this process's copies of both ends, without the other process's noticing."""
+        os.close(self._input.fileno())
+        os.close(self._output)
+
     def _read(self, size_bytes: int) -> bytes:
         data = self._input.read(size_bytes)
         if len(data) < size_bytes:

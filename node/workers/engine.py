@@ -3,7 +3,7 @@
     async with open_engine_worker(genesis, directory, chain_id) as worker:
         result = await worker.execute(request)      # heights in order
         book = await worker.query("book", (1, 10))  # between blocks
-        await worker.save(worker.height)            # a durable snapshot
+        await worker.begin_save(worker.height)      # a snapshot, while it goes on
 
 The process does everything in the order in which it was asked, so a query sees the state after the
 blocks that were sent before it. A block may be sent ahead; its batch bodies lie in the pipe while
@@ -41,6 +41,8 @@ from node.workers.engine_messages import (
     Reply,
     Save,
     Saved,
+    SaveNow,
+    Saving,
     StorageFailed,
 )
 from node.workers.errors import EngineWorkerError, WorkerError, WorkerQueryError
@@ -127,17 +129,24 @@ class EngineWorker:
         self._send(call)
         return await self._finish(call, ExecuteResult)
 
-    async def save(self, height: int) -> int:
-        """Save the state durably and return the snapshot's size in bytes.
+    async def begin_save(self, height: int) -> None:
+        """Begin to save the state while later heights are executed.
 
         `height` must be the last that was given to `execute`. Raises `StorageError` (the worker
-        lives on) and `EngineWorkerError`.
+        lives on), also if the save before has failed, and `EngineWorkerError`.
         """
-        call = _Call((encode(Save(height)),), is_command=True)
+        await self._save(Save(height), Saving)
+
+    async def save_now(self, height: int) -> int:
+        """Save the state durably and return the snapshot's size in bytes. Like `begin_save`."""
+        return (await self._save(SaveNow(height), Saved)).size_bytes
+
+    async def _save(self, request: Save | SaveNow, expected: type[_R]) -> _R:
+        call = _Call((encode(request),), is_command=True)
         await self._take_turn(call)
-        assert height == self._sent_height, "a save is asked for before the next height"
+        assert request.height == self._sent_height, "a save is asked for before the next height"
         self._send(call)
-        return (await self._finish(call, Saved)).size_bytes
+        return await self._finish(call, expected)
 
     async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
         """Return a view (`node.workers.views` lists them) as MessagePack of plain values.

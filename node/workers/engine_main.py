@@ -13,6 +13,7 @@ objects after each block (0.5 ms) as a safety net.
 import gc
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from engine.genesis import GenesisError
 from engine.state import EngineState
 from node.engine_input import OrderedBatch, make_block_input
 from node.storage.errors import StorageError
+from node.workers.background_save import BackgroundSave
 from node.workers.child import ParentGoneError, ParentPipe
 from node.workers.engine_messages import (
     Answered,
@@ -37,6 +39,8 @@ from node.workers.engine_messages import (
     Request,
     Save,
     Saved,
+    SaveNow,
+    Saving,
     StorageFailed,
 )
 from node.workers.errors import INVARIANT_CODE, WorkerQueryError
@@ -50,9 +54,10 @@ YOUNG_GENERATION: Final = 0
 class EngineServer:
     """The state and what may be asked of it."""
 
-    def __init__(self, store: SnapshotStore) -> None:
-        """Raises what `SnapshotStore.load_newest` raises."""
+    def __init__(self, store: SnapshotStore, detach: Callable[[], None]) -> None:
+        """`detach` is for `BackgroundSave`. Raises what `SnapshotStore.load_newest` raises."""
         self._store = store
+        self._saves = BackgroundSave(store, detach)
         self.state: EngineState = store.load_newest()
         self._views = Views(self.state)
 
@@ -87,10 +92,14 @@ class EngineServer:
             traceback.print_exc()
             return Refused("query.failed", f"the view {request.name!r} broke")
 
-    def save(self, request: Save) -> Reply:
+    def save(self, request: Save | SaveNow) -> Reply:
         """Save the state, which must be at the height asked for."""
         assert request.height == self.state.height, "a save names the height that was just executed"
         try:
+            if isinstance(request, Save):
+                self._saves.begin(self.state)
+                return Saving()
+            self._saves.finish()
             return Saved(self._store.save(self.state))
         except StorageError as error:
             return StorageFailed(error.code, error.message)
@@ -102,7 +111,7 @@ def serve(pipe: ParentPipe) -> None:
     assert isinstance(opening, Open), "the first request"
     try:
         server = EngineServer(
-            SnapshotStore(Path(opening.directory), opening.chain_id, opening.genesis)
+            SnapshotStore(Path(opening.directory), opening.chain_id, opening.genesis), pipe.close
         )
     except StorageError as error:
         pipe.send(encode(StorageFailed(error.code, error.message)))
@@ -131,7 +140,7 @@ def serve(pipe: ParentPipe) -> None:
                 gc.collect(YOUNG_GENERATION)
             case Ask():
                 pipe.send(encode(server.ask(request)))
-            case Save():
+            case Save() | SaveNow():
                 pipe.send(encode(server.save(request)))
             case Open():
                 raise AssertionError("opened once")

@@ -70,13 +70,21 @@ class Ask(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=
 
 
 class Save(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
-    """Save the state. Answer: `Saved`."""
+    """Begin to save the state as it is. Answer: `Saving`, or `StorageFailed` for this save or the
+    one before."""
 
     height: Uint
     """The worker's."""
 
 
-Request = Open | Execute | Ask | Save
+class SaveNow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+    """Save the state and answer when that is durable. Answer: `Saved` or `StorageFailed`."""
+
+    height: Uint
+    """The worker's."""
+
+
+Request = Open | Execute | Ask | Save | SaveNow
 
 
 class Opened(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
@@ -105,6 +113,10 @@ class Saved(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     size_bytes: Annotated[int, Meta(ge=1)]
 
 
+class Saving(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
+    """The state is being saved; nothing has to wait for it."""
+
+
 class StorageFailed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
     """Loading or saving failed (`StorageError`)."""
 
@@ -119,4 +131,4 @@ class Broken(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     detail: str
 
 
-Reply = ExecuteResult | Opened | Answered | Refused | Saved | StorageFailed | Broken
+Reply = ExecuteResult | Opened | Answered | Refused | Saving | Saved | StorageFailed | Broken

@@ -254,7 +254,7 @@ async def run_blocks(directory, *heights: int, save: tuple[int, ...] = ()) -> li
         for height in heights:
             roots.append((await worker.execute(trading_block(height))).market_root)
             if height in save:
-                await worker.save(height)
+                await worker.save_now(height)
     return roots
 
 
@@ -355,12 +355,60 @@ async def test_a_failing_disk_fails_the_save_and_nothing_else(tmp_path):
         await worker.execute(trading_block(1))
         directory.rmdir()
         with pytest.raises(StorageError) as caught:
-            await worker.save(1)
+            await worker.save_now(1)
         assert caught.value.code == "storage.failed"
         directory.mkdir()
-        assert await worker.save(1) > 0
+        assert await worker.save_now(1) > 0
         await worker.execute(trading_block(2))
     assert len(names(directory)) == 1
+
+
+async def test_blocks_are_executed_while_a_snapshot_of_an_earlier_one_is_written(tmp_path):
+    straight = await run_blocks(tmp_path / "straight", *range(1, 6))
+    directory = tmp_path / "saved"
+    async with engine(directory) as worker:
+        await worker.execute(trading_block(1))
+        # Whoever opens this to write waits until somebody reads.
+        stuck = directory / "00000000000000000001.unfinished"
+        os.mkfifo(stuck)
+        await worker.begin_save(1)
+        assert (await worker.execute(trading_block(2))).market_root == straight[1]
+        assert await trio.to_thread.run_sync(stuck.read_bytes)
+        with pytest.raises(StorageError) as caught:
+            # A pipe cannot be synced: the next save is told that this one has failed.
+            await worker.begin_save(2)
+        assert caught.value.code.startswith("storage.")
+        await worker.begin_save(2)
+        for height in (3, 4):
+            root = (await worker.execute(trading_block(height))).market_root
+            assert root == straight[height - 1]
+        await worker.begin_save(4)
+        assert (directory / "00000000000000000002.snapshot").exists(), "the earlier one came first"
+        await worker.execute(trading_block(5))
+        assert await worker.save_now(5) > 0
+    stuck.unlink()
+    assert names(directory) == [f"{height:020d}.snapshot" for height in (4, 5)]
+    async with engine(directory) as worker:
+        assert worker.height == 5
+
+
+async def test_what_is_saved_beside_is_the_state_as_it_was_when_it_was_asked_for(tmp_path):
+    reference = Reference()
+    async with engine(tmp_path) as worker:
+        for height in range(1, 4):
+            block = trading_block(height)
+            await worker.execute(block)
+            reference.apply(block)
+        await worker.begin_save(3)
+        for height in range(4, 8):
+            await worker.execute(trading_block(height))
+        # It waits for the save that is under way.
+        await worker.save_now(7)
+    expected = make_store(tmp_path / "expected")
+    expected.load_newest()
+    expected.save(reference.state)
+    (path,) = (tmp_path / "expected").iterdir()
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 async def test_a_contradictory_genesis_does_not_start(tmp_path):
@@ -473,7 +521,7 @@ def test_a_view_that_breaks_refuses_the_query_and_says_so_on_stderr(tmp_path, mo
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("node.workers.views.view_markets", broken)
-    server = EngineServer(make_store(tmp_path))
+    server = EngineServer(make_store(tmp_path), lambda: None)
     assert server.ask(Ask("markets", encode(()))).code == "query.failed"
     assert "a bug" in capsys.readouterr().err
     assert isinstance(server.ask(Ask("book", encode((1,)))), Answered)

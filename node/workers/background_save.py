@@ -1,0 +1,91 @@
+"""Saving the state while the engine goes on: a copy of the process writes what was at the fork.
+
+Packing 10,000 accounts takes 55 ms of CPU and a disk adds its fsyncs; on the execution path every
+node of a committee would pause for it at the same height. `fork` gives a second process the state
+as it is between two blocks, in a few milliseconds and sharing its memory; it packs, writes, syncs,
+renames and ends. The engine's own state and its roots take no part. The process that forks has a
+single thread, as it must.
+
+A crash of either process leaves what `node.workers.snapshots` says: the snapshot whole or not at
+all. One save at a time: the next one first waits for the one before.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+from crypto.codec import decode, encode
+from engine.state import EngineState
+from node.storage.errors import StorageError
+from node.workers.snapshots import SnapshotStore
+
+_DONE = 0
+_FAILED = 1
+_BROKEN = 2
+
+
+class _Running(NamedTuple):
+    pid: int
+    report: int
+    """Where the process says why it failed."""
+
+
+class BackgroundSave:
+    """The saves of one engine process."""
+
+    def __init__(self, store: SnapshotStore, detach: Callable[[], None]) -> None:
+        """`detach` closes, in the new process, what would keep the node from seeing that the
+        engine's process has ended."""
+        self._store = store
+        self._detach = detach
+        self._running: _Running | None = None
+
+    def begin(self, state: EngineState) -> None:
+        """Begin to save the state, which may change afterwards. Raises `StorageError` if the save
+        before has failed, or if there is no room for another process."""
+        self.finish()
+        report, write_end = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(report)
+            os.close(write_end)
+            raise StorageError("storage.failed", f"cannot save beside: {error}") from error
+        if pid == 0:
+            exit_code = _BROKEN
+            try:
+                exit_code = self._save(state, write_end)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                # By no other way may the copy leave: the engine's own loop goes on above this.
+                os._exit(exit_code)
+        os.close(write_end)
+        self._running = _Running(pid, report)
+
+    def finish(self) -> None:
+        """Wait for the save under way, if there is one. Raises `StorageError` if it has failed."""
+        if self._running is None:
+            return
+        (pid, report), self._running = self._running, None
+        with os.fdopen(report, "rb") as pipe:
+            said = pipe.read()
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if said:
+            raise StorageError(*decode(tuple[str, str], said))
+        if exit_code != _DONE:
+            raise StorageError("storage.failed", f"the saving process ended with {exit_code}")
+
+    def _save(self, state: EngineState, report: int) -> int:
+        """In the new process: save, and return the exit code."""
+        self._detach()
+        try:
+            self._store.save(state)
+        except StorageError as error:
+            os.write(report, encode((error.code, error.message)))
+            return _FAILED
+        return _DONE
