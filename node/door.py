@@ -10,9 +10,7 @@ in large frames that are arriving, where the one that began first makes room.
 Whoever has not greeted yet gets small frames only and little time, and makes room when all places
 are taken, the oldest first: silent connections shut nobody out for long.
 
-A client gains standing with its first valid signature. Until then one submission at a time is
-checked for it, so that a stranger finds out what a forgery costs before it has
-made the node check many.
+What clients forge is rationed (`node.forgeries`).
 """
 
 import math
@@ -25,22 +23,13 @@ import trio
 from msgspec import Raw, Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
-from mempool.refusal import RefusalCode
-from node.addresses import AddressCounts, group_address
-from node.door_connection import (
-    FORGERIES_PER_ADDRESS_MAX,
-    FORGERIES_PER_CONNECTION_MAX,
-    FORGERY_WINDOW_S,
-    Connection,
-    Subscription,
-    part,
-    watch_for_death,
-)
+from node.addresses import group_address
+from node.door_connection import Connection, part, watch_for_death
+from node.forgeries import Forgeries
 from node.framing import FramedStream, FrameRoom, FramingError, encode_length
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
-    SUBSCRIPTIONS_MAX,
     Answer,
     BlockEvent,
     Channel,
@@ -61,6 +50,7 @@ from node.protocol import (
     TradeEvent,
     Welcome,
 )
+from node.subscriptions import Subscription, Subscriptions
 
 QUERIES_IN_FLIGHT_MAX: Final = 1024
 """Unanswered queries of all clients together; then whoever asks another is read no further until
@@ -166,20 +156,13 @@ class Door:
         self._send_queue_max_bytes = send_queue_max_bytes
         self._idle_timeout_s = idle_timeout_s
         self._send_queues_max_bytes = send_queues_max_bytes
-        self._clock = clock
         self._connections: dict[int, Connection] = {}
         self._strangers: dict[int, Connection] = {}
         """Those of them that have not greeted yet, oldest first."""
-        self._submitters: dict[int, Connection] = {}
-        """Clients with unanswered envelopes, also those that have left: leaving before the answer
-        must not save anybody from paying for it."""
-        self._forgeries = AddressCounts(FORGERY_WINDOW_S)
+        self._forgeries = Forgeries(clock)
         self._unsent_bytes = 0
         """In all outboxes."""
-        self._by_channel: dict[Channel, dict[tuple[int, int], Subscription]] = {
-            channel: {} for channel in Channel
-        }
-        self._by_account: dict[bytes, dict[tuple[int, int], Subscription]] = {}
+        self._subscriptions = Subscriptions()
         self._arriving = FrameRoom(ARRIVING_MAX_BYTES)
         self._query_places = trio.Semaphore(QUERIES_IN_FLIGHT_MAX)
         self._next_source = 0
@@ -209,7 +192,7 @@ class Door:
 
     def reply(self, source: int, frame: Submitted | OpaqueSubmitted) -> None:
         """Answer a submission. A client that has left hears nothing, but its forgeries count."""
-        is_forger = isinstance(frame, Submitted) and self._count_forgeries(source, frame)
+        is_forger = isinstance(frame, Submitted) and self._forgeries.finish(source, frame)
         connection = self._connections.get(source)
         if connection is None:
             return
@@ -220,48 +203,33 @@ class Door:
         else:
             self._send(connection, frame)
 
-    def _count_forgeries(self, source: int, frame: Submitted) -> bool:
-        """Note what the signatures of a submission were worth; True if its sender must go."""
-        connection = self._submitters[source]
-        connection.unchecked -= 1
-        if not connection.unchecked:
-            del self._submitters[source]
-        codes = [result.code for result in frame.results]
-        forged = codes.count(RefusalCode.SIGNATURE_INVALID.value)
-        if not forged:
-            connection.is_trusted = connection.is_trusted or None in codes
-            return False
-        now_s = self._clock()
-        connection.is_trusted = False
-        connection.forgeries.add(now_s, forged)
-        self._forgeries.add(connection.address, now_s, forged)
-        return connection.forgeries.within(now_s) > FORGERIES_PER_CONNECTION_MAX or self._is_spent(
-            connection.address
-        )
-
     def has_subscribers(self, channel: Channel) -> bool:
         """Would anybody hear an event on this channel?"""
-        return bool(self._by_channel[channel])
+        return self._subscriptions.is_heard(channel)
 
     def is_watched(self, account: bytes) -> bool:
         """Would anybody hear of this account's receipts?"""
-        return account in self._by_account
+        return self._subscriptions.is_watched(account)
 
     def publish(self, channel: Channel, make: Callable[[int, int], _E]) -> None:
         """Send an event to a channel; `make(subscription, sequence)` builds it."""
-        self._publish(self._by_channel[channel].values(), make)
+        self._publish(self._subscriptions.of_channel(channel), make)
 
     def publish_receipt(self, account: bytes, make: Callable[[int, int], ReceiptEvent]) -> None:
         """Send an event to whoever watches an account."""
-        self._publish(self._by_account.get(account, {}).values(), make)
+        self._publish(self._subscriptions.of_account(account), make)
 
     def _publish(
         self, subscriptions: Iterable[Subscription], make: Callable[[int, int], _E]
     ) -> None:
-        for subscription in list(subscriptions):
+        for subscription in subscriptions:
+            # An event for one client may have cut off another that was still to hear it.
+            connection = self._connections.get(subscription.source)
+            if connection is None:
+                continue
             event = make(subscription.request, subscription.sequence)
             subscription.sequence += 1
-            self._send(subscription.connection, event)
+            self._send(connection, event)
 
     # ---- one connection ---------------------------------------------------------------------
 
@@ -348,7 +316,7 @@ class Door:
     def _let_in(self, connection: Connection) -> None:
         connection.is_greeted = True
         connection.stream.frame_max_bytes = DOOR_FRAME_MAX_BYTES + FRAME_OVERHEAD_MAX_BYTES
-        if not connection.subscriptions:
+        if not self._subscriptions.has_any(connection.source):
             connection.stream.idle_timeout_s = self._idle_timeout_s
         self._strangers.pop(connection.source, None)
 
@@ -369,12 +337,11 @@ class Door:
             connection.room = trio.Event()
             await connection.room.wait()
         if isinstance(request, SubmitEnvelopes):
-            if self._is_suspect(connection):
+            if self._forgeries.is_suspect(connection.standing):
                 detail = "others at your address forge signatures, and you have shown no valid one"
                 self._send(connection, Refused(request.request, "door.forgeries", detail))
                 return
-            connection.unchecked += 1
-            self._submitters[connection.source] = connection
+            self._forgeries.begin(connection.source, connection.standing)
         elif isinstance(request, Query):
             await self._query_places.acquire()
         connection.in_flight.add(request.request)
@@ -385,12 +352,6 @@ class Door:
                 self._handler.submit(connection.source, number, envelopes)
             case SubmitOpaque(number, namespace, size_bytes, data):
                 self._handler.submit_opaque(connection.source, number, namespace, size_bytes, data)
-
-    def _is_suspect(self, connection: Connection) -> bool:
-        return not connection.is_trusted and self._is_spent(connection.address)
-
-    def _is_spent(self, address: str) -> bool:
-        return self._forgeries.within(address, self._clock()) >= FORGERIES_PER_ADDRESS_MAX
 
     def _finish_request(self, connection: Connection, request: int) -> None:
         connection.in_flight.discard(request)
@@ -409,23 +370,11 @@ class Door:
         self._send(connection, frame)
 
     def _subscribe(self, connection: Connection, request: Subscribe) -> None:
-        refusal: str | None = None
-        if len(connection.subscriptions) >= SUBSCRIPTIONS_MAX:
-            refusal = f"at most {SUBSCRIPTIONS_MAX} subscriptions a connection"
-        elif request.request in connection.subscriptions:
-            refusal = "a subscription with this number exists"
-        elif (request.channel is Channel.RECEIPTS) != (request.account is not None):
-            refusal = "receipts, and only receipts, are by account"
+        refusal = self._subscriptions.add(connection.source, request)
         if refusal is not None:
             self._send(connection, Refused(request.request, "door.subscription", refusal))
             return
-        subscription = Subscription(connection, request.request, request.channel, request.account)
-        key = (connection.source, request.request)
-        connection.subscriptions[request.request] = subscription
         connection.stream.idle_timeout_s = math.inf
-        self._by_channel[request.channel][key] = subscription
-        if request.account is not None:
-            self._by_account.setdefault(request.account, {})[key] = subscription
         height = self._handler.welcome().committed_height
         self._send(connection, Subscribed(request.request, height))
 
@@ -436,14 +385,7 @@ class Door:
         self._strangers.pop(connection.source, None)
         self._count_unsent(connection, -connection.outbox_bytes)
         connection.outbox.clear()
-        for request, subscription in connection.subscriptions.items():
-            key = (connection.source, request)
-            del self._by_channel[subscription.channel][key]
-            if subscription.account is not None:
-                watchers = self._by_account[subscription.account]
-                del watchers[key]
-                if not watchers:
-                    del self._by_account[subscription.account]
+        self._subscriptions.drop(connection.source)
 
     # ---- writing ----------------------------------------------------------------------------
 
@@ -512,4 +454,6 @@ class Door:
 def _log_doublings(event: str, count: int, connection: Connection) -> None:
     """Clients may do it as often as they like; they get a line at 1, 2, 4, 8..."""
     if count & (count - 1) == 0:
-        _log.warning(event, source=connection.source, address=connection.address, count=count)
+        _log.warning(
+            event, source=connection.source, address=connection.standing.address, count=count
+        )

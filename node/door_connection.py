@@ -7,21 +7,9 @@ from typing import Final
 
 import trio
 
-from node.addresses import WindowCount
+from node.forgeries import Standing
 from node.framing import FramedStream
-from node.protocol import REQUESTS_IN_FLIGHT_MAX, Channel, Query, SubmitEnvelopes, SubmitOpaque
-
-FORGERY_WINDOW_S: Final = 60.0
-"""A count of forgeries begins with one and is forgotten this much later. An honest client signs all
-that it sends, so a signature that does not verify is a lie or a bug; yet finding that out costs a
-node 45 us, and the sender nothing."""
-
-FORGERIES_PER_CONNECTION_MAX: Final = 16
-"""In a window; the next one ends the connection."""
-
-FORGERIES_PER_ADDRESS_MAX: Final = 64
-"""In a window, over all connections of an address (`node.addresses`). Then each connection ends at
-its first forgery, and one that has shown no valid signature yet gets none checked."""
+from node.protocol import REQUESTS_IN_FLIGHT_MAX, Query, SubmitEnvelopes, SubmitOpaque
 
 PART_READ_BYTES: Final = 64 << 10
 """Read at once, and dropped, from a client that is being parted with."""
@@ -33,29 +21,14 @@ KEEPALIVE_PROBES: Final = 4
 later. Its own default of two hours would let clients that lost power keep their places."""
 
 
-class Subscription:
-    __slots__ = ("account", "channel", "connection", "request", "sequence")
-
-    def __init__(
-        self, connection: "Connection", request: int, channel: Channel, account: bytes | None
-    ) -> None:
-        self.connection = connection
-        self.request = request
-        self.channel = channel
-        self.account = account
-        self.sequence = 0
-
-
 class Connection:
-    """One client: its outbox and what it subscribed to."""
+    """One client."""
 
     def __init__(self, source: int, address: str, stream: FramedStream) -> None:
         self.source = source
-        self.address = address
         self.stream = stream
         self.scope = trio.CancelScope()
         self.reading = trio.CancelScope()
-        self.subscriptions: dict[int, Subscription] = {}
         self.outbox: deque[bytes] = deque()
         self.outbox_bytes = 0
         self.wake = trio.Event()
@@ -64,18 +37,14 @@ class Connection:
         self.is_greeted = False
         self.is_dismissed = False
         """Off the books; what is in the outbox is the last word."""
-        self.is_trusted = False
-        """The last envelopes that were checked for it were genuine."""
-        self.unchecked = 0
-        """Submissions of envelopes without an answer yet."""
-        self.forgeries = WindowCount(FORGERY_WINDOW_S)
+        self.standing = Standing(address)
 
     def must_wait(self, request: SubmitEnvelopes | SubmitOpaque | Query) -> bool:
         """Must what was asked before be answered first?"""
         if len(self.in_flight) >= REQUESTS_IN_FLIGHT_MAX:
             return True
-        is_untried = isinstance(request, SubmitEnvelopes) and not self.is_trusted
-        return is_untried and self.unchecked > 0
+        is_untried = isinstance(request, SubmitEnvelopes) and not self.standing.is_trusted
+        return is_untried and self.standing.unchecked > 0
 
 
 def watch_for_death(stream: trio.SocketStream) -> None:

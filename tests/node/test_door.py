@@ -17,7 +17,7 @@ from node.door import (
     Door,
     QueryError,
 )
-from node.door_connection import (
+from node.forgeries import (
     FORGERIES_PER_ADDRESS_MAX,
     FORGERIES_PER_CONNECTION_MAX,
     FORGERY_WINDOW_S,
