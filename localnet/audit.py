@@ -36,6 +36,7 @@ from consensus.types import (
 )
 from crypto.bitmap import decode_bitmap
 from crypto.codec import decode
+from localnet.control import is_supervised, running_error
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.network import Network
@@ -54,6 +55,13 @@ class ContradictionError(OperatorError):
 
     code = "audit.contradiction"
     exit_code = ExitCode.SAFETY
+
+
+class NoRecordsError(OperatorError):
+    """A node that never ran has signed nothing."""
+
+    code = "audit.no_records"
+    exit_code = ExitCode.CONFIG
 
 
 class NodeAudit(Struct, frozen=True):
@@ -82,7 +90,16 @@ class AuditReport(Struct, frozen=True):
 
 
 def audit(network: Network) -> AuditReport:
-    """Read all stores of a localnet that is down. Raises `OperatorError` if one cannot be read."""
+    """Read all stores of a localnet that is down. Raises `OperatorError` if it runs, never ran, or
+    has a store that cannot be read."""
+    if is_supervised(network.run_dir):
+        raise running_error(network.run_dir)
+    for node in network.nodes:
+        # Asked first, because opening an archive makes one.
+        if not network.home(node.name).chain_path.exists():
+            raise NoRecordsError(
+                f"{node.name} never ran", advice="run the localnet first: rota localnet up"
+            )
     genesis = network.genesis()
     signed = _Signed(genesis)
     for node in network.nodes:

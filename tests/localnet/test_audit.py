@@ -1,5 +1,7 @@
 """The audit finds a double signature in the durable records, and only there."""
 
+import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,7 @@ from consensus.types import (
 from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
 from localnet.audit import audit
+from localnet.control import acquire_supervisor_lock
 from localnet.network import create_network
 from node.cli.main import run
 from node.exit_codes import ExitCode
@@ -197,6 +200,32 @@ def test_what_a_store_has_forgotten_in_good_order_says_nothing(story: Story) -> 
     story.vote("node1", bytes(32), view=VIEW + 1)
     story.forget("node2", STATE_VOTE_TABLE)
     assert story.contradictions() == ()
+
+
+def test_a_localnet_that_never_ran_has_nothing_to_audit_and_gets_no_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = create_network(tmp_path / "net", port_first=14_000)
+    before = sorted(network.path.rglob("*"))
+    assert run(["localnet", "audit", "--dir", str(network.path), "--json"]) == ExitCode.CONFIG
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["message"]) == ("audit.no_records", "node0 never ran")
+    assert sorted(network.path.rglob("*")) == before
+
+
+def test_a_localnet_that_runs_is_not_audited(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story.store()
+    lock = acquire_supervisor_lock(story.network.run_dir)
+    try:
+        words = ["localnet", "audit", "--dir", str(story.network.path), "--json"]
+        assert run(words) == ExitCode.CONFIG
+    finally:
+        os.close(lock)
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "localnet.running"
+    assert "rota localnet down" in error["next"]
 
 
 def test_the_command_ends_with_the_code_for_safety(
