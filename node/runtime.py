@@ -36,8 +36,9 @@ from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.exit_codes import PortInUseError
 from node.failures import explaining_end
 from node.genesis import Genesis
-from node.home import NodeHome, NodeKeys, RunState
+from node.home import NodeHome, RunState
 from node.host import NodeHost
+from node.keystores import NodeKeys
 from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
@@ -45,7 +46,7 @@ from node.signing_marker import mark_signing, may_create_safety_records
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.group_commit import GroupCommitter
-from node.storage.safety import SafetyStore
+from node.storage.safety import RecordWrite, SafetyStore
 from node.streams import Streams
 from node.transport.certificate import CertificateError
 from node.transport.network import PeerAddress, PeerNetwork
@@ -228,6 +229,8 @@ class _Node:
                 }
                 await self._run_tasks(stop, task_status)
                 if engine.height:
+                    # As before every save: what the engine has behind it is archived for good.
+                    archive.commit((RecordWrite((), is_synced=True),))
                     await engine.save_now(engine.height)
 
     async def _run_tasks(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
