@@ -20,6 +20,12 @@ KEEPALIVE_PROBES: Final = 4
 """After a minute of silence the kernel asks whether the client still lives, and gives up a minute
 later. Its own default of two hours would let clients that lost power keep their places."""
 
+UNACKNOWLEDGED_TIMEOUT_MS: Final = 1_000 * (
+    KEEPALIVE_IDLE_S + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_S
+)
+"""The same for a client that is sent something: until then the kernel takes what a dead one is sent
+for as long as its buffer has room."""
+
 
 class Connection:
     """One client."""
@@ -50,13 +56,14 @@ class Connection:
 def watch_for_death(stream: trio.SocketStream) -> None:
     """A subscriber may be silent for ever: it is the kernel that notices its death."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Not every system lets a program choose these.
     options = {
         "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
         "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
         "TCP_KEEPCNT": KEEPALIVE_PROBES,
+        "TCP_USER_TIMEOUT": UNACKNOWLEDGED_TIMEOUT_MS,
     }
     for name, value in options.items():
-        # Not every system lets a program choose.
         if (option := getattr(socket, name, None)) is not None:
             stream.setsockopt(socket.IPPROTO_TCP, option, value)
 

@@ -1,9 +1,12 @@
 """The order door against clients that misbehave: each is bounded, and ends alone."""
 
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from msgspec import Raw
@@ -17,6 +20,7 @@ from node.door import (
     Door,
     QueryError,
 )
+from node.door_connection import watch_for_death
 from node.forgeries import (
     FORGERIES_PER_ADDRESS_MAX,
     FORGERIES_PER_CONNECTION_MAX,
@@ -153,6 +157,20 @@ async def running_door(**limits: Any) -> AsyncIterator[Place]:
         finally:
             await place.close()
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
+async def test_the_kernel_gives_up_on_a_dead_client_in_minutes() -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    client = await trio.testing.open_stream_to_socket_listener(listeners[0])
+    async with client, await listeners[0].accept() as stream, listeners[0]:
+        watch_for_death(stream)
+        assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle_s = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        interval_s = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+        probes = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+        timeout_ms = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert 1_000 * (idle_s + interval_s * probes) == timeout_ms == 120_000
 
 
 async def test_a_stranger_gets_small_frames_only() -> None:
