@@ -39,7 +39,8 @@ from node.config import (
 from node.exit_codes import ExitCode, PortInUseError
 from node.genesis import GENESIS_VERSION, FeeCredit, Genesis
 from node.genesis_file import save_genesis
-from node.home import NodeKeys, create_home, make_private_dir, write_atomically
+from node.home import create_home, make_private_dir, write_atomically
+from node.keystores import NodeKeys
 from node.network import (
     NETWORK_VERSION,
     Manifest,

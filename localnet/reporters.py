@@ -9,8 +9,8 @@ import trio
 from engine.instructions import Instruction, OracleReport
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from localnet.courier import Courier
-from node.client import EnvelopeFactory
-from node.home import read_password
+from node.envelopes import EnvelopeFactory
+from node.keystores import read_password
 from node.network import Network, NetworkNode
 
 REPORT_SPACING_MIN_S: Final = 0.1
@@ -33,7 +33,7 @@ def load_reporter(
 ) -> Reporter:
     """Open the oracle key in the node's home. Raises `node.exit_codes.OperatorError`."""
     home = network.home(node.name)
-    keys = home.load_keys(read_password(home.password_path), accept_weak=True)
+    keys = home.keystores.load(read_password(home.password_path), accept_weak=True)
     factory = EnvelopeFactory(keys.oracle, network.chain_id)
     courier = Courier([node.door_endpoint()], [factory.account], note=note)
     return Reporter(courier, factory, node.power)

@@ -19,35 +19,22 @@ could sign twice: a marker in `keys/` keeps a node from starting without any.
 
 import fcntl
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
-from getpass import getpass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from crypto.bls import BLS
-from crypto.ed25519 import ED25519
-from crypto.keystore import (
-    KdfStrength,
-    KeystoreError,
-    read_keystore,
-    read_public_key,
-    write_keystore,
-)
+from crypto.keystore import KdfStrength
 from node.config import ConfigError, NodeConfig
 from node.config_file import LoadedConfig, load_config, render_config
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis, GenesisError
 from node.genesis_file import load_genesis, save_genesis
+from node.keystores import KeyKind, Keystores, NodeKeyError, NodeKeys
 from node.storage.disk import sync_directory
 from node.storage.errors import mapping_errors
-
-PASSWORD_SIZE_MAX_BYTES: Final = 4096
 
 
 class HomeError(OperatorError):
@@ -57,45 +44,11 @@ class HomeError(OperatorError):
     exit_code = ExitCode.CONFIG
 
 
-class NodeKeyError(OperatorError):
-    """A key or its password is missing or wrong."""
-
-    code = "key.unusable"
-    exit_code = ExitCode.KEY
-
-
 class HomeBusyError(OperatorError):
     """Another process runs in this home; two could sign against each other."""
 
     code = "home.busy"
     exit_code = ExitCode.REFUSED_TO_SIGN
-
-
-class KeyKind(StrEnum):
-    """The keys of a node, by the name of their keystore."""
-
-    IDENTITY = "identity"
-    """Ed25519: connections to other members and batch headers."""
-    CONSENSUS = "consensus"
-    """BLS12-381: votes, timeouts, proposals, acknowledgements, state votes."""
-    ORACLE = "oracle"
-    """Ed25519: oracle reports, sent as ordinary envelopes."""
-
-
-def public_key_deriver(kind: KeyKind) -> Callable[[bytes], bytes]:
-    """Return the function from secret to public key of this kind."""
-    return BLS.public_key if kind is KeyKind.CONSENSUS else ED25519.public_key
-
-
-class NodeKeys(Struct, frozen=True):
-    """A node's opened secrets, 32 bytes each. Never logged: `repr` does not show them."""
-
-    identity: bytes
-    consensus: bytes
-    oracle: bytes
-
-    def __repr__(self) -> str:
-        return "NodeKeys(...)"
 
 
 class Halted(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +76,7 @@ class NodeHome:
         self.config_path = self.path / "node.toml"
         self.genesis_path = self.path / "genesis.json"
         self.keys_dir = self.path / "keys"
+        self.keystores = Keystores(self.keys_dir)
         self.secrets_dir = self.path / "secrets"
         self.password_path = self.secrets_dir / "password"
         self.data_dir = self.path / "data"
@@ -137,10 +91,6 @@ class NodeHome:
         self.run_dir = self.path / "run"
         self.lock_path = self.run_dir / "lock"
         self.state_path = self.run_dir / "state.json"
-
-    def keystore_path(self, kind: KeyKind) -> Path:
-        """Where the keystore of one key is."""
-        return self.keys_dir / f"{kind.value}.json"
 
     def load_config(self, overrides: Mapping[str, str] | None = None) -> LoadedConfig:
         """Read `node.toml` under environment and flags; raises `ConfigError`."""
@@ -183,72 +133,14 @@ class NodeHome:
             KeyKind.ORACLE: member.oracle_key,
         }
         for kind, key in expected.items():
-            if self.public_key(kind) != key:
+            if self.keystores.public_key(kind) != key:
                 raise NodeKeyError(
-                    f"{self.keystore_path(kind)} holds another key than genesis.json names for "
+                    f"{self.keystores.path(kind)} holds another key than genesis.json names for "
                     f"{config.node.name}",
                     advice="put the keystore of that member there, or correct node.name",
                     code="key.not_member",
                 )
         return index
-
-    def public_key(self, kind: KeyKind) -> bytes:
-        """The public key that a keystore claims; needs no password. Raises `NodeKeyError`."""
-        path = self.keystore_path(kind)
-        try:
-            return read_public_key(path)
-        except KeystoreError as error:
-            raise self._key_error(path, error) from error
-
-    def load_keys(self, password: str, *, accept_weak: bool = False) -> NodeKeys:
-        """Open all keystores; raises `NodeKeyError`.
-
-        `accept_weak` admits the cheap key derivation of localnet keystores.
-        """
-        strength = KdfStrength.LOCALNET if accept_weak else KdfStrength.STRONG
-        secrets: dict[str, bytes] = {}
-        for kind in KeyKind:
-            path = self.keystore_path(kind)
-            try:
-                secrets[kind.value] = read_keystore(
-                    path, password, derive_public_key=public_key_deriver(kind), strength=strength
-                )
-            except KeystoreError as error:
-                raise self._key_error(path, error) from error
-        return NodeKeys(**secrets)
-
-    def write_key(
-        self,
-        kind: KeyKind,
-        secret: bytes,
-        password: str,
-        *,
-        strength: KdfStrength = KdfStrength.STRONG,
-    ) -> None:
-        """Write one keystore; refuses to replace one. Raises `NodeKeyError`."""
-        path = self.keystore_path(kind)
-        try:
-            write_keystore(
-                path,
-                secret,
-                password,
-                derive_public_key=public_key_deriver(kind),
-                description=f"Rota {kind.value} key",
-                strength=strength,
-            )
-        except KeystoreError as error:
-            raise self._key_error(path, error) from error
-
-    def _key_error(self, path: Path, error: KeystoreError) -> NodeKeyError:
-        advice = {
-            "keystore.missing": "restore it from the backup, or make a home with `rota node init`",
-            "keystore.exists": "nothing was changed; move the old keystore away first",
-            "keystore.wrong_password": "check --password-file, or the file that "
-            "ROTA_PASSWORD_FILE names",
-            "keystore.kdf_too_weak": "weak keystores are for localnets: make this key anew, or set "
-            "node.accept_weak_keystores on a localnet",
-        }.get(error.code, "restore the keystore from the backup")
-        return NodeKeyError(f"{path}: {error}", advice=advice, code=error.code)
 
     def bind_chain(self, chain_id: bytes) -> None:
         """Mark the data as this chain's, or refuse: `HomeError` if it is another chain's."""
@@ -358,7 +250,7 @@ def create_home(
     for directory in (home.keys_dir, home.secrets_dir, home.data_dir, home.run_dir):
         make_private_dir(directory)
     for kind in KeyKind:
-        home.write_key(kind, getattr(keys, kind.value), password, strength=strength)
+        home.keystores.write(kind, getattr(keys, kind.value), password, strength=strength)
     if store_password:
         write_atomically(home.password_path, password.encode() + b"\n")
     if genesis is not None:
@@ -366,55 +258,6 @@ def create_home(
     # Last, because it is what makes the folder a home.
     write_atomically(home.config_path, render_config(config).encode(), mode=0o644)
     return home
-
-
-def read_password(path: Path) -> str:
-    """Return a password file's first line; raises `NodeKeyError`."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(PASSWORD_SIZE_MAX_BYTES)
-        password = line.decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NodeKeyError(
-            f"cannot read the password file {path}: {error}",
-            advice="name a readable text file whose first line is the password",
-            code="key.password_file",
-        ) from error
-    if not password:
-        raise NodeKeyError(
-            f"the password file {path} is empty",
-            advice="its first line must be the password",
-            code="key.password_file",
-        )
-    return password
-
-
-def find_password(
-    password_file: Path | None, *, prompt: str, fallback: Path | None = None, confirm: bool = False
-) -> str:
-    """Return a password: from the file named, else from `fallback` if it exists, else by asking.
-
-    `confirm` asks twice, for a password that is new. Raises `NodeKeyError` if there is neither a
-    file nor a terminal to ask at.
-    """
-    if password_file is not None:
-        return read_password(password_file)
-    if fallback is not None and fallback.exists():
-        return read_password(fallback)
-    if not sys.stdin.isatty():
-        raise NodeKeyError(
-            "a password is needed, and there is no terminal to ask for it",
-            advice="name a file with --password-file or ROTA_PASSWORD_FILE",
-            code="key.no_password",
-        )
-    password = getpass(f"{prompt}: ")
-    if confirm and getpass("The same again: ") != password:
-        raise NodeKeyError(
-            "the two passwords differ",
-            advice="nothing was changed; try again",
-            code="key.password_differs",
-        )
-    return password
 
 
 def make_private_dir(path: Path) -> None:

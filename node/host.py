@@ -67,7 +67,7 @@ from node.events import (
     VerifyEnvelopes,
 )
 from node.executor import Executor
-from node.home import NodeKeys
+from node.keystores import NodeKeys
 from node.serving import Serving
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch

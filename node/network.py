@@ -25,7 +25,8 @@ from node.config import Endpoint, parse_endpoint
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.genesis_file import load_genesis
-from node.home import NodeHome, NodeKeyError, read_password
+from node.home import NodeHome
+from node.keystores import NodeKeyError, read_password
 
 NETWORK_VERSION: Final = 1
 NODES_MAX: Final = 128

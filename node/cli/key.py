@@ -7,7 +7,7 @@ import typer
 from node.cli.homes import HOME_DEFAULT, HomeOption, open_home
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import PasswordFileOption
-from node.home import KeyKind, find_password
+from node.keystores import KeyKind, find_password
 
 app = command_group("See and check the keys of a node.")
 
@@ -30,8 +30,8 @@ def show(
     """
     target = open_home(home)
     kinds = list(KeyKind) if kind is None else [kind]
-    keys = {each.value: target.public_key(each).hex() for each in kinds}
-    rows = [(name, key, target.keystore_path(KeyKind(name))) for name, key in keys.items()]
+    keys = {each.value: target.keystores.public_key(each).hex() for each in kinds}
+    rows = [(name, key, target.keystores.path(KeyKind(name))) for name, key in keys.items()]
     current_output(context).data(keys, table(["key", "public key", "keystore"], rows))
 
 
@@ -53,7 +53,7 @@ def verify(
     password = find_password(
         password_file, prompt="Password of the keystores", fallback=target.password_path
     )
-    target.load_keys(password, accept_weak=config.node.accept_weak_keystores)
+    target.keystores.load(password, accept_weak=config.node.accept_weak_keystores)
     index = target.validate_member(config, target.load_genesis())
     document = {"name": config.node.name, "member": index, "keys": [kind.value for kind in KeyKind]}
     current_output(context).data(

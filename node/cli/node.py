@@ -34,7 +34,8 @@ from node.config import (
 )
 from node.exit_codes import OperatorError
 from node.genesis import Genesis
-from node.home import HomeError, NodeHome, NodeKeys, create_home, find_password, make_private_dir
+from node.home import HomeError, NodeHome, create_home, make_private_dir
+from node.keystores import NodeKeys, find_password
 from node.logs import configure_logging
 from node.signing_marker import validate_memory
 from node.storage.errors import mapping_errors
@@ -197,7 +198,7 @@ def _start(
             prompt=f"Password of the keystores in {home.keys_dir}",
             fallback=home.password_path,
         )
-        keys = home.load_keys(password, accept_weak=config.node.accept_weak_keystores)
+        keys = home.keystores.load(password, accept_weak=config.node.accept_weak_keystores)
         failure: OperatorError | None = None
 
         async def main() -> None:

@@ -9,10 +9,11 @@ import typer
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, KeystoreError, read_keystore
 from node.cli.reasons import explain_refused_request
-from node.client import DoorClient, DoorError, run_with_door
+from node.client import DoorClient, run_with_door
+from node.client_stream import DoorError
 from node.config import Endpoint, parse_endpoint
 from node.exit_codes import ExitCode, OperatorError
-from node.home import NodeKeyError, find_password
+from node.keystores import NodeKeyError, find_password
 from node.network import is_network, load_network
 
 DIR_DEFAULT: Final = Path(".localnet")

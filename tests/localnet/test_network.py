@@ -38,7 +38,7 @@ def test_every_home_passes_the_checks_of_a_start(tmp_path: Path) -> None:
         home = network.home(node.name)
         config = home.load_config().config
         assert home.validate_member(config, home.load_genesis()) == index
-        home.load_keys("localnet", accept_weak=True)
+        home.keystores.load("localnet", accept_weak=True)
         assert (config.peer.listen, config.door.listen) == (node.peer, node.door)
         assert sorted(config.peers) == [each.name for each in network.nodes if each is not node]
         certificates.add(frozenset(entry.certificate for entry in config.peers.values()))

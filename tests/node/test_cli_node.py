@@ -19,7 +19,8 @@ from localnet.network import create_network
 from node.cli.main import run
 from node.exit_codes import ExitCode
 from node.genesis_file import load_genesis, save_genesis
-from node.home import Halted, KeyKind, NodeHome
+from node.home import Halted, NodeHome
+from node.keystores import KeyKind
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def last_log_line(home: NodeHome) -> dict:
 def test_a_missing_key_ends_with_7_and_says_what_to_do(
     home: NodeHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home.keystore_path(KeyKind.CONSENSUS).unlink()
+    home.keystores.path(KeyKind.CONSENSUS).unlink()
     code, error = start(home, capsys)
     assert (code, error["code"]) == (ExitCode.KEY, "keystore.missing")
     assert "backup" in error["next"]
@@ -221,7 +222,7 @@ def test_a_node_stops_in_good_order_on_sigterm(home: NodeHome) -> None:
 
 
 def test_a_full_disk_under_the_log_and_stderr_does_not_change_the_exit_code(home: NodeHome) -> None:
-    home.keystore_path(KeyKind.CONSENSUS).unlink()
+    home.keystores.path(KeyKind.CONSENSUS).unlink()
     command = [sys.executable, "-m", "node.cli.main", "node", "start", "--home", str(home.path)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False)

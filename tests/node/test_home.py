@@ -18,16 +18,12 @@ from node.home import (
     Halted,
     HomeBusyError,
     HomeError,
-    KeyKind,
     NodeHome,
-    NodeKeyError,
-    NodeKeys,
     RunState,
     create_home,
-    find_password,
-    read_password,
     write_atomically,
 )
+from node.keystores import KeyKind, NodeKeyError, NodeKeys, find_password, read_password
 
 KEYS = NodeKeys(identity=b"i" * 32, consensus=generate_secret(b"c" * 32), oracle=b"o" * 32)
 CONFIG = NodeConfig(version=1, node=NodeSection(name="node0", accept_weak_keystores=True))
@@ -98,24 +94,24 @@ def test_only_the_owner_can_read_keys_and_secrets(tmp_path: Path) -> None:
     for directory in (home.keys_dir, home.secrets_dir, home.data_dir, home.run_dir):
         assert mode(directory) == 0o700
     for kind in KeyKind:
-        assert mode(home.keystore_path(kind)) == 0o600
+        assert mode(home.keystores.path(kind)) == 0o600
     assert mode(home.password_path) == 0o600
 
 
 def test_keys_come_back_with_the_stored_password_and_stay_out_of_repr(home: NodeHome) -> None:
     password = find_password(None, prompt="", fallback=home.password_path)
-    keys = home.load_keys(password, accept_weak=True)
+    keys = home.keystores.load(password, accept_weak=True)
     assert keys == KEYS
     assert KEYS.identity.hex() not in repr(keys)
     assert "iiii" not in repr(keys)
 
 
 def test_a_home_is_never_laid_over_another(home: NodeHome) -> None:
-    before = home.keystore_path(KeyKind.CONSENSUS).read_bytes()
+    before = home.keystores.path(KeyKind.CONSENSUS).read_bytes()
     with pytest.raises(OperatorError) as caught:
         create_home(home.path, config=CONFIG, genesis=None, keys=KEYS, password="other")
     assert caught.value.code == "home.exists"
-    assert home.keystore_path(KeyKind.CONSENSUS).read_bytes() == before
+    assert home.keystores.path(KeyKind.CONSENSUS).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -130,9 +126,9 @@ def test_a_key_that_cannot_be_used_says_why_and_what_to_do(
     home: NodeHome, code: str, password: str, accept_weak: bool, delete: bool
 ) -> None:
     if delete:
-        home.keystore_path(KeyKind.CONSENSUS).unlink()
+        home.keystores.path(KeyKind.CONSENSUS).unlink()
     with pytest.raises(NodeKeyError) as caught:
-        home.load_keys(password, accept_weak=accept_weak)
+        home.keystores.load(password, accept_weak=accept_weak)
     assert caught.value.code == code
     assert caught.value.exit_code == 7
     assert caught.value.advice
