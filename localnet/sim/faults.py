@@ -202,7 +202,6 @@ class Nemesis:
         """How often each kind of fault struck."""
         self.dead: set[int] = set()
         """Hosts that can never start again."""
-        self._flipped: set[int] = set()
         self.on_strike: list[Any] = []
         """Called with each fault that strikes."""
         self._traps: list[_Trap] = []
@@ -246,8 +245,7 @@ class Nemesis:
                 self._kill(index, fault.duration_ms)
             case BitFlipFault(host=index):
                 world.crash(index)
-                if world.disk(index).flip_bit(fault.store, fault.record, fault.bit):
-                    self._flipped.add(index)
+                world.disk(index).flip_bit(fault.store, fault.record, fault.bit)
                 self._kill(index, fault.duration_ms)
             case DiskFailureFault(host=index):
                 world.hosts[index].is_disk_failing = True
@@ -294,10 +292,10 @@ class Nemesis:
             world.start(index)
         except StorageError:
             # What a host does: it refuses to start, and its operator must not empty the disk.
-            assert index in self._flipped, "a disk that nobody touched is refused"
+            assert world.disk(index).is_damaged(), "a disk that nobody touched is refused"
             self.dead.add(index)
         else:
-            assert index not in self._flipped, f"host {index} starts from a flipped record"
+            assert not world.disk(index).is_damaged(), f"host {index} starts from a flipped record"
 
     def _roll_back(self, fault: RollbackFault, image: NodeDisk) -> None:
         self._world.crash(fault.host)

@@ -95,8 +95,9 @@ class Disk:
 
     def __init__(self) -> None:
         self.stores: dict[Store, dict[str, dict[bytes, bytes]]] = {store: {} for store in Store}
-        self._flipped: dict[tuple[Store, str, bytes], int] = {}
-        """Records that are not as they were written, each with the checksum written beside it."""
+        self._flipped: dict[tuple[Store, str, bytes], tuple[int, bytes]] = {}
+        """Records that are not as they were written, each with the checksum written beside it
+        and its false value."""
 
     def table(self, store: Store, name: str) -> dict[bytes, bytes]:
         """The records of one table."""
@@ -128,17 +129,25 @@ class Disk:
             return False
         name, key = records[record % len(records)]
         value = bytearray(self.stores[store][name][key])
-        self._flipped[store, name, key] = compute_checksum(name, key, bytes(value))
+        checksum = compute_checksum(name, key, bytes(value))
         bit %= 8 * len(value)
         value[bit // 8] ^= 1 << bit % 8
         self.stores[store][name][key] = bytes(value)
+        self._flipped[store, name, key] = (checksum, bytes(value))
         return True
+
+    def is_damaged(self) -> bool:
+        """Is a flipped record still there, neither lost nor overwritten since?"""
+        return any(
+            self.stores[store].get(name, {}).get(key) == value
+            for (store, name, key), (_, value) in self._flipped.items()
+        )
 
     def validate(self) -> None:
         """What a host does before it trusts its records. Raises `StorageError`."""
-        for (store, name, key), checksum in self._flipped.items():
+        for (store, name, key), (checksum, false) in self._flipped.items():
             value = self.stores[store].get(name, {}).get(key)
-            if value is not None and compute_checksum(name, key, value) != checksum:
+            if value == false and compute_checksum(name, key, value) != checksum:
                 raise StorageError("storage.corrupt", f"{store} record {name} {key.hex()}")
 
 
