@@ -1,0 +1,56 @@
+"""Gives one view up twice, and says something else each time."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from consensus.effects import Send
+from consensus.messages import Timeout, Vote
+from consensus.types import QC, TC, TimeoutData
+from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.notebook import Notebook
+from node.events import NodeEvent
+
+
+class ConflictingTimeouts(Behaviour):
+    """In every view in which it votes, and in every one that it gives up; to everybody."""
+
+    name: ClassVar[str] = "conflicting_timeouts"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._notes = Notebook(tools.chain_id)
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self._notes.hear(event)
+        return event
+
+    def send(self, now_ms: int, send: Send) -> Iterable[Send]:
+        yield send
+        match send.message:
+            case Vote(data=data) if data.view in self._notes.proposals:
+                block = self._notes.proposals[data.view].block
+                yield from self._give_up(data.view, block.qc, block.tc)
+            case Timeout(data=data, high_qc=high_qc, last_tc=last_tc):
+                yield from self._give_up(data.view, high_qc, last_tc)
+            case _:
+                pass
+
+    def _give_up(self, view: int, high_qc: QC, last_tc: TC | None) -> Iterable[Send]:
+        """With and without a vote to confess: two contents that are valid each by itself."""
+        for number, tip_view in enumerate((0, view)):
+            data = TimeoutData(self.tools.committee.epoch, view, high_qc.view, tip_view)
+            timeout = self.tools.sign_timeout(data, high_qc, last_tc)
+            yield Send(self.choose(number), timeout)
+
+    def choose(self, number: int) -> tuple[int, ...]:
+        """Who gets the first, and who the second."""
+        return self.tools.others
+
+
+class ConflictingTimeoutsSplit(ConflictingTimeouts):
+    """One of the two to each half of the others."""
+
+    name: ClassVar[str] = "conflicting_timeouts_split"
+
+    def choose(self, number: int) -> tuple[int, ...]:
+        return self.tools.others[number::2]

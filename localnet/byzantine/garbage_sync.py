@@ -1,0 +1,106 @@
+"""Answers requests with what was not asked for: wrong blocks, wrong bodies, or far too much."""
+
+from collections.abc import Iterable
+from itertools import cycle, islice
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from consensus.effects import Send, ServeBatches, ServeCommitted
+from consensus.messages import (
+    BATCHES_MAX_PER_REQUEST,
+    BLOCKS_MAX_PER_RESPONSE,
+    BlockResponse,
+    CommittedResponse,
+)
+from consensus.types import Block
+from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.notebook import Notebook
+from node.events import NodeEffect, NodeEvent
+
+
+class GarbageBlocks(Behaviour):
+    """Blocks that do not follow each other, and proofs of other blocks."""
+
+    name: ClassVar[str] = "garbage_blocks"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self.notes = Notebook(tools.chain_id)
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event
+
+    def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
+        if isinstance(effect, Send):
+            self.notes.note(effect.message)
+        if not self.notes.proposals:
+            return (effect,)
+        match effect:
+            case Send(to, BlockResponse(blocks=blocks)):
+                return (Send(to, self.bend_blocks(blocks)),)
+            case ServeCommitted(to, _, committed_height):
+                return (Send((to,), self.make_committed(committed_height)),)
+            case _:
+                return (effect,)
+
+    def bend_blocks(self, blocks: tuple[Block, ...]) -> BlockResponse:
+        """The block that was asked for, and then one that is not its parent."""
+        return BlockResponse((*blocks[:1], self.pick_block()))
+
+    def make_committed(self, committed_height: int) -> CommittedResponse:
+        """A block, with a proof for another one or with none."""
+        proof = self.tools.random.choice([None, *self.notes.qcs.values()])
+        return CommittedResponse((self.pick_block(),), proof, committed_height)
+
+    def pick_block(self) -> Block:
+        """Some block that was proposed."""
+        return self.tools.random.choice(list(self.notes.proposals.values())).block
+
+
+class OversizedSync(GarbageBlocks):
+    """As many blocks and batches as a response can hold, whatever was asked for."""
+
+    name: ClassVar[str] = "oversized_sync"
+
+    def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
+        yield from super().bend(now_ms, effect)
+        if isinstance(effect, ServeBatches):
+            known = list(self.notes.batches.values())[-BATCHES_MAX_PER_REQUEST:]
+            for message in known:
+                yield Send((effect.to,), message)
+
+    def bend_blocks(self, blocks: tuple[Block, ...]) -> BlockResponse:
+        return BlockResponse((*blocks[:1], *self._pick_many())[:BLOCKS_MAX_PER_RESPONSE])
+
+    def make_committed(self, committed_height: int) -> CommittedResponse:
+        proof = self.notes.qcs[max(self.notes.qcs)]
+        return CommittedResponse(tuple(self._pick_many()), proof, 2**62)
+
+    def _pick_many(self) -> Iterable[Block]:
+        blocks = [proposal.block for proposal in self.notes.proposals.values()]
+        return islice(cycle(blocks), BLOCKS_MAX_PER_RESPONSE)
+
+
+class GarbageBodies(GarbageBlocks):
+    """Batches with another body, or with a signature that is none."""
+
+    name: ClassVar[str] = "garbage_bodies"
+
+    def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
+        if isinstance(effect, Send):
+            self.notes.note(effect.message)
+        if not isinstance(effect, ServeBatches):
+            yield effect
+            return
+        for batch_id in effect.batch_ids:
+            message = self.notes.batches.get(batch_id)
+            if message is None:
+                continue
+            if self.tools.random.random() < 0.5:
+                body = message.body[:-1] + bytes([message.body[-1] ^ 1])
+                yield Send((effect.to,), replace(message, body=body))
+            else:
+                signed = replace(message.signed_header, signature=bytes(64))
+                yield Send((effect.to,), replace(message, signed_header=signed))

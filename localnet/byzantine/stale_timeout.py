@@ -1,0 +1,67 @@
+"""Gives views up with an old certificate, as if it had heard of no newer one."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+from msgspec.structs import replace
+
+from consensus.effects import Send
+from consensus.messages import Timeout
+from consensus.types import QC
+from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.notebook import Notebook
+from node.events import NodeEvent
+
+VIEWS_MAX: Final = 8
+"""Different certificates named to one member in one view."""
+
+
+class StaleTimeout(Behaviour):
+    """The oldest that the certificate for its view allows; any old one if it has none such."""
+
+    name: ClassVar[str] = "stale_timeout"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self.notes = Notebook(tools.chain_id)
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event
+
+    def send(self, now_ms: int, send: Send) -> Iterable[Send]:
+        self.notes.note(send.message)
+        if not isinstance(send.message, Timeout):
+            return (send,)
+        return self.bend_timeout(send, send.message)
+
+    def bend_timeout(self, send: Send, timeout: Timeout) -> Iterable[Send]:
+        """What is said instead."""
+        tc = self.notes.tcs.get(timeout.data.view - 1)
+        qc = self.notes.qcs[min(self.notes.qcs)] if tc is None else tc.high_qc
+        yield replace(send, message=self.name_qc(timeout, qc))
+
+    def name_qc(self, timeout: Timeout, qc: QC) -> Timeout:
+        """The same timeout with another high QC."""
+        view = timeout.data.view
+        tc = None if qc.view + 1 == view else self.notes.tcs.get(view - 1)
+        data = replace(timeout.data, high_qc_view=qc.view, tip_view=0)
+        return self.tools.sign_timeout(data, qc, tc)
+
+
+class ManyHighQCs(StaleTimeout):
+    """To each member other certificates, and many of them: every view that it ever heard of."""
+
+    name: ClassVar[str] = "many_high_qc_views"
+
+    def bend_timeout(self, send: Send, timeout: Timeout) -> Iterable[Send]:
+        older = [qc for view, qc in sorted(self.notes.qcs.items()) if view < timeout.data.view]
+        for index in send.to:
+            if index == self.tools.member:
+                yield replace(send, to=(index,))
+                continue
+            newest = older[-VIEWS_MAX:]
+            for number in range(len(newest)):
+                # Each begins elsewhere, so that what comes first differs.
+                qc = newest[(index + number) % len(newest)]
+                yield Send((index,), self.name_qc(timeout, qc))
