@@ -11,5 +11,5 @@
 | `recovery`, `replay` | what a node resumes from; repeating the whole chain |
 | `door`, `protocol`, `streams`, `queries`, `client` | the order door, both sides of it |
 | `transport`, `storage`, `workers`, `service`, `framing` | connections, disks, processes, threads |
-| `config`, `home`, `keystores`, `genesis`, `network`, `logs`, `cli` | what operators and traders touch |
+| `config`, `home`, `keystores`, `genesis`, `network`, `logs`, `cli` | what operators touch |
 """
