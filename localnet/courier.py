@@ -19,16 +19,10 @@ import trio
 from engine.instructions import Instruction
 from engine.receipts import Receipt
 from mempool.refusal import RefusalCode
-from node.client import (
-    DoorClient,
-    DoorError,
-    EnvelopeFactory,
-    SignedEnvelope,
-    Subscription,
-    convert_receipts,
-    split_for_door,
-)
+from node.client import DoorClient, Subscription
+from node.client_stream import DoorError
 from node.config import Endpoint
+from node.envelopes import EnvelopeFactory, SignedEnvelope, convert_receipts, split_for_door
 from node.protocol import BlockEvent, Channel, ReceiptEvent, ReceiptLevel, SubmitResult
 
 IN_FLIGHT_MAX: Final = 64

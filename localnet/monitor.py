@@ -11,7 +11,8 @@ import trio
 
 from localnet.agreement import Agreement
 from localnet.status import NodeStatus, read_status
-from node.client import DoorClient, DoorError, Subscription
+from node.client import DoorClient, Subscription
+from node.client_stream import DoorError
 from node.network import Network, NetworkNode
 from node.protocol import BlockEvent, Channel, DeliveredEvent, ExecutedEvent
 

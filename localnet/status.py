@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from localnet.control import call_supervisor
 from node.cli.output import WholeTable, show_cell, table
-from node.client import DoorClient, DoorError
+from node.client import DoorClient
+from node.client_stream import DoorError
 from node.exit_codes import OperatorError
 from node.network import Network, NetworkNode
 

@@ -33,7 +33,8 @@ from localnet.takers import TakerBook, compute_protective_ticks, compute_random_
 from localnet.tally import Tally, TapeProgress
 from localnet.tape import TapeError, compute_price_ticks, count_trades, read_tape
 from localnet.tape_player import TapeChunk, convert_trades, play_tape
-from node.client import DoorError, EnvelopeFactory
+from node.client_stream import DoorError
+from node.envelopes import EnvelopeFactory
 from node.network import Network
 
 MAKERS_MAX: Final = 3

@@ -13,27 +13,15 @@ always safe: an envelope counts once, by its id.
 `run_with_door` is the facade for callers without an event loop.
 """
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import trio
 
-from crypto import ed25519
-from crypto.codec import DecodeError, decode_lenient, encode
-from engine.instructions import Bundle, Instruction
-from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.receipts import ReasonCode, Receipt, Status
-from mempool.envelope import (
-    NAMESPACE_ENGINE,
-    BodyKind,
-    Envelope,
-    EnvelopeHeader,
-    compute_body_digest,
-)
-from node.framing import FramedStream, FramingError
+from crypto.codec import encode
+from node.client_stream import DoorError, DoorStream, deadline
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -50,7 +38,6 @@ from node.protocol import (
     OpaqueSubmitted,
     Query,
     ReceiptEvent,
-    ReceiptLevel,
     Refused,
     ServerFrame,
     SubmitEnvelopes,
@@ -62,9 +49,6 @@ from node.protocol import (
     TradeEvent,
     Welcome,
 )
-
-SERVER_FRAME_MAX_BYTES: Final = 16 << 20
-"""Largest frame taken from a node: a whole answer to a query."""
 
 REQUESTS_ABANDONED_MAX: Final = 1024
 """Requests whose caller gave up and whose answer may still come; one more ends the connection."""
@@ -78,53 +62,10 @@ EVENTS_BUFFERED_MAX: Final = 16_384
 REQUEST_TIMEOUT_S: Final = 10.0
 """Default deadline of connecting and of each request."""
 
-FRAME_OVERHEAD_BYTES: Final = 8 << 10
-"""Bound on what a submit request adds to its envelopes: tag, number and one length each."""
-
 T = TypeVar("T")
 A = TypeVar("A", Submitted, OpaqueSubmitted, Subscribed, Answer)
 
 DoorEvent = ReceiptEvent | BlockEvent | DeliveredEvent | ExecutedEvent | TradeEvent
-
-
-class DoorError(Exception):
-    """A request could not be served, or the connection is over; `code` says which and why.
-
-    | code | meaning |
-    |---|---|
-    | `door.unreachable` | nobody answers at this address |
-    | `door.closed` | the connection ended; whether the last requests arrived is unknown |
-    | `door.timeout` | no answer in time; whether the request arrived is unknown |
-    | `door.malformed` | the node sent bytes that are no frame of this protocol |
-    | `door.unexpected` | the node sent a well-formed frame out of place |
-    | `door.gap` | events of a subscription are missing |
-    | `door.slow_reader` | this program did not read its events fast enough |
-    | `door.too_large` | the request does not fit into one frame or request |
-    | any other | the node refused the request, with a code of its own |
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-
-
-@contextmanager
-def _deadline(timeout_s: float, what: str) -> Iterator[None]:
-    try:
-        with trio.fail_after(timeout_s):
-            yield
-    except trio.TooSlowError:
-        raise DoorError("door.timeout", f"{what} took more than {timeout_s:g} s") from None
-
-
-_LEVELS: Final = (
-    ReceiptLevel.RECEIVED,
-    ReceiptLevel.AVAILABLE,
-    ReceiptLevel.ORDERED,
-    ReceiptLevel.EXECUTED,
-)
-"""Rising promise; a refusal stands outside."""
 
 
 class _Pending:
@@ -183,7 +124,7 @@ class DoorClient:
     """
 
     def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
-        self._frames = FramedStream(stream, frame_max_bytes=SERVER_FRAME_MAX_BYTES)
+        self._stream = DoorStream(stream)
         self._timeout_s = timeout_s
         self._send, self._outbox = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
         self._slots = trio.Semaphore(REQUESTS_IN_FLIGHT_MAX)
@@ -205,7 +146,7 @@ class DoorClient:
 
         `timeout_s` is the deadline of connecting and of every request. Raises `DoorError`.
         """
-        with _deadline(timeout_s, f"connecting to {host}:{port}"):
+        with deadline(timeout_s, f"connecting to {host}:{port}"):
             try:
                 stream = await trio.open_tcp_stream(host, port)
             except OSError as error:
@@ -224,7 +165,7 @@ class DoorClient:
         # block is the body's own exception, never a group around it.
         failure: BaseException | None = None
         async with stream:
-            with _deadline(timeout_s, "greeting the node"):
+            with deadline(timeout_s, "greeting the node"):
                 await client._greet()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client._run_reader)
@@ -242,8 +183,8 @@ class DoorClient:
             raise failure
 
     async def _greet(self) -> None:
-        await self._write([encode(Hello(DOOR_VERSION))])
-        frame = await self._read_frame()
+        await self._stream.send(encode(Hello(DOOR_VERSION)))
+        frame = await self._stream.receive()
         if isinstance(frame, Refused):
             raise DoorError(frame.code, frame.detail)
         if not isinstance(frame, Welcome):
@@ -267,11 +208,6 @@ class DoorClient:
         """A fresh exception each time: a raised one carries the traceback of its raiser."""
         assert self._error is not None
         return DoorError(self._error.code, self._error.message)
-
-    @property
-    def is_open(self) -> bool:
-        """Can requests still be made?"""
-        return self._error is None
 
     # ---- requests --------------------------------------------------------------------------
 
@@ -331,44 +267,9 @@ class DoorClient:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise self._abort("door.malformed", f"answer to {name}: {error}") from error
 
-    async def submit_and_wait(
-        self,
-        account: bytes,
-        envelopes: Sequence["SignedEnvelope"],
-        level: ReceiptLevel = ReceiptLevel.EXECUTED,
-        *,
-        timeout_s: float = 30.0,
-    ) -> dict[bytes, ReceiptEvent]:
-        """Submit, and return for each envelope id the event in which it reached `level`.
-
-        A refusal, at the door or later, is an event of level `refused`. Takes one subscription of
-        this connection for good, so it serves short-lived clients. Raises `DoorError`
-        (`door.timeout` if not all have reached the level in time).
-        """
-        with _deadline(timeout_s, f"waiting for receipts of level {level}"):
-            events = await self.subscribe(Channel.RECEIPTS, account)
-            results = await self.submit([envelope.data for envelope in envelopes])
-            reached = {
-                envelope.envelope_id: ReceiptEvent(
-                    0, 0, envelope.envelope_id, ReceiptLevel.REFUSED, 0, result.code, None
-                )
-                for envelope, result in zip(envelopes, results, strict=True)
-                if result.code is not None
-            }
-            wanted = {envelope.envelope_id for envelope in envelopes}
-            while len(reached) < len(wanted):
-                event = await events.receive()
-                assert isinstance(event, ReceiptEvent)
-                if event.envelope_id in wanted and (
-                    event.level is ReceiptLevel.REFUSED
-                    or _LEVELS.index(event.level) >= _LEVELS.index(level)
-                ):
-                    reached.setdefault(event.envelope_id, event)
-        return reached
-
     async def _request(self, answer_type: type[A], build: Callable[[int], ClientFrame]) -> A:
         """Send one request, wait for its answer. Cancelling abandons the answer, not the bytes."""
-        with _deadline(self._timeout_s, "waiting for an answer"):
+        with deadline(self._timeout_s, "waiting for an answer"):
             async with self._slots:
                 return await self._exchange(answer_type, build)
 
@@ -416,14 +317,14 @@ class DoorClient:
     async def _run_writer(self) -> None:
         try:
             async for frame in self._outbox:
-                await self._write([frame])
+                await self._stream.send(frame)
         except DoorError as error:
             self._fail(error)
 
     async def _run_reader(self) -> None:
         try:
             while True:
-                self._dispatch(await self._read_frame())
+                self._dispatch(await self._stream.receive())
         except DoorError as error:
             self._fail(error)
 
@@ -448,140 +349,6 @@ class DoorClient:
         else:
             raise DoorError("door.unexpected", "an answer to no request")
 
-    # ---- bytes -----------------------------------------------------------------------------
-
-    async def _write(self, frames: Sequence[bytes]) -> None:
-        try:
-            await self._frames.send_frames(frames)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise DoorError("door.closed", "the connection broke while sending") from error
-        except FramingError as error:
-            raise DoorError("door.timeout", str(error)) from error
-
-    async def _read_frame(self) -> ServerFrame:
-        try:
-            frame = await self._frames.receive_frame()
-            return decode_lenient(ServerFrame, frame)  # type: ignore[arg-type]  # a union
-        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise DoorError("door.closed", "the node closed the connection") from error
-        except (FramingError, DecodeError) as error:
-            raise DoorError("door.malformed", str(error)) from error
-
-
-# ---- what to submit --------------------------------------------------------------------------
-
-
-class SignedEnvelope(NamedTuple):
-    """An envelope ready for the door; the same bytes may be submitted any number of times."""
-
-    envelope_id: bytes
-    data: bytes
-    nonce: int
-
-
-class EnvelopeFactory:
-    """Turns bundles of instructions into signed envelopes of one account.
-
-    Nonces are milliseconds of the clock, but always above the factory's last one, so that no two
-    of its envelopes share a nonce. Two factories for one signing key at the same time can collide;
-    then the node refuses the later envelope.
-    """
-
-    def __init__(
-        self,
-        secret: bytes,
-        chain_id: bytes,
-        *,
-        account: bytes | None = None,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
-        """`secret` is the signing key's seed. `account` differs from its public key only where it
-        is a session key of that account. Raises `crypto.scheme.SchemeError`."""
-        self._secret = secret
-        self._chain_id = chain_id
-        self._clock_ms = clock_ms
-        self._last_nonce = 0
-        self.signer = ed25519.public_key(secret)
-        self.account = self.signer if account is None else account
-
-    def sign(self, instructions: Sequence[Instruction], expiry_height: int) -> SignedEnvelope:
-        """Sign one bundle. It is refused from `expiry_height` on, so that a bundle which did not
-        get through cannot turn up later."""
-        assert 1 <= len(instructions) <= INSTRUCTIONS_PER_BUNDLE_MAX
-        return self.sign_body(encode(Bundle(tuple(instructions))), expiry_height)
-
-    def sign_body(
-        self,
-        body: bytes,
-        expiry_height: int,
-        *,
-        namespace: int = NAMESPACE_ENGINE,
-        kind: BodyKind = BodyKind.PLAIN,
-    ) -> SignedEnvelope:
-        """Sign an encoded body of any kind and namespace."""
-        self._last_nonce = max(self._last_nonce + 1, self._clock_ms())
-        header = EnvelopeHeader(
-            chain_id=self._chain_id,
-            namespace=namespace,
-            kind=kind,
-            sender=self.account,
-            signer=self.signer,
-            nonce=self._last_nonce,
-            expiry_height=expiry_height,
-            body_digest=compute_body_digest(body),
-            body_size_bytes=len(body),
-        )
-        signature = ed25519.sign(self._secret, header.signing_bytes())
-        data = encode(Envelope(header, signature, body))
-        return SignedEnvelope(header.envelope_id(), data, header.nonce)
-
-
-def split_for_door(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Cut a list of encoded envelopes, in order, into lists that `DoorClient.submit` takes."""
-    part: list[bytes] = []
-    size_bytes = 0
-    for envelope in envelopes:
-        if part and (
-            len(part) == ENVELOPES_MAX_PER_REQUEST
-            or size_bytes + len(envelope) > DOOR_FRAME_MAX_BYTES - FRAME_OVERHEAD_BYTES
-        ):
-            yield part
-            part, size_bytes = [], 0
-        part.append(envelope)
-        size_bytes += len(envelope)
-    if part:
-        yield part
-
-
-class _ReceiptMap(msgspec.Struct, frozen=True):
-    """A receipt as nodes tell it: by field names, the status by its name."""
-
-    envelope_id: bytes
-    index: int
-    status: str
-    code: ReasonCode
-    order_id: int
-    filled_lots: int
-    resting_lots: int
-    filled_notional_microquote: int
-    fee_microquote: int
-    cancelled_count: int
-
-
-def convert_receipts(results: object) -> tuple[Receipt, ...]:
-    """The engine's receipts in an `executed` event or an `envelope` view, one an instruction.
-
-    Raises `DoorError`.
-    """
-    try:
-        receipts = []
-        for each in msgspec.convert(results, list[_ReceiptMap]):
-            fields = msgspec.structs.asdict(each)
-            receipts.append(Receipt(**fields | {"status": Status[each.status.upper()]}))
-        return tuple(receipts)
-    except (msgspec.ValidationError, KeyError) as error:
-        raise DoorError("door.malformed", f"receipts: {error}") from error
-
 
 # ---- without an event loop -------------------------------------------------------------------
 
@@ -600,12 +367,3 @@ def run_with_door(
             return await work(client)
 
     return trio.run(main)
-
-
-def query_door(
-    host: str, port: int, name: str, *arguments: object, timeout_s: float = REQUEST_TIMEOUT_S
-) -> Any:
-    """Ask one node for one view (`DoorClient.query`)."""
-    return run_with_door(
-        host, port, lambda client: client.query(name, *arguments), timeout_s=timeout_s
-    )

@@ -25,7 +25,7 @@ from localnet.bench.workload import WorkloadConfig
 from localnet.markets import ACCOUNTS, AccountPlan
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN
 from node.cli.output import JsonOption, Output, command_group, current_output
-from node.client import DoorError
+from node.client_stream import DoorError
 from node.exit_codes import OperatorError
 from node.groups import walk_leaves
 

@@ -18,7 +18,7 @@ from localnet.bench.observer import Observer
 from localnet.bench.oracle import keep_index
 from localnet.courier import Courier
 from localnet.percentiles import Percentiles, compute_percentiles
-from node.client import EnvelopeFactory
+from node.envelopes import EnvelopeFactory
 
 WARM_UP_ORDERS: Final = 10
 ORDER_INTERVAL_S: Final = 0.1

@@ -22,7 +22,8 @@ from localnet.bench.observer import Counts, apply_event
 from localnet.price_path import compute_base_ticks
 from localnet.splitmix import SplitMix
 from localnet.takers import compute_protective_ticks
-from node.client import DoorClient, EnvelopeFactory, SignedEnvelope
+from node.client import DoorClient
+from node.envelopes import EnvelopeFactory, SignedEnvelope
 from node.network import Network, NetworkNode, load_network
 from node.protocol import Channel
 

@@ -16,7 +16,7 @@ import consensus
 import node
 from mempool.batch import BatchError
 from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
-from node.client import DoorError
+from node.client_stream import DoorError
 from node.framing import FramingError
 from node.storage.errors import SafetyError, StorageError
 from node.transport import network

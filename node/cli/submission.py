@@ -14,7 +14,9 @@ from node.cli.output import Output
 from node.cli.reasons import explain
 from node.cli.target import Identity
 from node.cli.views import MarketInfo, ReceiptInfo, query_market, read_view
-from node.client import DoorClient, DoorError, EnvelopeFactory, SignedEnvelope, Subscription
+from node.client import DoorClient, Subscription
+from node.client_stream import DoorError
+from node.envelopes import EnvelopeFactory, SignedEnvelope
 from node.exit_codes import ExitCode, OperatorError
 from node.protocol import Channel, ReceiptEvent, ReceiptLevel
 

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from node.client import DoorClient, DoorError
+from node.client import DoorClient
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode, OperatorError
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from localnet.bench.stages import flatten_numbers, subtract_stages
 from localnet.bench.workload import WorkloadConfig
 from localnet.splitmix import SplitMix
 from node.cli.main import run
-from node.client import DoorError
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 from node.protocol import BlockEvent, DeliveredEvent, ExecutedEvent
 

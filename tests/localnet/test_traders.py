@@ -31,8 +31,9 @@ from localnet.tape_synthesis import generate_trades
 from localnet.traders import main, parse_speed
 from localnet.trading_floor import Traders, read_positions
 from mempool.envelope import decode_envelope
-from node.client import DoorError, EnvelopeFactory
+from node.client_stream import DoorError
 from node.door import Door, QueryError
+from node.envelopes import EnvelopeFactory
 from node.network import Network
 from node.protocol import (
     DOOR_VERSION,

@@ -10,7 +10,7 @@ import trio
 from node.cli import target
 from node.cli.main import run
 from node.cli.target import DoorFailure, run_at
-from node.client import DoorError
+from node.client_stream import DoorError
 from node.config import Endpoint
 from node.exit_codes import ExitCode
 

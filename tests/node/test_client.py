@@ -16,14 +16,9 @@ from engine.instructions import Bundle, CancelAll
 from engine.receipts import ReasonCode, Receipt, Status
 from mempool.envelope import compute_body_digest, decode_envelope
 from node import client as client_module
-from node.client import (
-    DoorClient,
-    DoorError,
-    EnvelopeFactory,
-    convert_receipts,
-    query_door,
-    split_for_door,
-)
+from node.client import DoorClient, run_with_door
+from node.client_stream import DoorError
+from node.envelopes import EnvelopeFactory, convert_receipts, split_for_door
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -95,7 +90,7 @@ async def connected() -> AsyncIterator[tuple[DoorClient, FakeDoor]]:
 async def test_welcome_tells_the_chain_and_the_clock():
     async with connected() as (client, _):
         assert client.welcome == WELCOME
-        assert client.is_open
+        assert client._error is None
 
 
 async def test_pipelined_requests_find_their_answers_in_any_order():
@@ -141,7 +136,7 @@ async def test_results_for_other_envelopes_end_the_connection():
         nursery.start_soon(serve)
         with pytest.raises(DoorError, match="other envelopes"):
             await client.submit([b"one"])
-        assert not client.is_open
+        assert client._error is not None
 
 
 async def test_opaque_transactions_are_answered_with_a_count():
@@ -271,7 +266,7 @@ async def test_too_many_abandoned_requests_end_the_connection(autojump_clock, mo
         for _ in range(3):
             with pytest.raises(DoorError, match=r"door\.timeout"):
                 await client.query("status")
-        assert not client.is_open
+        assert client._error is not None
 
 
 async def test_requests_beyond_the_bound_in_flight_wait(monkeypatch):
@@ -326,7 +321,7 @@ async def test_frames_out_of_place_end_the_connection(frame):
         with pytest.raises(DoorError) as caught:
             await client.query("status")
         assert caught.value.code == "door.unexpected"
-        assert not client.is_open
+        assert client._error is not None
 
 
 @settings(max_examples=100, deadline=None)
@@ -387,7 +382,7 @@ async def test_cancelling_the_caller_ends_the_connection_quietly():
 
 def test_nobody_at_the_address_is_unreachable():
     with pytest.raises(DoorError) as caught:
-        query_door("127.0.0.1", 1, "status")
+        run_with_door("127.0.0.1", 1, lambda client: client.query("status"))
     assert caught.value.code == "door.unreachable"
 
 
@@ -397,45 +392,7 @@ async def test_requests_that_fit_no_frame_are_refused_here():
             with pytest.raises(DoorError) as caught:
                 await client.submit(envelopes)
             assert caught.value.code == "door.too_large"
-        assert client.is_open
-
-
-async def test_submit_and_wait_gathers_refusals_and_the_level_asked_for():
-    factory = EnvelopeFactory(SECRET, CHAIN_ID)
-    good, bad, late = (factory.sign([CancelAll()], 100) for _ in range(3))
-
-    def event(number, sequence, envelope, level, code=None):
-        return ReceiptEvent(number, sequence, envelope.envelope_id, level, 0, code, None)
-
-    async with connected() as (client, door), trio.open_nursery() as nursery:
-
-        async def serve() -> None:
-            number = (await door.receive()).request
-            await door.send(Subscribed(number, 0))
-            request = await door.receive()
-            await door.send(
-                event(number, 0, good, ReceiptLevel.RECEIVED),
-                event(number, 1, good, ReceiptLevel.EXECUTED),
-                Submitted(
-                    request.request,
-                    (
-                        SubmitResult(good.envelope_id, None),
-                        SubmitResult(bad.envelope_id, "envelope.expired"),
-                        SubmitResult(late.envelope_id, None),
-                    ),
-                ),
-                event(number, 2, late, ReceiptLevel.REFUSED, "envelope.nonce_used"),
-            )
-
-        nursery.start_soon(serve)
-        reached = await client.submit_and_wait(
-            factory.account, [good, bad, late], ReceiptLevel.ORDERED
-        )
-        assert {(e.level, e.code) for e in reached.values()} == {
-            (ReceiptLevel.EXECUTED, None),
-            (ReceiptLevel.REFUSED, "envelope.expired"),
-            (ReceiptLevel.REFUSED, "envelope.nonce_used"),
-        }
+        assert client._error is None
 
 
 def test_signed_envelopes_decode_verify_and_carry_their_bundle():

@@ -11,7 +11,7 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ from engine.instructions import (
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
 from localnet.network import compute_node_keys
 from mempool.envelope import BodyKind, Envelope
-from node.client import DoorClient, EnvelopeFactory, SignedEnvelope, convert_receipts, query_door
+from node.client import DoorClient, run_with_door
 from node.config import Endpoint
+from node.envelopes import EnvelopeFactory, SignedEnvelope, convert_receipts
 from node.exit_codes import ExitCode
 from node.home import NodeHome
 from node.network import Network, load_network
@@ -51,6 +52,7 @@ from node.protocol import (
     Channel,
     Hello,
     Query,
+    ReceiptEvent,
     ReceiptLevel,
     Refused,
     ServerFrame,
@@ -62,6 +64,7 @@ from node.transport.handshake import BULK_PREAMBLE, CONTROL_PREAMBLE
 from node.transport.network import HANDSHAKES_MAX
 
 SEED = 20_240_817
+RECEIPTS_TIMEOUT_S = 30
 DOOR_CONNECTIONS_MAX = 60
 DOOR_IDLE_TIMEOUT_S = 2
 CLIENT_TIMEOUT_S = 40
@@ -77,6 +80,28 @@ SETTINGS = {
 }
 
 
+def ask_door(door: Endpoint, name: str, *arguments: object) -> Any:
+    """One view of one node."""
+    return run_with_door(door.host, door.port, lambda client: client.query(name, *arguments))
+
+
+async def submit_and_wait(
+    client: DoorClient, account: bytes, envelopes: Sequence[SignedEnvelope]
+) -> dict[bytes, ReceiptEvent]:
+    """Submit, and return for each envelope the event that says how it ended."""
+    events = await client.subscribe(Channel.RECEIPTS, account)
+    results = await client.submit([envelope.data for envelope in envelopes])
+    assert [result.code for result in results] == [None] * len(envelopes)
+    ended: dict[bytes, ReceiptEvent] = {}
+    with trio.fail_after(RECEIPTS_TIMEOUT_S):
+        while len(ended) < len(envelopes):
+            event = await events.receive()
+            assert isinstance(event, ReceiptEvent)
+            if event.level in (ReceiptLevel.EXECUTED, ReceiptLevel.REFUSED):
+                ended[event.envelope_id] = event
+    return ended
+
+
 class Target:
     """The node that is attacked, and what it was before."""
 
@@ -90,7 +115,7 @@ class Target:
         self.rss_bytes = self.read_rss_bytes()
 
     def ask(self, name: str, *arguments: object) -> Any:
-        return query_door(self.door.host, self.door.port, name, *arguments)
+        return ask_door(self.door, name, *arguments)
 
     def read_rss_bytes(self) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -472,7 +497,7 @@ class Signer:
                     now_ms = client.welcome.time_ms
                     report = OracleReport(1, INDEX_TICKS, now_ms, now_ms)
                     envelope = factory.sign([report], FAR)
-                    events = await client.submit_and_wait(factory.account, [envelope])
+                    events = await submit_and_wait(client, factory.account, [envelope])
                     event = events[envelope.envelope_id]
                     assert event.level is ReceiptLevel.EXECUTED, event.code
 
@@ -483,7 +508,7 @@ class Signer:
 
         async def work() -> list[list[str]]:
             async with DoorClient.connect(*self.door) as client:
-                events = await client.submit_and_wait(self.account, envelopes)
+                events = await submit_and_wait(client, self.account, envelopes)
             codes = []
             for envelope in envelopes:
                 event = events[envelope.envelope_id]
@@ -642,9 +667,8 @@ def test_a_node_that_can_write_no_more_ends_with_72_and_loses_nothing(
         40,
         "the node has caught up",
     )
-    endpoint = node.door_endpoint()
     for envelope in (acknowledged, meanwhile):
-        view = query_door(endpoint.host, endpoint.port, "envelope", envelope.envelope_id)
+        view = ask_door(node.door_endpoint(), "envelope", envelope.envelope_id)
         assert view["level"] == "executed"
     assert home.read_halted() is None
 

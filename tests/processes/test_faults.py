@@ -8,7 +8,9 @@ import trio
 
 from engine.instructions import PlaceOrder, Side
 from localnet.audit import audit
-from node.client import DoorClient, DoorError, EnvelopeFactory
+from node.client import DoorClient
+from node.client_stream import DoorError
+from node.envelopes import EnvelopeFactory
 from node.network import Network, load_network
 from node.protocol import Channel, ReceiptEvent, ReceiptLevel
 
