@@ -17,7 +17,7 @@ thread. `node.runtime` hosts it on trio, `localnet.sim` in a virtual world.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -565,3 +565,7 @@ class NodeCore:
 
 def _key_of(block: Block) -> bytes:
     return compute_key(block.height)
+
+
+CoreFactory = Callable[[NodeCoreConfig, Genesis, int, RecoveredNode], NodeCore]
+"""Builds a node's core; `NodeCore` itself is one."""

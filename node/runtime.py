@@ -30,7 +30,7 @@ from mempool.admission import AdmissionConfig
 from mempool.batcher import BatcherConfig
 from node.clock import Clock
 from node.config import ConfigError, NodeConfig
-from node.core import NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore, NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.exit_codes import PortInUseError
@@ -100,24 +100,33 @@ async def run_node(
     keys: NodeKeys,
     stop: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    make_core: CoreFactory = NodeCore,
 ) -> None:
     """Run one node until `stop` is set; `task_status` reports that it serves clients.
 
-    The caller holds the home's lock and has checked it. Raises `OperatorError` with an exit code
-    for whatever the operator can mend or must look at.
+    `make_core` lets a test bench host another core than the honest one. The caller holds the
+    home's lock and has checked it. Raises `OperatorError` with an exit code for whatever the
+    operator can mend or must look at.
     """
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
     with explaining_end(home):
-        await _Node(home, config, genesis, me, keys).run(stop, task_status)
+        await _Node(home, config, genesis, me, keys, make_core).run(stop, task_status)
 
 
 class _Node:
     """The node's resources while it runs."""
 
     def __init__(
-        self, home: NodeHome, config: NodeConfig, genesis: Genesis, me: int, keys: NodeKeys
+        self,
+        home: NodeHome,
+        config: NodeConfig,
+        genesis: Genesis,
+        me: int,
+        keys: NodeKeys,
+        make_core: CoreFactory,
     ) -> None:
         self._home = home
+        self._make_core = make_core
         self._config = config
         self._genesis = genesis
         self._me = me
@@ -185,7 +194,7 @@ class _Node:
                     order_height=recovered.order_state.height,
                     engine_height=engine.height,
                 )
-                core = NodeCore(
+                core = self._make_core(
                     make_core_config(self._config, self._genesis),
                     self._genesis,
                     self._me,

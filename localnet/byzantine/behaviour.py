@@ -1,6 +1,6 @@
 """What every lie is made of: an honest node, its secrets, and a place between it and the world."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Final
@@ -26,7 +26,7 @@ from consensus.types import (
     VoteData,
 )
 from crypto.scheme import IdentityScheme, SignatureScheme
-from node.core import NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore, NodeCoreConfig
 from node.events import NodeEffect, NodeEvent
 from node.genesis import Genesis
 from node.recovery import RecoveredNode
@@ -170,10 +170,6 @@ class LyingNode(NodeCore):
         for effect in effects:
             bent.extend(self._behaviour.bend(now_ms, effect))
         return bent
-
-
-CoreFactory = Callable[[NodeCoreConfig, Genesis, int, RecoveredNode], NodeCore]
-"""Builds a node core; `NodeCore` itself is the honest one."""
 
 
 def make_liar(

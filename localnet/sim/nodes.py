@@ -22,7 +22,6 @@ from engine.instructions import (
 )
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
-from localnet.byzantine.behaviour import CoreFactory
 from localnet.sim.keys import Keys
 from localnet.sim.node_oracles import Innocence, OneOrder, Promises, validate_replay
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
@@ -34,7 +33,7 @@ from mempool.envelope import (
     EnvelopeHeader,
     compute_body_digest,
 )
-from node.core import NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore, NodeCoreConfig
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.genesis import FeeCredit, Genesis
 from node.recovery import recover_node

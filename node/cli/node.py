@@ -3,9 +3,9 @@
 import re
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import trio
@@ -40,6 +40,13 @@ from node.logs import configure_logging
 from node.signing_marker import validate_memory
 from node.storage.errors import mapping_errors
 from node.transport.certificate import make_certificate
+
+if TYPE_CHECKING:
+    # Imported when a node starts: every other command starts faster without it.
+    from node.core import CoreFactory
+
+ChooseCore = Callable[[NodeKeys], "CoreFactory"]
+"""Which core a node runs, given the keys that its home holds."""
 
 app = command_group("Create a node's home, run the node, ask how it is.")
 
@@ -153,12 +160,27 @@ def start(
       rota node start --home ~/north --password-file ~/north.password
       rota node start --home ~/north --set log.level=debug
     """
+    start_node(home, settings, password_file, clear_halt=clear_halt)
+
+
+def start_node(
+    home: Path,
+    settings: list[str] | None,
+    password_file: Path | None,
+    *,
+    clear_halt: bool = False,
+    choose_core: ChooseCore | None = None,
+) -> None:
+    """What `start` does; with another core than the honest one if `choose_core` names one.
+
+    Raises `OperatorError` for whatever the operator can mend or must look at.
+    """
     target = open_home(home)
     config = target.load_config(parse_overrides(settings)).config
     with mapping_errors(f"write the log of {target.path}"):
         configure_logging(config.log, node=config.node.name, path=_log_path(target))
     try:
-        _start(target, config, password_file, clear_halt)
+        _start(target, config, password_file, clear_halt, choose_core)
     except OperatorError as error:
         _log.error(
             "node_failed", code=error.code, exit_code=int(error.exit_code), reason=error.message
@@ -176,9 +198,14 @@ def _log_path(home: NodeHome) -> Path:
 
 
 def _start(
-    home: NodeHome, config: NodeConfig, password_file: Path | None, clear_halt: bool
+    home: NodeHome,
+    config: NodeConfig,
+    password_file: Path | None,
+    clear_halt: bool,
+    choose_core: ChooseCore | None,
 ) -> None:
     # Imported here: every other command starts faster without the node's machinery.
+    from node.core import NodeCore
     from node.descriptors import reserve_descriptors
     from node.runtime import run_node
 
@@ -199,6 +226,7 @@ def _start(
             fallback=home.password_path,
         )
         keys = home.keystores.load(password, accept_weak=config.node.accept_weak_keystores)
+        make_core = NodeCore if choose_core is None else choose_core(keys)
         failure: OperatorError | None = None
 
         async def main() -> None:
@@ -207,7 +235,7 @@ def _start(
             async with trio.open_nursery() as nursery:
                 await nursery.start(_stop_on_signal, stop)
                 try:
-                    await run_node(home, config, genesis, me, keys, stop)
+                    await run_node(home, config, genesis, me, keys, stop, make_core=make_core)
                 except OperatorError as error:
                     # Raised outside of the nursery, which would wrap it into a group.
                     failure = error
