@@ -344,7 +344,7 @@ def test_an_answer_ends_with_the_batch_that_makes_it_too_large(lane):
         links.append(lane(links[-1], bytes(BATCH_SIZE_MAX_BYTES)))
     for link in links:
         chain.add(link)
-    server = LaneServer(CONFIG, [chain])
+    server = LaneServer(CONFIG, [chain], frozenset())
     [serve] = server.serve_lane(0, 2, LaneRequest(links[-1].batch_id, 0))
     assert len(serve.batch_ids) == SYNC_RESPONSE_MAX_BYTES // BATCH_SIZE_MAX_BYTES
 
@@ -356,7 +356,7 @@ def test_a_stretch_is_served_newest_first_and_capped(lane):
         links.append(lane(links[-1]))
     for link in links:
         chain.add(link)
-    server = LaneServer(CONFIG, [chain])
+    server = LaneServer(CONFIG, [chain], frozenset())
     [serve] = server.serve_lane(0, 2, LaneRequest(links[-1].batch_id, 0))
     newest_first = [link.batch_id for link in reversed(links)]
     assert list(serve.batch_ids) == newest_first[:BATCHES_MAX_PER_REQUEST]
@@ -368,7 +368,7 @@ def test_repeated_ids_in_a_request_are_served_once(lane):
     chain = LaneChain(LANE_START)
     link = lane()
     chain.add(link)
-    server = LaneServer(CONFIG, [chain])
+    server = LaneServer(CONFIG, [chain], frozenset())
     [serve] = server.serve_batches(0, 2, BatchRequest((link.batch_id,) * 16))
     assert serve.batch_ids == (link.batch_id,)
 
