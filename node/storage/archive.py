@@ -60,10 +60,6 @@ class ArchiveStore:
         falling key from it down."""
         return self._reader.read_range(table, from_key, limit, reverse)
 
-    def read_last(self, table: str) -> Record | None:
-        """The record with the greatest key of a table, or None."""
-        return self._reader.read_last(table)
-
     def close(self) -> None:
         """Close."""
         self._reader.close()

@@ -130,12 +130,6 @@ class BatchStore:
         """`BatchReader.headers_above`."""
         return self._reader.headers_above(cursors)
 
-    def size_bytes(self) -> int:
-        """Bytes in all segments, as indexed."""
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            rows = select(self._index, "SELECT total(indexed_bytes) FROM segment")
-        return int(rows[0][0])
-
     def close(self) -> None:
         """Close; closing again does nothing."""
         self._reader.close()

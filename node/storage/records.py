@@ -186,16 +186,6 @@ class RecordFile:
             )
         return [self._checked(table, *row) for row in rows]
 
-    def read_last(self, table: str) -> Record | None:
-        """The record with the greatest key. Any thread."""
-        with self._lock, mapping_errors(f"read {self.path}"):
-            rows = select(
-                self._connection,
-                "SELECT key, value, checksum FROM record WHERE name = ? ORDER BY key DESC LIMIT 1",
-                (table,),
-            )
-        return self._checked(table, *rows[0]) if rows else None
-
     def read_all(self) -> Iterator[tuple[str, Record]]:
         """Every record with its table, by table and key."""
         with self._lock, mapping_errors(f"read {self.path}"):

@@ -165,13 +165,6 @@ class PeerNetwork:
         peer = self._peers.get(to)
         return peer is not None and peer.lines[traffic].send(frame)
 
-    def disconnect(self, index: int, code: str) -> None:
-        """Drop both connections to a member that misbehaved; they are made again."""
-        peer = self._peers[index]
-        _log.warning("peer.dropped", peer=peer.name, code=code)
-        self._errors[code] += 1
-        peer.disconnect()
-
     def connected(self) -> set[int]:
         """Members with a control connection."""
         return {

@@ -82,12 +82,14 @@ def test_one_sync_serves_all_batches_of_a_commit(open_store):
     assert disk.syncs == 1
 
 
-def test_a_batch_is_stored_once(open_store):
+def test_a_batch_is_stored_once(open_store, tmp_path):
     store = open_store()
     store.commit([make_batch(1), make_batch(1)])
-    size_bytes = store.size_bytes()
+    (segment,) = (tmp_path / "segments").glob("*.seg")
+    content = segment.read_bytes()
     store.commit([make_batch(1)])
-    assert store.size_bytes() == size_bytes
+    assert segment.read_bytes() == content
+    assert content.count(make_batch(1).body) == 1
 
 
 def test_headers_above_cursors_come_by_author_and_sequence(open_store):

@@ -417,8 +417,6 @@ def test_the_archive_reads_ranges_in_key_order(archive):
     assert archive.read_range("block", b"", 100) == rising
     assert archive.read_range("block", key(2), 2) == rising[1:3]
     assert archive.read_range("block", key(299), 2, reverse=True) == [rising[2], rising[1]]
-    assert archive.read_last("block") == rising[-1]
-    assert archive.read_last("nothing") is None
     assert archive.read("block", key(256)) == b"256"
     assert archive.read("block", key(257)) is None
 
