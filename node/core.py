@@ -20,11 +20,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-
 from consensus.certificates import CertificateCache
 from consensus.checkpoints import Checkpoints
-from consensus.config import ConsensusConfig
 from consensus.core import ConsensusCore
 from consensus.effects import (
     BatchChecked,
@@ -47,8 +44,7 @@ from consensus.effects import (
     Verified,
     compute_key,
 )
-from consensus.lane_limits import RECHECKS_PENDING_MAX, LanesConfig
-from consensus.lanes import Lanes, LaneStatistics
+from consensus.lanes import Lanes
 from consensus.messages import (
     Ack,
     BatchMessage,
@@ -58,21 +54,19 @@ from consensus.messages import (
     StateVote,
 )
 from consensus.ownership import Component, Tokens, find_timer_owner, make_timer_name
-from consensus.statistics import ConsensusStatistics
 from consensus.types import (
     AvailabilityCertificate,
-    BatchHeader,
     Block,
     StateCertificate,
 )
 from crypto.codec import encode
-from mempool.admission import Admission, AdmissionConfig
+from mempool.admission import Admission
 from mempool.batch import BatchSummary
-from mempool.batcher import Batcher, BatcherConfig
+from mempool.batcher import Batcher
+from node.batch_checks import BatchChecks
 from node.clerk import Clerk
+from node.core_config import NodeCoreConfig, NodeStatistics
 from node.delivery import (
-    QUEUED_BLOCKS_MAX,
-    QUEUED_LOADED_BLOCKS_MAX,
     DeliveredBlock,
     Delivery,
 )
@@ -87,7 +81,7 @@ from node.events import (
     OpaqueSubmitted,
     SaveState,
 )
-from node.execution import EXECUTION_AHEAD_MAX, Execution
+from node.execution import Execution
 from node.genesis import Genesis
 from node.offences import Judge, PendingEvidence
 from node.protocol import ReceiptLevel
@@ -98,7 +92,6 @@ from node.recovery import (
     ORDER_SNAPSHOT_TABLE,
     OrderSnapshot,
     RecoveredNode,
-    StoredBatchHeader,
 )
 from node.results import Results
 from node.submissions import Submissions
@@ -106,46 +99,6 @@ from node.submissions import Submissions
 _LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
 
 _BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
-
-
-class NodeCoreConfig(Struct, frozen=True):
-    """The tunables of a node's parts."""
-
-    consensus: ConsensusConfig
-    lanes: LanesConfig = LanesConfig()
-    admission: AdmissionConfig = AdmissionConfig()
-    batcher: BatcherConfig = BatcherConfig()
-    snapshot_interval_blocks: int = 1000
-    """Order and market state are saved every so many heights; a restart replays the rest."""
-    queued_blocks_max: int = QUEUED_BLOCKS_MAX
-    queued_loaded_blocks_max: int = QUEUED_LOADED_BLOCKS_MAX
-    execution_ahead_max: int = EXECUTION_AHEAD_MAX
-
-
-class NodeStatistics(Struct, frozen=True):
-    """What an operator wants to know first, and the parts' own statistics."""
-
-    committed_height: int
-    delivered_height: int
-    executed_height: int
-    certified_height: int
-    state_root: bytes
-    """Of `state_root_height`, this node's own newest checkpoint."""
-    state_root_height: int
-    pool_envelopes: int
-    pool_bytes: int
-    queued_blocks: int
-    """Committed, and not delivered yet."""
-    summaries_held: int
-    """Checked batches that are not delivered yet."""
-    is_catching_up: bool
-    """So far behind its own commits that it takes no part in consensus."""
-    verifying_bytes: int
-    """Clients' envelopes whose signatures are being verified."""
-    convictions: tuple[tuple[int, str], ...]
-    """(member, offence) of everybody who stands convicted."""
-    consensus: ConsensusStatistics
-    lanes: LaneStatistics
 
 
 class NodeCore:
@@ -191,8 +144,7 @@ class NodeCore:
 
         self._me = me
         self._tokens = Tokens(Component.NODE)
-        self._checks: dict[Token, tuple[bytes, BatchHeader]] = {}
-        self._rechecks: deque[StoredBatchHeader] = deque(recovered.unchecked_batches)
+        self._checks = BatchChecks(self._tokens, recovered.unchecked_batches)
         self._commits: deque[Committed] = deque()
         self._available = [0] * len(committee)
         self._batch_deadline_ms: int | None = None
@@ -228,7 +180,7 @@ class NodeCore:
         out: list[NodeEffect] = []
         for replayed in recovered.blocks:
             self._queue_block(replayed.block_id, replayed.block, replayed.batch_ids, out)
-        self._recheck(out)
+        out.extend(self._checks.begin_rechecks())
         self._absorb(now_ms, "lanes", self._lanes.start(now_ms), out)
         for replayed in recovered.blocks:
             if replayed.record is None:
@@ -346,8 +298,8 @@ class NodeCore:
                     self._on_certificate(certificate, out)
                     self._offer_payload(now_ms, out)
                     continue
-                case CheckBatch(token, batch_id, signed_header):
-                    self._checks[token] = (batch_id, signed_header.header)
+                case CheckBatch():
+                    self._checks.add(effect)
                 case Halt():
                     self._is_halted = True
                 case _:
@@ -401,26 +353,9 @@ class NodeCore:
 
     # ---- batches ----------------------------------------------------------------------------
 
-    def _recheck(self, out: list[NodeEffect]) -> None:
-        """Look again at stored batches of delivered blocks, a few at a time: their summaries died
-        with the node's last life."""
-        if not self._rechecks:
-            return
-        in_flight = sum(token.component == Component.NODE for token in self._checks)
-        while self._rechecks and in_flight < RECHECKS_PENDING_MAX:
-            stored = self._rechecks.popleft()
-            token = self._tokens.issue()
-            self._checks[token] = (stored.batch_id, stored.signed_header.header)
-            in_flight += 1
-            out.append(
-                CheckBatch(
-                    token, stored.batch_id, stored.signed_header, stored.author_key, body=None
-                )
-            )
-
     def _on_batch_checked(self, now_ms: int, event: BatchChecked, out: list[NodeEffect]) -> None:
         self._is_delivery_due = True
-        batch_id, header = self._checks.pop(event.token)
+        batch_id, header = self._checks.finish(event.token)
         if event.error is None:
             assert isinstance(event.summary, BatchSummary), "a good batch comes with its summary"
             self._delivery.add_summary(batch_id, header, event.summary)
@@ -429,7 +364,7 @@ class NodeCore:
                 detail = f"batch {batch_id.hex()}, delivered before: {event.error}"
                 self._halt("node.stored_batch_invalid", detail, out)
                 return
-            self._recheck(out)
+            out.extend(self._checks.begin_rechecks())
         else:
             self._absorb(now_ms, "lanes", self._lanes.step(now_ms, event), out)
         self._update_available(out)

@@ -30,7 +30,8 @@ from mempool.admission import AdmissionConfig
 from mempool.batcher import BatcherConfig
 from node.clock import Clock
 from node.config import ConfigError, NodeConfig
-from node.core import CoreFactory, NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore
+from node.core_config import NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.exit_codes import PortInUseError

@@ -26,7 +26,8 @@ from consensus.types import (
     VoteData,
 )
 from crypto.scheme import IdentityScheme, SignatureScheme
-from node.core import CoreFactory, NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore
+from node.core_config import NodeCoreConfig
 from node.events import NodeEffect, NodeEvent
 from node.genesis import Genesis
 from node.recovery import RecoveredNode

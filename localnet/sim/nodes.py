@@ -33,7 +33,8 @@ from mempool.envelope import (
     EnvelopeHeader,
     compute_body_digest,
 )
-from node.core import CoreFactory, NodeCore, NodeCoreConfig
+from node.core import CoreFactory, NodeCore
+from node.core_config import NodeCoreConfig
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.genesis import FeeCredit, Genesis
 from node.recovery import recover_node
