@@ -240,6 +240,7 @@ class NodeCore:
             ),
             consensus=consensus,
             lanes=self._lanes.statistics(),
+            checkpoints=self._checkpoints.statistics(),
         )
 
     # ---- routing ----------------------------------------------------------------------------

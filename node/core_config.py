@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from consensus.checkpoints import CheckpointStatistics
 from consensus.config import ConsensusConfig
 from consensus.lane_limits import LanesConfig
 from consensus.lanes import LaneStatistics
@@ -50,3 +51,4 @@ class NodeStatistics(Struct, frozen=True):
     """(member, offence) of everybody who stands convicted."""
     consensus: ConsensusStatistics
     lanes: LaneStatistics
+    checkpoints: CheckpointStatistics

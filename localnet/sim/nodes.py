@@ -353,11 +353,14 @@ class NodeCluster:
 
 
 def make_config(
-    snapshot_interval_blocks: int = 20, execution_lag_max_blocks: int = 64
+    snapshot_interval_blocks: int = 20,
+    execution_lag_max_blocks: int = 64,
+    leader_seed: bytes = b"",
 ) -> NodeCoreConfig:
     """Frequent snapshots, and a pace that suits virtual time."""
     return NodeCoreConfig(
         consensus=ConsensusConfig(
+            leader_seed=leader_seed,
             idle_interval_ms=100,
             base_view_timeout_ms=300,
             execution_lag_max_blocks=execution_lag_max_blocks,

@@ -11,17 +11,20 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from consensus.messages import Message
+from consensus.messages import Advance, Message
 from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
 from localnet.byzantine import find_behaviour
+from localnet.sim.bounds_oracle import BoundExceededError, MemoryBounds
+from localnet.sim.certificates_oracle import Certificates, Judge
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, kind_of
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
-from localnet.sim.nodes import NodeCluster
+from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.oracles import Watcher
+from localnet.sim.rulebook import Finality, SigningRules
 from localnet.sim.schedule import Schedule, validate_schedule
 
 VIEW_MAX_MS: Final = 2_500
@@ -29,6 +32,10 @@ VIEW_MAX_MS: Final = 2_500
 
 HEAL_MAX_MS: Final = 60_000
 """Within this time after healing, progress; it covers the longest view timeout a few times."""
+
+HEAL_VIEWS_MAX: Final = 60
+"""And within this many views. Leaders are drawn at random: with a third of the power lying, three
+views in a row with honest leaders, which always commit, are missing in 60 once in 2 million."""
 
 PROGRESS_BLOCKS: Final = 3
 REST_MAX_MS: Final = 120_000
@@ -92,13 +99,17 @@ class _Run:
             liars={liar.member: find_behaviour(liar.behaviour) for liar in schedule.liars},
             twins=schedule.twins,
             keys=Keys(schedule.powers, BlsScheme(), Ed25519Identity()) if real else None,
+            config=make_config(leader_seed=schedule.leader_seed_bytes()),
         )
+        self.memory = watch_rules(self.cluster, schedule)
         self.coverage = Coverage()
         self.cluster.world.observers.append(self.coverage)
         self.nemesis = Nemesis(self.cluster.world, schedule.faults)
         self.nemesis.on_strike.append(self._note_strike)
         self.phase = "attack"
         self.views = 0
+        self.heal_views = 0
+        """Views between healing and progress."""
         if prepare is not None:
             prepare(self.cluster)
 
@@ -150,6 +161,7 @@ class _Run:
         if not self.schedule.is_within_f():
             return
         start = max(cluster.order.blocks, default=0)
+        first_view = self._find_highest_view()
         cluster.trade(100, HEAL_MAX_MS)
         is_alive = cluster.run_until(
             lambda: cluster.lowest("committed_height") >= start + PROGRESS_BLOCKS, HEAL_MAX_MS
@@ -157,20 +169,27 @@ class _Run:
         cluster.stop_trading()
         if not is_alive and self._has_quorum():
             raise LivenessLostError(f"no progress after healing: {cluster.describe()}")
+        self.heal_views = self._find_highest_view() - first_view
+        if self.heal_views > HEAL_VIEWS_MAX and self._has_quorum():
+            raise LivenessLostError(f"progress only {self.heal_views} views after healing")
 
     def _rest(self) -> None:
         self.phase = "rest"
         if self._has_quorum() and self.schedule.is_within_f():
             self.cluster.come_to_rest(REST_MAX_MS)
+        self.memory.check()
         self._count_views()
 
     # ---- questions -----------------------------------------------------------------------------
 
     def _count_views(self) -> int:
-        cluster = self.cluster
-        for index in cluster.running():
-            self.views = max(self.views, cluster.core(index).statistics().consensus.view)
+        self.views = max(self.views, self._find_highest_view())
         return self.views
+
+    def _find_highest_view(self) -> int:
+        cluster = self.cluster
+        views = (cluster.core(each).statistics().consensus.view for each in cluster.running())
+        return max(views, default=0)
 
     def _has_quorum(self) -> bool:
         """Is more than two thirds of the power honest and up? Liveness needs it."""
@@ -187,6 +206,28 @@ class _Run:
         )
         if is_locked:
             self.coverage.counts[f"fault_under_lock.{kind_of(fault)}"] += 1
+
+
+def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
+    """Add the oracles that know the protocol's rules by heart."""
+    exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
+    members = cluster.keys.committee.members
+    chain_id = cluster.chain_id
+    judge = Judge(
+        chain_id,
+        schedule.powers,
+        [member.consensus_key for member in members],
+        cluster.keys.scheme,
+        schedule.leader_seed_bytes(),
+    )
+    speakers = [cluster.member_of(host) for host in cluster.hosts]
+    drift_ms = cluster.config.consensus.clock_drift_ms
+    cluster.world.observers += [
+        Certificates(judge, exempt),
+        SigningRules(cluster.world, judge, chain_id, drift_ms, exempt),
+        Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
+    ]
+    return MemoryBounds(cluster)
 
 
 class LivenessLostError(AssertionError):
@@ -207,6 +248,9 @@ class _TwinNetwork:
 
 def view_of(message: Message) -> int | None:
     """The view that a consensus message is about; None for the rest."""
+    if isinstance(message, Advance):
+        # It ends the view of its newest certificate, so it belongs to that view.
+        return max(message.qc.view, 0 if message.tc is None else message.tc.view)
     held: Any = getattr(message, "view", None)
     if held is None:
         held = getattr(getattr(message, "data", None), "view", None)
@@ -217,6 +261,8 @@ def name_oracle(error: BaseException) -> str:
     """Which rule an error speaks of: the oracle that raised it, else the part that did."""
     if isinstance(error, LivenessLostError):
         return "liveness"
+    if isinstance(error, BoundExceededError):
+        return "MemoryBounds"
     name = "simulator"
     for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = frame.f_locals.get("self")

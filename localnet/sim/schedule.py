@@ -60,6 +60,8 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     powers: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=2**32)], ...], Meta(min_length=1, max_length=MEMBERS_MAX)
     ] = (1, 1, 1, 1)
+    leader_seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """Decides who leads which view; 0 for the schedule that simulations have by default."""
     views: Annotated[int, Meta(ge=1, le=VIEWS_MAX)] = 100
     """The attack ends when an honest node gets here, or when no view ends any more."""
     network: Network = Network()
@@ -72,6 +74,10 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     faults: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
     real_signatures: bool = False
     """BLS and Ed25519 instead of the mock schemes: a hundred times slower."""
+
+    def leader_seed_bytes(self) -> bytes:
+        """The seed as the leader schedule takes it."""
+        return self.leader_seed.to_bytes(8, "big") if self.leader_seed else b""
 
     def byzantine(self) -> frozenset[int]:
         """Members that count toward f: liars, twins, and those that lose their memory."""

@@ -1,0 +1,196 @@
+"""What an honest member may sign, and when a block is final: the rules written down a second time.
+
+`SigningRules` reads what becomes durable, which precedes everything that leaves, and holds it
+against the member's own history in all its lives. `Finality` reads the votes on the wire and what
+nodes commit. Neither knows how the product comes to its decisions.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from consensus.effects import Persist, Store
+from consensus.messages import Message, Vote
+from consensus.safety import SafetyState
+from consensus.types import QC, Block, TimeoutData, VoteData
+from crypto.codec import decode_lenient, encode
+from localnet.sim.certificates_oracle import Judge, hash_parts
+from localnet.sim.network import World
+from localnet.sim.oracles import Watcher
+
+
+class _History:
+    """What one member has signed, all its lives taken together."""
+
+    def __init__(self) -> None:
+        self.voted_view = 0
+        self.timed_out_view = 0
+        self.proposed_view = 0
+        self.lock_view = 0
+        """The newest QC inside any block voted for."""
+
+
+class SigningRules(Watcher):
+    """Votes, timeouts and proposals only rise; votes are for justified blocks of the current view
+    and in time; timeouts name no older QC than the lock."""
+
+    def __init__(
+        self,
+        world: World,
+        judge: Judge,
+        chain_id: bytes,
+        clock_drift_ms: int,
+        exempt: Iterable[int] = (),
+    ) -> None:
+        self._world = world
+        self._judge = judge
+        self._chain_id = chain_id
+        self._clock_drift_ms = clock_drift_ms
+        self._exempt = frozenset(exempt)
+        self._histories: dict[int, _History] = {}
+
+    # ---- the moment of the decision ------------------------------------------------------------
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        """A block from the future is not voted for: only now is the clock what it was."""
+        if index in self._exempt or not isinstance(effect, Persist):
+            return
+        tables = {put.table: put.value for put in effect.puts}
+        if effect.store is not Store.SAFETY or "vote" not in tables:
+            return
+        block = decode_lenient(Block, tables["pending_block"])
+        clock_ms = self._world.now_ms + self._world.hosts[index].clock_offset_ms
+        ahead_ms = block.time_ms - clock_ms
+        assert ahead_ms <= self._clock_drift_ms, (
+            f"node {index} votes for a block that is {ahead_ms} ms ahead of its clock"
+        )
+
+    # ---- what is durable -----------------------------------------------------------------------
+
+    def on_durable(self, index: int, persist: Persist) -> None:
+        if index in self._exempt or persist.store is not Store.SAFETY:
+            return
+        history = self._histories.setdefault(index, _History())
+        tables = {put.table: put for put in persist.puts}
+        if "safety" not in tables:
+            assert not tables.keys() & {"vote", "timeout", "proposal"}, (
+                f"node {index} signs and does not remember its state"
+            )
+            return
+        state = decode_lenient(SafetyState, tables["safety"].value)
+        tc_view = state.high_tc.view if state.high_tc is not None else 0
+        view = max(state.high_qc.data.view, tc_view) + 1
+        if "vote" in tables:
+            vote = decode_lenient(VoteData, tables["vote"].value)
+            assert "pending_block" in tables, f"node {index} votes and does not keep the block"
+            block = decode_lenient(Block, tables["pending_block"].value)
+            self._check_vote(index, history, view, vote, block)
+        if "timeout" in tables:
+            timeout = decode_lenient(TimeoutData, tables["timeout"].value)
+            self._check_timeout(index, history, view, timeout, state)
+        if "proposal" in tables:
+            proposed = int.from_bytes(tables["proposal"].key, "big")
+            assert proposed == view, f"node {index} proposes in view {proposed}, not {view}"
+            assert proposed > max(
+                history.proposed_view, history.voted_view, history.timed_out_view
+            ), f"node {index} proposes in view {proposed}, which it has left"
+            history.proposed_view = proposed
+
+    def _check_vote(
+        self, index: int, history: _History, view: int, vote: VoteData, block: Block
+    ) -> None:
+        who = f"node {index} votes in view {vote.view}"
+        assert vote.view == view, f"{who}, and is in view {view}"
+        assert vote.view > history.voted_view, f"{who} after view {history.voted_view}"
+        assert vote.view > history.timed_out_view, (
+            f"{who} after giving view {history.timed_out_view} up"
+        )
+        block_id = hash_parts("rota/block/v1", self._chain_id, encode(block))
+        said = (vote.epoch, vote.view, vote.height, vote.block_id)
+        held = (block.epoch, block.view, block.height, block_id)
+        assert said == held, f"{who} for another block than it keeps"
+        self._judge.judge_block(block)
+        history.voted_view = vote.view
+        history.lock_view = max(history.lock_view, block.qc.data.view)
+
+    def _check_timeout(
+        self, index: int, history: _History, view: int, timeout: TimeoutData, state: SafetyState
+    ) -> None:
+        who = f"node {index} gives view {timeout.view} up"
+        assert timeout.view == view, f"{who}, and is in view {view}"
+        assert timeout.view > history.timed_out_view, f"{who} after view {history.timed_out_view}"
+        assert timeout.high_qc_view == state.high_qc.data.view, f"{who} with another QC than it has"
+        assert timeout.high_qc_view >= history.lock_view, (
+            f"{who} with the QC of view {timeout.high_qc_view}, locked on {history.lock_view}"
+        )
+        tip = history.voted_view if history.voted_view > timeout.high_qc_view else 0
+        assert timeout.tip_view == tip, f"{who} with tip {timeout.tip_view}, voted in {tip}"
+        history.timed_out_view = timeout.view
+
+
+class Finality(Watcher):
+    """A block is committed only if a quorum voted for a child of it in the view right after its
+    own certificate's, and with it all its ancestors."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        chain_id: bytes,
+        hosts: Sequence[int],
+        byzantine: Iterable[int] = (),
+        exempt: Iterable[int] = (),
+    ) -> None:
+        """`hosts[i]` is the member that host i speaks for; `byzantine` members may have voted for
+        anything without being seen."""
+        self._judge = judge
+        self._chain_id = chain_id
+        self._hosts = tuple(hosts)
+        self._byzantine = frozenset(byzantine)
+        self._exempt = frozenset(exempt)
+        self._voters: dict[tuple[int, bytes], set[int]] = {}
+        """By (view, block id)."""
+        self._children: dict[bytes, set[tuple[bytes, int]]] = {}
+        """Of each parent: (block id, view of the QC in it)."""
+
+    def on_durable(self, index: int, persist: Persist) -> None:
+        """Honest voters and proposers keep the blocks: whatever can be certified passes here."""
+        if persist.store is Store.SAFETY:
+            for put in persist.puts:
+                if put.table == "pending_block":
+                    block = decode_lenient(Block, put.value)
+                    known = self._children.setdefault(block.parent_id, set())
+                    known.add((put.key[8:], block.qc.data.view))
+
+    def on_sent(self, index: int, message: Message) -> None:
+        if isinstance(message, Vote):
+            data = message.data
+            self._voters.setdefault((data.view, data.block_id), set()).add(self._hosts[index])
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._exempt or not isinstance(effect, Persist):
+            return
+        if effect.store is not Store.ARCHIVE:
+            return
+        blocks = [decode_lenient(Block, put.value) for put in effect.puts if put.table == "block"]
+        if not blocks:
+            return
+        certificates = [
+            decode_lenient(QC, put.value) for put in effect.puts if put.table == "commit"
+        ]
+        heights = [block.height for block in blocks]
+        rising = list(range(heights[0], heights[0] + len(heights)))
+        assert heights == rising, f"node {index} commits {heights}: not oldest first, without gaps"
+        for block, certificate in zip(blocks, certificates, strict=True):
+            block_id = hash_parts("rota/block/v1", self._chain_id, encode(block))
+            assert certificate.data.block_id == block_id, f"node {index}: another block's QC"
+        newest = certificates[-1].data
+        assert self._is_final(newest.block_id, newest.view), (
+            f"node {index} commits height {newest.height}, certified in view {newest.view}: nobody"
+            f" can have certified a child in view {newest.view + 1}"
+        )
+
+    def _is_final(self, block_id: bytes, view: int) -> bool:
+        return any(
+            self._judge.is_quorum(self._voters.get((view + 1, child_id), set()) | self._byzantine)
+            for child_id, qc_view in self._children.get(block_id, ())
+            if qc_view == view
+        )

@@ -1,0 +1,172 @@
+"""The oracles that know the rules by heart accept what is good and name what is wrong."""
+
+import pytest
+from msgspec.structs import replace
+
+from consensus.effects import Persist, Put, Store, Token, compute_key
+from consensus.messages import Advance, Vote
+from consensus.types import QC, TC, Block
+from crypto.codec import encode
+from localnet.sim.bounds_oracle import BoundExceededError, MemoryBounds, compute_bounds, measure
+from localnet.sim.certificates_oracle import Judge
+from localnet.sim.keys import CHAIN_ID, Keys
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.rulebook import Finality
+from localnet.sim.scenario import HEAL_VIEWS_MAX, run_schedule, view_of
+from localnet.sim.schedule import Liar, Schedule
+
+KEYS = Keys()
+GENESIS = KEYS.genesis
+FIRST = KEYS.make_block(1, GENESIS)
+FIRST_QC = KEYS.make_qc(FIRST)
+
+
+def make_judge(keys: Keys = KEYS) -> Judge:
+    members = keys.committee.members
+    return Judge(
+        CHAIN_ID, keys.committee.powers, [each.consensus_key for each in members], keys.scheme
+    )
+
+
+def test_what_honest_members_make_is_good() -> None:
+    judge = make_judge()
+    judge.judge_qc(GENESIS)
+    judge.judge_qc(KEYS.make_qc(FIRST, signers=(0, 2, 3)))
+    tc = KEYS.make_tc(3, FIRST_QC, [((0,), 0, 0), ((1, 2), 1, 0)])
+    judge.judge_tc(tc)
+    judge.judge_block(KEYS.make_block(4, FIRST_QC, tc=tc, lanes=(KEYS.certify_lane(1, 5),)))
+    judge.judge_state(KEYS.certify_state(3, FIRST_QC.block_id))
+
+
+def test_who_leads_is_computed_alike() -> None:
+    keys = Keys((5, 4, 3, 3), leader_seed=b"any")
+    judge = Judge(CHAIN_ID, (5, 4, 3, 3), [b""] * 4, keys.scheme, b"any")
+    views = range(1, 200)
+    assert [judge.find_leader(view) for view in views] == [keys.schedule.leader(v) for v in views]
+
+
+BAD_QCS = {
+    "no quorum": KEYS.make_qc(FIRST, signers=(0, 1)),
+    "did not sign": replace(FIRST_QC, data=replace(FIRST_QC.data, view=9)),
+    "not the one of genesis": replace(GENESIS, data=replace(GENESIS.data, height=4)),
+    "epoch 1": replace(FIRST_QC, data=replace(FIRST_QC.data, epoch=1)),
+    "does not exist": replace(FIRST_QC, signers=bytes([0b10111])),
+    "bytes for 4": replace(FIRST_QC, signers=FIRST_QC.signers + b"\0"),
+}
+
+
+@pytest.mark.parametrize("complaint", BAD_QCS)
+def test_a_bad_qc_is_named(complaint: str) -> None:
+    qc: QC = BAD_QCS[complaint]
+    with pytest.raises(AssertionError, match=complaint):
+        make_judge().judge_qc(qc)
+
+
+BAD_TCS = {
+    "counted twice": KEYS.make_tc(3, FIRST_QC, [((0, 1), 0, 0), ((1, 2), 1, 0)]),
+    "do not rise": KEYS.make_tc(3, FIRST_QC, [((0, 1), 1, 0), ((2, 3), 0, 0)]),
+    "no quorum": KEYS.make_tc(3, FIRST_QC, [((0, 1), 1, 0)]),
+    "not the newest": KEYS.make_tc(5, FIRST_QC, [((0,), 1, 0), ((1, 2), 4, 0)]),
+    "empty group": KEYS.make_tc(3, FIRST_QC),
+    "epoch 7": replace(KEYS.make_tc(3, FIRST_QC), epoch=7),
+}
+BAD_TCS["empty group"] = replace(
+    BAD_TCS["empty group"],
+    groups=(replace(BAD_TCS["empty group"].groups[0], signers=bytes(1)),),
+)
+
+
+@pytest.mark.parametrize("complaint", BAD_TCS)
+def test_a_bad_tc_is_named(complaint: str) -> None:
+    tc: TC = BAD_TCS[complaint]
+    with pytest.raises(AssertionError, match=complaint):
+        make_judge().judge_tc(tc)
+
+
+OLD_TC = KEYS.make_tc(3, FIRST_QC)
+BAD_BLOCKS = {
+    "leads not": KEYS.make_block(2, FIRST_QC, author=(KEYS.schedule.leader(2) + 1) % 4),
+    "without a TC": KEYS.make_block(4, FIRST_QC),
+    "another parent": replace(KEYS.make_block(2, FIRST_QC), parent_id=GENESIS.block_id),
+    "height 9": replace(KEYS.make_block(2, FIRST_QC), height=9),
+    "the TC of view 3": KEYS.make_block(5, FIRST_QC, tc=OLD_TC),
+    "older than what the TC names": KEYS.make_block(4, GENESIS, tc=OLD_TC),
+    "says nothing": KEYS.make_block(2, FIRST_QC, tc=OLD_TC),
+    "lanes repeat": KEYS.make_block(
+        2, FIRST_QC, lanes=(KEYS.certify_lane(2, 1), KEYS.certify_lane(1, 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("complaint", BAD_BLOCKS)
+def test_a_bad_block_is_named(complaint: str) -> None:
+    block: Block = BAD_BLOCKS[complaint]
+    with pytest.raises(AssertionError, match=complaint):
+        make_judge().judge_block(block)
+
+
+def test_availability_and_state_need_their_power() -> None:
+    judge = make_judge()
+    lane, state = KEYS.certify_lane(1, 5), KEYS.certify_state(3, FIRST_QC.block_id)
+    with pytest.raises(AssertionError, match="too few"):
+        judge.judge_availability(replace(lane, signers=bytes([1])))
+    with pytest.raises(AssertionError, match="no quorum"):
+        judge.judge_state(replace(state, signers=bytes([0b11])))
+
+
+def test_a_commit_over_a_gap_of_views_is_not_final() -> None:
+    """The rule that Fast-HotStuff lacked: the child's certificate must be of the next view."""
+    finality = Finality(make_judge(), CHAIN_ID, range(4))
+
+    def keep(block: Block) -> None:
+        key = compute_key(block.height) + block.block_id(CHAIN_ID)
+        put = Put("pending_block", key, encode(block))
+        finality.on_durable(0, Persist(Token("test", 1), Store.SAFETY, (put,)))
+
+    def vote(block: Block) -> None:
+        for member in range(3):
+            finality.on_sent(member, Vote(KEYS.make_vote_data(block), member, bytes(96)))
+
+    puts = (
+        Put("block", compute_key(1), encode(FIRST)),
+        Put("commit", compute_key(1), encode(FIRST_QC)),
+    )
+    commit = Persist(Token("test", 2), Store.ARCHIVE, puts)
+    late = KEYS.make_block(3, FIRST_QC, tc=KEYS.make_tc(2, FIRST_QC))
+    keep(late)
+    vote(late)
+    with pytest.raises(AssertionError, match="nobody can have certified a child in view 2"):
+        finality.on_effect(0, commit)
+    direct = KEYS.make_block(2, FIRST_QC)
+    keep(direct)
+    vote(direct)
+    finality.on_effect(0, commit)
+
+
+def test_all_that_is_measured_is_bounded_and_a_breach_is_reported() -> None:
+    cluster = NodeCluster(1)
+    memory = MemoryBounds(cluster)
+    cluster.start()
+    cluster.trade(40, 500)
+    cluster.run(1_000)
+    assert measure(cluster.core(0)).keys() == compute_bounds(cluster.config, 4).keys()
+    assert memory.highest["links"] > 0
+    memory._bounds["links"] = 0
+    with pytest.raises(BoundExceededError, match="links, bound 0"):
+        memory.check()
+
+
+def test_an_advance_belongs_to_the_view_that_it_ends() -> None:
+    assert view_of(Advance(FIRST_QC, None)) == 1
+    assert view_of(Advance(FIRST_QC, OLD_TC)) == 3
+
+
+def test_progress_after_healing_takes_few_views(monkeypatch) -> None:
+    schedule = Schedule(seed=1, views=6, liars=(Liar(member=1, behaviour="silent"),))
+    assert run_schedule(schedule).violation is None
+    monkeypatch.setattr("localnet.sim.scenario.HEAL_VIEWS_MAX", 0)
+    violation = run_schedule(schedule).violation
+    assert violation is not None
+    assert violation.oracle == "liveness"
+    assert "views after healing" in violation.detail
+    assert HEAL_VIEWS_MAX == 60
