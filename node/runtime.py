@@ -16,8 +16,9 @@ that is what `node.recovery` is for.
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -46,6 +47,7 @@ from node.recovery import recover_node
 from node.signing_marker import mark_signing, may_create_safety_records
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
+from node.storage.disk import Disk
 from node.storage.group_commit import GroupCommitter
 from node.storage.safety import RecordWrite, SafetyStore
 from node.streams import Streams
@@ -65,6 +67,18 @@ ARCHIVE_COMMIT_PAUSE_S: Final = 0.025
 """Between two commits of the archive: what a crash may lose of it, and must fetch again."""
 
 _log = structlog.get_logger()
+
+
+class HostParts(NamedTuple):
+    """What a node touches the world with. A test bench may put its own in the place of some."""
+
+    make_network: Callable[..., PeerNetwork] = PeerNetwork
+    """Called with what `PeerNetwork` takes."""
+    make_clock: Callable[[], Clock] = Clock
+    disk: Disk | None = None
+    """Of the batch store; None is the operating system's."""
+    vfs: str | None = None
+    """Name of the SQLite file system of the other stores; None is the operating system's."""
 
 
 def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
@@ -102,16 +116,18 @@ async def run_node(
     stop: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     make_core: CoreFactory = NodeCore,
+    parts: HostParts | None = None,
 ) -> None:
     """Run one node until `stop` is set; `task_status` reports that it serves clients.
 
-    `make_core` lets a test bench host another core than the honest one. The caller holds the
-    home's lock and has checked it. Raises `OperatorError` with an exit code for whatever the
-    operator can mend or must look at.
+    `make_core` and `parts` let a test bench host another core than the honest one, in another
+    world than the real one. The caller holds the home's lock and has checked it. Raises
+    `OperatorError` with an exit code for whatever the operator can mend or must look at.
     """
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
     with explaining_end(home):
-        await _Node(home, config, genesis, me, keys, make_core).run(stop, task_status)
+        node = _Node(home, config, genesis, me, keys, make_core, parts or HostParts())
+        await node.run(stop, task_status)
 
 
 class _Node:
@@ -125,9 +141,11 @@ class _Node:
         me: int,
         keys: NodeKeys,
         make_core: CoreFactory,
+        parts: HostParts,
     ) -> None:
         self._home = home
         self._make_core = make_core
+        self._parts = parts
         self._config = config
         self._genesis = genesis
         self._me = me
@@ -142,7 +160,7 @@ class _Node:
             idle_timeout_s=limits.door_idle_timeout_ms / 1000,
         )
         try:
-            self._network = PeerNetwork(
+            self._network = parts.make_network(
                 me=me,
                 committee=self._committee,
                 chain_id=self._chain_id,
@@ -174,13 +192,13 @@ class _Node:
         owner = self._chain_id + self._committee.members[self._me].identity_key
         with ExitStack() as stores:
             create = may_create_safety_records(home, self._chain_id)
-            safety = SafetyStore(home.safety_path, owner=owner, create=create)
+            safety = SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
             stores.callback(safety.close)
             consensus_key = self._committee.members[self._me].consensus_key
             mark_signing(home, self._chain_id, consensus_key)
-            archive = ArchiveStore(home.chain_path, owner=self._chain_id)
+            archive = ArchiveStore(home.chain_path, owner=self._chain_id, vfs=self._parts.vfs)
             stores.callback(archive.close)
-            batches = BatchStore(home.segments_dir)
+            batches = BatchStore(home.segments_dir, disk=self._parts.disk)
             stores.callback(batches.close)
             async with (
                 open_crypto_pool(self._config.limits.crypto_workers, self._chain_id) as pool,
@@ -210,7 +228,7 @@ class _Node:
                 self._host = NodeHost(
                     me=self._me,
                     core=core,
-                    clock=Clock(),
+                    clock=self._parts.make_clock(),
                     keys=self._keys,
                     network=self._network,
                     audience=streams,

@@ -44,6 +44,7 @@ from node.transport.certificate import make_certificate
 if TYPE_CHECKING:
     # Imported when a node starts: every other command starts faster without it.
     from node.core import CoreFactory
+    from node.runtime import HostParts
 
 ChooseCore = Callable[[NodeKeys], "CoreFactory"]
 """Which core a node runs, given the keys that its home holds."""
@@ -170,8 +171,10 @@ def start_node(
     *,
     clear_halt: bool = False,
     choose_core: ChooseCore | None = None,
+    parts: "HostParts | None" = None,
 ) -> None:
-    """What `start` does; with another core than the honest one if `choose_core` names one.
+    """What `start` does; with another core than the honest one if `choose_core` names one, and in
+    another world than the real one if `parts` makes one.
 
     Raises `OperatorError` for whatever the operator can mend or must look at.
     """
@@ -180,7 +183,7 @@ def start_node(
     with mapping_errors(f"write the log of {target.path}"):
         configure_logging(config.log, node=config.node.name, path=_log_path(target))
     try:
-        _start(target, config, password_file, clear_halt, choose_core)
+        _start(target, config, password_file, clear_halt, choose_core, parts)
     except OperatorError as error:
         _log.error(
             "node_failed", code=error.code, exit_code=int(error.exit_code), reason=error.message
@@ -203,6 +206,7 @@ def _start(
     password_file: Path | None,
     clear_halt: bool,
     choose_core: ChooseCore | None,
+    parts: "HostParts | None",
 ) -> None:
     # Imported here: every other command starts faster without the node's machinery.
     from node.core import NodeCore
@@ -235,7 +239,9 @@ def _start(
             async with trio.open_nursery() as nursery:
                 await nursery.start(_stop_on_signal, stop)
                 try:
-                    await run_node(home, config, genesis, me, keys, stop, make_core=make_core)
+                    await run_node(
+                        home, config, genesis, me, keys, stop, make_core=make_core, parts=parts
+                    )
                 except OperatorError as error:
                     # Raised outside of the nursery, which would wrap it into a group.
                     failure = error
