@@ -269,6 +269,8 @@ def name_oracle(error: BaseException) -> str:
         module = frame.f_globals.get("__name__", "")
         if isinstance(owner, Watcher):
             name = type(owner).__name__
+        elif module == "engine.invariants":
+            name = "conservation"
         elif module.startswith(("node.", "consensus.", "mempool.", "engine.", "committee.")):
             name = f"invariant of {module}"
         elif frame.f_code.co_name == "come_to_rest":

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from localnet.byzantine import UnknownBehaviourError, find_behaviour
 from localnet.sim.faults import Fault, Index, Milliseconds, Permille, amnesiacs
 
 FORMAT_VERSION: Final = 1
@@ -103,6 +104,10 @@ def validate_schedule(schedule: Schedule) -> None:
     for liar in schedule.liars:
         if liar.member >= count:
             raise ScheduleError(f"liar {liar.member}: there are {count} members")
+        try:
+            find_behaviour(liar.behaviour)
+        except UnknownBehaviourError as error:
+            raise ScheduleError(f"liar {liar.member}: {error}") from error
     for twin in schedule.twins:
         if twin >= count:
             raise ScheduleError(f"twin {twin}: there are {count} members")

@@ -1,0 +1,164 @@
+"""A campaign: many schedules, one verdict, and the figures that show what it was worth.
+
+One schedule in `REPEAT_EVERY` is run twice, by two processes with two hash seeds, and has to leave
+the same trace. A few are run once more under a profiler to tell where the time goes.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import Any, Final
+
+from msgspec import Struct
+
+from localnet.sim.generator import generate
+from localnet.sim.scenario import Outcome, Violation
+from localnet.sim.schedule import Schedule
+from localnet.sim.workers import Ran, Task, run_tasks
+from node.exit_codes import ExitCode
+
+REPEAT_EVERY: Final = 20
+PROFILE_EVERY: Final = 200
+PROFILED_MAX: Final = 10
+FINDINGS_MAX: Final = 20
+"""A campaign that found so much ends: the next seeds would tell nothing new."""
+
+DETERMINISM: Final = "determinism"
+
+_LIVENESS: Final = frozenset({"liveness", "rest"})
+
+
+class Finding(Struct, frozen=True):
+    """A schedule whose run broke a rule."""
+
+    schedule: Schedule
+    violation: Violation
+    trace_hash: str
+
+
+class Report(Struct, kw_only=True):
+    """What a campaign came to."""
+
+    runs: int = 0
+    repeated: int = 0
+    """Schedules run twice, and compared."""
+    views: int = 0
+    views_least: int | None = None
+    """Views of the run that had fewest."""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    committed: int = 0
+    orders: int = 0
+    fills: int = 0
+    virtual_s: int = 0
+    parts: dict[str, float] = {}
+    """Seconds by part, of the runs that were profiled."""
+    coverage: dict[str, int] = {}
+    findings: list[Finding] = []
+
+    @property
+    def views_per_s(self) -> float:
+        """A core, by the workers' own processor time."""
+        return self.views / self.cpu_s if self.cpu_s else 0.0
+
+    def verdict(self) -> ExitCode:
+        """The exit code: that of the gravest finding."""
+        verdicts = [judge(finding.violation) for finding in self.findings]
+        order = (ExitCode.SAFETY, ExitCode.NONDETERMINISM, ExitCode.UNEXPECTED, ExitCode.LIVENESS)
+        return next((code for code in order if code in verdicts), ExitCode.OK)
+
+
+def judge(violation: Violation) -> ExitCode:
+    """What kind of trouble a violation is. A node that breaks one of its own invariants stops:
+    that is a crash."""
+    if violation.oracle == DETERMINISM:
+        return ExitCode.NONDETERMINISM
+    if violation.oracle in _LIVENESS:
+        return ExitCode.LIVENESS
+    if violation.oracle == "simulator" or violation.oracle.startswith("invariant of "):
+        return ExitCode.UNEXPECTED
+    return ExitCode.SAFETY
+
+
+def generate_all(
+    seeds: Iterable[int], views: int, powers: tuple[int, ...] | None = None
+) -> Iterator[Schedule]:
+    """The random schedules of some seeds; with committees of several sizes unless `powers` says
+    which one."""
+    for seed in seeds:
+        yield generate(seed, views, powers)
+
+
+def run_campaign(
+    schedules: Iterable[Schedule],
+    jobs: int = 1,
+    on_progress: Callable[[Report], Any] = lambda report: None,
+) -> Report:
+    """Run all schedules, from whichever generator they come, and sum up.
+
+    Raises `WorkerDiedError`, and `ScheduleError` for a schedule that cannot be run."""
+    campaign = _Campaign(schedules)
+    start_s = time.monotonic()
+    for ran in run_tasks(campaign.tasks(), jobs):
+        campaign.add(ran)
+        campaign.report.wall_s = time.monotonic() - start_s
+        on_progress(campaign.report)
+    campaign.report.coverage = dict(sorted(campaign.coverage.items()))
+    return campaign.report
+
+
+class _Campaign:
+    def __init__(self, schedules: Iterable[Schedule]) -> None:
+        self._schedules = iter(schedules)
+        self._twice: dict[int, Outcome] = {}
+        """By number: what the first of two runs came to."""
+        self.report = Report()
+        self.coverage: Counter[str] = Counter()
+
+    def tasks(self) -> Iterator[Task]:
+        """Repetitions follow their first runs at once, so that workers share them."""
+        for number in count():
+            schedule = next(self._schedules, None)
+            if schedule is None or len(self.report.findings) >= FINDINGS_MAX:
+                return
+            yield Task(number, schedule)
+            if number % REPEAT_EVERY == 0:
+                yield Task(number, schedule, is_repetition=True)
+            if number % PROFILE_EVERY == 0 and number < PROFILE_EVERY * PROFILED_MAX:
+                yield Task(number, schedule, is_profiled=True)
+
+    def add(self, ran: Ran) -> None:
+        """Count one run."""
+        report, outcome, task = self.report, ran.outcome, ran.task
+        if task.is_profiled:
+            for part, seconds in ran.parts.items():
+                report.parts[part] = report.parts.get(part, 0.0) + seconds
+            return
+        report.cpu_s += ran.cpu_s
+        report.views += outcome.views
+        if task.number % REPEAT_EVERY == 0:
+            other = self._twice.pop(task.number, None)
+            if other is None:
+                self._twice[task.number] = outcome
+            else:
+                report.repeated += 1
+                self._compare(task.schedule, outcome, other)
+        if task.is_repetition:
+            return
+        report.runs += 1
+        report.views_least = min(outcome.views, report.views_least or outcome.views)
+        report.committed += outcome.committed_height
+        report.orders += outcome.orders
+        report.fills += outcome.fills
+        report.virtual_s += outcome.virtual_ms // 1_000
+        self.coverage.update(outcome.coverage)
+        if outcome.violation is not None:
+            report.findings.append(Finding(task.schedule, outcome.violation, outcome.trace_hash))
+
+    def _compare(self, schedule: Schedule, outcome: Outcome, other: Outcome) -> None:
+        if outcome == other:
+            return
+        detail = f"two runs, two traces: {outcome.trace_hash} and {other.trace_hash}"
+        violation = Violation(DETERMINISM, detail, at_ms=outcome.virtual_ms, phase="repetition")
+        self.report.findings.append(Finding(schedule, violation, outcome.trace_hash))

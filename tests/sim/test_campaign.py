@@ -1,0 +1,113 @@
+"""Campaigns: many schedules, one verdict; what is broken or not repeatable is named."""
+
+import json
+import sys
+
+import pytest
+
+import localnet.sim.scenario as scenario
+import localnet.sim.workers as workers
+from consensus.outbox import Outbox
+from localnet.sim.campaign import generate_all, judge, run_campaign
+from localnet.sim.parts import measure_parts
+from localnet.sim.scenario import Violation
+from localnet.sim.schedule import Schedule, encode_schedule
+from node.cli.main import run as run_command
+from node.exit_codes import ExitCode
+
+
+def run_json(capsys, *arguments: str):
+    """(exit code, document) of a command."""
+    code = run_command([*arguments, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_campaign_in_two_processes_repeats_one_seed_in_twenty_and_sums_up() -> None:
+    seen = []
+    report = run_campaign(generate_all(range(24), 4), jobs=2, on_progress=lambda r: seen.append(r))
+    assert (report.runs, report.repeated, report.findings) == (24, 2, [])
+    assert report.verdict() is ExitCode.OK
+    assert report.views_least is not None
+    assert report.views_least >= 4
+    assert report.views > 24 * 4
+    assert report.coverage["proposal.sent"] > 24
+    assert report.views_per_s > 10
+    assert {"consensus", "lanes", "engine", "simulator", "oracles"} <= set(report.parts)
+    assert len(seen) == 24 + 2 + 1
+
+
+def test_a_broken_rule_gives_exit_code_20_and_names_the_oracle(capsys, monkeypatch) -> None:
+    send = Outbox.send
+    monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))
+    code, document = run_json(
+        capsys, "sim", "run", "--seeds", "1..2", "--views", "5", "-n", "4", "--jobs", "1"
+    )
+    assert (code, document["verdict"]) == (20, "safety")
+    assert [each["seed"] for each in document["violations"]] == [1, 2]
+    assert {each["oracle"] for each in document["violations"]} == {"SignedOnce"}
+
+
+def test_a_run_that_cannot_be_repeated_gives_exit_code_22(monkeypatch) -> None:
+    drifting = iter(range(100))
+
+    def run_drifting(schedule):
+        return scenario.run_schedule(Schedule(seed=next(drifting), views=2))
+
+    monkeypatch.setattr(workers, "run_schedule", run_drifting)
+    report = run_campaign([Schedule(seed=1, views=2)])
+    assert [finding.violation.oracle for finding in report.findings] == ["determinism"]
+    assert report.verdict() is ExitCode.NONDETERMINISM
+
+
+@pytest.mark.parametrize(
+    ("oracle", "code"),
+    [
+        ("OneOrder", 20),
+        ("conservation", 20),
+        ("liveness", 21),
+        ("rest", 21),
+        ("determinism", 22),
+        ("simulator", 1),
+        ("invariant of consensus.chain", 1),
+    ],
+)
+def test_every_violation_has_a_verdict(oracle: str, code: int) -> None:
+    assert judge(Violation(oracle, "", 0, "attack")) == code
+
+
+def test_a_file_is_replayed_to_the_same_trace(capsys, tmp_path) -> None:
+    path = tmp_path / "schedule.json"
+    path.write_bytes(encode_schedule(Schedule(seed=6, views=4)))
+    first = run_json(capsys, "sim", "replay", str(path))
+    assert first == run_json(capsys, "sim", "replay", str(path))
+    assert first[0] == 0
+    assert first[1]["views"] >= 4
+
+
+@pytest.mark.parametrize("seeds", ["3..1", "x", "1..", "-1..4", "1..9999999999999999999"])
+def test_a_range_that_is_none_is_refused(capsys, seeds: str) -> None:
+    code, document = run_json(capsys, "sim", "run", "--seeds", seeds)
+    assert (code, document["error"]["code"]) == (2, "usage.invalid")
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b'{"liars": [{"member": 0, "behaviour": "none"}]}', b"\xff", b'{"views": 0}']
+)
+def test_a_file_that_is_no_schedule_is_refused_with_a_stable_code(
+    capsys, tmp_path, text: bytes
+) -> None:
+    path = tmp_path / "schedule.json"
+    path.write_bytes(text)
+    code, document = run_json(capsys, "sim", "replay", str(path))
+    assert (code, document["error"]["code"]) == (3, "sim.schedule_invalid")
+
+
+def test_time_in_library_functions_belongs_to_whoever_called_them() -> None:
+    def encode_often():
+        for _ in range(20):
+            encode_schedule(Schedule())
+
+    parts = measure_parts(encode_often)
+    assert parts["simulator"] > 0
+    assert sum(parts.values()) == pytest.approx(parts["simulator"], rel=0.2)
+    assert "site-packages" not in sys.modules["localnet"].__file__
