@@ -10,7 +10,6 @@ from typing import Any
 from consensus.effects import (
     Aggregate,
     CheckBatch,
-    EvidenceFound,
     Halt,
     Misbehaviour,
     ServeBatches,
@@ -54,8 +53,6 @@ class Coverage(Watcher):
                     self.counts["block.with_evidence"] += 1
             case CertifiedNotice():
                 self.counts["state.certified"] += 1
-            case EvidenceFound():
-                self.counts["evidence.found"] += 1
             case Misbehaviour(_, code, _):
                 self.counts[f"refused.{code}"] += 1
             case Halt(code, _):

@@ -193,6 +193,8 @@ class World:
         self.hosts_of: dict[int, list[int]] = {}
         """The hosts of each member."""
         self.observers: list[Observer] = []
+        self.on_received: list[Callable[[int, Received], None]] = []
+        """Called with the host and the message, just before a running machine hears it."""
         self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
         """Asked before each `Persist` is written."""
         self.rules: list[LinkRule] = []
@@ -435,6 +437,9 @@ class World:
         if host.machine is None:
             return
         self._trace.update(msgspec.msgpack.encode((self.now_ms, index, event)))
+        if self.on_received and isinstance(event, Received):
+            for listen in self.on_received:
+                listen(index, event)
         self._carry_out(host, host.machine.step(self.now_ms + host.clock_offset_ms, event))
 
     def _pick(self, bounds: tuple[int, int]) -> int:

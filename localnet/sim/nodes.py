@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from committee.schedule import LeaderSchedule
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.config import ConsensusConfig
 from consensus.effects import Store
@@ -22,6 +23,7 @@ from engine.instructions import (
 )
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
+from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
 from localnet.sim.node_oracles import Innocence, OneOrder, Promises, validate_replay
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
@@ -43,6 +45,8 @@ MARKET: Final = 1
 BASE_PRICE_TICKS: Final = 100_000
 ACCOUNTS: Final = 6
 POLL_INTERVAL_MS: Final = 20
+CONVICTION_MAX_MS: Final = 20_000
+"""From the end of all traffic to the last conviction: whoever has proof leads soon."""
 EXPIRY_HEIGHTS: Final = 100_000
 """Far away, so that nothing expires unless a test wants it."""
 
@@ -99,8 +103,17 @@ class NodeCluster:
         exempt = frozenset(self.hosts) - frozenset(self.honest)
         self.order = OneOrder(exempt)
         self.promises = Promises(exempt)
-        oracles = (self.order, self.promises, SignedOnce(exempt), Innocence(self.guilty, exempt))
+        self.justice = self._make_justice(exempt)
+        oracles = (
+            self.order,
+            self.promises,
+            self.justice,
+            SignedOnce(exempt),
+            Innocence(self.guilty, exempt),
+        )
         self.world.observers.extend(oracles)
+        if self.guilty:
+            self.world.on_received.append(self.justice.on_received)
         self.world.on_executed.append(self.order.on_executed)
         self.expiries: dict[bytes, int] = {}
         self.submitted = 0
@@ -117,6 +130,16 @@ class NodeCluster:
                 self.keys.identity_secrets[member],
                 member,
             )
+
+    def _make_justice(self, exempt: frozenset[int]) -> Justice:
+        def find_view(index: int) -> int | None:
+            statistics = self.core(index).statistics()
+            return None if statistics.is_catching_up else statistics.consensus.view
+
+        committee = self.genesis.committee()
+        leaders = LeaderSchedule(committee, self.config.consensus.leader_seed)
+        schemes = (self.keys.scheme, self.identity)
+        return Justice(self.guilty, exempt, self.chain_id, committee, leaders, schemes, find_view)
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]
@@ -316,8 +339,14 @@ class NodeCluster:
         target = max(self.core(index).statistics().committed_height for index in running)
         self.run_until_certified(target, duration_max_ms)
         self.promises.validate(self.order, self.expiries, target, running)
+        self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
+        self.justice.validate(self.convictions())
         for index in running:
             validate_all(self.world.engines[index].state)
+
+    def convictions(self) -> dict[int, tuple[tuple[int, str], ...]]:
+        """Who stands convicted of what, on each honest host that runs."""
+        return {index: self.core(index).statistics().convictions for index in self.running()}
 
     def _is_settled(self) -> bool:
         """Nothing waits anywhere: what is available is ordered, and so are all batches that any

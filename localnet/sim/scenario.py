@@ -127,6 +127,10 @@ class _Run:
         order = self.cluster.order
         counts = self.coverage.counts
         counts.update({f"fault.{kind}": count for kind, count in self.nemesis.struck.items()})
+        justice = self.cluster.justice
+        counts.update(f"convicted.{kind}" for _, kind in justice.proven)
+        if justice.found:
+            counts["evidence.found"] += justice.found.total()
         return Outcome(
             seed=self.schedule.seed,
             trace_hash=self.cluster.world.trace_hash,

@@ -1,0 +1,234 @@
+"""Evidence only against the guilty, and always against those whose guilt an honest node held.
+
+The oracle overhears what the guilty say to the honest. Two contents that contradict each other, in
+the hands of one honest node in one of its lives and at a time when that node still counts both, are
+a *chance*. Whoever gave `CHANCES_MIN` of them for one offence to one node stands convicted of it at
+the end, on every node. One is not enough: the view may end between the two.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from committee.committee import Committee
+from committee.schedule import LeaderSchedule
+from consensus.effects import Misbehaviour, Persist, Received, Store
+from consensus.evidence import (
+    Evidence,
+    decode_evidence,
+    make_double_batch,
+    make_double_proposal,
+    make_double_state_vote,
+    make_double_timeout,
+    make_double_vote,
+    verify_evidence,
+)
+from consensus.messages import BatchMessage, Message, Proposal, StateVote, Timeout, Vote
+from consensus.types import StateCertificate
+from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX
+from crypto.codec import decode
+from crypto.scheme import IdentityScheme, SignatureScheme
+from localnet.sim.oracles import Watcher
+from node.events import BlockNotice
+from node.offences import EVIDENCE_TABLE
+from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
+
+CHANCES_MIN: Final = 3
+
+LANE_WINDOW: Final = 64
+"""Batches this far above a lane's cursor are surely looked at."""
+
+Offence = tuple[int, str]
+"""Who, and the name of the evidence's type."""
+
+
+class _Place(NamedTuple):
+    """Where an honest member says one thing only."""
+
+    kind: type
+    """Of the message."""
+    author: int
+    number: int
+    """A view, a height or a sequence."""
+
+
+class Justice(Watcher):
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        guilty: Iterable[int],
+        exempt: Iterable[int],
+        chain_id: bytes,
+        committee: Committee,
+        leaders: LeaderSchedule,
+        schemes: tuple[SignatureScheme, IdentityScheme],
+        find_view: Callable[[int], int | None],
+    ) -> None:
+        """What `exempt` hosts hear and say proves nothing. `find_view` tells the view of a host,
+        None for one that takes no part in consensus at the moment."""
+        self._guilty = frozenset(guilty)
+        self._exempt = frozenset(exempt)
+        self._chain_id = chain_id
+        self._committee = committee
+        self._leaders = leaders
+        self._schemes = schemes
+        self._find_view = find_view
+        self.proven: set[Offence] = set()
+        """Of whom committed blocks carry evidence that holds."""
+        self.found: Counter[Offence] = Counter()
+        """How many nodes found and kept it."""
+        self._chances: Counter[tuple[int, Offence]] = Counter()
+        self._heard: dict[int, dict[_Place, Message]] = {}
+        self._distrusted: set[tuple[int, int]] = set()
+        """(host, member): who once broke a rule may not be listened to any more."""
+        self._certified: Counter[int] = Counter()
+        self._cursors: Counter[tuple[int, int]] = Counter()
+        self._judged: set[int] = set()
+
+    # ---- what is told --------------------------------------------------------------------------
+
+    def on_start(self, index: int) -> None:
+        """What a node held in memory is gone."""
+        self._heard[index] = {}
+        for key in [key for key in self._chances if key[0] == index]:
+            del self._chances[key]
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._exempt:
+            return
+        match effect:
+            case Persist(store=Store.ARCHIVE, puts=puts):
+                for put in puts:
+                    if put.table == EVIDENCE_TABLE:
+                        self.found[self._judge(index, put.value)] += 1
+                    elif put.table == CERTIFICATE_BY_HEIGHT_TABLE:
+                        height = decode(StateCertificate, put.value).header.height
+                        self._certified[index] = max(self._certified[index], height)
+            case BlockNotice(_, block):
+                for tip in block.lanes:
+                    self._cursors[index, tip.data.author] = tip.data.sequence
+                if block.evidence and block.height not in self._judged:
+                    self._judged.add(block.height)
+                    self._judge_block(block.evidence)
+            case Misbehaviour(member, _, _):
+                self._distrusted.add((index, member))
+            case _:
+                pass
+
+    def _verify(self, evidence: Evidence) -> bool:
+        return verify_evidence(evidence, self._committee, self._chain_id, *self._schemes)
+
+    def _judge(self, index: int, encoded: bytes) -> Offence:
+        """A node says that it has proof."""
+        evidence = decode_evidence(encoded)
+        offender, kind = evidence.offender, type(evidence).__name__
+        assert self._verify(evidence), f"node {index} holds evidence that proves nothing"
+        assert offender in self._guilty, f"node {index} has {kind} against the honest {offender}"
+        return offender, kind
+
+    def _judge_block(self, evidence: tuple[bytes, ...]) -> None:
+        """Whatever a leader put into a block: most of what liars put there is invented."""
+        for encoded in evidence:
+            piece = decode_evidence(encoded)
+            if self._verify(piece):
+                offender, kind = piece.offender, type(piece).__name__
+                assert offender in self._guilty, f"{kind} proven against the honest {offender}"
+                self.proven.add((offender, kind))
+
+    # ---- what is overheard ---------------------------------------------------------------------
+
+    def on_received(self, index: int, event: Received) -> None:
+        """A host hears a message."""
+        author, message = event.sender, event.message
+        if author not in self._guilty or index in self._exempt:
+            return
+        place = find_place(author, message)
+        if place is None or not self._is_counted(index, place):
+            return
+        held = self._heard.setdefault(index, {}).setdefault(place, message)
+        if held is message or (index, author) in self._distrusted:
+            return
+        evidence = self._make_evidence(held, message)
+        if evidence is not None and self._verify(evidence):
+            self._chances[index, (author, type(evidence).__name__)] += 1
+
+    def _is_counted(self, index: int, place: _Place) -> bool:
+        """Is the message one of those that the host looks at now?"""
+        number = place.number
+        if place.kind is BatchMessage:
+            return 0 < number - self._cursors[index, place.author] <= LANE_WINDOW
+        if place.kind is StateVote:
+            return 0 < number - self._certified[index] <= LANE_WINDOW
+        view = self._find_view(index)
+        if view is None:
+            return False
+        if place.kind is Vote:
+            is_near = view - VIEW_BEHIND_MAX <= number <= view + VIEW_AHEAD_MAX
+            return is_near and index in self._leaders.collectors(number)
+        if place.kind is Timeout:
+            return number == view
+        return view <= number
+
+    def _make_evidence(self, one: Message, other: Message) -> Evidence | None:
+        """What two messages about one place prove, if they contradict each other."""
+        match one, other:
+            case Vote(), Vote():
+                return make_double_vote(one, other) if one.data != other.data else None
+            case Timeout(), Timeout():
+                return make_double_timeout(one, other) if one.data != other.data else None
+            case StateVote(), StateVote():
+                return make_double_state_vote(one, other) if one.header != other.header else None
+            case BatchMessage(signed_header=first), BatchMessage(signed_header=second):
+                return make_double_batch(first, second) if first.header != second.header else None
+            case Proposal(), Proposal():
+                first_id, second_id = (each.block.block_id(self._chain_id) for each in (one, other))
+                if first_id == second_id:
+                    return None
+                return make_double_proposal(
+                    one.author,
+                    one.block.epoch,
+                    one.view,
+                    (first_id, one.signature),
+                    (second_id, other.signature),
+                )
+            case _:
+                return None
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def outstanding(self, convictions: Mapping[int, Iterable[Offence]]) -> list[str]:
+        """What a node still has to learn of what is proven or had to be, given who stands
+        convicted on which node."""
+        due = self.proven | {
+            offence for (_, offence), count in self._chances.items() if count >= CHANCES_MIN
+        }
+        return [
+            f"node {index} has not convicted {offender} of {kind}"
+            for index, convicted in sorted(convictions.items())
+            for offender, kind in sorted(due.difference(convicted))
+        ]
+
+    def validate(self, convictions: Mapping[int, Iterable[Offence]]) -> None:
+        """At the end: all that must stand convicted do, and nobody else."""
+        missing = self.outstanding(convictions)
+        assert not missing, "; ".join(missing)
+        for index, convicted in sorted(convictions.items()):
+            for offender, kind in convicted:
+                assert offender in self._guilty, f"node {index} convicts the honest {offender}"
+                assert (offender, kind) in self.proven, f"{kind} of {offender} was never proven"
+
+
+def find_place(author: int, message: Message) -> _Place | None:
+    """Where a message takes its place; None for one that takes none, or somebody else's."""
+    match message:
+        case Vote(data=data) | Timeout(data=data) if message.author == author:
+            return _Place(type(message), author, data.view)
+        case Proposal(view=view) if message.author == author:
+            return _Place(Proposal, author, view)
+        case StateVote(header=header) if message.author == author:
+            return _Place(StateVote, author, header.height)
+        case BatchMessage(signed_header=signed) if signed.header.author == author:
+            return _Place(BatchMessage, author, signed.header.sequence)
+        case _:
+            return None
