@@ -91,7 +91,11 @@ class Justice(Watcher):
     def on_start(self, index: int) -> None:
         """What a node held in memory is gone."""
         self._heard[index] = {}
-        for key in [key for key in self._chances if key[0] == index]:
+        self._take_back(index, self._guilty)
+
+    def _take_back(self, index: int, members: frozenset[int]) -> None:
+        """Whatever these members gave a host, it need not have noticed."""
+        for key in [key for key in self._chances if key[0] == index and key[1][0] in members]:
             del self._chances[key]
 
     def on_effect(self, index: int, effect: Any) -> None:
@@ -112,7 +116,9 @@ class Justice(Watcher):
                     self._judged.add(block.height)
                     self._judge_block(block.evidence)
             case Misbehaviour(member, _, _):
+                # What breaks a rule by itself is refused before it is compared with anything.
                 self._distrusted.add((index, member))
+                self._take_back(index, frozenset((member,)))
             case _:
                 pass
 
