@@ -46,7 +46,7 @@ bench: setup ## Measure ordering, latency, orders and the engine on this machine
 	$(BIN)/rota bench all
 
 lock: setup ## Re-resolve requirements.lock from pyproject.toml
-	$(PYTHON) -m venv --clear build/lock && build/lock/bin/pip install --quiet uv
+	$(PYTHON) -m venv --clear build/lock && build/lock/bin/pip install --quiet uv==0.13.9
 	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements.lock
 
 clean: ## Remove the environment and all caches
