@@ -1,0 +1,251 @@
+"""Faults as data: what goes wrong, where, and for how long. Strict: what is not known is refused.
+
+| kind | where | what |
+|---|---|---|
+| `delay` | links | bytes take `ms` longer, give or take `jitter_ms` |
+| `bandwidth` | links | at most `bytes_per_s` |
+| `partition` | links | nothing arrives until it heals; connections stay open |
+| `reset` | links | connections are reset, again every `every_ms` while it lasts |
+| `loss` | links | messages are lost, `permille` of them |
+| `duplicate` | links | messages are sent twice, `permille` of them |
+| `reorder` | links | messages are held back up to `ms` while later ones pass, `permille` of them |
+| `kill` | nodes | SIGKILL; started again when it heals |
+| `pause` | nodes | SIGSTOP; SIGCONT when it heals |
+| `clock-skew` | nodes | the wall clock is off by `ms` |
+| `disk-full` | nodes | every write finds no space; started again when it heals |
+| `torn-write` | nodes | the next write is cut in two by SIGKILL; started again when it heals |
+
+A link is one direction, `node0>node1` (or `0>1`); `0<>1` is both; `*` is every node. A fault of
+links may also name nodes: then it is on every link from or to them, a partition on every link
+between them and the others.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from node.exit_codes import ExitCode, OperatorError
+
+DURATION_MAX_S: Final = 3_600.0
+"""Of one fault; one without a duration lasts until it is removed."""
+DELAY_MAX_MS: Final = 60_000
+SKEW_MAX_MS: Final = 3_600_000
+BANDWIDTH_MIN_BYTES_PER_S: Final = 1_000
+BANDWIDTH_MAX_BYTES_PER_S: Final = 1_000_000_000
+RESET_INTERVAL_MIN_MS: Final = 100
+PERMILLE: Final = 1_000
+TARGETS_MAX: Final = 64
+"""Links, nodes or message kinds that one fault names."""
+
+_LINK: Final = re.compile(r"(?P<a>\*|[a-z0-9-]+)(?P<way><?>)(?P<b>\*|[a-z0-9-]+)")
+_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,6})?)(?P<unit>ms|s|m|h)")
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+
+Milliseconds = Annotated[int, Meta(ge=0, le=DELAY_MAX_MS)]
+Permille = Annotated[int, Meta(ge=1, le=PERMILLE)]
+Names = Annotated[tuple[str, ...], Meta(max_length=TARGETS_MAX)]
+
+
+class FaultError(OperatorError):
+    """A fault that makes no sense, or not here."""
+
+    code = "fault.invalid"
+    exit_code = ExitCode.USAGE
+
+
+class Link(NamedTuple):
+    """One direction between two nodes, by name."""
+
+    sender: str
+    receiver: str
+
+    def __str__(self) -> str:
+        return f"{self.sender}>{self.receiver}"
+
+
+class OnLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """A fault of links; `links` or `nodes` says which."""
+
+    links: Names = ()
+    nodes: Names = ()
+
+
+class OnNodes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """A fault of nodes."""
+
+    nodes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=TARGETS_MAX)]
+
+
+class Delay(OnLinks, frozen=True, kw_only=True, tag="delay"):
+    ms: Milliseconds
+    jitter_ms: Milliseconds = 0
+
+
+class Bandwidth(OnLinks, frozen=True, kw_only=True, tag="bandwidth"):
+    bytes_per_s: Annotated[int, Meta(ge=BANDWIDTH_MIN_BYTES_PER_S, le=BANDWIDTH_MAX_BYTES_PER_S)]
+
+
+class Partition(OnLinks, frozen=True, kw_only=True, tag="partition"):
+    pass
+
+
+class Reset(OnLinks, frozen=True, kw_only=True, tag="reset"):
+    every_ms: Annotated[int, Meta(ge=RESET_INTERVAL_MIN_MS, le=DELAY_MAX_MS)] = 1_000
+
+
+class _OnMessages(OnLinks, frozen=True, kw_only=True):
+    permille: Permille
+    messages: Names = ()
+    """Wire tags of the messages, as `vote`; empty: all."""
+
+
+class Loss(_OnMessages, frozen=True, kw_only=True, tag="loss"):
+    pass
+
+
+class Duplicate(_OnMessages, frozen=True, kw_only=True, tag="duplicate"):
+    pass
+
+
+class Reorder(_OnMessages, frozen=True, kw_only=True, tag="reorder"):
+    ms: Annotated[int, Meta(ge=1, le=DELAY_MAX_MS)] = 50
+
+
+class Kill(OnNodes, frozen=True, kw_only=True, tag="kill"):
+    pass
+
+
+class Pause(OnNodes, frozen=True, kw_only=True, tag="pause"):
+    pass
+
+
+class ClockSkew(OnNodes, frozen=True, kw_only=True, tag="clock-skew"):
+    ms: Annotated[int, Meta(ge=-SKEW_MAX_MS, le=SKEW_MAX_MS)]
+
+
+class DiskFull(OnNodes, frozen=True, kw_only=True, tag="disk-full"):
+    pass
+
+
+class TornWrite(OnNodes, frozen=True, kw_only=True, tag="torn-write"):
+    pass
+
+
+ProxyFault = Delay | Bandwidth | Partition | Reset
+MessageFault = Loss | Duplicate | Reorder
+LinkFault = ProxyFault | MessageFault
+EndingFault = Kill | DiskFull | TornWrite
+"""After these the node has to be started again."""
+NodeFault = Pause | ClockSkew | EndingFault
+Fault = LinkFault | NodeFault
+
+KINDS: Final = tuple(
+    str(kind.__struct_config__.tag)
+    for kind in (
+        Delay,
+        Loss,
+        Duplicate,
+        Reorder,
+        Bandwidth,
+        Partition,
+        Reset,
+        Kill,
+        Pause,
+        ClockSkew,
+        DiskFull,
+        TornWrite,
+    )
+)
+
+
+def kind_of(fault: Fault) -> str:
+    """The name of a fault in commands, files and reports."""
+    return str(fault.__struct_config__.tag)
+
+
+def decode_fault(document: dict[str, Any], nodes: Sequence[str]) -> Fault:
+    """Read a fault and name its nodes and links in full. Raises `FaultError`.
+
+    What comes back names only nodes that there are, and links one direction each.
+    """
+    try:
+        fault: Fault = msgspec.convert(document, Fault)
+    except msgspec.ValidationError as error:
+        raise FaultError(
+            f"this is no fault: {error}", advice="kinds and parameters: docs/faults.md"
+        ) from error
+    if isinstance(fault, OnNodes):
+        return msgspec.structs.replace(fault, nodes=_expand(fault.nodes, nodes))
+    if bool(fault.links) == bool(fault.nodes):
+        raise FaultError(
+            f"{kind_of(fault)} needs either links or nodes", advice="as in --links '0>1'"
+        )
+    links = compute_links(fault, nodes)
+    return msgspec.structs.replace(fault, links=tuple(map(str, links)), nodes=())
+
+
+def compute_links(fault: LinkFault, nodes: Sequence[str]) -> tuple[Link, ...]:
+    """The links that a fault is on. Raises `FaultError` if there are none such."""
+    everything = [Link(a, b) for a in nodes for b in nodes if a != b]
+    if fault.nodes:
+        named = set(_expand(fault.nodes, nodes))
+        if isinstance(fault, Partition):
+            found = [link for link in everything if len(named & set(link)) == 1]
+        else:
+            found = [link for link in everything if named & set(link)]
+    else:
+        wanted = {link for text in fault.links for link in _parse_links(text, nodes)}
+        found = [link for link in everything if link in wanted]
+    if not found:
+        raise FaultError(f"{kind_of(fault)} is on no link", advice=_advise(nodes))
+    return tuple(found)
+
+
+def parse_link(text: str) -> Link:
+    """Read a link that `decode_fault` has written."""
+    sender, receiver = text.split(">")
+    return Link(sender, receiver)
+
+
+def _parse_links(text: str, nodes: Sequence[str]) -> list[Link]:
+    match = _LINK.fullmatch(text)
+    if match is None:
+        raise FaultError(f"{text!r} is no link", advice="as in 0>1, 0<>1 or *>2")
+    senders, receivers = (_expand((match[side],), nodes) for side in ("a", "b"))
+    links = [Link(a, b) for a in senders for b in receivers if a != b]
+    if match["way"] == "<>":
+        links += [Link(b, a) for a, b in links]
+    return links
+
+
+def _expand(names: Sequence[str], nodes: Sequence[str]) -> tuple[str, ...]:
+    """Full names, each once; raises `FaultError` for a node that there is not."""
+    found: dict[str, None] = {}
+    for name in names:
+        full = f"node{name}" if name.isdigit() else name
+        if full == "*":
+            found.update(dict.fromkeys(nodes))
+        elif full in nodes:
+            found[full] = None
+        else:
+            raise FaultError(f"there is no node {name!r} here", advice=_advise(nodes))
+    return tuple(found)
+
+
+def _advise(nodes: Sequence[str]) -> str:
+    return f"nodes: {', '.join(nodes)}"
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds in `30s`, `500ms`, `2m` or `1h`. Raises `FaultError`."""
+    match = _DURATION.fullmatch(text)
+    duration_s = float(match["number"]) * _UNIT_S[match["unit"]] if match else -1.0
+    if not 0 <= duration_s <= DURATION_MAX_S:
+        raise FaultError(
+            f"{text!r} is no duration of up to {DURATION_MAX_S / 3_600:g} h",
+            advice="as in 500ms, 30s, 2m",
+        )
+    return duration_s

@@ -1,0 +1,128 @@
+"""Faults as data: what is taken, what is refused, and which links and nodes a text names."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localnet.faults.model import (
+    DELAY_MAX_MS,
+    DURATION_MAX_S,
+    KINDS,
+    Fault,
+    FaultError,
+    Link,
+    compute_links,
+    decode_fault,
+    kind_of,
+    parse_duration_s,
+    parse_link,
+)
+
+NODES = ("node0", "node1", "node2", "node3")
+
+EXAMPLES = {
+    "delay": {"links": ["0>1"], "ms": 200, "jitter_ms": 50},
+    "loss": {"links": ["0>1"], "permille": 100},
+    "duplicate": {"nodes": ["node2"], "permille": 1_000, "messages": ["vote"]},
+    "reorder": {"links": ["*>1"], "permille": 10},
+    "bandwidth": {"links": ["0<>1"], "bytes_per_s": 10_000},
+    "partition": {"nodes": ["0", "1"]},
+    "reset": {"links": ["*>*"]},
+    "kill": {"nodes": ["node1"]},
+    "pause": {"nodes": ["*"]},
+    "clock-skew": {"nodes": ["3"], "ms": -5_000},
+    "disk-full": {"nodes": ["2"]},
+    "torn-write": {"nodes": ["2"]},
+}
+
+
+def decode(kind: str, **parameters: object) -> Fault:
+    return decode_fault({"kind": kind, **parameters}, NODES)
+
+
+def links_of(fault: Fault) -> set[str]:
+    return set(fault.links)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_read_and_names_what_there_is(kind):
+    fault = decode(kind, **EXAMPLES[kind])
+    assert kind_of(fault) == kind
+    assert set(fault.nodes) <= set(NODES)
+
+
+def test_a_link_is_one_direction_unless_both_are_asked_for():
+    assert links_of(decode("delay", links=["0>1"], ms=1)) == {"node0>node1"}
+    assert links_of(decode("delay", links=["0<>1"], ms=1)) == {"node0>node1", "node1>node0"}
+    assert links_of(decode("delay", links=["*>2"], ms=1)) == {
+        "node0>node2",
+        "node1>node2",
+        "node3>node2",
+    }
+
+
+def test_a_partition_of_nodes_leaves_them_connected_among_themselves():
+    links = links_of(decode("partition", nodes=["0", "1"]))
+    assert len(links) == 8
+    assert "node0>node1" not in links
+    assert {"node0>node2", "node2>node0"} <= links
+
+
+def test_other_faults_of_nodes_are_on_every_link_from_or_to_them():
+    assert len(links_of(decode("delay", nodes=["0"], ms=1))) == 6
+    assert len(links_of(decode("delay", nodes=["0", "1"], ms=1))) == 10
+
+
+def test_a_decoded_link_is_read_back():
+    fault = decode("reset", links=["0>3"])
+    assert [parse_link(each) for each in fault.links] == [Link("node0", "node3")]
+    assert compute_links(fault, NODES) == (Link("node0", "node3"),)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"kind": "earthquake", "nodes": ["0"]},
+        {"kind": "kill"},
+        {"kind": "kill", "nodes": []},
+        {"kind": "kill", "nodes": ["node9"]},
+        {"kind": "kill", "nodes": ["0"], "ms": 5},
+        {"kind": "delay", "links": ["0>1"]},
+        {"kind": "delay", "links": ["0>1"], "ms": DELAY_MAX_MS + 1},
+        {"kind": "delay", "links": ["0>1"], "ms": True},
+        {"kind": "delay", "links": ["0-1"], "ms": 1},
+        {"kind": "delay", "links": ["0>0"], "ms": 1},
+        {"kind": "delay", "links": ["0>9"], "ms": 1},
+        {"kind": "delay", "ms": 1},
+        {"kind": "delay", "links": ["0>1"], "nodes": ["2"], "ms": 1},
+        {"kind": "partition", "nodes": ["*"]},
+        {"kind": "loss", "links": ["0>1"], "permille": 0},
+        {"kind": "loss", "links": ["0>1"], "permille": 1_001},
+        {"kind": "bandwidth", "links": ["0>1"], "bytes_per_s": 1},
+    ],
+)
+def test_what_makes_no_sense_is_refused(document):
+    with pytest.raises(FaultError):
+        decode_fault(document, NODES)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_s"), [("30s", 30), ("500ms", 0.5), ("1.5m", 90), ("1h", 3_600)]
+)
+def test_durations_have_a_unit(text, duration_s):
+    assert parse_duration_s(text) == duration_s
+
+
+@given(st.text(max_size=8))
+def test_any_other_text_is_no_duration(text):
+    with contextlib.suppress(FaultError):
+        assert 0 <= parse_duration_s(text) <= DURATION_MAX_S
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "2h", "-1s", "1e3s", "nan s"])
+def test_durations_without_unit_or_bound_are_refused(text):
+    with pytest.raises(FaultError):
+        parse_duration_s(text)
