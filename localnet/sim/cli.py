@@ -10,6 +10,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from localnet.sim import twins_cli
 from localnet.sim.campaign import Report, generate_all, judge, run_campaign
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import MEMBERS_MAX, VIEWS_MAX, Schedule, ScheduleError, load_schedule
@@ -20,6 +21,7 @@ SEEDS_DEFAULT: Final = "1..100"
 VIEWS_DEFAULT: Final = 100
 
 app = command_group("Run whole committees in a virtual world, from seeds or from schedule files.")
+app.add_typer(twins_cli.app, name="twins")
 
 
 class ScheduleFileError(OperatorError):

@@ -26,6 +26,10 @@ _PLACES: Final = (
     ("localnet/sim/oracles", "oracles"),
     ("localnet/sim/node_oracles", "oracles"),
     ("localnet/sim/coverage", "oracles"),
+    ("localnet/sim/certificates_oracle", "oracles"),
+    ("localnet/sim/rulebook", "oracles"),
+    ("localnet/sim/bounds_oracle", "oracles"),
+    ("localnet/sim/justice", "oracles"),
     ("localnet/byzantine/", "lies"),
     ("localnet/", "simulator"),
 )

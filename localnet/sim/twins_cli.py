@@ -1,0 +1,279 @@
+"""`rota sim twins`: count, write and run scenarios of two hosts with one member's keys."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Final
+
+import typer
+
+from localnet.sim.campaign import Report, judge, run_campaign
+from localnet.sim.schedule import (
+    MEMBERS_MAX,
+    Schedule,
+    ScheduleError,
+    encode_schedule,
+    load_schedule,
+)
+from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins, generate_twins
+from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.exit_codes import ExitCode, OperatorError
+
+COUNT_DEFAULT: Final = 200
+VIEWS_DEFAULT: Final = 4
+COUNT_MAX: Final = 1_000_000
+
+app = command_group("Two hosts with one member's keys, and who hears whom in each view.")
+
+
+class TwinsError(OperatorError):
+    """There are no such scenarios."""
+
+    code = "sim.twins_invalid"
+    exit_code = ExitCode.USAGE
+
+
+NodesOption = Annotated[
+    int | None, typer.Option("--nodes", "-n", min=1, max=MEMBERS_MAX, help="Members, of power 1.")
+]
+PowersOption = Annotated[
+    str | None,
+    typer.Option("--powers", help="Power of each member instead, such as 5,4,3,3."),
+]
+TwinsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--twins",
+        min=1,
+        max=MEMBERS_MAX,
+        help="Members with a twin, the first ones [default: as many as stay below a third].",
+        show_default=False,
+    ),
+]
+ViewsOption = Annotated[
+    int, typer.Option("--views", min=1, max=100, help="Views under attack: letters of a scenario.")
+]
+SpanOption = Annotated[
+    int, typer.Option("--span", min=1, max=100, help="Views for which each letter holds.")
+]
+AlphabetOption = Annotated[
+    str, typer.Option("--alphabet", help=f"Who may hear whom: {', '.join(ALPHABETS)}.")
+]
+CountOption = Annotated[
+    int, typer.Option("--count", min=1, max=COUNT_MAX, help="How many to draw.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31, help="Decides which.")]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Every class of scenarios once, instead of a sample.")
+]
+
+
+@app.command()
+def generate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="Where to write: one schedule file each.")],
+    nodes: NodesOption = None,
+    powers: PowersOption = None,
+    twins: TwinsOption = None,
+    views: ViewsOption = VIEWS_DEFAULT,
+    span: SpanOption = 1,
+    alphabet: AlphabetOption = ALPHABETS[0],
+    count: CountOption = COUNT_DEFAULT,
+    seed: SeedOption = 1,
+    every: AllOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write scenarios as schedule files, and say how many there are.
+
+    Scenarios that differ in the names of members only are counted, and drawn, as one.
+
+    \b
+    Examples:
+      rota sim twins generate --nodes 4 --views 4 --count 200 --seed 1 --out twins
+      rota sim twins generate --nodes 4 --views 2 --alphabet halves --all --out twins
+    """
+    space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
+    schedules = _draw(space, count, seed, every)
+    out.mkdir(parents=True, exist_ok=True)
+    width = len(str(len(schedules) - 1))
+    for number, schedule in enumerate(schedules):
+        (out / f"{number:0{width}}.json").write_bytes(encode_schedule(schedule))
+    document = {
+        "scenarios": space.count(),
+        "classes": space.count_classes(),
+        "written": len(schedules),
+        "directory": str(out),
+        "powers": space.powers,
+        "twins": space.twins,
+        "alphabet": space.alphabet,
+    }
+    rows = [
+        ("scenarios", f"{space.count():,}"),
+        ("up to names", f"{space.count_classes():,}"),
+        ("written", f"{len(schedules):,} to {out}"),
+    ]
+    current_output(context).data(document, record(rows))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="Schedule files; without it scenarios are drawn.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    nodes: NodesOption = None,
+    powers: PowersOption = None,
+    twins: TwinsOption = None,
+    views: ViewsOption = VIEWS_DEFAULT,
+    span: SpanOption = 1,
+    alphabet: AlphabetOption = ALPHABETS[0],
+    count: CountOption = COUNT_DEFAULT,
+    seed: SeedOption = 1,
+    every: AllOption = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=256,
+            help="Worker processes [default: one a core].",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run scenarios from files, or draw them and run them.
+
+    Without a folder and without `--nodes` or `--powers` they come from committees of 4, 7 and 10,
+    of equal and of unequal power, in turn. Exit codes as those of `rota sim run`.
+
+    \b
+    Examples:
+      rota sim twins run twins
+      rota sim twins run --nodes 7 --count 500 --json
+      rota sim twins run --nodes 4 --twins 2 --alphabet halves --views 1 --span 8
+    """
+    if directory is not None:
+        schedules = _read_all(directory)
+    elif nodes is None and powers is None:
+        schedules = list(generate_twins(count, seed))
+    else:
+        space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
+        schedules = _draw(space, count, seed, every)
+    report = run_campaign(schedules, jobs or len(os.sched_getaffinity(0)))
+    kinds = Counter(_name_kind(schedule) for schedule in schedules)
+    rows = [
+        ("scenarios", f"{report.runs:,} ({report.repeated:,} of them twice)"),
+        ("views", f"{report.views:,} (at least {report.views_least} in each run)"),
+        ("committed", f"{report.committed:,} blocks"),
+        ("timeouts", f"{report.coverage.get('timeout.sent', 0):,}"),
+        ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
+    ]
+    current_output(context).data(
+        _make_document(report, kinds),
+        record(rows),
+        "",
+        table(["kind", "runs>"], sorted(kinds.items())),
+        "",
+        *(_describe_findings(report) or ["no violation"]),
+    )
+    raise typer.Exit(int(report.verdict()))
+
+
+def _parse_powers(nodes: int, text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return (1,) * nodes
+    try:
+        powers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        powers = ()
+    if not powers or min(powers) < 1 or len(powers) > MEMBERS_MAX:
+        raise TwinsError(f"{text!r} are no powers", advice="write them as 5,4,3,3")
+    return powers
+
+
+def _make_space(
+    powers: tuple[int, ...], twins: int | None, views: int, alphabet: str, span: int
+) -> TwinSpace:
+    try:
+        return TwinSpace(powers, choose_twins(powers, twins), views, alphabet, span)
+    except ValueError as error:
+        raise TwinsError(str(error), advice="see `rota sim twins generate --help`") from error
+
+
+def _draw(space: TwinSpace, count: int, seed: int, every: bool) -> list[Schedule]:
+    if every:
+        try:
+            words = list(space.enumerate())
+        except ValueError as error:
+            raise TwinsError(str(error), advice="leave --all out, or ask for fewer views") from (
+                error
+            )
+    else:
+        random = Random(f"twins {seed}")
+        words = [space.sample(random) for _ in range(count)]
+    return [space.make_schedule(word, seed + number) for number, word in enumerate(words)]
+
+
+def _read_all(directory: Path) -> list[Schedule]:
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            found.append(load_schedule(path))
+        except (OSError, ScheduleError) as error:
+            raise TwinsError(f"{path}: {error}", advice="leave only schedule files there") from (
+                error
+            )
+    if not found:
+        raise TwinsError(f"{directory} holds no *.json", advice="run `rota sim twins generate`")
+    return found
+
+
+def _name_kind(schedule: Schedule) -> str:
+    views = len(schedule.twin_links)
+    return f"{schedule.name.partition(' seed')[0]}, {views} views, powers {schedule.powers}"
+
+
+def _make_document(report: Report, kinds: Counter[str]) -> dict[str, Any]:
+    return {
+        "verdict": report.verdict().name.lower(),
+        "exit_code": int(report.verdict()),
+        "scenarios": report.runs,
+        "repeated": report.repeated,
+        "views": report.views,
+        "committed": report.committed,
+        "cpu_s": round(report.cpu_s, 1),
+        "wall_s": round(report.wall_s, 1),
+        "kinds": dict(sorted(kinds.items())),
+        "coverage": report.coverage,
+        "violations": [
+            {
+                "seed": finding.schedule.seed,
+                "name": finding.schedule.name,
+                "verdict": judge(finding.violation).name.lower(),
+                "oracle": finding.violation.oracle,
+                "detail": finding.violation.detail,
+                "phase": finding.violation.phase,
+                "at_ms": finding.violation.at_ms,
+                "trace_hash": finding.trace_hash,
+            }
+            for finding in report.findings
+        ],
+    }
+
+
+def _describe_findings(report: Report) -> list[str]:
+    return [
+        f"VIOLATION  {finding.schedule.name}  {finding.violation.oracle}"
+        f" ({finding.violation.phase}, {finding.violation.at_ms} ms): {finding.violation.detail}"
+        for finding in report.findings
+    ]

@@ -1,0 +1,170 @@
+"""Twins: counted exactly, drawn fairly, run without violation; and beyond f they bite."""
+
+import json
+from collections import Counter
+from random import Random
+
+import pytest
+from typer.testing import CliRunner
+
+from localnet.sim.certificates_oracle import find_leader
+from localnet.sim.cli import app
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
+from localnet.sim.twins import (
+    CAMPAIGN,
+    TwinPlan,
+    TwinSpace,
+    choose_twins,
+    find_leader_seed,
+    generate_twins,
+)
+from node.cli.output import Output
+from node.exit_codes import ExitCode
+
+FOUR = (1, 1, 1, 1)
+BEYOND = TwinPlan(FOUR, (0, 1), 1, "halves", 8)
+"""Two of four members have a twin, and the halves hold long enough to commit in each."""
+
+
+def canonicalise(space: TwinSpace, word) -> tuple:
+    """The least of all names of a scenario, by trying them all."""
+    renamings = list(space._list_host_renamings())
+    return min(tuple(space._rename(letter, names) for letter in word) for names in renamings)
+
+
+@pytest.mark.parametrize(
+    ("powers", "twins", "rounds", "alphabet"),
+    [
+        (FOUR, (0,), 1, "groups"),
+        (FOUR, (0,), 2, "halves"),
+        (FOUR, (0,), 3, "halves"),
+        (FOUR, (0, 2), 2, "halves"),
+        (FOUR, (1, 3), 1, "groups"),
+        ((3, 3, 2, 2), (1,), 2, "halves"),
+        ((1, 1, 1, 1, 1), (0, 1), 1, "halves"),
+    ],
+)
+def test_the_count_of_classes_is_the_number_of_scenarios_listed(
+    powers, twins, rounds, alphabet
+) -> None:
+    space = TwinSpace(powers, twins, rounds, alphabet)
+    words = list(space.enumerate())
+    assert len(words) == len(set(words)) == space.count_classes()
+    letters = len(powers) * len(space._list_relations())
+    assert space.count() == letters**rounds
+
+
+def test_any_masks_are_counted_without_being_listed() -> None:
+    assert TwinSpace(FOUR, (0,), 3, "masks").count() == (4 * 2**20) ** 3
+    small = TwinSpace((1, 1), (0,), 1, "masks")
+    letters = [
+        (leader, bits) for leader in range(2) for bits in range(2**6)
+    ]  # Six links among three hosts; the two hosts of member 0 may be swapped.
+    fixed = 2 * 2**3
+    assert small.count() == len(letters)
+    assert small.count_classes() == (len(letters) + fixed) // 2
+    with pytest.raises(ValueError, match="too many to list"):
+        next(TwinSpace(FOUR, (0,), 3, "masks").enumerate())
+
+
+@pytest.mark.parametrize("alphabet", ["halves", "groups"])
+def test_every_class_is_drawn_equally_often(alphabet) -> None:
+    space = TwinSpace(FOUR, (0,), 1, alphabet)
+    random = Random(1)
+    drawn = Counter(canonicalise(space, space.sample(random)) for _ in range(6_000))
+    expected = 6_000 / space.count_classes()
+    assert len(drawn) == space.count_classes()
+    deviation = sum((count - expected) ** 2 / expected for count in drawn.values())
+    assert deviation < 2 * space.count_classes(), "chi-squared, far beyond any chance"
+
+
+def test_masks_are_drawn_from_all_relations() -> None:
+    space = TwinSpace((1, 1), (0,), 1, "masks")
+    random = Random(2)
+    drawn = Counter(canonicalise(space, space.sample(random)) for _ in range(4_000))
+    assert len(drawn) == space.count_classes()
+    assert max(drawn.values()) < 3 * min(drawn.values())
+
+
+def test_the_leaders_asked_for_lead() -> None:
+    leaders = {1: 3, 2: 3, 3: 0, 4: 6}
+    seed = find_leader_seed((1,) * 7, leaders).to_bytes(8, "big")
+    assert {view: find_leader((1,) * 7, seed, view) for view in leaders} == leaders
+
+
+def test_the_campaign_stays_within_f_and_its_schedules_survive_a_file() -> None:
+    for schedule in generate_twins(2 * len(CAMPAIGN), seed=5):
+        validate_schedule(schedule)
+        assert schedule.is_within_f()
+        assert decode_schedule(encode_schedule(schedule)) == schedule
+    assert {len(plan.powers) for plan in CAMPAIGN} >= {4, 7, 10}
+    assert choose_twins((5, 4, 3, 3)) == (1,)
+    assert choose_twins((1,) * 10) == (0, 1, 2)
+
+
+def test_both_twins_lead() -> None:
+    """The two hosts of a leader propose, each to those that hear it."""
+    space = TwinSpace(FOUR, (0,), 1, "halves", span=3)
+    proposers: set[int] = set()
+
+    class Proposers:
+        def on_start(self, index): ...
+        def on_effect(self, index, effect): ...
+        def on_durable(self, index, persist): ...
+        def on_sent(self, index, message) -> None:
+            if type(message).__name__ == "Proposal":
+                proposers.add(index)
+
+    word = next(each for each in space.enumerate() if each[0].leader == 0)
+    schedule = space.make_schedule(word, 1)
+    run_schedule(schedule, lambda cluster: cluster.world.observers.append(Proposers()))
+    assert {0, 4} <= proposers
+
+
+@pytest.mark.parametrize("number", range(len(CAMPAIGN)))
+def test_twins_within_f_break_nothing(number) -> None:
+    schedule = list(generate_twins(number + 1, seed=11))[number]
+    outcome = run_schedule(schedule)
+    assert outcome.violation is None
+    assert outcome.committed_height >= 3
+
+
+def test_beyond_f_the_same_campaign_finds_a_fork_and_names_it() -> None:
+    found = [
+        outcome.violation
+        for schedule in generate_twins(4, seed=1, plans=(BEYOND,))
+        if (outcome := run_schedule(schedule)).violation is not None
+    ]
+    assert any(
+        violation.oracle == "OneOrder" and "disagrees at height" in violation.detail
+        for violation in found
+    )
+
+
+def test_scenarios_are_written_counted_and_run(tmp_path) -> None:
+    runner, out = CliRunner(), tmp_path / "twins"
+    text = ["twins", "generate", "--views", "2", "--alphabet", "halves", "--out", str(out)]
+    result = runner.invoke(app, [*text, "--count", "3", "--seed", "4", "--json"], obj=Output())
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["scenarios"], document["classes"], document["written"]) == (4096, 510, 3)
+    result = runner.invoke(app, ["twins", "run", str(out), "--jobs", "1", "--json"], obj=Output())
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["verdict"], document["scenarios"], document["violations"]) == ("ok", 3, [])
+
+
+def test_beyond_f_the_command_exits_with_the_code_of_safety() -> None:
+    space = "--nodes 4 --twins 2 --alphabet halves --views 1 --span 8"
+    text = f"twins run {space} --count 1 --seed 10 --jobs 1 --json"
+    result = CliRunner().invoke(app, text.split(), obj=Output())
+    assert result.exit_code == ExitCode.SAFETY
+    names = {each["oracle"] for each in json.loads(result.stdout)["violations"]}
+    assert "OneOrder" in names
+
+
+def test_impossible_scenarios_are_refused() -> None:
+    for text in ("--powers 5,x", "--nodes 3", "--nodes 4 --alphabet none", "--nodes 7 --all"):
+        result = CliRunner().invoke(app, ["twins", "run", *text.split()], obj=Output())
+        assert result.exit_code != 0
