@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from consensus.effects import Persist, Store
+from consensus.recovery import RecoveryError
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
 from localnet.sim.network import CrashPoint
 from localnet.sim.node_world import NodeDisk, NodeWorld
@@ -196,6 +197,7 @@ class Nemesis:
 
     def __init__(self, world: NodeWorld, faults: Sequence[Fault]) -> None:
         self._world = world
+        self._amnesiacs = amnesiacs(faults)
         self._down_until_ms: dict[int, int] = {}
         self._is_over = False
         self.struck: dict[str, int] = {}
@@ -293,6 +295,10 @@ class Nemesis:
         except StorageError:
             # What a host does: it refuses to start, and its operator must not empty the disk.
             assert world.disk(index).is_damaged(), "a disk that nobody touched is refused"
+            self.dead.add(index)
+        except RecoveryError:
+            # So does a host whose archive holds a vote that its safety records do not.
+            assert index in self._amnesiacs, "a host that lost nothing is refused"
             self.dead.add(index)
         else:
             assert not world.disk(index).is_damaged(), f"host {index} starts from a flipped record"
