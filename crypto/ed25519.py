@@ -3,7 +3,7 @@
 Verification must give one answer on every node. libsodium refuses a non-canonical S, a small-order
 R and a small-order or non-canonical public key, and compares R byte for byte (no cofactor), so its
 answer has no freedom left; tests hold it to that. A key with a small-order *component* is still
-accepted by it, and `is_public_key` refuses such a key where it is registered.
+accepted by it; `is_public_key` refuses such a key where a committee is formed.
 
 A secret is the 32-byte seed of RFC 8032. Verification costs 45 us and releases the interpreter
 lock.
@@ -79,6 +79,10 @@ class Ed25519Identity:
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Verify; 45 us."""
         return verify(public_key, message, signature)
+
+    def is_public_key(self, public_key: bytes) -> bool:
+        """Is it a canonical point of the prime-order subgroup?"""
+        return is_public_key(public_key)
 
 
 ED25519: Final = Ed25519Identity()

@@ -143,6 +143,10 @@ class MockIdentity:
         mac = _compute_mac(secret, _SIGNATURE_TAG, message, IDENTITY_SIGNATURE_SIZE_BYTES)
         return signature == mac
 
+    def is_public_key(self, public_key: bytes) -> bool:
+        """Does somebody of this world have this key?"""
+        return self._registry.find(public_key) is not None
+
 
 def derive_test_secret(label: str) -> bytes:
     """Return a secret for simulations and tests: valid for every scheme, the same every time."""

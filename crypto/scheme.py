@@ -104,6 +104,10 @@ class IdentityScheme(Protocol):
         """Is this the signature of that key over that message?"""
         ...
 
+    def is_public_key(self, public_key: bytes) -> bool:
+        """Could these bytes be somebody's public key? Ask when a member's key is registered."""
+        ...
+
 
 class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Something to verify, as plain data: it travels in effects and to worker processes.

@@ -227,7 +227,7 @@ def _compute_genesis(
         for name, stake, key in zip(names, stakes, keys, strict=True)
     )
     try:
-        form_genesis_committee(members, BLS)
+        form_genesis_committee(members, BLS, ED25519)
     except CommitteeError as error:
         raise NetworkError(str(error), advice="choose other --nodes or --stakes") from error
     ids = {name: ED25519.public_key(secret) for name, secret in secrets.items()}

@@ -13,6 +13,7 @@ from committee.genesis import GENESIS_EPOCH, form_genesis_committee
 from crypto.bls import BLS
 from crypto.codec import encode
 from crypto.digest import Domain, digest
+from crypto.ed25519 import ED25519
 from crypto.types import Ed25519PublicKey, Uint
 from engine.genesis import EngineGenesis
 from engine.genesis import GenesisError as EngineGenesisError
@@ -58,7 +59,7 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True):
 def validate_genesis(genesis: Genesis) -> None:
     """Raise `GenesisError` unless the members and the engine's genesis can start a chain."""
     try:
-        form_genesis_committee(genesis.members, BLS)
+        form_genesis_committee(genesis.members, BLS, ED25519)
         validate_engine_genesis(genesis.engine)
     except (CommitteeError, EngineGenesisError) as error:
         raise GenesisError(str(error)) from error

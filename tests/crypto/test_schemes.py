@@ -156,6 +156,13 @@ def test_an_identity_signature_verifies_for_its_key_and_message_only(identity_sc
         assert not identity_scheme.verify(key, MESSAGE, flip_bit(signature, position))
 
 
+def test_a_public_key_is_told_from_other_bytes(identity_scheme):
+    key = identity_scheme.public_key(SECRETS[0])
+    assert identity_scheme.is_public_key(key)
+    for other in (b"", key[:-1], bytes(32), b"\xff" * 32):
+        assert not identity_scheme.is_public_key(other)
+
+
 def test_a_mock_world_does_not_know_the_keys_of_another():
     here, there = MockScheme(), MockScheme()
     key, signature = there.public_key(SECRETS[0]), there.sign(SECRETS[0], MESSAGE)
