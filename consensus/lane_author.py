@@ -16,12 +16,12 @@ from consensus.lane_limits import LanesConfig, compute_backoff_ms
 from consensus.messages import BatchMessage, LaneCertificate
 from consensus.ownership import Tokens
 from consensus.types import (
-    BATCH_SIZE_MAX_BYTES,
     AvailabilityCertificate,
     BatchHeader,
     SignedBatchHeader,
 )
 from crypto.digest import Domain, bulk_digest
+from crypto.types import BATCH_BODY_MAX_BYTES
 
 REBROADCAST_BATCHES_MAX: Final = 8
 """Newest uncertified batches that are repeated; a member that misses more asks for them."""
@@ -56,7 +56,7 @@ class LaneAuthor:
 
     def propose(self, body: bytes) -> Effect:
         """Sign the header of the next batch."""
-        assert 0 < len(body) <= BATCH_SIZE_MAX_BYTES
+        assert 0 < len(body) <= BATCH_BODY_MAX_BYTES
         header = BatchHeader(
             epoch=self.epoch,
             author=self.me,

@@ -17,7 +17,7 @@ from consensus.messages import (
     BatchRequest,
     LaneRequest,
 )
-from consensus.types import BATCH_SIZE_MAX_BYTES
+from crypto.types import BATCH_BODY_MAX_BYTES
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class LaneServer:
             if not self._is_sound(batch_id):
                 continue
             size_bytes = self._find_size_bytes(batch_id)
-            cost_bytes = BATCH_SIZE_MAX_BYTES if size_bytes is None else size_bytes
+            cost_bytes = BATCH_BODY_MAX_BYTES if size_bytes is None else size_bytes
             if total_bytes >= SYNC_RESPONSE_MAX_BYTES:
                 break
             if not self._meter.charge(now_ms, peer, cost_bytes):

@@ -12,7 +12,6 @@ from msgspec import Meta, Struct
 
 from committee.committee import MemberIndex
 from consensus.types import (
-    BATCH_SIZE_MAX_BYTES,
     QC,
     TC,
     AckData,
@@ -25,7 +24,7 @@ from consensus.types import (
 )
 from crypto.codec import encode
 from crypto.digest import Domain, digest
-from crypto.types import BlsSignature, Digest, Uint
+from crypto.types import BATCH_BODY_MAX_BYTES, BlsSignature, Digest, Uint
 
 BLOCKS_MAX_PER_RESPONSE: Final = 64
 SYNC_RESPONSE_MAX_BYTES: Final = 4 << 20
@@ -33,7 +32,7 @@ SYNC_RESPONSE_MAX_BYTES: Final = 4 << 20
 BATCHES_MAX_PER_REQUEST: Final = 16
 
 CONTROL_FRAME_MAX_BYTES: Final = 1 << 20
-BULK_FRAME_MAX_BYTES: Final = SYNC_RESPONSE_MAX_BYTES + BATCH_SIZE_MAX_BYTES + (64 << 10)
+BULK_FRAME_MAX_BYTES: Final = SYNC_RESPONSE_MAX_BYTES + BATCH_BODY_MAX_BYTES + (64 << 10)
 
 
 class Proposal(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="proposal"):
@@ -149,7 +148,7 @@ class BatchMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """A batch: from its author to all, or one of the answers to a request."""
 
     signed_header: SignedBatchHeader
-    body: Annotated[bytes, Meta(min_length=1, max_length=BATCH_SIZE_MAX_BYTES)]
+    body: Annotated[bytes, Meta(min_length=1, max_length=BATCH_BODY_MAX_BYTES)]
 
 
 class BlockResponse(

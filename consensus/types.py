@@ -13,13 +13,10 @@ from msgspec import Meta, Struct
 from committee.committee import COMMITTEE_SIZE_MAX, MemberIndex
 from crypto.codec import encode
 from crypto.digest import Domain, digest
-from crypto.types import Bitmap, BlsSignature, Digest, Ed25519Signature, Uint
+from crypto.types import BATCH_BODY_MAX_BYTES, Bitmap, BlsSignature, Digest, Ed25519Signature, Uint
 
 GENESIS_VIEW: Final = 0
 GENESIS_HEIGHT: Final = 0
-
-BATCH_SIZE_MAX_BYTES: Final = 1 << 20
-"""Body of one batch."""
 
 EVIDENCE_MAX_PER_BLOCK: Final = 4
 INBOX_MESSAGES_MAX_PER_BLOCK: Final = 64
@@ -107,7 +104,7 @@ class BatchHeader(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     """`batch_id` of the lane's previous batch; ZERO_DIGEST for sequence 1."""
     body_digest: Digest
     """`bulk_digest(Domain.BATCH_BODY, body)`."""
-    size_bytes: Annotated[int, Meta(ge=1, le=BATCH_SIZE_MAX_BYTES)]
+    size_bytes: Annotated[int, Meta(ge=1, le=BATCH_BODY_MAX_BYTES)]
     """Length of the body."""
 
     def batch_id(self, chain_id: bytes) -> bytes:
@@ -209,7 +206,7 @@ class Block(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     lanes: Annotated[tuple[AvailabilityCertificate, ...], Meta(max_length=COMMITTEE_SIZE_MAX)]
     """At most one certified tip per lane, by rising author, each above that lane's cursor."""
     inbox: Annotated[tuple[bytes, ...], Meta(max_length=INBOX_MESSAGES_MAX_PER_BLOCK)]
-    openings: Annotated[bytes, Meta(max_length=BATCH_SIZE_MAX_BYTES)]
+    openings: Annotated[bytes, Meta(max_length=BATCH_BODY_MAX_BYTES)]
     evidence: Annotated[tuple[bytes, ...], Meta(max_length=EVIDENCE_MAX_PER_BLOCK)]
     """Encoded `consensus.evidence.Evidence`, self-contained."""
     state_certificate: StateCertificate | None

@@ -1,8 +1,12 @@
-"""Sized byte strings and bounded integers, shared by every typed message."""
+"""Sized byte strings and bounds that packages which may not import each other share."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
+
+BATCH_BODY_MAX_BYTES: Final = 1 << 20
+"""An encoded batch body: what lane headers may name and what a batch check accepts, which must be
+the same number, or a batch could be ordered that nobody can check."""
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """A 32-byte hash or root."""

@@ -20,7 +20,8 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from crypto.scheme import Claim
-from mempool.batch import BATCH_BODY_MAX_BYTES, OPAQUE_TRANSACTION_MAX_BYTES
+from crypto.types import BATCH_BODY_MAX_BYTES
+from mempool.batch import OPAQUE_TRANSACTION_MAX_BYTES
 from mempool.batcher import ITEM_OVERHEAD_BYTES, Batcher, QueuedEnvelope
 from mempool.ledger import HeaderLedger
 from mempool.refusal import RefusalCode

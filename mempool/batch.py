@@ -19,13 +19,10 @@ from msgspec import Meta, Struct
 from crypto.codec import DecodeError, decode, encode
 from crypto.digest import Domain, bulk_digest
 from crypto.scheme import IdentityScheme
-from crypto.types import Uint
+from crypto.types import BATCH_BODY_MAX_BYTES, Uint
 from mempool.envelope import ENVELOPE_SIZE_MAX_BYTES
 from mempool.refusal import RefusalCode
 from mempool.validity import EnvelopeInvalidError, EnvelopeSummary, validate_envelope
-
-BATCH_BODY_MAX_BYTES: Final = 1 << 20
-"""An encoded batch body; the bound that lane headers name for it."""
 
 BATCH_ENVELOPES_MAX: Final = 4096
 """Envelopes in one batch: bounds the signatures to verify (45 us each) and the summary."""

@@ -22,8 +22,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from crypto.types import BATCH_BODY_MAX_BYTES
 from mempool.batch import (
-    BATCH_BODY_MAX_BYTES,
     BATCH_CHUNKS_MAX,
     BATCH_ENVELOPES_MAX,
     OPAQUE_TRANSACTION_MAX_BYTES,
@@ -33,7 +33,7 @@ from mempool.batch import (
 )
 from mempool.envelope import ENVELOPE_SIZE_MAX_BYTES
 
-BATCH_SIZE_MAX_BYTES: Final = 512 << 10
+BATCH_FILL_MAX_BYTES: Final = 512 << 10
 """Content after which a batch is closed at the latest: large enough to make fixed costs small,
 small enough to be stored and sent within a block interval."""
 
@@ -45,7 +45,7 @@ ITEM_OVERHEAD_BYTES: Final = 64
 
 assert TURN_QUANTUM_BYTES >= ENVELOPE_SIZE_MAX_BYTES + ITEM_OVERHEAD_BYTES
 assert TURN_QUANTUM_BYTES >= OPAQUE_TRANSACTION_MAX_BYTES + ITEM_OVERHEAD_BYTES
-assert BATCH_SIZE_MAX_BYTES + 2 * TURN_QUANTUM_BYTES <= BATCH_BODY_MAX_BYTES
+assert BATCH_FILL_MAX_BYTES + 2 * TURN_QUANTUM_BYTES <= BATCH_BODY_MAX_BYTES
 
 
 class BatcherConfig(Struct, frozen=True):
@@ -53,7 +53,7 @@ class BatcherConfig(Struct, frozen=True):
 
     batch_interval_ms: Annotated[int, Meta(ge=1)] = 2
     """How long the first item waits for company: small against a block interval."""
-    batch_size_bytes: Annotated[int, Meta(ge=1, le=BATCH_SIZE_MAX_BYTES)] = BATCH_SIZE_MAX_BYTES
+    batch_size_bytes: Annotated[int, Meta(ge=1, le=BATCH_FILL_MAX_BYTES)] = BATCH_FILL_MAX_BYTES
     """Content after which a batch leaves without waiting."""
 
 

@@ -20,9 +20,10 @@ from typing import Final, NamedTuple
 
 import blake3
 
-from consensus.types import BATCH_SIZE_MAX_BYTES, SignedBatchHeader
+from consensus.types import SignedBatchHeader
 from crypto.codec import DecodeError, decode, encode
 from crypto.digest import DIGEST_SIZE_BYTES
+from crypto.types import BATCH_BODY_MAX_BYTES
 from node.storage.disk import Disk
 
 SEGMENT_SIZE_BYTES: Final = 64 << 20
@@ -69,7 +70,7 @@ def encode_record(
     assert len(batch_id) == DIGEST_SIZE_BYTES
     header = encode(signed_header)
     assert len(header) <= HEADER_MAX_BYTES
-    assert 1 <= len(body) <= BATCH_SIZE_MAX_BYTES
+    assert 1 <= len(body) <= BATCH_BODY_MAX_BYTES
     prefix = _PREFIX.pack(_MAGIC, len(header), len(body), bytes(_CHECKSUM_SIZE_BYTES), batch_id)
     checksum = _compute_checksum(prefix, header, body)
     return _PREFIX.pack(_MAGIC, len(header), len(body), checksum, batch_id) + header, body
@@ -108,7 +109,7 @@ def parse_record_size(prefix: bytes) -> int | None:
     magic, header_size, body_size, _, _ = _PREFIX.unpack(prefix)
     if magic != _MAGIC or not 1 <= header_size <= HEADER_MAX_BYTES:
         return None
-    if not 1 <= body_size <= BATCH_SIZE_MAX_BYTES:
+    if not 1 <= body_size <= BATCH_BODY_MAX_BYTES:
         return None
     return _PREFIX.size + int(header_size) + int(body_size)
 

@@ -24,7 +24,8 @@ import trio
 
 from crypto.codec import decode_lenient, encode
 from crypto.scheme import Claim
-from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict, CheckableBatch
+from crypto.types import BATCH_BODY_MAX_BYTES
+from mempool.batch import BatchVerdict, CheckableBatch
 from node.workers.crypto_messages import (
     FRAME_MAX_BYTES,
     BatchChecked,

@@ -5,8 +5,8 @@ from typing import Final
 from msgspec import Struct
 
 from crypto.scheme import Claim
-from crypto.types import Digest
-from mempool.batch import BATCH_BODY_MAX_BYTES, BatchVerdict
+from crypto.types import BATCH_BODY_MAX_BYTES, Digest
+from mempool.batch import BatchVerdict
 
 FRAME_MAX_BYTES: Final = 64 << 20
 """One frame in either direction: bodies have at most `BATCH_BODY_MAX_BYTES`, claims and verdicts

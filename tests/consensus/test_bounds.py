@@ -21,7 +21,6 @@ from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX
 from consensus.recovery import make_genesis_tip
 from consensus.sync import ATTEMPTS_MAX, RETRY_STEPS_MAX, BlockSync
 from consensus.types import (
-    BATCH_SIZE_MAX_BYTES,
     EVIDENCE_MAX_PER_BLOCK,
     INBOX_MESSAGES_MAX_PER_BLOCK,
     QC,
@@ -40,6 +39,7 @@ from consensus.types import (
 from consensus.votes import VIEW_BEHIND_MAX
 from crypto.codec import DecodeError, decode, encode
 from crypto.digest import ZERO_DIGEST
+from crypto.types import BATCH_BODY_MAX_BYTES
 from localnet.sim.keys import CHAIN_ID, Keys
 from localnet.sim.solo import Solo
 
@@ -93,8 +93,8 @@ def test_the_largest_bulk_messages_fit_their_frame():
     # A response stops once it holds its limit, so the last block may reach beyond it.
     block_size_bytes = len(encode(make_largest_block()))
     assert SYNC_RESPONSE_MAX_BYTES + block_size_bytes + 1_000 <= BULK_FRAME_MAX_BYTES
-    header = BatchHeader(TOP, 127, TOP, ZERO_DIGEST, ZERO_DIGEST, BATCH_SIZE_MAX_BYTES)
-    batch = BatchMessage(SignedBatchHeader(header, bytes(64)), bytes(BATCH_SIZE_MAX_BYTES))
+    header = BatchHeader(TOP, 127, TOP, ZERO_DIGEST, ZERO_DIGEST, BATCH_BODY_MAX_BYTES)
+    batch = BatchMessage(SignedBatchHeader(header, bytes(64)), bytes(BATCH_BODY_MAX_BYTES))
     assert len(encode_message(batch)) <= BULK_FRAME_MAX_BYTES
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from crypto.codec import decode, encode
 from crypto.digest import Domain, bulk_digest
 from crypto.ed25519 import ED25519, public_key, sign
+from crypto.types import BATCH_BODY_MAX_BYTES
 from mempool.batch import (
-    BATCH_BODY_MAX_BYTES,
     BATCH_CHUNKS_MAX,
     BATCH_ENVELOPES_MAX,
     BatchBody,

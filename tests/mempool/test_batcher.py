@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crypto.types import BATCH_BODY_MAX_BYTES
 from mempool.batch import (
-    BATCH_BODY_MAX_BYTES,
     BATCH_CHUNKS_MAX,
     BATCH_ENVELOPES_MAX,
     OPAQUE_TRANSACTION_MAX_BYTES,
@@ -15,7 +15,7 @@ from mempool.batch import (
     decode_batch_body,
 )
 from mempool.batcher import (
-    BATCH_SIZE_MAX_BYTES,
+    BATCH_FILL_MAX_BYTES,
     TURN_QUANTUM_BYTES,
     Batcher,
     BatcherConfig,
@@ -206,7 +206,7 @@ items = st.lists(
 )
 
 
-@given(items, st.sampled_from([1, 1000, 70_000, BATCH_SIZE_MAX_BYTES]))
+@given(items, st.sampled_from([1, 1000, 70_000, BATCH_FILL_MAX_BYTES]))
 @settings(max_examples=60, deadline=None)
 def test_all_that_goes_in_comes_out_once_in_batches_of_legal_size(plan, batch_size_bytes):
     batcher = Batcher(BatcherConfig(batch_size_bytes=batch_size_bytes))
@@ -230,7 +230,7 @@ def test_all_that_goes_in_comes_out_once_in_batches_of_legal_size(plan, batch_si
     assert batcher.next_deadline_ms() is None
 
 
-@pytest.mark.parametrize("batch_size_bytes", [1, BATCH_SIZE_MAX_BYTES])
+@pytest.mark.parametrize("batch_size_bytes", [1, BATCH_FILL_MAX_BYTES])
 def test_every_take_moves_something_while_anything_waits(batch_size_bytes):
     batcher = Batcher(BatcherConfig(batch_size_bytes=batch_size_bytes))
     for sender in SENDERS:

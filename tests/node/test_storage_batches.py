@@ -3,7 +3,8 @@ import errno
 import apsw
 import pytest
 
-from consensus.types import BATCH_SIZE_MAX_BYTES, BatchHeader, SignedBatchHeader
+from consensus.types import BatchHeader, SignedBatchHeader
+from crypto.types import BATCH_BODY_MAX_BYTES
 from node.storage.batches import BatchStore, StoredBatch
 from node.storage.disk import BUFFERS_PER_WRITE_MAX, Disk
 from node.storage.errors import StorageError
@@ -234,9 +235,9 @@ def test_no_record_begins_with_sizes_beyond_the_bounds():
         return magic + sizes + checksum_and_id
 
     assert parse_record_size(head[:52]) == len(head) + len(body)
-    largest = begin(HEADER_MAX_BYTES, BATCH_SIZE_MAX_BYTES)
-    assert parse_record_size(largest) == 52 + HEADER_MAX_BYTES + BATCH_SIZE_MAX_BYTES
-    for sizes in ((HEADER_MAX_BYTES + 1, 1), (1, BATCH_SIZE_MAX_BYTES + 1), (0, 1), (1, 0)):
+    largest = begin(HEADER_MAX_BYTES, BATCH_BODY_MAX_BYTES)
+    assert parse_record_size(largest) == 52 + HEADER_MAX_BYTES + BATCH_BODY_MAX_BYTES
+    for sizes in ((HEADER_MAX_BYTES + 1, 1), (1, BATCH_BODY_MAX_BYTES + 1), (0, 1), (1, 0)):
         assert parse_record_size(begin(*sizes)) is None
 
 

@@ -12,8 +12,8 @@ from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest, digest
 from crypto.ed25519 import ED25519, public_key, sign
 from crypto.scheme import Claim
+from crypto.types import BATCH_BODY_MAX_BYTES
 from mempool.batch import (
-    BATCH_BODY_MAX_BYTES,
     BatchBody,
     BatchError,
     CheckableBatch,

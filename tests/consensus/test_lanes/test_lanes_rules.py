@@ -28,8 +28,8 @@ from consensus.messages import (
     LaneRequest,
 )
 from consensus.ownership import Component, Tokens
-from consensus.types import BATCH_SIZE_MAX_BYTES
 from crypto.digest import ZERO_DIGEST
+from crypto.types import BATCH_BODY_MAX_BYTES
 
 CONFIG = LanesConfig()
 
@@ -330,7 +330,7 @@ def test_a_peer_gets_no_more_than_its_allowance_in_a_window():
 
 
 def test_an_unknown_batch_costs_the_allowance_of_the_largest():
-    config = LanesConfig(served_size_max_bytes_per_window=2 * BATCH_SIZE_MAX_BYTES)
+    config = LanesConfig(served_size_max_bytes_per_window=2 * BATCH_BODY_MAX_BYTES)
     server = LaneServer(config, [LaneChain(LANE_START)], frozenset())
     ids = tuple(bytes([index]) * 32 for index in range(5))
     [serve] = server.serve_batches(0, 1, BatchRequest(ids))
@@ -339,14 +339,14 @@ def test_an_unknown_batch_costs_the_allowance_of_the_largest():
 
 def test_an_answer_ends_with_the_batch_that_makes_it_too_large(lane):
     chain = LaneChain(LANE_START)
-    links = [lane(None, bytes(BATCH_SIZE_MAX_BYTES))]
+    links = [lane(None, bytes(BATCH_BODY_MAX_BYTES))]
     for _ in range(9):
-        links.append(lane(links[-1], bytes(BATCH_SIZE_MAX_BYTES)))
+        links.append(lane(links[-1], bytes(BATCH_BODY_MAX_BYTES)))
     for link in links:
         chain.add(link)
     server = LaneServer(CONFIG, [chain], frozenset())
     [serve] = server.serve_lane(0, 2, LaneRequest(links[-1].batch_id, 0))
-    assert len(serve.batch_ids) == SYNC_RESPONSE_MAX_BYTES // BATCH_SIZE_MAX_BYTES
+    assert len(serve.batch_ids) == SYNC_RESPONSE_MAX_BYTES // BATCH_BODY_MAX_BYTES
 
 
 def test_a_stretch_is_served_newest_first_and_capped(lane):
