@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from node.config import CONFIG_VERSION, ConfigError, NodeConfig, parse_endpoint
+from node.config import CONFIG_VERSION, ConfigError, NodeConfig, PeerEntry, parse_endpoint
 
 CONFIG_SIZE_MAX_BYTES: Final = 1 << 20
 ENVIRONMENT_PREFIX: Final = "ROTA__"
@@ -291,15 +291,16 @@ def render_config(config: NodeConfig) -> str:
         value = values[description.key]
         mark = "#" if value == description.default and key != "listen" else ""
         lines.append(f"{mark}{key} = {_toml_value(value)}")
-    for name, entry in config.peers.items():
-        lines += ["", f"[peers.{name}]"]
-        lines += [f"{key} = {_toml_value(value)}" for key, value in _flatten(_builtins(entry))]
-    return "\n".join(lines) + "\n"
+    tables = [render_peer(name, entry) for name, entry in config.peers.items()]
+    return "\n\n".join(["\n".join(lines), *tables]) + "\n"
 
 
-def _builtins(value: Struct) -> dict[str, Any]:
-    result: dict[str, Any] = msgspec.to_builtins(value)
-    return result
+def render_peer(name: str, entry: PeerEntry) -> str:
+    """Return the table by which the `node.toml` of the other members knows a member."""
+    values = _flatten(msgspec.to_builtins(entry))
+    return "\n".join(
+        [f"[peers.{name}]", *(f"{key} = {_toml_value(value)}" for key, value in values)]
+    )
 
 
 def _toml_value(value: object) -> str:

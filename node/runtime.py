@@ -171,7 +171,8 @@ class _Node:
         except CertificateError as error:
             raise ConfigError(
                 f"{home.config_path}: {error}",
-                advice="copy the certificate that `rota node init` printed on that member's host",
+                advice="paste the [peers.NAME] table that `rota node init` printed on that "
+                "member's host",
                 code="config.certificate",
             ) from error
         self._host: NodeHost

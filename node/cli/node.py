@@ -5,12 +5,14 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import structlog
 import trio
 import typer
 
+from committee.committee import Member
 from crypto.bls import BLS, generate_secret
 from crypto.ed25519 import ED25519
 from node.cli.homes import (
@@ -30,8 +32,10 @@ from node.config import (
     DoorSection,
     NodeConfig,
     NodeSection,
+    PeerEntry,
     PeerSection,
 )
+from node.config_file import render_peer
 from node.exit_codes import OperatorError
 from node.genesis import Genesis
 from node.home import HomeError, NodeHome, create_home, make_private_dir
@@ -50,6 +54,9 @@ ChooseCore = Callable[[NodeKeys], "CoreFactory"]
 """Which core a node runs, given the keys that its home holds."""
 
 app = command_group("Create a node's home, run the node, ask how it is.")
+
+POWER_UNTIL_AGREED: Final = 1
+"""Of a member that `init` prints; what it shall have is for the members to say."""
 
 _log = structlog.get_logger()
 
@@ -85,7 +92,9 @@ def init(
 ) -> None:
     """Create a home with fresh keys and print the node's public identity.
 
-    What it prints is all that a genesis file and the other members' node.toml need of this node.
+    It prints, ready to paste, the table that the other members' node.toml need of this node, and
+    its entry in the members of genesis.json, whose second value is the power that the members
+    agree on.
 
     \b
     Example:
@@ -114,17 +123,30 @@ def init(
             advice="choose another --home",
             code="home.unwritable",
         ) from error
+    entry = PeerEntry(address=peer, certificate=make_certificate(keys.identity, name))
+    member = Member(
+        name=name,
+        power=POWER_UNTIL_AGREED,
+        consensus_key=BLS.public_key(keys.consensus),
+        consensus_key_proof=BLS.prove_possession(keys.consensus),
+        identity_key=ED25519.public_key(keys.identity),
+        oracle_key=ED25519.public_key(keys.oracle),
+    )
     document = {
         "home": str(target.path),
         "name": name,
-        "peer": peer,
-        "certificate": make_certificate(keys.identity, name).hex(),
-        "consensus_key": BLS.public_key(keys.consensus),
-        "consensus_key_proof": BLS.prove_possession(keys.consensus),
-        "identity_key": ED25519.public_key(keys.identity),
-        "oracle_key": ED25519.public_key(keys.oracle),
+        # As the files have them: bytes in base64.
+        "peer": msgspec.to_builtins(entry),
+        "genesis_member": msgspec.to_builtins(member),
     }
-    output.data(document, record(to_plain(document).items()))
+    output.data(
+        document,
+        "# for the node.toml of the other members",
+        render_peer(name, entry),
+        "",
+        "# for the members in genesis.json",
+        msgspec.json.encode(member).decode(),
+    )
     output.note(f"created {target.path}; back up {target.keys_dir} and remember the password")
     if genesis is None:
         output.note(f"next: put the chain's genesis.json into {target.path}")

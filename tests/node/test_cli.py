@@ -1,13 +1,18 @@
 """The command line: every command explains itself, --json is pure, errors have stable codes."""
 
+import functools
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from committee.committee import Member
+from crypto.bls import BLS
+from crypto.keystore import KdfStrength
 from localnet.cli import FOR_MAX_S
 from localnet.network import SEED_MAX, create_network
 from localnet.trading_floor import Traders
@@ -23,7 +28,10 @@ from node.cli.main import app, run
 from node.cli.views import MarketInfo
 from node.config import NODE_NAME_RULE
 from node.exit_codes import ExitCode
+from node.home import NodeHome, create_home
+from node.keystores import KeyKind
 from node.network import Network
+from node.transport.certificate import validate_certificate
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +220,40 @@ def test_a_new_home_prints_its_public_identity_and_no_secret(
     assert run([*words, "--password-file", str(password)]) == 0
     document = read_json(capsys)
     assert document["name"] == "north"
-    assert len(document["consensus_key"]) == 96
+    member = msgspec.convert(document["genesis_member"], Member)
+    keystores = NodeHome(home).keystores
+    assert member.name == "north"
+    assert member.identity_key == keystores.public_key(KeyKind.IDENTITY)
+    assert member.consensus_key == keystores.public_key(KeyKind.CONSENSUS)
+    assert member.oracle_key == keystores.public_key(KeyKind.ORACLE)
     assert not (home / "secrets" / "password").exists()
     assert run([*words, "--password-file", str(password)]) == ExitCode.CONFIG
     assert read_json(capsys)["error"]["code"] == "home.exists"
+
+
+def test_what_two_new_homes_print_can_be_pasted_into_each_others_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheap = functools.partial(create_home, strength=KdfStrength.LOCALNET)
+    monkeypatch.setattr("node.cli.node.create_home", cheap)
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    tables, members = {}, {}
+    for number, name in enumerate(("north", "south")):
+        words = ["node", "init", "--name", name, "--home", str(tmp_path / name)]
+        words += ["--peer", f"127.0.0.1:{9200 + number}", "--password-file", str(password)]
+        assert run(words) == 0
+        table, member = capsys.readouterr().out.split("\n\n")
+        tables[name] = table
+        members[name] = msgspec.json.decode(member.splitlines()[-1], type=Member)
+    for name, other in (("north", "south"), ("south", "north")):
+        home = NodeHome(tmp_path / name)
+        with home.config_path.open("a") as file:
+            file.write(f"\n{tables[other]}\n")
+        entry = home.load_config().config.peers[other]
+        validate_certificate(entry.certificate, members[other].identity_key)
+        member = members[other]
+        assert BLS.verify_possession(member.consensus_key, member.consensus_key_proof)
 
 
 @pytest.mark.parametrize("name", ["", "North", "a b", "a/b", "-a", "nörd", "a.b", "a" * 33, "a\n"])
