@@ -17,7 +17,7 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.invariants import validate_changes
-from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, VOLUME_MAX_MICROQUOTE
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE
 from engine.oracle import accept_report, adopt_reporters, update_indices
 from engine.placement import place_market_order, place_order
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
@@ -66,7 +66,6 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     state.height = block.height
     state.time_ms = block.time_ms
     run = BlockRun(state, block.time_ms)
-    fees_before = state.fees
     phases = _collect(block)
 
     adopt_reporters(state, reporters)
@@ -79,7 +78,6 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     _run_placements(run, phases, post_only, replacements)
     _run_placements(run, phases, takers, replacements)
 
-    dirty_accounts = len(state.dirty_accounts)
     validate_changes(state)
     receipts = tuple(receipt for receipt in phases.receipts if receipt is not None)
     assert len(receipts) == len(phases.receipts), "every instruction has a receipt"
@@ -87,12 +85,6 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
         len(receipts),
         sum(1 for receipt in receipts if receipt.status is _REFUSED),
         len(run.fills),
-        min(run.volume, VOLUME_MAX_MICROQUOTE),
-        state.fees - fees_before,
-        len(state.orders),
-        len(state.accounts),
-        dirty_accounts,
-        sum(1 for market in state.markets.values() if market.stale),
     )
     fills = tuple(run.fills)
     events = tuple(run.events)

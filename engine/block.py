@@ -57,17 +57,11 @@ class BlockInput(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 class BlockStats(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Counters of one block, for metrics."""
+    """What one block amounted to, for whoever measures."""
 
     instructions: int
     refused: int
     fills: int
-    volume_microquote: int
-    fees_microquote: int
-    open_orders: int
-    accounts: int
-    dirty_accounts: int
-    stale_markets: int
 
 
 class BlockOutput(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -32,9 +32,6 @@ BALANCE_ABS_MAX_MICROQUOTE: Final = 2**62
 DEPOSITS_TOTAL_MAX_MICROQUOTE: Final = 2**56
 """All quote ever deposited: what the conservation identity sums up to."""
 
-VOLUME_MAX_MICROQUOTE: Final = 2**63 - 1
-"""Where the volume counter of one block saturates."""
-
 CLIENT_ID_MAX: Final = 2**63 - 1
 """Client order ids are 1 to this; 0 means none."""
 

@@ -140,7 +140,6 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     )
     taker.fee = fee
     state.fees += maker_fee
-    run.volume += notional
 
 
 def is_maker_fill_allowed(

@@ -8,15 +8,13 @@ from engine.state import EngineState
 class BlockRun:
     """The state that a block works on and the output that it gathers."""
 
-    __slots__ = ("events", "fills", "fok_reads", "state", "time_ms", "volume")
+    __slots__ = ("events", "fills", "fok_reads", "state", "time_ms")
 
     def __init__(self, state: EngineState, time_ms: int) -> None:
         self.state = state
         self.time_ms = time_ms
         self.fills: list[Fill] = []
         self.events: list[Event] = []
-        self.volume = 0
-        """Notional traded, micro-quote."""
         self.fok_reads: dict[bytes, int] = {}
         """What each sender's fill-or-kill checks have read, in order of execution."""
 

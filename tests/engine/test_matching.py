@@ -272,4 +272,3 @@ def test_rebate_is_paid_from_the_fee_bucket(make_world):
     world.one(world.BOB, PlaceOrder(1, BUY, 1_000, 100))
     assert world.quote(world.ALICE) == start + 1_000_000 + 100
     assert world.state.fees == 300 - 100
-    assert world.output.stats.fees_microquote == 200

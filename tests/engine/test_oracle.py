@@ -71,7 +71,6 @@ def test_an_old_index_is_stale_keeps_its_value_and_recovers(world):
     world.time_ms += 1
     world.block()
     assert _index(world) == (1_000, True)
-    assert world.output.stats.stale_markets == 1
     world.set_index(1_100)
     assert _index(world) == (1_100, False)
 
