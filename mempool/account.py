@@ -130,7 +130,7 @@ class Account:
                     return RefusalCode.KEY_UNKNOWN
                 continue
             if change.key in self.dead_keys:
-                return RefusalCode.KEY_TOMBSTONED
+                return RefusalCode.KEY_DEAD
             if session is not None or change.key == envelope.header.sender:
                 return RefusalCode.KEY_EXISTS
             if not time_ms < change.expires_ms <= time_ms + SESSION_KEY_LIFETIME_MAX_MS:

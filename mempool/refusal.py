@@ -30,7 +30,7 @@ class RefusalCode(StrEnum):
     NONCE_TOO_LOW = "nonce.too_low"
     NONCE_DUPLICATE = "nonce.duplicate"
     FEE_INSUFFICIENT = "fee.insufficient"
-    KEY_TOMBSTONED = "key.tombstoned"
+    KEY_DEAD = "key.dead"
     KEY_EXISTS = "key.exists"
     KEY_UNKNOWN = "key.unknown"
     KEY_TOO_MANY = "key.too_many"

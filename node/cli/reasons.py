@@ -69,8 +69,8 @@ REFUSAL_REASONS: Final = {
     RefusalCode.FEE_INSUFFICIENT: Reason(
         "the account's fee credit does not cover the envelope", "add fee credit to the account"
     ),
-    RefusalCode.KEY_TOMBSTONED: Reason(
-        "this key was revoked and can never be authorised again", "make a new key"
+    RefusalCode.KEY_DEAD: Reason(
+        "this key expired or was revoked and can never be authorised again", "make a new key"
     ),
     RefusalCode.KEY_EXISTS: Reason("the account has this key already", "make a new key"),
     RefusalCode.KEY_UNKNOWN: Reason(

@@ -201,7 +201,7 @@ def test_an_expired_key_is_dead_for_ever(alice, bob, make_ledger, time_ms):
     assert apply(ledger, used, time_ms=expires_ms - 1) == (None,)
     fresh = alice.summary(time_ms + 1, signer=bob.key)
     assert apply(ledger, fresh, time_ms=expires_ms) == (RefusalCode.KEY_UNAUTHORISED,)
-    assert authorize(ledger, alice, bob.key, time_ms + 1) == (RefusalCode.KEY_TOMBSTONED,)
+    assert authorize(ledger, alice, bob.key, time_ms + 1) == (RefusalCode.KEY_DEAD,)
     advance(ledger, KEY_ACTIVATION_DELAY_HEIGHTS)
     assert apply(ledger, used) == (RefusalCode.KEY_UNAUTHORISED,)
 
@@ -219,7 +219,7 @@ def test_a_revoked_key_signs_until_the_delay_is_over_and_never_again(
     first, second = (alice.summary(time_ms + n, signer=bob.key) for n in range(2))
     assert apply(ledger, first) == (None,)
     assert apply(ledger, second) == (RefusalCode.KEY_UNAUTHORISED,)
-    assert authorize(ledger, alice, bob.key, time_ms + 2) == (RefusalCode.KEY_TOMBSTONED,)
+    assert authorize(ledger, alice, bob.key, time_ms + 2) == (RefusalCode.KEY_DEAD,)
 
 
 def test_a_key_may_be_revoked_before_it_ever_became_active(alice, bob, make_ledger, time_ms):
@@ -228,7 +228,7 @@ def test_a_key_may_be_revoked_before_it_ever_became_active(alice, bob, make_ledg
     assert apply(ledger, alice.key_summary(time_ms + 1, RevokeKey(bob.key))) == (None,)
     advance(ledger, 2 * KEY_ACTIVATION_DELAY_HEIGHTS)
     assert ledger.scope_of(alice.key, bob.key) is None
-    assert authorize(ledger, alice, bob.key, time_ms + 2) == (RefusalCode.KEY_TOMBSTONED,)
+    assert authorize(ledger, alice, bob.key, time_ms + 2) == (RefusalCode.KEY_DEAD,)
 
 
 def test_key_changes_are_all_or_nothing(alice, bob, make_trader, make_ledger, time_ms):
