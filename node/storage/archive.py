@@ -7,6 +7,7 @@ sync (`RecordWrite.is_synced`).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -24,13 +25,16 @@ class ArchiveStore:
         """Open or create. `owner` is the chain id: an archive is no member's own. Raises
         `StorageError`."""
         try:
-            self._file = RecordFile(
-                path, kind="archive", owner=owner, synchronous="NORMAL", vfs=vfs
-            )
-            # Reads have a connection of their own and never wait for a running commit.
-            self._reader = RecordFile(
-                path, kind="archive", owner=owner, synchronous="NORMAL", vfs=vfs
-            )
+            self._file = _open(path, owner, vfs)
+            try:
+                # Reads have a connection of their own and never wait for a running commit.
+                self._reader = _open(path, owner, vfs)
+            except BaseException:
+                # Raised on; a connection that stays open hangs the exit, and a failing close would
+                # hide what went wrong first.
+                with suppress(StorageError):
+                    self._file.close()
+                raise
         except apsw.BusyError as error:
             raise StorageError("storage.failed", f"{path} is in use by another process") from error
 
@@ -64,3 +68,7 @@ class ArchiveStore:
         """Close."""
         self._reader.close()
         self._file.close()
+
+
+def _open(path: Path, owner: bytes, vfs: str | None) -> RecordFile:
+    return RecordFile(path, kind="archive", owner=owner, synchronous="NORMAL", vfs=vfs)

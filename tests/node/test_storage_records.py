@@ -1,6 +1,8 @@
 import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import apsw
 import pytest
@@ -11,7 +13,7 @@ from consensus.effects import Delete, Put
 from node.exit_codes import ExitCode
 from node.storage.archive import ArchiveStore
 from node.storage.errors import DoubleSignError, SafetyError, StorageError
-from node.storage.records import Record
+from node.storage.records import Record, RecordFile
 from node.storage.safety import WRITE_ONCE_TABLES, RecordWrite, SafetyStore
 from node.storage.wal import is_commit_lost
 
@@ -371,6 +373,23 @@ def test_a_disk_that_fails_at_any_operation_forgets_no_vote_that_was_reported(tm
         fails_at += 1
     assert fails_at > 10
     assert codes == {"storage.full"}
+
+
+def test_an_archive_whose_second_connection_fails_leaves_none_open(tmp_path, monkeypatch):
+    opened = []
+
+    def open_once(*arguments, **options):
+        if opened:
+            raise StorageError("storage.full", "no room for the second")
+        opened.append(RecordFile(*arguments, **options))
+        return opened[0]
+
+    monkeypatch.setattr("node.storage.archive.RecordFile", open_once)
+    path = tmp_path / "chain.db"
+    with pytest.raises(StorageError, match="no room for the second"):
+        ArchiveStore(path, owner=OWNER)
+    held = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+    assert [each for each in held if each.startswith(str(path))] == []
 
 
 @pytest.fixture
