@@ -5,7 +5,8 @@ state certificate that the chain carries. It reads nothing that execution comput
 of execution can stop elections, evidence or recovery. Together with the header ledger's root, its
 root is what a checkpoint calls the order root.
 
-Evidence is verified where it enters the chain; here only its outcome is recorded.
+Voters check evidence for its form only. Whoever hands a block's evidence to this state has verified
+its signatures first; here only the outcome is recorded.
 """
 
 from collections.abc import Mapping, Sequence

@@ -69,7 +69,7 @@ Leaders and aggregation (`core`, `votes`)
   leader forms the QC itself only if the current one's does not come in time.
 - A3 Who speaks of a view long past is told the certificates that ended it.
 
-Durability (`safety`, `voter`)
+Durability (`safety`, `voter`, `chain`)
 
 - P1 A vote, timeout or proposal leaves only after its record, together with the whole safety state
   and the block itself, is durable.

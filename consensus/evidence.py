@@ -220,7 +220,10 @@ def verify_evidence(
     scheme: SignatureScheme,
     identity_scheme: IdentityScheme,
 ) -> bool:
-    """Does the evidence convict its offender? Deterministic, for the order state at commit."""
+    """Does the evidence convict its offender? All in one call, for a replay.
+
+    A running node takes the parts apart, so that the claims go to its workers.
+    """
     try:
         validate_evidence(evidence, committee)
     except EvidenceError:

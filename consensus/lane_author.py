@@ -7,12 +7,11 @@ earlier; while one is on its way the next one grows.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from consensus.effects import Effect, Send, ServeBatches, SignIdentity, Token
 from consensus.lane_acks import AckCollector
 from consensus.lane_chain import LaneChain, LanePoint
-from consensus.lane_limits import LanesConfig, compute_backoff_ms
+from consensus.lane_limits import REBROADCAST_BATCHES_MAX, LanesConfig, compute_backoff_ms
 from consensus.messages import BatchMessage, LaneCertificate
 from consensus.ownership import Tokens
 from consensus.types import (
@@ -22,9 +21,6 @@ from consensus.types import (
 )
 from crypto.digest import Domain, bulk_digest
 from crypto.types import BATCH_BODY_MAX_BYTES
-
-REBROADCAST_BATCHES_MAX: Final = 8
-"""Newest uncertified batches that are repeated; a member that misses more asks for them."""
 
 
 @dataclass(slots=True)

@@ -18,11 +18,11 @@ member's copies of that batch are refused, and the next one is asked, until the 
 """
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from consensus.effects import Effect, Send
 from consensus.lane_chain import LaneChain, LanePoint
-from consensus.lane_limits import LanesConfig, compute_backoff_ms
+from consensus.lane_limits import FAILED_BATCHES_MAX_PER_LANE, LanesConfig, compute_backoff_ms
 from consensus.messages import (
     BATCHES_MAX_PER_REQUEST,
     SYNC_RESPONSE_MAX_BYTES,
@@ -30,10 +30,6 @@ from consensus.messages import (
     LaneRequest,
 )
 from consensus.types import BatchHeader
-
-FAILED_BATCHES_MAX_PER_LANE: Final = 4 * BATCHES_MAX_PER_REQUEST
-"""Batches of one lane of which it is remembered whose copies failed their check. When full, none is
-added: those asked for first, which a lane wants first again, are the ones that count."""
 
 
 class Target(NamedTuple):

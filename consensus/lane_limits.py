@@ -1,4 +1,4 @@
-"""Every bound and every interval of the lanes, in one place.
+"""Every bound and every interval of the lanes but those of the messages themselves (`messages`).
 
 A lane is one member's stream of batches. Its author is held by its own back-pressure to half of
 what the other members are ready to store for it, because their committed cursor trails the
@@ -8,6 +8,8 @@ author's by a few blocks; an honest author therefore never sees a batch refused.
 from typing import Final
 
 from msgspec import Struct
+
+from consensus.messages import BATCHES_MAX_PER_REQUEST
 
 UNCOMMITTED_BATCHES_MAX: Final = 512
 """Batches of one author that a member stores above that lane's committed cursor."""
@@ -34,6 +36,13 @@ the lanes. About 1 KiB each. Peers that lag further fetch what their missed bloc
 FETCHES_IN_FLIGHT_MAX: Final = 16
 """Lanes of which links are being fetched at once, one request in flight for each; committed and
 uncommitted links are counted apart, so that invented gaps cannot starve committed ones."""
+
+FAILED_BATCHES_MAX_PER_LANE: Final = 4 * BATCHES_MAX_PER_REQUEST
+"""Batches of one lane of which it is remembered whose copies failed their check. When full, none is
+added: those asked for first, which a lane wants first again, are the ones that count."""
+
+REBROADCAST_BATCHES_MAX: Final = 8
+"""Newest uncertified batches that are repeated; a member that misses more asks for them."""
 
 ACKS_PENDING_MAX_PER_MEMBER: Final = 16
 """Acknowledgements of one member that an author keeps; the newest sequences win."""

@@ -19,8 +19,8 @@ The protocol
    names the certificate, since both lie on the one committed chain.
 5. Blocks name certified tips; a voter needs the certificate, not the batches. On commit the cursor
    moves, and the node *owes* itself the batches from the previous cursor up to the tip, oldest
-   first (`delivery`). Which batches these are depends on digests and committed cursors alone, so
-   all nodes deliver the same even if an author equivocated.
+   first (`lane_delivery`). Which batches these are depends on digests and committed cursors alone,
+   so all nodes deliver the same even if an author equivocated.
 6. Missing links are fetched from a certificate's signers, or from the author (`lane_fetch`,
    `lane_targets`).
 
@@ -192,7 +192,7 @@ class Lanes:
         return self._deliveries.compute(height)
 
     def statistics(self) -> LaneStatistics:
-        """Current sizes, for metrics and for tests of the bounds."""
+        """Current sizes, to hold against the bounds."""
         return LaneStatistics(
             links=sum(len(chain) for chain in self._chains),
             checks_pending=self._intake.count_pending(),

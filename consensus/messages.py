@@ -1,9 +1,9 @@
 """What members say to each other. One tagged union, two traffic classes.
 
-`CONTROL` messages (votes, proposals, certificates, acknowledgements, small requests) and `BULK`
-messages (batches, sync responses) travel on different connections, so that no amount of bulk data
-delays a vote. The transport authenticates the sender; every message that others may forward or use
-as proof carries its own signature as well.
+`ControlMessage`s (votes, proposals, certificates, acknowledgements, small requests) and
+`BulkMessage`s (batches, sync responses) travel on different connections, so that no amount of bulk
+data delays a vote. The transport authenticates the sender; every message that others may forward
+or use as proof carries its own signature as well.
 """
 
 from typing import Annotated, Final

@@ -1,9 +1,9 @@
 """Every bound of the engine, in one place.
 
-Two kinds: bounds on what one participant may ask of everybody (instructions, open orders), and
-bounds on numbers, chosen so that every value that is stored fits a signed 64-bit integer. Products
-inside a step (price x lots x unit x ppm) are Python integers and cannot overflow; what is kept is
-checked where it enters.
+Two kinds: bounds on what one participant may ask of everybody (instructions, open orders, levels),
+and bounds on numbers, chosen so that every value that is stored fits a signed 64-bit integer.
+Products inside a step (price x lots x unit x ppm) are Python integers and cannot overflow; what is
+kept is checked where it enters.
 """
 
 from typing import Final
@@ -68,3 +68,6 @@ SOURCE_TIME_AHEAD_MAX_MS: Final = 1_000
 FULL_CHECK_INTERVAL_BLOCKS: Final = 256
 """Conservation is checked every block over what changed, and at multiples of this height over
 every account."""
+
+DEPTH_LEVELS_MAX: Final = 1_000
+"""Levels of one side of a book in one answer."""

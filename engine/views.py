@@ -1,17 +1,13 @@
 """Reading the state: what a gateway shows. Pure functions; nothing here changes anything."""
 
 from itertools import islice
-from typing import Final
 
 from msgspec import Struct
 
 from engine.book import BookSide, Order
 from engine.instructions import SelfTradeMode, Side, TimeInForce
-from engine.limits import PPM
+from engine.limits import DEPTH_LEVELS_MAX, PPM
 from engine.state import EngineState
-
-DEPTH_LEVELS_MAX: Final = 1_000
-"""Levels of one side in one answer."""
 
 
 class MarketView(Struct, frozen=True, array_like=True):

@@ -2,8 +2,8 @@
 
 A batch is due `batch_interval_ms` after the first waiting item came, or at once when
 `batch_size_bytes` wait. While the lane cannot propose (too many of the node's own batches are not
-certified yet) the host does not ask; what waits grows up to admission's bounds, then clients are
-refused: that is the back-pressure.
+committed yet) the node's core does not ask; what waits grows up to admission's bounds, then clients
+are refused: that is the back-pressure.
 
 *Fairness.* What waits is kept in flows: one for each sender of envelopes, one for each source and
 kind of opaque transactions. Flows take turns (deficit round robin, Shreedhar and Varghese 1995):

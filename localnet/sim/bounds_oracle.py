@@ -5,8 +5,11 @@ from typing import Final
 from consensus.block_tree import ORPHANS_MAX, TREE_BLOCKS_MAX
 from consensus.checkpoints import CERTIFIED_HEADERS_MAX, OWN_HEADERS_MAX, VOTE_WINDOW_HEIGHTS
 from consensus.intake import PENDING_MAX_PER_PEER
-from consensus.lane_fetch import FAILED_BATCHES_MAX_PER_LANE
-from consensus.lane_limits import ACKS_PENDING_MAX_PER_MEMBER, RECHECKS_PENDING_MAX
+from consensus.lane_limits import (
+    ACKS_PENDING_MAX_PER_MEMBER,
+    FAILED_BATCHES_MAX_PER_LANE,
+    RECHECKS_PENDING_MAX,
+)
 from consensus.state_signer import VOTES_RESENT_MAX
 from consensus.sync import REQUESTS_IN_FLIGHT_MAX, TARGETS_MAX
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX

@@ -21,9 +21,9 @@ from msgspec import Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from crypto.digest import DIGEST_SIZE_BYTES
+from engine.limits import DEPTH_LEVELS_MAX
 from engine.state import EngineState
 from engine.views import (
-    DEPTH_LEVELS_MAX,
     AccountView,
     view_account,
     view_book,

@@ -8,6 +8,7 @@ from engine.block import BlockInput, Reporter
 from engine.genesis import EngineGenesis, MarketParams
 from engine.instructions import OracleReport, PlaceOrder, Side
 from engine.limits import (
+    DEPTH_LEVELS_MAX,
     MARKETS_MAX,
     OPEN_ORDERS_PER_ACCOUNT_MAX,
     OPEN_ORDERS_PER_MARKET_MAX,
@@ -15,7 +16,7 @@ from engine.limits import (
     SEQUENCE_MAX,
     TIME_MAX_MS,
 )
-from engine.views import DEPTH_LEVELS_MAX, view_book
+from engine.views import view_book
 
 MARKET = MarketParams(1, "M", 10_000, 1_000, 100_000, 50_000, 0, 0, 500_000, 60_000)
 

@@ -4,8 +4,8 @@ import pytest
 
 from consensus.effects import Received, Send
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
-from consensus.lane_fetch import FAILED_BATCHES_MAX_PER_LANE, LaneFetcher, Target
-from consensus.lane_limits import LanesConfig
+from consensus.lane_fetch import LaneFetcher, Target
+from consensus.lane_limits import FAILED_BATCHES_MAX_PER_LANE, LanesConfig
 from consensus.messages import BatchMessage, BatchRequest, LaneRequest
 from consensus.types import SignedBatchHeader
 from crypto.digest import ZERO_DIGEST

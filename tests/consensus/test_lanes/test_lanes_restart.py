@@ -3,9 +3,8 @@
 import pytest
 
 from consensus.effects import Persist, ServeBatches
-from consensus.lane_author import REBROADCAST_BATCHES_MAX
 from consensus.lane_chain import LanePoint, Link
-from consensus.lane_limits import RECHECKS_PENDING_MAX
+from consensus.lane_limits import REBROADCAST_BATCHES_MAX, RECHECKS_PENDING_MAX
 from consensus.lane_recovery import recover_lanes
 from consensus.messages import BatchMessage, LaneRequest
 
