@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from msgspec import Meta, Struct, field
 
+from mempool.batcher import BATCH_FILL_MAX_BYTES
 from node.exit_codes import ExitCode, OperatorError
 
 CONFIG_VERSION: Final = 1
@@ -61,7 +62,7 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str,
         Meta(
             pattern=NODE_NAME_PATTERN,
-            description="Name of this node's member in genesis.json; also in logs and metrics.",
+            description="Name of this node's member in genesis.json; also in its log.",
         ),
     ]
     accept_weak_keystores: Annotated[
@@ -99,10 +100,7 @@ class PeerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     address: Annotated[Address, Meta(description="Where that member listens; host:port.")]
     certificate: Annotated[
         bytes,
-        Meta(
-            max_length=4096,
-            description="The member's TLS certificate, DER in base64; no other is accepted.",
-        ),
+        Meta(description="The member's TLS certificate, DER in base64; no other is accepted."),
     ]
 
     def endpoint(self) -> Endpoint:
@@ -154,8 +152,12 @@ class MempoolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = 2
     batch_size_bytes: Annotated[
         int,
-        Meta(ge=70_000, le=1 << 19, description="A batch of this size leaves without waiting."),
-    ] = 1 << 19
+        Meta(
+            ge=70_000,
+            le=BATCH_FILL_MAX_BYTES,
+            description="A batch of this size leaves without waiting.",
+        ),
+    ] = BATCH_FILL_MAX_BYTES
     pool_count: Annotated[
         int,
         Meta(ge=1, le=1 << 22, description="Envelopes taken and not yet ordered; then no more."),

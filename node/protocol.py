@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from msgspec import Meta, Raw, Struct
 
 from crypto.types import Digest, Ed25519PublicKey, Uint
+from mempool.batch import OPAQUE_TRANSACTION_MAX_BYTES
 from mempool.envelope import ENVELOPE_SIZE_MAX_BYTES
 
 DOOR_VERSION: Final = 1
@@ -102,7 +103,7 @@ class SubmitOpaque(
 
     request: RequestId
     namespace: Annotated[int, Meta(ge=1, le=2**32 - 1)]
-    transaction_size_bytes: Annotated[int, Meta(ge=1, le=64 << 10)]
+    transaction_size_bytes: Annotated[int, Meta(ge=1, le=OPAQUE_TRANSACTION_MAX_BYTES)]
     data: Annotated[bytes, Meta(min_length=1, max_length=DOOR_FRAME_MAX_BYTES)]
 
 
