@@ -28,35 +28,35 @@ class BadSignature(Behaviour):
 
 
 class BadVote(BadSignature):
-    """Votes."""
+    """Signs its votes wrongly, which spoils the QC they are meant for."""
 
     name: ClassVar[str] = "bad_signature_vote"
     kind = Vote
 
 
 class BadTimeout(BadSignature):
-    """Timeouts."""
+    """Signs its timeouts wrongly, which spoils the TC they are meant for."""
 
     name: ClassVar[str] = "bad_signature_timeout"
     kind = Timeout
 
 
 class BadAck(BadSignature):
-    """Acknowledgements of lanes."""
+    """Acknowledges lanes with signatures that are none."""
 
     name: ClassVar[str] = "bad_signature_ack"
     kind = Ack
 
 
 class BadStateVote(BadSignature):
-    """State votes."""
+    """Signs its state votes wrongly."""
 
     name: ClassVar[str] = "bad_signature_state_vote"
     kind = StateVote
 
 
 class BadProposal(BadSignature):
-    """Proposals."""
+    """Signs its proposals wrongly."""
 
     name: ClassVar[str] = "bad_signature_proposal"
     kind = Proposal

@@ -9,7 +9,7 @@ from localnet.byzantine.leading import BendingLeader
 
 
 class CensoringLeader(BendingLeader):
-    """Orders its own lane alone."""
+    """Orders its own lane alone and leaves all others out of its blocks."""
 
     name: ClassVar[str] = "censoring_leader"
 
@@ -19,7 +19,7 @@ class CensoringLeader(BendingLeader):
 
 
 class EmptyBlocks(BendingLeader):
-    """Orders nothing, certifies no state and reports no offence, for ever."""
+    """Proposes empty blocks for ever: orders nothing, certifies no state, reports no offence."""
 
     name: ClassVar[str] = "empty_blocks"
 

@@ -12,7 +12,7 @@ from node.events import NodeEvent
 
 
 class ConflictingTimeouts(Behaviour):
-    """In every view in which it votes, and in every one that it gives up; to everybody."""
+    """Gives every view up twice, with different contents, and tells everybody both."""
 
     name: ClassVar[str] = "conflicting_timeouts"
 
@@ -48,7 +48,7 @@ class ConflictingTimeouts(Behaviour):
 
 
 class ConflictingTimeoutsSplit(ConflictingTimeouts):
-    """One of the two to each half of the others."""
+    """Gives every view up twice, and tells each half of the others one of the two."""
 
     name: ClassVar[str] = "conflicting_timeouts_split"
 

@@ -13,7 +13,7 @@ from node.events import NodeEvent
 
 
 class DoubleVote(Behaviour):
-    """Both votes go to everybody who collects; the second is for a block that nobody made."""
+    """Votes twice in a view: for the block, and for one that nobody made."""
 
     name: ClassVar[str] = "double_vote"
 
@@ -31,7 +31,7 @@ class DoubleVote(Behaviour):
 
 
 class DoubleVoteSplit(DoubleVote):
-    """One vote goes to the view's leader, the other one to the next: nobody can prove it."""
+    """Votes twice in a view, and gives each collector one of the votes: nobody can prove it."""
 
     name: ClassVar[str] = "double_vote_split"
 

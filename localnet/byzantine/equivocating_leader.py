@@ -12,7 +12,7 @@ from localnet.byzantine.behaviour import Behaviour, Tools
 
 
 class EquivocatingLeader(Behaviour):
-    """Divides the others in another way each time, sometimes so that some hear both."""
+    """Proposes two blocks in a view, and divides the others among them in another way each time."""
 
     name: ClassVar[str] = "equivocating_leader"
 
@@ -42,7 +42,7 @@ class EquivocatingLeader(Behaviour):
 
 
 class EquivocatingLeaderHalves(EquivocatingLeader):
-    """One block to half of the others, the other one to the rest: nobody can prove it."""
+    """Proposes one block to half of the others and another one to the rest: nobody can prove it."""
 
     name: ClassVar[str] = "equivocating_leader_halves"
 
@@ -51,7 +51,7 @@ class EquivocatingLeaderHalves(EquivocatingLeader):
 
 
 class EquivocatingLeaderOne(EquivocatingLeader):
-    """One block to one member, the other one to the rest: nobody can prove it."""
+    """Proposes one block to one member and another one to the rest: nobody can prove it."""
 
     name: ClassVar[str] = "equivocating_leader_one"
 
@@ -60,7 +60,7 @@ class EquivocatingLeaderOne(EquivocatingLeader):
 
 
 class EquivocatingLeaderBoth(EquivocatingLeader):
-    """Both blocks to everybody."""
+    """Proposes two blocks in a view, both to everybody."""
 
     name: ClassVar[str] = "equivocating_leader_both"
 
@@ -69,7 +69,7 @@ class EquivocatingLeaderBoth(EquivocatingLeader):
 
 
 class EquivocatingLeaderVoting(EquivocatingLeader):
-    """Two blocks, overlapping audiences, and a vote for each of them to whoever collects."""
+    """Proposes two blocks in a view to overlapping halves, and votes for both."""
 
     name: ClassVar[str] = "equivocating_leader_voting"
 

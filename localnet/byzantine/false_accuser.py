@@ -26,7 +26,7 @@ from localnet.byzantine.leading import BendingLeader
 
 
 class FalseAccuser(BendingLeader):
-    """Of every offence, against everybody, as much as a block holds."""
+    """Accuses the innocent of everything, in good form, with signatures it made up."""
 
     name: ClassVar[str] = "false_accuser"
 

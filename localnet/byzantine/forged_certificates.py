@@ -1,4 +1,4 @@
-"""Shows certificates that it made itself: with its own vote for a quorum, or with invented ones."""
+"""Shows certificates that it made itself: signed by it alone, or with signatures it invented."""
 
 from collections.abc import Iterable
 from itertools import count
@@ -25,7 +25,7 @@ from node.events import NodeEvent
 
 
 class ForgedQC(BendingLeader):
-    """Its blocks extend blocks that nobody but it knows, certified by nobody but it."""
+    """Extends blocks that nobody but it knows, with a QC signed by nobody but it."""
 
     name: ClassVar[str] = "forged_qc"
     is_hollow: ClassVar[bool] = False
@@ -42,14 +42,14 @@ class ForgedQC(BendingLeader):
 
 
 class HollowQC(ForgedQC):
-    """The same with everybody's name and one signature."""
+    """Extends blocks that nobody knows, with a QC that names everybody and is signed by one."""
 
     name: ClassVar[str] = "hollow_qc"
     is_hollow: ClassVar[bool] = True
 
 
 class ForgedTC(Behaviour):
-    """In each view it gives one up that lies further ahead, and shows a TC for what is between."""
+    """Gives up views that lie ahead, and shows a TC of its own for what is between."""
 
     name: ClassVar[str] = "forged_last_certificate"
     is_hollow: ClassVar[bool] = False
@@ -71,14 +71,14 @@ class ForgedTC(Behaviour):
 
 
 class HollowTC(ForgedTC):
-    """The same with everybody's name and one signature."""
+    """Shows a TC that names everybody and is signed by one."""
 
     name: ClassVar[str] = "hollow_last_certificate"
     is_hollow: ClassVar[bool] = True
 
 
 class InvalidAvailability(BendingLeader):
-    """Its blocks order a prefix of its own lane that nobody but it holds."""
+    """Orders batches of its own that nobody but it holds, as only its own signature says."""
 
     name: ClassVar[str] = "invalid_availability"
     is_hollow: ClassVar[bool] = False
@@ -105,14 +105,14 @@ class InvalidAvailability(BendingLeader):
 
 
 class HollowAvailability(InvalidAvailability):
-    """The same with everybody's name and one signature."""
+    """Orders batches that nobody holds, with a certificate that names everybody."""
 
     name: ClassVar[str] = "hollow_availability"
     is_hollow: ClassVar[bool] = True
 
 
 class ForgedState(BendingLeader):
-    """Its blocks certify a result that nobody but it computed."""
+    """Puts a result into its blocks that nobody but it signed."""
 
     name: ClassVar[str] = "forged_state"
     is_hollow: ClassVar[bool] = False
@@ -145,7 +145,7 @@ class ForgedState(BendingLeader):
 
 
 class HollowState(ForgedState):
-    """The same with everybody's name and one signature."""
+    """Puts a result into its blocks that everybody is said to have signed."""
 
     name: ClassVar[str] = "hollow_state"
     is_hollow: ClassVar[bool] = True

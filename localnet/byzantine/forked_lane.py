@@ -14,7 +14,7 @@ from mempool.batch import BatchBody, OpaqueChunk
 
 
 class ForkedLane(Behaviour):
-    """One member hears both."""
+    """Signs two batches for each place of its lane; one member hears both."""
 
     name: ClassVar[str] = "forked_lane"
     overlap: ClassVar[int] = 1
@@ -44,7 +44,7 @@ class ForkedLane(Behaviour):
 
 
 class ForkedLaneSplit(ForkedLane):
-    """Nobody hears both, until one of them is ordered and the others fetch it."""
+    """Signs two batches for each place of its lane; nobody hears both before one is ordered."""
 
     name: ClassVar[str] = "forked_lane_split"
     overlap: ClassVar[int] = 0

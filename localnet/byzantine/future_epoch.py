@@ -11,7 +11,7 @@ from localnet.byzantine.behaviour import Behaviour
 
 
 class FutureEpoch(Behaviour):
-    """Well signed, one epoch too high."""
+    """Speaks as if the next epoch had begun."""
 
     name: ClassVar[str] = "future_epoch"
 

@@ -18,7 +18,7 @@ _FAR: Final = 2**40
 
 
 class FutureView(Behaviour):
-    """With each new view, about views at, just beyond and far beyond what others look ahead."""
+    """Votes, proposes and gives up in views that have not begun, near and far ones."""
 
     name: ClassVar[str] = "future_view"
 

@@ -20,7 +20,7 @@ from node.events import NodeEffect, NodeEvent
 
 
 class GarbageBlocks(Behaviour):
-    """Blocks that do not follow each other, and proofs of other blocks."""
+    """Answers requests with blocks that do not follow each other, and proofs of others."""
 
     name: ClassVar[str] = "garbage_blocks"
 
@@ -60,7 +60,7 @@ class GarbageBlocks(Behaviour):
 
 
 class OversizedSync(GarbageBlocks):
-    """As many blocks and batches as a response can hold, whatever was asked for."""
+    """Answers requests with as much as a response can hold, whatever was asked for."""
 
     name: ClassVar[str] = "oversized_sync"
 
@@ -84,7 +84,7 @@ class OversizedSync(GarbageBlocks):
 
 
 class GarbageBodies(GarbageBlocks):
-    """Batches with another body, or with a signature that is none."""
+    """Serves batches with another body, or with a signature that is none."""
 
     name: ClassVar[str] = "garbage_bodies"
 

@@ -11,7 +11,7 @@ from localnet.byzantine.behaviour import Behaviour
 
 
 class Impersonation(Behaviour):
-    """Besides what it honestly says: so it stays in the game."""
+    """Says everything once more in the name of another member."""
 
     name: ClassVar[str] = "impersonation"
 

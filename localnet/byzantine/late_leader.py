@@ -15,7 +15,7 @@ LEADS_MS: Final = (1, 5, 10)
 
 
 class LateLeader(Behaviour):
-    """So that some hear it in time and vote, and some have just timed out."""
+    """Proposes just before the view ends: some hear it in time, some have just given up."""
 
     name: ClassVar[str] = "late_leader"
 

@@ -1,23 +1,31 @@
 """All behaviours by name: every module of this package that defines one is found here."""
 
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import localnet.byzantine as package
 from localnet.byzantine.behaviour import Behaviour
+from node.exit_codes import ExitCode, OperatorError
 
 
-class UnknownBehaviourError(ValueError):
+class UnknownBehaviourError(OperatorError):
     """No behaviour has this name; the message lists those that exist."""
+
+    code = "byz.unknown_behaviour"
+    exit_code = ExitCode.CONFIG
 
 
 @lru_cache(maxsize=1)
 def behaviours() -> dict[str, type[Behaviour]]:
-    """Every behaviour by name, by rising name."""
+    """Every behaviour of this package by name, by rising name."""
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+        if module.name != "cli":
+            importlib.import_module(f"{package.__name__}.{module.name}")
     found = {kind.name: kind for kind in _find_kinds(Behaviour) if "name" in vars(kind)}
     return dict(sorted(found.items()))
 
@@ -31,8 +39,39 @@ def _find_kinds(parent: type[Behaviour]) -> Iterator[type[Behaviour]]:
 
 
 def find_behaviour(name: str) -> type[Behaviour]:
-    """The behaviour of a name. Raises `UnknownBehaviourError`."""
+    """The behaviour of a name, or that of `FILE.py:CLASS`. Raises `UnknownBehaviourError`."""
+    path, separator, class_name = name.rpartition(".py:")
+    if separator:
+        return _load_behaviour(Path(f"{path}.py").resolve(), class_name)
     known = behaviours()
     if name not in known:
-        raise UnknownBehaviourError(f"no behaviour {name!r}; there are: {', '.join(known)}")
+        raise UnknownBehaviourError(
+            f"there is no behaviour {name!r}",
+            advice="`rota byz list` prints them; name one of your own as FILE.py:CLASS",
+        )
     return known[name]
+
+
+@lru_cache
+def _load_behaviour(path: Path, class_name: str) -> type[Behaviour]:
+    """A class of somebody's own file, which is run once."""
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UnknownBehaviourError(
+            f"{path} is no Python file", advice="name it as FILE.py:CLASS, from where you are"
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[str(path)] = module
+    spec.loader.exec_module(module)
+    kind = getattr(module, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Behaviour)):
+        raise UnknownBehaviourError(
+            f"{path} defines no behaviour {class_name!r}",
+            advice="derive a class from localnet.byzantine.Behaviour",
+        )
+    return kind
+
+
+def lie_of(kind: type[Behaviour]) -> str:
+    """What a behaviour says about itself."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())

@@ -16,7 +16,7 @@ REPLAYS: Final = 6
 
 
 class Replaying(Behaviour):
-    """Old ones rather than new ones."""
+    """Says old things again, its own and others', to anybody."""
 
     name: ClassVar[str] = "replaying"
 

@@ -14,7 +14,7 @@ REQUESTS: Final = 24
 
 
 class RequestFlood(Behaviour):
-    """Blocks, whole chains, batches and lanes."""
+    """Floods everybody with requests, mostly for what does not exist."""
 
     name: ClassVar[str] = "request_flood"
 

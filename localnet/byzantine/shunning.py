@@ -11,7 +11,7 @@ from node.events import NodeEffect
 
 
 class Shunning(Behaviour):
-    """Leaves out as many members as may be faulty, and is a good member to the others."""
+    """Says nothing to as many members as may be faulty, and is a good member to the others."""
 
     name: ClassVar[str] = "shunning"
 

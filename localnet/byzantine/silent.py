@@ -11,7 +11,7 @@ from node.events import NodeEffect
 
 
 class Silent(Behaviour):
-    """Talks only to itself, so that it keeps up and could speak at any time."""
+    """Hears everything and says nothing to anybody; it keeps up, and could speak at any time."""
 
     name: ClassVar[str] = "silent"
 

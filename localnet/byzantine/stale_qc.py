@@ -10,7 +10,7 @@ from localnet.byzantine.leading import BendingLeader
 
 
 class StaleQC(BendingLeader):
-    """The certificate of its first proposal stays the one that it extends."""
+    """Builds on the certificate of its first proposal for ever."""
 
     name: ClassVar[str] = "stale_qc"
 
@@ -25,8 +25,7 @@ class StaleQC(BendingLeader):
 
 
 class LoweredTC(BendingLeader):
-    """After a timeout certificate, it swaps the newest QC that this reports for an older one, and
-    builds on that."""
+    """Swaps the newest QC that a TC reports for an older one, and builds on that."""
 
     name: ClassVar[str] = "lowered_tc"
 

@@ -17,7 +17,7 @@ VIEWS_MAX: Final = 8
 
 
 class StaleTimeout(Behaviour):
-    """The oldest that the certificate for its view allows; any old one if it has none such."""
+    """Gives views up with the oldest certificate that it can name, never with its newest."""
 
     name: ClassVar[str] = "stale_timeout"
 
@@ -50,7 +50,7 @@ class StaleTimeout(Behaviour):
 
 
 class ManyHighQCs(StaleTimeout):
-    """To each member other certificates, and many of them: every view that it ever heard of."""
+    """Gives one view up with many certificates, and tells each member another order of them."""
 
     name: ClassVar[str] = "many_high_qc_views"
 

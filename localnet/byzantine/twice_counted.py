@@ -15,7 +15,7 @@ from node.events import NodeEvent
 
 
 class TwiceCounted(Behaviour):
-    """TCs for the current view with a group of its own for each certificate that it remembers."""
+    """Shows TCs in which its own signature stands in many groups."""
 
     name: ClassVar[str] = "twice_counted"
 

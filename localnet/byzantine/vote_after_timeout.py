@@ -12,7 +12,7 @@ from node.events import NodeEvent
 
 
 class VoteAfterTimeout(Behaviour):
-    """Each vote is preceded by a timeout that keeps quiet about it."""
+    """Gives each view up before it votes in it, and keeps quiet about the vote."""
 
     name: ClassVar[str] = "vote_after_timeout"
 

@@ -20,7 +20,7 @@ class VoteWithholding(Behaviour):
 
 
 class VoteWithholdingPivotal(Behaviour):
-    """Where it collects the votes itself, it votes only once the others are enough without it."""
+    """Votes only where the others are enough without it, as far as it can know."""
 
     name: ClassVar[str] = "vote_withholding_pivotal"
 

@@ -12,7 +12,7 @@ from node.events import NodeEffect
 
 
 class WithheldBatches(Behaviour):
-    """Everybody else must fetch them from those few, once they are ordered."""
+    """Gives its batches to just enough members for a certificate, and serves them to nobody."""
 
     name: ClassVar[str] = "withheld_batches"
 

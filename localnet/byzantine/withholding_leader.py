@@ -11,7 +11,7 @@ from localnet.byzantine.behaviour import Behaviour
 
 
 class WithholdingLeader(Behaviour):
-    """To just enough members that one of them is honest."""
+    """Proposes to just so many members that one of them is honest."""
 
     name: ClassVar[str] = "withholding_leader"
 
@@ -26,7 +26,7 @@ class WithholdingLeader(Behaviour):
 
 
 class WithholdingLeaderFew(WithholdingLeader):
-    """To so few members that all of them might be liars: too few for a certificate."""
+    """Proposes to so few members that all of them might be liars: too few for a QC."""
 
     name: ClassVar[str] = "withholding_leader_few"
 
@@ -39,7 +39,7 @@ class WithholdingLeaderFew(WithholdingLeader):
 
 
 class WithholdingLeaderOne(WithholdingLeader):
-    """To one member."""
+    """Proposes to one member only."""
 
     name: ClassVar[str] = "withholding_leader_one"
 

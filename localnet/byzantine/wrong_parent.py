@@ -11,7 +11,7 @@ from localnet.byzantine.leading import BendingLeader
 
 
 class WrongParent(BendingLeader):
-    """In turn: another parent's id, a height too high, a time not above the parent's."""
+    """Proposes blocks with, in turn, another parent's id, a wrong height, a time in the past."""
 
     name: ClassVar[str] = "wrong_parent"
 

@@ -12,7 +12,7 @@ from localnet.byzantine.behaviour import Behaviour
 
 
 class WrongStateVote(Behaviour):
-    """Always the same wrong one for a height."""
+    """Signs results that no honest engine comes to."""
 
     name: ClassVar[str] = "wrong_state_vote"
 
@@ -32,7 +32,7 @@ class WrongStateVote(Behaviour):
 
 
 class DoubleStateVote(WrongStateVote):
-    """The right one besides."""
+    """Signs two results for each height: the right one and a wrong one."""
 
     name: ClassVar[str] = "double_state_vote"
 

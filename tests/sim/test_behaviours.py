@@ -306,7 +306,7 @@ def run_watched(schedule: Schedule) -> tuple[Outcome, Wire]:
 
 def test_every_behaviour_is_described_here() -> None:
     assert set(LIES) == set(behaviours())
-    with pytest.raises(UnknownBehaviourError, match="there are: accomplice"):
+    with pytest.raises(UnknownBehaviourError, match="no behaviour 'honesty'"):
         find_behaviour("honesty")
 
 
