@@ -342,12 +342,13 @@ class NodeCore:
 
     def _make_batches(self, now_ms: int, out: list[NodeEffect]) -> None:
         """Turn what waits into batches of this node's lane, as far as its backlog allows."""
+        deadline_ms = None
         while self._lanes.can_propose():
             body = self._batcher.take(now_ms)
             if body is None:
+                deadline_ms = self._batcher.next_deadline_ms()
                 break
             self._absorb(now_ms, "lanes", self._lanes.propose_batch(now_ms, body), out)
-        deadline_ms = self._batcher.next_deadline_ms() if self._lanes.can_propose() else None
         if deadline_ms != self._batch_deadline_ms:
             self._batch_deadline_ms = deadline_ms
             out.append(SetTimer(_BATCH_TIMER, deadline_ms))

@@ -231,6 +231,8 @@ class Judge:
 class Certificates(Watcher):
     """See the module docstring."""
 
+    effects = (Persist, Send)
+
     def __init__(self, judge: Judge, exempt: Iterable[int] = ()) -> None:
         """What `exempt` hosts adopt is their own affair."""
         self._judge = judge

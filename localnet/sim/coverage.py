@@ -31,6 +31,19 @@ from node.events import BlockNotice, CertifiedNotice, SaveState
 class Coverage(Watcher):
     """Counts by name."""
 
+    effects = (
+        BlockNotice,
+        CertifiedNotice,
+        Misbehaviour,
+        Halt,
+        ServeCommitted,
+        ServeBatches,
+        SaveState,
+        Aggregate,
+        CheckBatch,
+    )
+    messages = (Proposal, Timeout, Advance, BlockRequest, CommittedRequest, LaneRequest)
+
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.committed_views: dict[int, int] = {}

@@ -82,7 +82,7 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
         powers=chosen,
         views=views,
         network=network,
-        traffic=Traffic(interval_ms=random.choice((20, 40, 120))),
+        traffic=Traffic(interval_ms=random.choice((30, 80, 200))),
         liars=liars,
         faults=tuple(faults),
     )

@@ -41,9 +41,12 @@ from crypto.aggregation import Partial, aggregate_partials
 from crypto.codec import decode
 from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.links import PERMILLE, LinkRule, Passage
+from localnet.sim.oracles import Watcher
 from node.storage.errors import StorageError
 from node.storage.records import compute_checksum
 from node.storage.safety import WRITE_ONCE_TABLES
+
+_encode_event: Final = msgspec.msgpack.Encoder().encode
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
@@ -64,18 +67,6 @@ class CrashPoint(Enum):
     """The records are lost."""
     AFTER_DURABLE = "after"
     """The records are durable, and nothing that waits for them was sent."""
-
-
-class Observer(Protocol):
-    """Watches the world; raises AssertionError when it sees what must not be."""
-
-    def on_start(self, index: int) -> None: ...
-
-    def on_effect(self, index: int, effect: Any) -> None: ...
-
-    def on_durable(self, index: int, persist: Persist) -> None: ...
-
-    def on_sent(self, index: int, message: Message) -> None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,7 +183,8 @@ class World:
         self.hosts: dict[int, Host] = {}
         self.hosts_of: dict[int, list[int]] = {}
         """The hosts of each member."""
-        self.observers: list[Observer] = []
+        self.observers: list[Watcher] = []
+        self._seats = _Seats([])
         self.on_received: list[Callable[[int, Received], None]] = []
         """Called with the host and the message, just before a running machine hears it."""
         self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
@@ -204,6 +196,17 @@ class World:
         self._sequence = 0
         self._steps = 0
         self._trace = hashlib.blake2b(digest_size=16)
+        self._actions: dict[type, Callable[[Host, Any], None]] = {
+            Send: self._send_when_durable,
+            Persist: self._persist,
+            SetTimer: self._set_timer,
+            Sign: self._sign,
+            Verify: self._verify,
+            Aggregate: self._aggregate,
+            ServeCommitted: self._serve_committed,
+        }
+        """What is done for an effect; the rest (commits, misbehaviour, evidence, halts) are notices
+        for observers."""
 
     # ---- machines ------------------------------------------------------------------------------
 
@@ -262,7 +265,14 @@ class World:
 
     def run_for(self, duration_ms: int) -> None:
         """Let time pass."""
-        self.run_until(lambda: False, duration_ms)
+        heap, pop = self._heap, heapq.heappop
+        end_ms = self.now_ms + duration_ms
+        while heap and heap[0][0] <= end_ms:
+            self.now_ms, _, action = pop(heap)
+            self._steps += 1
+            assert self._steps <= STEPS_MAX, "the world does not come to rest"
+            action()
+        self.now_ms = end_ms
 
     def run_until(self, is_done: Callable[[], bool], duration_max_ms: int) -> bool:
         """Let time pass until `is_done` or for the duration; returns whether it was done."""
@@ -270,10 +280,7 @@ class World:
         while self._heap and self._heap[0][0] <= end_ms:
             if is_done():
                 return True
-            self.now_ms, _, action = heapq.heappop(self._heap)
-            self._steps += 1
-            assert self._steps <= STEPS_MAX, "the world does not come to rest"
-            action()
+            self.run_for(self._heap[0][0] - self.now_ms)
         self.now_ms = end_ms
         return is_done()
 
@@ -290,52 +297,59 @@ class World:
     # ---- effects -------------------------------------------------------------------------------
 
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
+        watching, actions = self._seated().on_effect, self._actions
         for effect in effects:
-            for observer in self.observers:
-                observer.on_effect(host.index, effect)
-            match effect:
-                case Send():
-                    if host.durable.issuperset(effect.after):
-                        self._send(host, effect)
-                    else:
-                        host.waiting.append(effect)
-                case Persist():
-                    self._persist(host, effect)
-                case SetTimer(name, deadline_ms):
-                    self._set_timer(host, name, deadline_ms)
-                case Sign(token, message):
-                    self._answer(host, Signed(token, self._scheme.sign(host.secret, message)))
-                case Verify(token, claims):
-                    results = tuple(verify_claim(self._scheme, claim) for claim in claims)
-                    self._answer(host, Verified(token, results))
-                case Aggregate(token, message, partials):
-                    result = aggregate_partials(
-                        self._scheme, message, [Partial(*partial) for partial in partials]
-                    )
-                    self._answer(
-                        host,
-                        Aggregated(token, result.signers, result.signature, result.culprits),
-                    )
-                case ServeCommitted(to, from_height, committed_height):
-                    response = serve_committed(host.disk, from_height, committed_height)
-                    self._send(host, Send((to,), response))
-                case _:
-                    pass  # Notices (commits, misbehaviour, evidence, halts) are for observers.
+            kind = effect.__class__
+            for watch in watching(kind):
+                watch(host.index, effect)
+            action = actions.get(kind)
+            if action is not None:
+                action(host, effect)
+
+    def _seated(self) -> "_Seats":
+        """Who watches what, found anew when somebody comes or goes."""
+        if self._seats.observers != self.observers:
+            self._seats = _Seats(self.observers)
+        return self._seats
+
+    def _send_when_durable(self, host: Host, send: Send) -> None:
+        if host.durable.issuperset(send.after):
+            self._send(host, send)
+        else:
+            host.waiting.append(send)
+
+    def _sign(self, host: Host, sign: Sign) -> None:
+        signature = self._scheme.sign(host.secret, sign.message)
+        self._answer(host, Signed(sign.token, signature))
+
+    def _verify(self, host: Host, verify: Verify) -> None:
+        results = tuple(verify_claim(self._scheme, claim) for claim in verify.claims)
+        self._answer(host, Verified(verify.token, results))
+
+    def _aggregate(self, host: Host, effect: Aggregate) -> None:
+        partials = [Partial(*partial) for partial in effect.partials]
+        result = aggregate_partials(self._scheme, effect.message, partials)
+        self._answer(
+            host, Aggregated(effect.token, result.signers, result.signature, result.culprits)
+        )
+
+    def _serve_committed(self, host: Host, serve: ServeCommitted) -> None:
+        response = serve_committed(host.disk, serve.from_height, serve.committed_height)
+        self._send(host, Send((serve.to,), response))
 
     def _answer(self, host: Host, event: Any) -> None:
         """A worker's result comes back a little later, unless the machine dies first."""
         self._later(host, self._pick(host.work_ms or self.conditions.work_ms), event)
 
     def _later(self, host: Host, delay_ms: int, event: Any) -> None:
-        incarnation = host.incarnation
+        self.after(delay_ms, partial(self._deliver_alive, host, host.incarnation, event))
 
-        def happen() -> None:
-            if host.incarnation == incarnation:
-                self._deliver(host.index, event)
+    def _deliver_alive(self, host: Host, incarnation: int, event: Any) -> None:
+        if host.incarnation == incarnation:
+            self._deliver(host.index, event)
 
-        self.after(delay_ms, happen)
-
-    def _set_timer(self, host: Host, name: str, deadline_ms: int | None) -> None:
+    def _set_timer(self, host: Host, effect: SetTimer) -> None:
+        name, deadline_ms = effect.name, effect.deadline_ms
         if deadline_ms is None:
             host.timers.pop(name, None)
             return
@@ -344,18 +358,17 @@ class World:
 
     def _arm(self, host: Host, name: str, deadline_ms: int) -> None:
         """Fire when the host's own clock shows the deadline."""
-        incarnation = host.incarnation
+        wait_ms = max(deadline_ms - self.now_ms - host.clock_offset_ms, 0)
+        self.after(wait_ms, partial(self._fire, host, host.incarnation, name, deadline_ms))
 
-        def fire() -> None:
-            if host.incarnation != incarnation or host.timers.get(name) != deadline_ms:
-                return
-            if self.now_ms + host.clock_offset_ms < deadline_ms:
-                self._arm(host, name, deadline_ms)
-                return
-            del host.timers[name]
-            self._deliver(host.index, TimerFired(name))
-
-        self.after(max(deadline_ms - self.now_ms - host.clock_offset_ms, 0), fire)
+    def _fire(self, host: Host, incarnation: int, name: str, deadline_ms: int) -> None:
+        if host.incarnation != incarnation or host.timers.get(name) != deadline_ms:
+            return
+        if self.now_ms + host.clock_offset_ms < deadline_ms:
+            self._arm(host, name, deadline_ms)
+            return
+        del host.timers[name]
+        self._deliver(host.index, TimerFired(name))
 
     def set_clock(self, index: int, offset_ms: int) -> None:
         """Step a machine's clock. What is due then fires."""
@@ -370,43 +383,47 @@ class World:
         ready_ms = max(host.busy_until_ms.get(persist.store, 0), self.now_ms)
         ready_ms += self._pick(self.conditions.persist_ms)
         host.busy_until_ms[persist.store] = ready_ms
-        incarnation = host.incarnation
+        self.after(
+            ready_ms - self.now_ms, partial(self._complete, host, host.incarnation, queue, persist)
+        )
 
-        def complete() -> None:
-            if host.incarnation != incarnation:
-                return
-            if host.is_disk_failing:
-                self.crash(host.index)
-                return
-            point = self.crash_at(host.index, persist)
-            if point is CrashPoint.BEFORE_DURABLE:
-                queue.clear()
-                self.crash(host.index)
-                return
-            assert queue.popleft() is persist, "a store writes in order"
-            self._write(host, persist)
-            if point is CrashPoint.AFTER_DURABLE:
-                queue.clear()
-                self.crash(host.index)
-                return
-            host.durable.add(persist.token)
+    def _complete(
+        self, host: Host, incarnation: int, queue: deque[Persist], persist: Persist
+    ) -> None:
+        """A write is done, unless something comes between."""
+        if host.incarnation != incarnation:
+            return
+        if host.is_disk_failing:
+            self.crash(host.index)
+            return
+        point = self.crash_at(host.index, persist)
+        if point is CrashPoint.BEFORE_DURABLE:
+            queue.clear()
+            self.crash(host.index)
+            return
+        assert queue.popleft() is persist, "a store writes in order"
+        self._write(host, persist)
+        if point is CrashPoint.AFTER_DURABLE:
+            queue.clear()
+            self.crash(host.index)
+            return
+        host.durable.add(persist.token)
+        if host.waiting:
             ready = [send for send in host.waiting if host.durable.issuperset(send.after)]
             host.waiting = [send for send in host.waiting if send not in ready]
             for send in ready:
                 self._send(host, send)
 
-        self.after(ready_ms - self.now_ms, complete)
-
     def _write(self, host: Host, persist: Persist) -> None:
         host.disk.apply(persist)
-        for observer in self.observers:
-            observer.on_durable(host.index, persist)
+        for watch in self._seated().on_durable:
+            watch(host.index, persist)
 
     # ---- network -------------------------------------------------------------------------------
 
     def _send(self, host: Host, send: Send) -> None:
-        for observer in self.observers:
-            observer.on_sent(host.index, send.message)
+        for watch in self._seated().on_sent(send.message.__class__):
+            watch(host.index, send.message)
         event = Received(host.member, send.message)
         for member in send.to:
             if member == host.member:
@@ -416,19 +433,16 @@ class World:
                     self._transmit(host.index, receiver, event)
 
     def _transmit(self, sender: int, receiver: int, event: Received) -> None:
-        conditions, random = self.conditions, self.random
-        if conditions.drop_permille and random.randrange(PERMILLE) < conditions.drop_permille:
+        conditions, draw = self.conditions, self.random.random
+        if conditions.drop_permille and draw() * PERMILLE < conditions.drop_permille:
             return
         arrivals_ms = [self._pick(conditions.delay_ms)]
-        if (
-            conditions.duplicate_permille
-            and random.randrange(PERMILLE) < conditions.duplicate_permille
-        ):
+        if conditions.duplicate_permille and draw() * PERMILLE < conditions.duplicate_permille:
             arrivals_ms.append(self._pick(conditions.delay_ms))
         if self.rules:
             passage = Passage(self.now_ms, sender, receiver, event.message)
             for rule in self.rules:
-                arrivals_ms = rule.bend(passage, arrivals_ms, random)
+                arrivals_ms = rule.bend(passage, arrivals_ms, self.random)
         for delay_ms in arrivals_ms:
             self.after(delay_ms, partial(self._deliver, receiver, event))
 
@@ -436,14 +450,57 @@ class World:
         host = self.hosts[index]
         if host.machine is None:
             return
-        self._trace.update(msgspec.msgpack.encode((self.now_ms, index, event)))
+        self._trace.update(_encode_event((self.now_ms, index, event)))
         if self.on_received and isinstance(event, Received):
             for listen in self.on_received:
                 listen(index, event)
-        self._carry_out(host, host.machine.step(self.now_ms + host.clock_offset_ms, event))
+        effects = host.machine.step(self.now_ms + host.clock_offset_ms, event)
+        if effects:
+            self._carry_out(host, effects)
 
     def _pick(self, bounds: tuple[int, int]) -> int:
-        return self.random.randint(*bounds)
+        """A whole number between the bounds, both included."""
+        least, most = bounds
+        # `randint` draws as evenly and takes eight times as long.
+        return least + int(self.random.random() * (most - least + 1))
+
+
+class _Seats:
+    """Which observers watch what. Most look at a few kinds of effects only."""
+
+    def __init__(self, observers: Sequence[Watcher]) -> None:
+        self.observers = list(observers)
+        self._on_effect: dict[type, tuple[Callable[[int, Any], None], ...]] = {}
+        self._on_sent: dict[type, tuple[Callable[[int, Message], None], ...]] = {}
+        self.on_durable = tuple(
+            each.on_durable for each in observers if _is_overridden(each, "on_durable")
+        )
+
+    def on_effect(self, kind: type) -> tuple[Callable[[int, Any], None], ...]:
+        """Whom to tell of such an effect."""
+        found = self._on_effect.get(kind)
+        if found is None:
+            found = self._on_effect[kind] = tuple(
+                each.on_effect
+                for each in self.observers
+                if _is_overridden(each, "on_effect") and (not each.effects or kind in each.effects)
+            )
+        return found
+
+    def on_sent(self, kind: type) -> tuple[Callable[[int, Message], None], ...]:
+        """Whom to tell of such a message."""
+        found = self._on_sent.get(kind)
+        if found is None:
+            found = self._on_sent[kind] = tuple(
+                each.on_sent
+                for each in self.observers
+                if _is_overridden(each, "on_sent") and (not each.messages or kind in each.messages)
+            )
+        return found
+
+
+def _is_overridden(observer: Watcher, hook: str) -> bool:
+    return getattr(type(observer), hook) is not getattr(Watcher, hook)
 
 
 def serve_committed(disk: Disk, from_height: int, committed_height: int) -> CommittedResponse:

@@ -25,6 +25,8 @@ from node.replay import ChainReplay
 class OneOrder(Watcher):
     """One block a height, delivered alike on every node and in every life."""
 
+    effects = (BlockNotice, Persist, CertifiedNotice)
+
     def __init__(self, exempt: Iterable[int] = ()) -> None:
         """What `exempt` hosts say proves nothing."""
         self._exempt = frozenset(exempt)
@@ -101,6 +103,9 @@ class Promises(Watcher):
     `available` binds if an honest author's lane carries the envelope. An availability certificate
     needs one honest signature only, so a lane whose author forks it may have two certificates for
     one place, of which one will be ordered."""
+
+    effects = (ReceiptUpdate,)
+    messages = (BatchMessage,)
 
     def __init__(self, exempt: Iterable[int] = ()) -> None:
         """The word of `exempt` hosts is worth nothing."""
@@ -189,6 +194,8 @@ class Promises(Watcher):
 
 class Innocence(Watcher):
     """Nobody blames the honest, and no node halts."""
+
+    effects = (Misbehaviour, Halt, Alarm)
 
     def __init__(self, guilty: Iterable[int] = (), exempt: Iterable[int] | None = None) -> None:
         """Members that may be blamed, and the hosts (theirs, if not named) whose blame is void."""

@@ -10,7 +10,8 @@ takes back the newest archive writes that were already reported, since nothing w
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from consensus.effects import (
     BatchChecked,
@@ -55,6 +56,9 @@ from node.recovery import OUTPUT_TABLE
 ENGINE_SNAPSHOTS_KEPT: Final = 2
 """As the engine worker keeps them."""
 
+ARCHIVE_WRITES_LOST_MAX: Final = 1_000
+"""A power loss takes back so many writes at most."""
+
 Batch = tuple[SignedBatchHeader, bytes]
 
 
@@ -65,30 +69,33 @@ class NodeDisk(Disk):
         super().__init__()
         self.batches: dict[bytes, Batch] = {}
         self.engine_snapshots: dict[int, bytes] = {}
-        self.archive_log: list[dict[str, dict[bytes, bytes | None]]] = []
+        self.archive_log: deque[list[tuple[str, bytes, bytes | None]]] = deque(
+            maxlen=ARCHIVE_WRITES_LOST_MAX
+        )
         """For each archive write what it replaced, so that a power loss can take it back."""
 
     def apply(self, persist: Persist) -> None:
         """Write one `Persist`, whole."""
         if persist.store is Store.ARCHIVE:
             assert not persist.deletes, "nothing deletes from the archive"
-            before: dict[str, dict[bytes, bytes | None]] = {}
-            for put in persist.puts:
-                held = self.table(Store.ARCHIVE, put.table).get(put.key)
-                before.setdefault(put.table, {}).setdefault(put.key, held)
-            self.archive_log.append(before)
+            tables = self.stores[Store.ARCHIVE]
+            self.archive_log.append(
+                [
+                    (put.table, put.key, tables.get(put.table, {}).get(put.key))
+                    for put in persist.puts
+                ]
+            )
         super().apply(persist)
 
     def lose_archive_tail(self, writes: int) -> None:
         """Take back the newest archive writes, newest first."""
         for _ in range(min(writes, len(self.archive_log))):
-            for name, records in self.archive_log.pop().items():
+            for name, key, value in reversed(self.archive_log.pop()):
                 table = self.table(Store.ARCHIVE, name)
-                for key, value in records.items():
-                    if value is None:
-                        del table[key]
-                    else:
-                        table[key] = value
+                if value is None:
+                    del table[key]
+                else:
+                    table[key] = value
 
     # ---- what recovery reads (`node.recovery.Archive` and `BatchIndex`) ------------------------
 
@@ -181,6 +188,16 @@ class NodeWorld(World):
         self._storing: dict[int, deque[StoreBatch]] = {}
         self._stored_at_ms: dict[int, int] = {}
         self._host_tokens = 0
+        self._actions |= {
+            SignIdentity: self._sign_identity,
+            StoreBatch: self._store_batch,
+            CheckBatch: self._check_batch,
+            VerifyEnvelopes: self._verify_envelopes,
+            VerifyIdentities: self._verify_members,
+            ServeBatches: self._serve_batches,
+            Execute: self._queue_engine,
+            SaveState: self._queue_engine,
+        }
 
     # ---- machines ------------------------------------------------------------------------------
 
@@ -252,30 +269,21 @@ class NodeWorld(World):
 
     # ---- effects -------------------------------------------------------------------------------
 
-    def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
-        for effect in effects:
-            super()._carry_out(host, (effect,))
-            match effect:
-                case SignIdentity(token, message):
-                    secret = self._identity_secrets[host.index]
-                    signature = self._identity_scheme.sign(secret, message)
-                    self._answer(host, Signed(token, signature))
-                case StoreBatch():
-                    self._store_batch(host, effect)
-                case CheckBatch():
-                    self._check_batch(host, effect)
-                case VerifyEnvelopes(token, claims):
-                    self._answer(host, EnvelopesVerified(token, self._verify_identities(claims)))
-                case VerifyIdentities(token, claims):
-                    self._answer(host, Verified(token, self._verify_identities(claims)))
-                case ServeBatches(to, batch_ids):
-                    self._serve_batches(host, to, batch_ids)
-                case Execute() | SaveState():
-                    engine = self.engines[host.index]
-                    engine.queue.append(effect)
-                    self._run_engine(host, engine)
-                case _:
-                    pass
+    def _sign_identity(self, host: Host, sign: SignIdentity) -> None:
+        signature = self._identity_scheme.sign(self._identity_secrets[host.index], sign.message)
+        self._answer(host, Signed(sign.token, signature))
+
+    def _verify_envelopes(self, host: Host, verify: VerifyEnvelopes) -> None:
+        results = self._verify_identities(verify.claims)
+        self._answer(host, EnvelopesVerified(verify.token, results))
+
+    def _verify_members(self, host: Host, verify: VerifyIdentities) -> None:
+        self._answer(host, Verified(verify.token, self._verify_identities(verify.claims)))
+
+    def _queue_engine(self, host: Host, request: Execute | SaveState) -> None:
+        engine = self.engines[host.index]
+        engine.queue.append(request)
+        self._run_engine(host, engine)
 
     def _verify_identities(self, claims: Iterable[Claim]) -> tuple[bool, ...]:
         return tuple(
@@ -285,13 +293,11 @@ class NodeWorld(World):
 
     def _soon(self, host: Host, bounds_ms: tuple[int, int], action: Callable[[], None]) -> None:
         """Let something happen unless the node dies first."""
-        incarnation = host.incarnation
+        self.after(self._pick(bounds_ms), partial(self._act_alive, host, host.incarnation, action))
 
-        def happen() -> None:
-            if host.incarnation == incarnation:
-                action()
-
-        self.after(self._pick(bounds_ms), happen)
+    def _act_alive(self, host: Host, incarnation: int, action: Callable[[], None]) -> None:
+        if host.incarnation == incarnation:
+            action()
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -333,11 +339,13 @@ class NodeWorld(World):
         verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary)
-        self._soon(host, self.node_conditions.check_ms, lambda: self._deliver(host.index, event))
+        self._later(host, self._pick(self.node_conditions.check_ms), event)
 
-    def _serve_batches(self, host: Host, to: int, batch_ids: tuple[bytes, ...]) -> None:
+    def _serve_batches(self, host: Host, effect: ServeBatches) -> None:
+        to = effect.to
+
         def serve() -> None:
-            for batch_id in batch_ids:
+            for batch_id in effect.batch_ids:
                 stored = self.disk(host.index).get(batch_id)
                 if stored is not None:
                     self._send(host, Send((to,), BatchMessage(*stored)))

@@ -3,7 +3,7 @@
 Each oracle watches a whole world. Indices in `byzantine` are exempt where only the honest promise.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from consensus.effects import (
     Alarm,
@@ -23,6 +23,11 @@ from crypto.codec import encode
 class Watcher:
     """An observer that ignores everything; oracles override what they look at."""
 
+    effects: ClassVar[tuple[type, ...]] = ()
+    """The kinds of effects that it wants to hear of; none named means all."""
+    messages: ClassVar[tuple[type, ...]] = ()
+    """The kinds of messages, likewise."""
+
     def on_start(self, index: int) -> None:
         """A machine starts, for the first time or again."""
 
@@ -39,6 +44,8 @@ class Watcher:
 class Agreement(Watcher):
     """One block a height, for ever; each node commits every height once in each of its lives,
     rising without gaps from where its archive ends."""
+
+    effects = (Committed,)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
         self._byzantine = byzantine
@@ -83,6 +90,8 @@ class Agreement(Watcher):
 class SignedOnce(Watcher):
     """An honest member's votes, timeouts and proposals never contradict each other, across all
     its lives; and nothing leaves that its disk does not remember."""
+
+    messages = (Vote, Timeout, Proposal)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
         self._byzantine = byzantine
@@ -134,6 +143,8 @@ class SignedOnce(Watcher):
 
 class Blame(Watcher):
     """Only the byzantine are ever refused, convicted, or make anybody halt."""
+
+    effects = (Misbehaviour, EvidenceFound, Halt, Alarm)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
         self._byzantine = byzantine

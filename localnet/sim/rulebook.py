@@ -33,6 +33,8 @@ class SigningRules(Watcher):
     """Votes, timeouts and proposals only rise; votes are for justified blocks of the current view
     and in time; timeouts name no older QC than the lock."""
 
+    effects = (Persist,)
+
     def __init__(
         self,
         world: World,
@@ -130,6 +132,9 @@ class SigningRules(Watcher):
 class Finality(Watcher):
     """A block is committed only if a quorum voted for a child of it in the view right after its
     own certificate's, and with it all its ancestors."""
+
+    effects = (Persist,)
+    messages = (Vote,)
 
     def __init__(
         self,

@@ -16,25 +16,17 @@ from engine.instructions import PlaceOrder, Side
 from localnet.sim.links import Cut, Scope
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster, make_config
+from localnet.sim.oracles import Watcher
 from node.events import DeliveredNotice, OpaqueReply
 from node.protocol import ReceiptLevel
 
 
-class _Opaque:
+class _Opaque(Watcher):
     """Counts opaque transactions that one node accepted from clients and delivered."""
 
     def __init__(self) -> None:
         self.accepted = 0
         self.delivered: dict[int, int] = {}
-
-    def on_start(self, index):
-        pass
-
-    def on_durable(self, index, persist):
-        pass
-
-    def on_sent(self, index, message):
-        pass
 
     def on_effect(self, index, effect):
         match effect:
