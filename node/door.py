@@ -131,6 +131,8 @@ class DoorStatistics(Struct, frozen=True):
     accepted: int
     refused_connections: int
     malformed: int
+    """Frames that were none, and connections that ended because framing or its times were broken;
+    one that was merely reset is not among them."""
     slow_consumers: int
     forgers: int
     """Connections that were closed for forged envelopes."""
@@ -266,9 +268,12 @@ class Door:
             with connection.scope:
                 watch_for_death(stream)
                 await self._converse(connection)
-        except* (FramingError, OSError, trio.BrokenResourceError) as group:
+        except* FramingError as group:
             self._malformed += 1
             log.debug("door_connection_ended", reason=str(group.exceptions[0]))
+        except* (OSError, trio.BrokenResourceError) as group:
+            # It was reset, which clients that are killed do without meaning any harm.
+            log.debug("door_connection_broke", reason=str(group.exceptions[0]))
         except* Exception as group:
             # The crash barrier: a fault of ours met by one client's input ends that client alone.
             log.error("door_connection_crashed", exc_info=group)

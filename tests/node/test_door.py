@@ -1,6 +1,7 @@
 """The order door against clients that misbehave: each is bounded, and ends alone."""
 
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -182,6 +183,20 @@ async def test_a_stranger_gets_small_frames_only() -> None:
         await known.greet()
         await known.framed.send_frame(bytes(10 * HELLO_FRAME_MAX_BYTES))
         assert (await known.receive()).code == "door.malformed"
+
+
+async def test_who_breaks_the_framing_is_counted_and_who_is_merely_reset_is_not() -> None:
+    async with running_door() as place:
+        killed, hostile = await place.connect(), await place.connect()
+        await killed.greet()
+        # A close that resets, as the kernel does for a process that died with bytes unread.
+        killed.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await killed.framed.aclose()
+        await hostile.stream.send_all((HELLO_FRAME_MAX_BYTES + 1).to_bytes(4, "big"))
+        assert await hostile.is_cut_off()
+        while place.door.statistics().connections:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        assert place.door.statistics().malformed == 1
 
 
 async def test_a_stranger_that_says_nothing_is_cut_off_in_time(monkeypatch) -> None:
