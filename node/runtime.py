@@ -14,6 +14,7 @@ written, the engine saves its state, and everything is closed. A crash at any po
 that is what `node.recovery` is for.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from node.core import CoreFactory, NodeCore
 from node.core_config import NodeCoreConfig
 from node.door import Door
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
-from node.exit_codes import PortInUseError
+from node.exit_codes import OperatorError, PortInUseError
 from node.failures import explaining_end
 from node.genesis import Genesis
 from node.home import NodeHome, RunState
@@ -291,12 +292,14 @@ class _Node:
         try:
             self._door_listeners = await trio.open_tcp_listeners(door.port, host=door.host)
         except OSError as error:
-            raise _port_in_use("door.listen", self._config.door.listen, error) from error
+            raise _explain_listen("door.listen", self._config.door.listen, error) from error
         try:
             await nursery.start(self._network.serve)
         except* OSError as group:
+            for listener in self._door_listeners:
+                await listener.aclose()
             cause = group.exceptions[0]
-            raise _port_in_use("peer.listen", self._config.peer.listen, cause) from cause
+            raise _explain_listen("peer.listen", self._config.peer.listen, cause) from cause
 
     async def _hand_over(self, inbox: Inbox, traffic: Traffic) -> None:
         while True:
@@ -373,8 +376,15 @@ class _Node:
         return await self._queries.answer(name, arguments)
 
 
-def _port_in_use(key: str, address: str, error: BaseException) -> PortInUseError:
-    return PortInUseError(
-        f"cannot listen on {address}: {error}",
-        advice=f"stop what uses the port, or change {key} in node.toml",
+def _explain_listen(key: str, address: str, error: BaseException) -> OperatorError:
+    message = f"cannot listen on {address}: {error}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return PortInUseError(
+            message, advice=f"stop what uses the port, or change {key} in node.toml"
+        )
+    return ConfigError(
+        message,
+        advice=f"put an address of this machine, and a port that its user may take, into {key} in "
+        "node.toml",
+        code="config.address",
     )

@@ -202,6 +202,17 @@ def test_a_used_port_ends_with_73_and_names_the_key(
     assert "door.listen" in error["next"]
 
 
+@pytest.mark.parametrize("key", ["door.listen", "peer.listen"])
+def test_an_address_of_another_machine_ends_with_3_and_names_the_key(
+    home: NodeHome, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # RFC 5737: for documentation, so no machine has it.
+    code, error = start(home, capsys, "--set", f"{key}=192.0.2.1:9100")
+    assert (code, error["code"]) == (ExitCode.CONFIG, "config.address")
+    assert "192.0.2.1:9100" in error["message"]
+    assert key in error["next"]
+
+
 def test_a_node_stops_in_good_order_on_sigterm(home: NodeHome) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "node.cli.main", "node", "start", "--home", str(home.path)],
