@@ -284,6 +284,8 @@ class BatchChecked(Struct, frozen=True):
     summary: object | None = None
     """What the composition keeps of a good batch (`mempool.batch.BatchSummary`); lanes do not look
     inside."""
+    detail: str = ""
+    """Which part of a bad batch is at fault and why, for whoever reads the log."""
 
 
 Event = Received | TimerFired | Verified | Signed | Aggregated | BatchStored | BatchChecked

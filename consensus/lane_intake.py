@@ -175,35 +175,34 @@ class BatchIntake:
             self._rechecking -= 1
             effects += self._recheck()
         if check.origin is Origin.RIVAL:
-            return check, self._judge_rival(check, event.error)
+            return check, self._judge_rival(check, event)
         link = self._chains[check.author].find(check.batch_id)
         if link is None or link.is_checked:
             return check, effects
         if event.error is not None:
-            return check, effects + self._drop(check, link, event.error)
+            return check, effects + self._drop(check, link, event.error, event.detail)
         link.is_checked = True
         self.unsound.discard(check.batch_id)
         if check.body is not None:
             effects.append(self._store(check.batch_id, check.signed_header, check.body))
         return check, effects + self._compare(check.signed_header, check.batch_id)
 
-    def _drop(self, check: Check, link: Link, error: str) -> list[Effect]:
+    def _drop(self, check: Check, link: Link, error: str, detail: str) -> list[Effect]:
         self._chains[check.author].discard(link)
         if check.origin is not Origin.FETCHED:
             self.unsound.add(check.batch_id)
         if check.origin is Origin.RECOVERED:
             # Stored before its check failed, or damaged on the own disk: nobody is to blame.
-            detail = f"batch {check.batch_id.hex()}: {error}"
-            return [Alarm("lane.stored_batch_invalid", detail)]
+            return [Alarm("lane.stored_batch_invalid", _describe(check, error, detail))]
         if check.origin in (Origin.OWN, Origin.AUTHOR):
             self.refused.add(check.author)
-        return [Misbehaviour(check.sender, error, f"batch {check.batch_id.hex()}")]
+        return [Misbehaviour(check.sender, error, _describe(check, detail))]
 
-    def _judge_rival(self, check: Check, error: str | None) -> list[Effect]:
-        if error is not None:
+    def _judge_rival(self, check: Check, event: BatchChecked) -> list[Effect]:
+        if event.error is not None:
             del self._rivals[check.author]
             self.refused.add(check.author)
-            return [Misbehaviour(check.author, error, f"batch {check.batch_id.hex()}")]
+            return [Misbehaviour(check.author, event.error, _describe(check, event.detail))]
         self._rivals[check.author] = check.signed_header
         return self._compare(check.signed_header, check.batch_id)
 
@@ -226,3 +225,8 @@ class BatchIntake:
                 evidence = make_double_batch(other, signed_header)
                 return [EvidenceFound(header.author, encode(evidence))]
         return []
+
+
+def _describe(check: Check, *words: str) -> str:
+    """The batch and what is wrong with it, as far as that is known."""
+    return ": ".join(("batch " + check.batch_id.hex(), *filter(None, words)))

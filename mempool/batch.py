@@ -33,6 +33,9 @@ BATCH_CHUNKS_MAX: Final = 64
 OPAQUE_TRANSACTION_MAX_BYTES: Final = 64 << 10
 """One opaque transaction; so any batch can hold several."""
 
+BATCH_DETAIL_MAX_CHARACTERS: Final = 100
+"""The words of a verdict: a position and a refusal code."""
+
 
 class OpaqueChunk(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Fixed-size transactions of another namespace, back to back."""
@@ -106,11 +109,9 @@ class BatchVerdict(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """The outcome of `check_batch`: an error or a summary, never both."""
 
     error: BatchError | None
-    index: Uint | None = None
-    """Which envelope or chunk is at fault."""
-    reason: RefusalCode | None = None
-    """What is wrong with the envelope at fault."""
     summary: BatchSummary | None = None
+    detail: Annotated[str, Meta(max_length=BATCH_DETAIL_MAX_CHARACTERS)] = ""
+    """Which part of the batch is at fault and why, for the log; our own words, no outside bytes."""
 
 
 def decode_batch_body(body: bytes) -> BatchBody:
@@ -162,16 +163,18 @@ def check_batch(batch: CheckableBatch, scheme: IdentityScheme, chain_id: bytes) 
         return BatchVerdict(BatchError.EMPTY)
     for index, chunk in enumerate(decoded.opaque):
         if len(chunk.data) % chunk.transaction_size_bytes:
-            return BatchVerdict(BatchError.OPAQUE_INVALID, index)
+            return BatchVerdict(
+                BatchError.OPAQUE_INVALID, detail=f"chunk {index}: not whole transactions"
+            )
     summaries = []
     for index, data in enumerate(decoded.envelopes):
         summary = _check_envelope(scheme, chain_id, data)
         if isinstance(summary, RefusalCode):
-            return BatchVerdict(BatchError.ENVELOPE_INVALID, index, summary)
+            return BatchVerdict(
+                BatchError.ENVELOPE_INVALID, detail=f"envelope {index}: {summary.value}"
+            )
         summaries.append(summary)
-    return BatchVerdict(
-        None, summary=BatchSummary(tuple(summaries), summarize_opaque(decoded.opaque))
-    )
+    return BatchVerdict(None, BatchSummary(tuple(summaries), summarize_opaque(decoded.opaque)))
 
 
 def _check_envelope(

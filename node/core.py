@@ -363,8 +363,8 @@ class NodeCore:
             self._delivery.add_summary(batch_id, header, event.summary)
         if event.token.component == Component.NODE:
             if event.error is not None:
-                detail = f"batch {batch_id.hex()}, delivered before: {event.error}"
-                self._halt("node.stored_batch_invalid", detail, out)
+                detail = f"batch {batch_id.hex()}, delivered before: {event.error} {event.detail}"
+                self._halt("node.stored_batch_invalid", detail.rstrip(), out)
                 return
             out.extend(self._checks.begin_rechecks())
         else:

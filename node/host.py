@@ -346,7 +346,7 @@ class NodeHost:
 
     def _on_batch_checked(self, effect: CheckBatch, verdict: BatchVerdict) -> None:
         error = None if verdict.error is None else verdict.error.value
-        self.dispatch(BatchChecked(effect.token, error, verdict.summary))
+        self.dispatch(BatchChecked(effect.token, error, verdict.summary, verdict.detail))
 
     # ---- faults -----------------------------------------------------------------------------
 

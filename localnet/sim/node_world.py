@@ -338,7 +338,7 @@ class NodeWorld(World):
         )
         verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         error = None if verdict.error is None else verdict.error.value
-        event = BatchChecked(check.token, error, verdict.summary)
+        event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
         self._later(host, self._pick(self.node_conditions.check_ms), event)
 
     def _serve_batches(self, host: Host, effect: ServeBatches) -> None:

@@ -12,6 +12,7 @@ from crypto.ed25519 import ED25519, public_key, sign
 from crypto.types import BATCH_BODY_MAX_BYTES
 from mempool.batch import (
     BATCH_CHUNKS_MAX,
+    BATCH_DETAIL_MAX_CHARACTERS,
     BATCH_ENVELOPES_MAX,
     BatchBody,
     BatchError,
@@ -100,7 +101,9 @@ def test_malformed_empty_and_oversized_bodies_are_refused(chain_id, alice):
 
 def test_opaque_bytes_are_whole_transactions_of_another_namespace(chain_id):
     ragged = BatchBody((), (OpaqueChunk(1, 2, b"ab"), OpaqueChunk(1, 2, b"abc")))
-    assert check(chain_id, ragged) == BatchVerdict(BatchError.OPAQUE_INVALID, 1)
+    assert check(chain_id, ragged) == BatchVerdict(
+        BatchError.OPAQUE_INVALID, detail="chunk 1: not whole transactions"
+    )
     for chunk in (OpaqueChunk(0, 1, b"x"), OpaqueChunk(1, 0, b"x"), OpaqueChunk(1, 1, b"")):
         assert check(chain_id, BatchBody((), (chunk,))).error is BatchError.MALFORMED
 
@@ -145,7 +148,13 @@ def test_one_invalid_envelope_convicts_the_whole_batch_and_is_named(chain_id, al
     for code, envelopes in invalid_envelopes(alice, bob).items():
         for envelope in envelopes:
             verdict = check(chain_id, BatchBody((good, envelope, good), ()))
-            assert verdict == BatchVerdict(BatchError.ENVELOPE_INVALID, 1, code)
+            expected = BatchVerdict(BatchError.ENVELOPE_INVALID, detail=f"envelope 1: {code.value}")
+            assert verdict == expected
+
+
+def test_the_words_of_a_verdict_are_bounded():
+    longest = max(len(code.value) for code in RefusalCode)
+    assert len(f"envelope {BATCH_ENVELOPES_MAX}: ") + longest <= BATCH_DETAIL_MAX_CHARACTERS
 
 
 def test_an_envelope_too_large_is_refused_before_it_is_decoded(chain_id):

@@ -6,6 +6,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from consensus.effects import (
+    BatchChecked,
+    CheckBatch,
     Halt,
     Misbehaviour,
     Persist,
@@ -18,6 +20,10 @@ from consensus.effects import (
     Token,
 )
 from consensus.messages import BatchRequest, BlockResponse, CommittedRequest, encode_message
+from consensus.types import BatchHeader, SignedBatchHeader
+from crypto.digest import Domain, bulk_digest
+from crypto.ed25519 import public_key, sign
+from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
 from node.clock import Clock
 from node.host import HaltError, NodeHost
 from node.storage.errors import StorageError
@@ -203,6 +209,23 @@ async def test_timers_fire_as_events_and_what_was_cancelled_does_not(autojump_cl
 
     await bench.run(check)
     assert core.events == [TimerFired("lanes/ack")]
+
+
+async def test_the_verdict_on_a_bad_batch_comes_back_with_the_part_that_is_bad():
+    body = encode_batch_body(BatchBody((), (OpaqueChunk(1, 2, b"abc"),)))
+    body_digest = bulk_digest(Domain.BATCH_BODY, body)
+    header = BatchHeader(0, 1, 1, bytes(32), body_digest, len(body))
+    unsigned = SignedBatchHeader(header, bytes(64))
+    secret, chain_id = bytes(range(32)), ScriptedCore.chain_id
+    signed = SignedBatchHeader(header, sign(secret, unsigned.author_signing_bytes(chain_id)))
+    check = CheckBatch(
+        Token("test", 1), header.batch_id(chain_id), signed, public_key(secret), body
+    )
+    core = ScriptedCore([check])
+    bench = Bench(core)
+    await bench.run(wait_all_tasks_blocked)
+    words = "chunk 0: not whole transactions"
+    assert core.events == [BatchChecked(check.token, "batch.opaque_invalid", None, words)]
 
 
 async def test_a_halt_of_the_core_ends_the_host():

@@ -86,3 +86,19 @@ def test_a_batch_with_a_bad_signature_loses_its_place_in_the_lane() -> None:
     (check,) = [each for each in effects if isinstance(each, CheckBatch)]
     lanes.step(1, BatchChecked(check.token, "batch.author_signature_invalid"))
     assert lanes.statistics().links == 0
+
+
+def test_whoever_sent_a_bad_batch_is_named_with_the_part_that_is_bad() -> None:
+    keys = Keys()
+    lanes = Lanes(LanesConfig(), CHAIN_ID, keys.committee, me=0)
+    lanes.start(0)
+    batch = make_batch(keys)
+    effects = lanes.step(0, Received(AUTHOR, batch))
+    (check,) = [each for each in effects if isinstance(each, CheckBatch)]
+    words = "envelope 3: envelope.signature_invalid"
+    verdict = BatchChecked(check.token, "batch.envelope_invalid", detail=words)
+    (told,) = [each for each in lanes.step(1, verdict) if isinstance(each, Misbehaviour)]
+    batch_id = batch.signed_header.header.batch_id(CHAIN_ID)
+    assert told == Misbehaviour(
+        AUTHOR, "batch.envelope_invalid", f"batch {batch_id.hex()}: {words}"
+    )
