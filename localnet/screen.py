@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 from rich.live import Live
@@ -15,8 +15,6 @@ from node.network import Network
 REFRESH_S: Final = 0.25
 LOG_LINE_INTERVAL_S: Final = 10.0
 """Off a terminal the line is printed anew this often."""
-LINE_WIDTH: Final = 79
-"""Columns of the moving line, below those of the narrowest terminal in use."""
 SEPARATOR: Final = "  "
 
 
@@ -54,46 +52,76 @@ class Screen:
         now = trio.current_time()
         if now < self._next_at or self._output.is_json:
             return
+        # The width is asked anew each time: people resize their windows.
+        line = describe_moment(cluster, self._output.err.width)
         if self._live is not None:
             self._next_at = now + REFRESH_S
-            line = Text(describe_moment(cluster), no_wrap=True, overflow="ellipsis")
-            self._live.update(line, refresh=True)
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self._next_at = now + LOG_LINE_INTERVAL_S
-            self._output.note(describe_moment(cluster))
+            self._output.note(line)
 
 
-def describe_moment(cluster: Cluster, width: int = LINE_WIDTH) -> str:
-    """The moving line: what matters most first, and as much of the rest as fits.
+class _Part(NamedTuple):
+    """One thing that the moving line says, in full and in as few columns as it can be read in."""
 
-    Only a broken promise may be longer than `width`.
+    full: str
+    short: str
+
+
+def describe_moment(cluster: Cluster, width: int) -> str:
+    """The moving line for a terminal of so many columns.
+
+    Who is up, height, view, leader, latency and rates always stand in it, in short words where the
+    terminal is narrow (80 columns are enough); the rest as far as it fits. Only a broken promise
+    may be longer than that.
     """
     monitor = cluster.monitor
-    newest = monitor.newest()
     elapsed = int(trio.current_time() - cluster.measured_from)
     clock = time.strftime("%H:%M:%S", time.gmtime(elapsed))
     if monitor.agreement.contradictions:
         return f"{clock}  SAFETY VIOLATED: {monitor.agreement.contradictions[0]}"
     blocks, fills = monitor.rates()
-    parts = [clock, f"{len(monitor.up())}/{len(cluster.network.nodes)} up"]
-    if newest is not None:
-        parts.append(f"height {newest.committed_height}")
-    if cluster.options.traders:
-        parts += [f"{fills:.0f} fills/s", f"{cluster.demo.orders_per_s} orders/s"]
+    extras = [f"{blocks:.1f} blocks/s"]
     if tape := cluster.demo.last.tape:
-        parts.append(f"tape {tape.played}/{tape.trades}")
-    latency_ms = cluster.demo.recent_commit_latency.median_ms()
+        extras.insert(0, f"tape {tape.played}/{tape.trades}")
+    # The cursor of some terminals takes the last column.
+    return _fit(clock, _watched_parts(cluster, fills), extras, width - 1)
+
+
+def _watched_parts(cluster: Cluster, fills_per_s: float) -> list[_Part]:
+    """What people watch for, in the order of the line."""
+    monitor, demo = cluster.monitor, cluster.demo
+    up = f"{len(monitor.up())}/{len(cluster.network.nodes)} up"
+    parts = [_Part(up, up)]
+    newest = monitor.newest()
+    if newest is not None:
+        height, view = newest.committed_height, newest.view
+        parts += [_Part(f"height {height}", f"h {height}"), _Part(f"view {view}", f"v {view}")]
+        if newest.leader:
+            parts.append(_Part(f"leader {newest.leader}", newest.leader))
+    latency_ms = demo.recent_commit_latency.median_ms()
     if latency_ms is not None:
-        parts.append(f"commit {latency_ms:.0f} ms")
-    parts.append(f"{blocks:.1f} blocks/s")
-    if newest is not None and newest.leader:
-        parts.append(f"leader {newest.leader}")
-    line = parts[0]
-    for part in parts[1:]:
-        if len(line) + len(SEPARATOR) + len(part) > width:
+        parts.append(_Part(f"commit {latency_ms:.0f} ms", f"{latency_ms:.0f} ms"))
+    if cluster.options.traders:
+        orders, fills = f"{demo.orders_per_s} ord", f"{fills_per_s:.0f} fills/s"
+        parts += [_Part(f"{orders}ers/s", f"{orders}/s"), _Part(fills, fills)]
+    return parts
+
+
+def _fit(clock: str, watched: list[_Part], extras: list[str], width: int) -> str:
+    """Join parts, shortening from the right no more of the watched ones than must be."""
+    for full_count in range(len(watched), -1, -1):
+        words = [part.full for part in watched[:full_count]]
+        words += [part.short for part in watched[full_count:]]
+        if len(SEPARATOR.join(words)) <= width:
             break
-        line += SEPARATOR + part
-    return line
+    for extra, position in [(clock, 0), *((each, len(words) + 1) for each in extras)]:
+        longer = [*words[:position], extra, *words[position:]]
+        if len(SEPARATOR.join(longer)) > width:
+            break
+        words = longer
+    return SEPARATOR.join(words)
 
 
 def show_network(output: Output, network: Network) -> None:
