@@ -13,7 +13,7 @@ It composes the parts and owns only what lies between them:
 - a state certificate moves receipts to `executed` and rides in a later block.
 
 Like its parts, the node is `step(now_ms, event) -> list[NodeEffect]`: no clock, network, disk or
-thread. `node.runtime` hosts it on trio, `localnet.sim` in a virtual world.
+thread. `node.host` hosts it on trio, `localnet.sim` in a virtual world.
 """
 
 from collections import deque

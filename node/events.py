@@ -94,7 +94,7 @@ class Execute(Struct, frozen=True):
     time_ms: int
     seed: bytes
     batches: tuple[BatchToExecute, ...]
-    """Only batches that hold engine envelopes."""
+    """Only batches that hold envelopes."""
     reporters: tuple[tuple[bytes, int], ...]
     """Members' (oracle key, power)."""
 

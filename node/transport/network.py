@@ -314,11 +314,11 @@ class PeerNetwork:
     # ---- both ------------------------------------------------------------------------------
 
     async def _run_control(self, peer: Peer, control: Control) -> None:
-        _log.info("peer.connected", peer=peer.name)
+        _log.info("peer_connected", peer=peer.name)
         try:
             await peer.lines[Traffic.CONTROL].run(control.stream)
         finally:
-            _log.info("peer.disconnected", peer=peer.name)
+            _log.info("peer_disconnected", peer=peer.name)
 
     async def _guarded(
         self,
@@ -338,12 +338,12 @@ class PeerNetwork:
                 detail = str(error.__cause__ or error)
                 log = _log.bind(peer=peer, traffic=traffic, code=code, count=count, detail=detail)
                 if code == "peer.internal":
-                    log.error("peer.internal", exc_info=error)
+                    log.error("peer_connection_crashed", exc_info=error)
                 elif code in _QUIET_CODES or (peer is None and count & (count - 1)):
                     # Strangers can fail as often as they like; they get a line at 1, 2, 4, 8...
-                    log.debug("peer.connection_ended")
+                    log.debug("peer_connection_ended")
                 else:
-                    log.warning("peer.connection_failed")
+                    log.warning("peer_connection_failed")
 
 
 _QUIET_CODES: Final = frozenset(

@@ -8,6 +8,7 @@
 | `errors` | what a worker's end and a refused query look like |
 | `process`, `child` | the two ends of a worker process: spawning, framed pipes, death |
 | `engine_messages`, `engine_main`, `snapshots`, `views` | the engine's process |
+| `background_save` | its fork, which saves the state while the engine goes on |
 | `crypto_messages`, `crypto_main` | a crypto process |
 
 Why processes: a pipeline of many tiny native calls holds and re-takes the interpreter lock at each

@@ -1,14 +1,18 @@
 """Log lines: a fixed head, hexadecimal hashes, no secrets in tracebacks, bounded files."""
 
+import ast
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+import localnet
+import node
 from node.config import LogSection
 from node.logs import configure_logging
 
@@ -91,3 +95,18 @@ def test_the_file_is_rotated_at_its_bound(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir())
     assert [each.name for each in files] == ["node.jsonl", "node.jsonl.1", "node.jsonl.2"]
     assert all(each.stat().st_size <= 1 << 16 for each in files)
+
+
+def test_every_event_has_a_name_in_snake_case() -> None:
+    names = set()
+    for package in (node, localnet):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text())):
+                match call:
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Name("_log" | "log")),
+                        args=[ast.Constant(value=str(name)), *_],
+                    ):
+                        names.add(name)
+    assert "node_started" in names
+    assert [name for name in sorted(names) if not re.fullmatch("[a-z]+(_[a-z]+)*", name)] == []
