@@ -83,10 +83,6 @@ class OrderState:
         """Return how far the author's lane is ordered."""
         return self._cursors[author]
 
-    def reporters(self) -> tuple[tuple[bytes, int], ...]:
-        """Return whose oracle reports count: (oracle key, power) by member index."""
-        return tuple((member.oracle_key, member.power) for member in self.committee.members)
-
     def convictions(self) -> tuple[EvidenceRecord, ...]:
         """Return who was convicted of what, by rising (offender, kind)."""
         return tuple(self._convictions[key] for key in sorted(self._convictions))

@@ -198,10 +198,10 @@ class Batcher:
             return self._waiting_since_ms
         return self._waiting_since_ms + self._config.batch_interval_ms
 
-    def take(self, now_ms: int, force: bool = False) -> bytes | None:
-        """Return the next batch body if one is due, or with `force` if anything waits."""
+    def take(self, now_ms: int) -> bytes | None:
+        """Return the next batch body if one is due."""
         deadline_ms = self.next_deadline_ms()
-        if deadline_ms is None or (now_ms < deadline_ms and not force):
+        if deadline_ms is None or now_ms < deadline_ms:
             return None
         filling = _Filling(self._config.batch_size_bytes)
         unfit = 0  # Flows in a row whose kind of opaque transaction found no room.

@@ -20,8 +20,9 @@ KEY_CHANGES_MAX: Final = 8
 class KeyScope(IntEnum):
     """What a session key may do.
 
-    Bodies are not open when the ledger decides, so it only records the scope and hands it to
-    whoever executes (`HeaderLedger.scope_of`).
+    Bodies are not open when the ledger decides, so it only records the scope. Whoever executes asks
+    for it (`HeaderLedger.scope_of`) before anything that moves money out of the account; no
+    instruction of the engine does so today, so the two scopes still allow the same.
     """
 
     TRADE = 0

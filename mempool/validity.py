@@ -4,7 +4,7 @@ Admission refuses an invalid envelope; a batch that carries one is invalid as a 
 author broke the rules by proposing it. Nothing here reads state or time: a rule that does belongs
 to the header ledger.
 
-A new kind of body is supported by adding it to `SUPPORTED_KINDS` and giving `summarize_body` a
+A new kind of body is supported by adding it to `SUPPORTED_KINDS` and giving `_summarize_body` a
 branch for whatever of it the header ledger must see.
 """
 
@@ -69,11 +69,11 @@ def validate_envelope(chain_id: bytes, data: bytes) -> tuple[Envelope, EnvelopeS
     is_size_right = len(envelope.body) == header.body_size_bytes
     if not is_size_right or compute_body_digest(envelope.body) != header.body_digest:
         raise EnvelopeInvalidError(RefusalCode.BODY_MISMATCH)
-    summary = EnvelopeSummary(header.envelope_id(), header, summarize_body(header, envelope.body))
+    summary = EnvelopeSummary(header.envelope_id(), header, _summarize_body(header, envelope.body))
     return envelope, summary
 
 
-def summarize_body(header: EnvelopeHeader, body: bytes) -> tuple[KeyChange, ...]:
+def _summarize_body(header: EnvelopeHeader, body: bytes) -> tuple[KeyChange, ...]:
     """Return what the header ledger needs of a body. Raises `EnvelopeInvalidError`."""
     if header.kind is not BodyKind.KEYS:
         return ()

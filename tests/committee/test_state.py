@@ -61,13 +61,6 @@ def test_cursors_time_and_certificates_advance():
     assert state.lane_cursor(2).sequence == 0
 
 
-def test_reporters_are_the_oracle_keys_with_their_power():
-    state = make_state()
-    assert state.reporters() == tuple(
-        (bytes([number + 100]) * 32, 1 + number) for number in range(SIZE)
-    )
-
-
 def test_the_first_conviction_of_a_kind_counts_and_the_rest_leave_no_trace():
     state, twin = make_state(), make_state()
     first = EvidenceRecord(b"1" * 32, 2, "vote", 1)

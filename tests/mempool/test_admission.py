@@ -40,7 +40,7 @@ class Door:
         self.admission.on_ordered(summaries)
 
     def taken(self) -> tuple[bytes, ...]:
-        body = self.batcher.take(self.now_ms, force=True)
+        body = self.batcher.take(self.batcher.next_deadline_ms() or 0)
         return decode_batch_body(body).envelopes if body is not None else ()
 
 
@@ -227,7 +227,7 @@ def test_opaque_transactions_are_admitted_whole_or_not_at_all(make_door, time_ms
         assert code is RefusalCode.OPAQUE_MALFORMED
     assert door.batcher.waiting_bytes == 0
     assert door.admission.admit_opaque(time_ms, "peer", 1, 2, b"wxyz") is None
-    body = decode_batch_body(door.batcher.take(time_ms, force=True))
+    body = decode_batch_body(door.batcher.take(door.batcher.next_deadline_ms() or 0))
     assert [(each.namespace, each.data) for each in body.opaque] == [(1, b"wxyz")]
 
 
@@ -242,5 +242,5 @@ def test_opaque_floods_are_bounded_for_each_source_and_in_all(make_door, time_ms
     others = [offer(source) for source in "abc" for _ in range(2)]
     assert set(others) == {None}
     assert offer("late") is RefusalCode.POOL_FULL
-    door.batcher.take(time_ms, force=True)
+    door.batcher.take(door.batcher.next_deadline_ms() or 0)
     assert offer("late") is None

@@ -25,8 +25,12 @@ from mempool.envelope import ENVELOPE_SIZE_MAX_BYTES
 SENDERS = [bytes([number]) * 32 for number in range(8)]
 
 
-def take(batcher: Batcher, now_ms: int = 0) -> BatchBody | None:
-    body = batcher.take(now_ms, force=True)
+def take_when_due(batcher: Batcher) -> bytes | None:
+    return batcher.take(batcher.next_deadline_ms() or 0)
+
+
+def take(batcher: Batcher) -> BatchBody | None:
+    body = take_when_due(batcher)
     return decode_batch_body(body) if body is not None else None
 
 
@@ -40,7 +44,7 @@ def take_all(batcher: Batcher) -> list[BatchBody]:
 def test_nothing_is_due_while_nothing_waits():
     batcher = Batcher(BatcherConfig())
     assert batcher.next_deadline_ms() is None
-    assert batcher.take(0, force=True) is None
+    assert batcher.take(0) is None
 
 
 def test_a_batch_is_due_a_fixed_time_after_its_first_item():
@@ -53,7 +57,7 @@ def test_a_batch_is_due_a_fixed_time_after_its_first_item():
     assert batcher.next_deadline_ms() is None
     batcher.add_envelope(200, SENDERS[0], b"third")
     assert batcher.next_deadline_ms() == 205
-    assert take(batcher, 200).envelopes == (b"third",)
+    assert take(batcher).envelopes == (b"third",)
 
 
 def test_a_full_batch_is_due_at_once_and_the_rest_waits_anew():
@@ -192,7 +196,7 @@ def test_work_does_not_grow_with_the_number_of_opaque_transactions():
     for size_bytes in (1, 1024):
         batcher = Batcher(BatcherConfig())
         batcher.add_opaque(0, "x", 1, size_bytes, bytes(1 << 20))
-        calls.append(count_calls(lambda batcher=batcher: batcher.take(0, force=True)))
+        calls.append(count_calls(lambda batcher=batcher: batcher.take(0)))
     assert calls[0] <= calls[1] + 20 < 1000
 
 
@@ -218,9 +222,9 @@ def test_all_that_goes_in_comes_out_once_in_batches_of_legal_size(plan, batch_si
         elif kind == "opaque":
             batcher.add_opaque(0, which, which, 7 * which, bytes(7 * which * size))
             opaque_in += size
-        elif (body := batcher.take(0, force=True)) is not None:
+        elif (body := take_when_due(batcher)) is not None:
             bodies.append(body)
-    while (body := batcher.take(0, force=True)) is not None:
+    while (body := take_when_due(batcher)) is not None:
         bodies.append(body)
     assert all(len(body) <= BATCH_BODY_MAX_BYTES for body in bodies)
     decoded = [decode_batch_body(body) for body in bodies]
