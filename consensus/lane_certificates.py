@@ -23,9 +23,8 @@ from consensus.effects import (
 from consensus.lane_chain import LANE_START, LanePoint
 from consensus.ownership import Tokens
 from consensus.types import AvailabilityCertificate
-from crypto.bitmap import BitmapError, decode_bitmap
+from consensus.validation import ValidationError, compute_availability_claim
 from crypto.codec import encode
-from crypto.scheme import Claim
 
 CERTIFICATE_TABLE: Final = "lane_certificate"
 """Archive table: author (8 bytes big-endian) to its newest encoded certificate."""
@@ -92,9 +91,10 @@ class LaneCertificates:
             return None, []
         if certificate in self._cache:
             return certificate, []
-        claim = self._compute_claim(certificate)
-        if claim is None:
-            return None, [Misbehaviour(sender, "lane.certificate_malformed")]
+        try:
+            claim = compute_availability_claim(self._chain_id, self._committee, certificate)
+        except ValidationError as error:
+            return None, [Misbehaviour(sender, "lane.certificate_malformed", str(error))]
         lane = (sender, data.author)
         if lane in self._busy:
             self._queued[lane] = certificate
@@ -103,17 +103,6 @@ class LaneCertificates:
         self._busy.add(lane)
         self._verifying[token] = (sender, certificate)
         return None, [Verify(token, (claim,))]
-
-    def _compute_claim(self, certificate: AvailabilityCertificate) -> Claim | None:
-        """What a certificate claims; None if it is no certificate at all."""
-        try:
-            signers = decode_bitmap(certificate.signers, len(self._committee))
-        except BitmapError:
-            return None
-        if self._committee.power_of(signers) < self._committee.honest_power:
-            return None
-        keys = tuple(self._committee.members[signer].consensus_key for signer in signers)
-        return Claim(keys, certificate.data.signing_bytes(self._chain_id), certificate.signature)
 
     def on_verified(
         self, event: Verified

@@ -108,7 +108,7 @@ class Validator:
             _require(seen.isdisjoint(signers), "tc.signers_overlap")
             seen.update(signers)
             message = data.signing_bytes(self._chain_id)
-            claims.append(Claim(self._keys(signers), message, group.signature))
+            claims.append(Claim(_collect_keys(self._committee, signers), message, group.signature))
         self._require_power(sorted(seen), self._committee.quorum_power, "tc.power")
         _require(tc.high_qc.view == tc.groups[-1].high_qc_view, "tc.high_qc_not_maximum")
         return [*self.check_qc(tc.high_qc), Check(tc, tuple(claims))]
@@ -117,14 +117,8 @@ class Validator:
         """H power holds the lane prefix."""
         if certificate in self._certificates:
             return []
-        data = certificate.data
-        self._require_epoch(data.epoch, "availability.epoch")
-        _require(data.author < len(self._committee), "availability.author")
-        _require(data.sequence >= 1, "availability.sequence_zero")
-        signers = self._decode_signers(certificate.signers, "availability.signers")
-        self._require_power(signers, self._committee.honest_power, "availability.power")
-        message = data.signing_bytes(self._chain_id)
-        return [self._make_check(certificate, signers, message, certificate.signature)]
+        claim = compute_availability_claim(self._chain_id, self._committee, certificate)
+        return [Check(certificate, (claim,))]
 
     def check_state(self, certificate: StateCertificate) -> list[Check]:
         """Q power executed to the same header."""
@@ -237,18 +231,42 @@ class Validator:
         _require(self._committee.power_of(signers) >= needed_power, code)
 
     def _decode_signers(self, bitmap: bytes, code: str) -> tuple[int, ...]:
-        try:
-            return decode_bitmap(bitmap, len(self._committee))
-        except BitmapError as error:
-            raise ValidationError(code, str(error)) from error
-
-    def _keys(self, signers: Sequence[int]) -> tuple[bytes, ...]:
-        return tuple(self._committee.members[index].consensus_key for index in signers)
+        return _decode_signers(self._committee, bitmap, code)
 
     def _make_check(
         self, certificate: Certificate, signers: Sequence[int], message: bytes, signature: bytes
     ) -> Check:
-        return Check(certificate, (Claim(self._keys(signers), message, signature),))
+        return Check(
+            certificate, (Claim(_collect_keys(self._committee, signers), message, signature),)
+        )
+
+
+def compute_availability_claim(
+    chain_id: bytes, committee: Committee, certificate: AvailabilityCertificate
+) -> Claim:
+    """The signature that makes an availability certificate true: by H power of this committee.
+
+    Raises `ValidationError` if no signature could. Lanes and blocks judge by this one rule.
+    """
+    data = certificate.data
+    _require(data.epoch == committee.epoch, "availability.epoch")
+    _require(data.author < len(committee), "availability.author")
+    _require(data.sequence >= 1, "availability.sequence_zero")
+    signers = _decode_signers(committee, certificate.signers, "availability.signers")
+    _require(committee.power_of(signers) >= committee.honest_power, "availability.power")
+    keys = _collect_keys(committee, signers)
+    return Claim(keys, data.signing_bytes(chain_id), certificate.signature)
+
+
+def _decode_signers(committee: Committee, bitmap: bytes, code: str) -> tuple[int, ...]:
+    try:
+        return decode_bitmap(bitmap, len(committee))
+    except BitmapError as error:
+        raise ValidationError(code, str(error)) from error
+
+
+def _collect_keys(committee: Committee, signers: Sequence[int]) -> tuple[bytes, ...]:
+    return tuple(committee.members[index].consensus_key for index in signers)
 
 
 def validate_links(block: Block) -> None:

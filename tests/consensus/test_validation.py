@@ -42,6 +42,10 @@ def weak_lane() -> Any:
     return type(LANES[0])(data, *KEYS.aggregate((1,), data.signing_bytes(CHAIN_ID)))
 
 
+def changed_lane(**changes: Any) -> Any:
+    return replace(LANES[0], data=replace(LANES[0].data, **changes))
+
+
 def weak_state() -> Any:
     header = STATE.header
     return type(STATE)(header, *KEYS.aggregate((0, 1), header.signing_bytes(CHAIN_ID)))
@@ -78,6 +82,10 @@ BROKEN_BLOCKS = {
     "block.evidence_repeated": replace(BLOCK5, evidence=(EVIDENCE, EVIDENCE)),
     "block.evidence_invalid": replace(BLOCK5, evidence=(b"junk",)),
     "block.state_too_new": replace(BLOCK5, state_certificate=KEYS.certify_state(3, bytes(32))),
+    "availability.epoch": replace(BLOCK5, lanes=(changed_lane(epoch=1),)),
+    "availability.author": replace(BLOCK5, lanes=(changed_lane(author=4),)),
+    "availability.sequence_zero": replace(BLOCK5, lanes=(changed_lane(sequence=0),)),
+    "availability.signers": replace(BLOCK5, lanes=(replace(LANES[0], signers=b"\xff"),)),
     "availability.power": replace(BLOCK5, lanes=(weak_lane(),)),
     "state.power": replace(BLOCK5, state_certificate=weak_state()),
 }
