@@ -40,7 +40,11 @@ TAPE_TRADES_CHECKED: Final = 100
 """Of a tape, before anything is started; its player checks the rest as it goes."""
 
 
-app = command_group("Run a network of sequencer nodes on this machine.")
+app = command_group(
+    "Run a network of sequencer nodes on this machine.",
+    "rota localnet up",
+    "rota localnet status --json",
+)
 
 NodesOption = Annotated[
     int | None,

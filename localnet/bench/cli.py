@@ -35,7 +35,11 @@ SECONDS_DEFAULT: Final = 20.0
 ENGINE_SECONDS_DEFAULT: Final = 10.0
 PER_BUNDLE_DEFAULT: Final = 20
 
-app = command_group("Measure what this machine does; every node runs on it.")
+app = command_group(
+    "Measure what this machine does; every node runs on it.",
+    "rota bench all",
+    "rota bench latency --seconds 30 --json",
+)
 
 SecondsOption = Annotated[
     float, typer.Option("--seconds", min=0.5, max=3_600, help="Length of the measurement.")

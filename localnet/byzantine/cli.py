@@ -16,7 +16,10 @@ from node.cli.target import PasswordFileOption
 from node.core import CoreFactory
 from node.keystores import NodeKeys
 
-app = command_group("Let a member of a test network lie, and see what the others make of it.")
+app = command_group(
+    "Let a member of a test network lie, and see what the others make of it.",
+    "rota byz list",
+)
 
 
 @app.command("list")

@@ -20,7 +20,11 @@ from node.exit_codes import ExitCode, OperatorError
 SEEDS_DEFAULT: Final = "1..100"
 VIEWS_DEFAULT: Final = 100
 
-app = command_group("Run whole committees in a virtual world, from seeds or from schedule files.")
+app = command_group(
+    "Run whole committees in a virtual world, from seeds or from schedule files.",
+    "rota sim run --seeds 1..200",
+    "rota sim replay sim-failures/17/minimal.json",
+)
 app.add_typer(twins_cli.app, name="twins")
 
 

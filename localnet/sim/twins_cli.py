@@ -24,7 +24,10 @@ COUNT_DEFAULT: Final = 200
 VIEWS_DEFAULT: Final = 4
 COUNT_MAX: Final = 1_000_000
 
-app = command_group("Two hosts with one member's keys, and who hears whom in each view.")
+app = command_group(
+    "Two hosts with one member's keys, and who hears whom in each view.",
+    "rota sim twins run --nodes 7 --count 500",
+)
 
 
 class TwinsError(OperatorError):

@@ -19,7 +19,11 @@ from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets
 from node.client import DoorClient
 from node.network import load_network
 
-app = command_group("See accounts: balance, margin, positions, open orders.")
+app = command_group(
+    "See accounts: balance, margin, positions, open orders.",
+    "rota account list",
+    "rota account show alice --json",
+)
 
 
 @app.command("list")

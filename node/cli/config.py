@@ -11,7 +11,11 @@ from node.config_file import describe_keys
 VALUE_DIGITS_MAX: Final = 48
 """Of a value in the table; certificates are longer, and whole only in JSON."""
 
-app = command_group("See and check a node's configuration.")
+app = command_group(
+    "See and check a node's configuration.",
+    "rota config show --home ~/.rota --origin",
+    "rota config keys",
+)
 
 
 @app.command()

@@ -11,7 +11,11 @@ from node.cli.target import DIR_DEFAULT, DirOption
 from node.genesis import Genesis
 from node.home import NodeHome
 
-app = command_group("Look at a genesis file.")
+app = command_group(
+    "Look at a genesis file.",
+    "rota genesis show",
+    "rota genesis hash",
+)
 
 FileArgument = Annotated[
     Path | None,

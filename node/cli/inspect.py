@@ -8,7 +8,11 @@ import typer
 from node.cli.output import JsonOption, command_group, current_output, record, to_plain
 from node.cli.target import DIR_DEFAULT, DirOption, NodeOption, query_at_door
 
-app = command_group("Look at blocks, certificates and state roots.")
+app = command_group(
+    "Look at blocks, certificates and state roots.",
+    "rota inspect block 120",
+    "rota inspect state --json",
+)
 
 HEIGHT_MAX: Final = 2**63 - 1
 """What the protocol's whole numbers hold."""

@@ -9,7 +9,11 @@ from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import PasswordFileOption
 from node.keystores import KeyKind, find_password
 
-app = command_group("See and check the keys of a node.")
+app = command_group(
+    "See and check the keys of a node.",
+    "rota key show --home ~/.rota",
+    "rota key verify --home ~/.rota",
+)
 
 
 @app.command()

@@ -23,7 +23,11 @@ from node.cli.views import (
 )
 from node.client import DoorClient
 
-app = command_group("See markets, order books and trades.")
+app = command_group(
+    "See markets, order books and trades.",
+    "rota market list",
+    "rota market book BTC-PERP --depth 5",
+)
 
 MarketArgument = Annotated[str, typer.Argument(metavar="MARKET", help="Symbol, as BTC-PERP.")]
 

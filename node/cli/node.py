@@ -53,7 +53,11 @@ if TYPE_CHECKING:
 ChooseCore = Callable[[NodeKeys], "CoreFactory"]
 """Which core a node runs, given the keys that its home holds."""
 
-app = command_group("Create a node's home, run the node, ask how it is.")
+app = command_group(
+    "Create a node's home, run the node, ask how it is.",
+    "rota node init --name north --home ~/north",
+    "rota node start --home ~/north",
+)
 
 POWER_UNTIL_AGREED: Final = 1
 """Of a member that `init` prints; what it shall have is for the members to say."""

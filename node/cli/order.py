@@ -39,7 +39,11 @@ from node.client import DoorClient
 
 WAIT_DEFAULT_S: Final = 30.0
 
-app = command_group("Place and cancel orders, and see what became of them.")
+app = command_group(
+    "Place and cancel orders, and see what became of them.",
+    "rota order place BTC-PERP buy 0.1 --price 60000",
+    "rota order list --account bob",
+)
 
 
 class SideName(StrEnum):

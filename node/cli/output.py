@@ -235,10 +235,16 @@ JsonOption = Annotated[
 """Every command takes it. The callback notes it in the `Output`; the value itself goes unused."""
 
 
-def command_group(help_text: str) -> typer.Typer:
-    """A group of commands that looks like all others: plain help, `-h` as well as `--help`."""
+def command_group(help_text: str, *examples: str) -> typer.Typer:
+    """A group of commands that looks like all others: plain help that ends with these command
+    lines, `-h` as well as `--help`."""
+    parts = [help_text]
+    if examples:
+        title = "Examples:" if len(examples) > 1 else "Example:"
+        # The mark keeps the parser from flowing the lines into one paragraph.
+        parts.append("\n".join(["\b", title, *(f"  {example}" for example in examples)]))
     return typer.Typer(
-        help=help_text,
+        help="\n\n".join(parts),
         rich_markup_mode=None,
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -45,22 +45,24 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def all_commands() -> list[tuple[str, ...]]:
-    """Every command by its words, groups left out."""
+def all_commands() -> tuple[list[tuple[str, ...]], dict[tuple[str, ...], list[str]]]:
+    """Every command by its words; every group by its words, with the names of what is in it."""
     found: list[tuple[str, ...]] = []
+    groups: dict[tuple[str, ...], list[str]] = {}
 
     def walk(command, words: tuple[str, ...]) -> None:
         if not hasattr(command, "list_commands"):
             found.append(words)
             return
-        for name in command.list_commands(None):
+        groups[words] = command.list_commands(None)
+        for name in groups[words]:
             walk(command.get_command(None, name), (*words, name))
 
     walk(typer.main.get_command(app), ())
-    return found
+    return found, groups
 
 
-COMMANDS = all_commands()
+COMMANDS, GROUPS = all_commands()
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -72,6 +74,20 @@ def test_every_command_has_help_with_an_example_and_a_json_form(
     assert "Example" in text
     assert f"rota {' '.join(words)}" in text.split("Example")[1]
     assert "--json" in text
+
+
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_every_group_has_help_with_examples_of_its_own_commands(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    before, found, after = capsys.readouterr().out.partition("Example")
+    assert found, before
+    examples = [line.split() for line in after.splitlines() if line.startswith("    rota ")]
+    assert examples
+    for example in examples:
+        assert tuple(example[1 : len(words) + 1]) == words
+        assert example[len(words) + 1] in GROUPS[words]
 
 
 def test_the_groups_of_both_packages_are_found_by_entry_point() -> None:
