@@ -49,13 +49,9 @@ class ServiceThreads:
         self._failure: BaseException | None = None
         self._failed = trio.Event()
         self._under_way = 0
+        """Jobs submitted and not answered."""
         self._idle = trio.Event()
         self._idle.set()
-
-    @property
-    def under_way(self) -> int:
-        """Jobs submitted and not answered."""
-        return self._under_way
 
     def submit(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run `work` on a thread, then `done` with its result on the trio thread. If `work` raises,

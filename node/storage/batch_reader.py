@@ -60,12 +60,6 @@ class BatchReader:
             found = select(self._index, query, (batch_id,))
         return self._decode_header(found[0][0]) if found else None
 
-    def contains(self, batch_id: bytes) -> bool:
-        """Is a batch stored?"""
-        with self._lock, mapping_errors(f"read {self.directory}"):
-            query = "SELECT 1 FROM batch WHERE batch_id = ?"
-            return bool(select(self._index, query, (batch_id,)))
-
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
         """(batch id, signed header) of every stored batch above its author's cursor (0 for an
         author without one), by author and sequence."""

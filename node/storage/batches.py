@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import apsw
+import structlog
 
 from consensus.types import SignedBatchHeader
 from crypto.codec import encode
@@ -47,6 +48,8 @@ CREATE TABLE IF NOT EXISTS batch (
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX IF NOT EXISTS batch_by_place ON batch (author, sequence);
 """
+
+_log = structlog.get_logger()
 
 
 class StoredBatch(NamedTuple):
@@ -87,8 +90,6 @@ class BatchStore:
         self._file: int | None = None
         self._lock = threading.Lock()
         """Held while writing."""
-        self.truncated_bytes = 0
-        """What the last opening cut off."""
         with mapping_errors(f"open {directory}"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._disk.sync_directory(directory.parent)
@@ -121,10 +122,6 @@ class BatchStore:
     def get(self, batch_id: bytes) -> tuple[SignedBatchHeader, bytes] | None:
         """`BatchReader.get`."""
         return self._reader.get(batch_id)
-
-    def contains(self, batch_id: bytes) -> bool:
-        """`BatchReader.contains`."""
-        return self._reader.contains(batch_id)
 
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
         """`BatchReader.headers_above`."""
@@ -248,7 +245,7 @@ class BatchStore:
             if not is_last:
                 raise StorageError("storage.corrupt", f"{path} is damaged at {end}")
             self._disk.truncate(path, end)
-            self.truncated_bytes += size_bytes - end
+            _log.warning("torn_tail_cut_off", path=str(path), size_bytes=size_bytes - end)
         self._insert(rows, number, end)
         return end
 

@@ -142,10 +142,6 @@ class Inbox:
             self._filled = trio.Event()
         return taken
 
-    def waiting_frames(self) -> int:
-        """Frames not taken yet."""
-        return sum(len(share.frames) for share in self._shares.values())
-
 
 class _Share:
     """One peer's part of an inbox."""

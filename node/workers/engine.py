@@ -137,9 +137,9 @@ class EngineWorker:
         """
         await self._save(Save(height), Saving)
 
-    async def save_now(self, height: int) -> int:
-        """Save the state durably and return the snapshot's size in bytes. Like `begin_save`."""
-        return (await self._save(SaveNow(height), Saved)).size_bytes
+    async def save_now(self, height: int) -> None:
+        """Save the state; it is durable on return. Raises what `begin_save` raises."""
+        await self._save(SaveNow(height), Saved)
 
     async def _save(self, request: Save | SaveNow, expected: type[_R]) -> _R:
         call = _Call((encode(request),), is_command=True)

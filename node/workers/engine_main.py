@@ -100,7 +100,8 @@ class EngineServer:
                 self._saves.begin(self.state)
                 return Saving()
             self._saves.finish()
-            return Saved(self._store.save(self.state))
+            self._store.save(self.state)
+            return Saved()
         except StorageError as error:
             return StorageFailed(error.code, error.message)
 

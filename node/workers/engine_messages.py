@@ -4,9 +4,9 @@ Every request is answered, in the order of the requests. The bodies of an `Execu
 it as frames of their own, so that they cross without being copied into a message.
 """
 
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from crypto.types import Digest, Uint
 from engine.block import Reporter
@@ -109,8 +109,6 @@ class Refused(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
 class Saved(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
     """The snapshot is durable."""
-
-    size_bytes: Annotated[int, Meta(ge=1)]
 
 
 class Saving(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from node.exit_codes import ExitCode
-
 INVARIANT_CODE: Final = "engine.invariant"
 """The code of an `EngineWorkerError` after which the node must halt."""
 
@@ -16,8 +14,6 @@ class WorkerError(Exception):
     | `worker.exited` | it ended without being told to |
     | `worker.closed` | it was asked for something after its context had ended |
     """
-
-    exit_code = ExitCode.UNEXPECTED
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -33,11 +29,6 @@ class EngineWorkerError(WorkerError):
     | `engine.invariant` | the engine's own checks failed: halt, never retry |
     | `genesis.invalid` | the engine cannot start from this genesis |
     """
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(code, detail)
-        if code == INVARIANT_CODE:
-            self.exit_code = ExitCode.HALTED
 
 
 class WorkerQueryError(Exception):

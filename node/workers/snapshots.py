@@ -28,6 +28,7 @@ from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
+from node.storage.disk import sync_directory
 from node.storage.errors import StorageError, mapping_errors
 
 SNAPSHOTS_KEPT: Final = 2
@@ -80,8 +81,8 @@ class SnapshotStore:
                     print(f"{path} is passed over: {error}", file=sys.stderr)  # noqa: T201 - a log
         return state
 
-    def save(self, state: EngineState) -> int:
-        """Make a snapshot durable and return its size in bytes. Raises `StorageError`.
+    def save(self, state: EngineState) -> None:
+        """Make a snapshot durable. Raises `StorageError`.
 
         Older ones than the one before it are removed, and newer ones too: they are what
         `load_newest` passed over.
@@ -95,15 +96,13 @@ class SnapshotStore:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-                size_bytes = file.tell()
             unfinished.replace(path)
-            self._sync_directory()
+            sync_directory(self._directory)
             others = sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True)
             older = [each for each in others if each.name < path.name]
             newer = [each for each in others if each.name > path.name]
             for obsolete in (*newer, *older[SNAPSHOTS_KEPT - 1 :]):
                 obsolete.unlink()
-        return size_bytes
 
     def _encode_header(self, state: EngineState, body: bytes) -> bytes:
         header = encode(
@@ -139,13 +138,6 @@ class SnapshotStore:
         if compute_state_root(state) != header.state_root or path.name != _name(state.height):
             raise SnapshotError("its root or its name is not the one of its state")
         return state
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _split(content: memoryview) -> tuple[SnapshotHeader, memoryview]:

@@ -21,7 +21,6 @@ from engine.instructions import Bundle, MarketOrder, OracleReport, PlaceOrder, S
 from engine.state import create_state
 from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
 from mempool.envelope import BodyKind, Envelope, EnvelopeHeader, compute_body_digest
-from node.exit_codes import ExitCode
 from node.storage.errors import StorageError
 from node.workers.engine import (
     COMMANDS_AHEAD_MAX,
@@ -301,10 +300,10 @@ def test_a_snapshot_that_is_cut_or_changed_anywhere_is_passed_over(tmp_path, cap
     reference.apply(trading_block(1))
     store.save(reference.state)
     reference.apply(trading_block(2))
-    size_bytes = store.save(reference.state)
+    store.save(reference.state)
     newest = max(tmp_path.iterdir())
     content = newest.read_bytes()
-    assert len(content) == size_bytes
+    size_bytes = len(content)
     assert store.load_newest().height == 2
     for place in [*range(0, 260), *range(260, size_bytes, 23), size_bytes - 1]:
         newest.write_bytes(content[:place])
@@ -358,7 +357,7 @@ async def test_a_failing_disk_fails_the_save_and_nothing_else(tmp_path):
             await worker.save_now(1)
         assert caught.value.code == "storage.failed"
         directory.mkdir()
-        assert await worker.save_now(1) > 0
+        await worker.save_now(1)
         await worker.execute(trading_block(2))
     assert len(names(directory)) == 1
 
@@ -385,7 +384,7 @@ async def test_blocks_are_executed_while_a_snapshot_of_an_earlier_one_is_written
         await worker.begin_save(4)
         assert (directory / "00000000000000000002.snapshot").exists(), "the earlier one came first"
         await worker.execute(trading_block(5))
-        assert await worker.save_now(5) > 0
+        await worker.save_now(5)
     stuck.unlink()
     assert names(directory) == [f"{height:020d}.snapshot" for height in (4, 5)]
     async with engine(directory) as worker:
@@ -576,7 +575,6 @@ async def test_a_killed_worker_fails_its_callers_and_its_context(tmp_path):
         await ask_and_kill()
     assert {error.code for error in (*errors, caught.value)} == {"worker.exited"}
     assert "SIGKILL" in str(caught.value)
-    assert caught.value.exit_code is ExitCode.UNEXPECTED
 
 
 async def test_a_broken_invariant_is_told_from_a_crash(tmp_path):
@@ -591,8 +589,7 @@ async def test_a_broken_invariant_is_told_from_a_crash(tmp_path):
 
     with pytest.raises(EngineWorkerError) as caught:
         await run()
-    assert caught.value.code == "engine.invariant"
-    assert caught.value.exit_code is ExitCode.HALTED
+    assert caught.value.code == INVARIANT_CODE
     assert "height 2" in str(caught.value)
 
 

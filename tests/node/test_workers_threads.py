@@ -138,7 +138,6 @@ async def test_jobs_of_one_thread_are_answered_in_order_and_begun_ones_before_a_
             await wait_all_tasks_blocked()
         release.set()
     assert answers == [0]
-    assert service.under_way == 0
 
 
 async def test_jobs_that_nobody_holds_back_end_the_service_before_they_fill_the_memory(monkeypatch):
@@ -148,4 +147,3 @@ async def test_jobs_that_nobody_holds_back_end_the_service_before_they_fill_the_
         service.submit(lambda: None, lambda _: None)
     with pytest.raises(ServiceOverloadedError):
         service.submit(lambda: None, lambda _: None)
-    assert service.under_way == 3
