@@ -57,7 +57,7 @@ from consensus.ownership import Component, make_timer_name
 from consensus.pacemaker import Pacemaker
 from consensus.payload import Contents, PayloadSource
 from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX, Proposals
-from consensus.recovery import Recovered, make_genesis_qc
+from consensus.recovery import Recovered
 from consensus.safety import (
     compute_entry_tc,
     compute_view,
@@ -67,7 +67,7 @@ from consensus.safety import (
     make_state_put,
 )
 from consensus.statistics import ConsensusStatistics, Counts
-from consensus.types import QC, TC, Block
+from consensus.types import QC, TC, Block, make_genesis_qc
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, Bans, TimeoutCollector, VoteCollector

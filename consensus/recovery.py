@@ -13,8 +13,7 @@ from consensus.safety import (
     apply_qc,
     make_initial_state,
 )
-from consensus.types import GENESIS_HEIGHT, GENESIS_VIEW, QC, Block, genesis_qc
-from consensus.validation import compute_genesis_bitmap_size_bytes
+from consensus.types import GENESIS_HEIGHT, GENESIS_VIEW, Block, make_genesis_qc
 from crypto.codec import DecodeError, decode
 
 
@@ -35,11 +34,6 @@ class Recovered(NamedTuple):
     """Blocks from the safety store by rising height, committed ones included."""
     is_first_start: bool
     """There was no safety record: one is written before anything else."""
-
-
-def make_genesis_qc(chain_id: bytes, committee: Committee) -> QC:
-    """The certificate of genesis for a committee."""
-    return genesis_qc(chain_id, committee.epoch, compute_genesis_bitmap_size_bytes(committee))
 
 
 def make_genesis_tip(chain_id: bytes, committee: Committee, genesis_time_ms: int) -> CommittedTip:

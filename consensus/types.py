@@ -10,7 +10,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from committee.committee import COMMITTEE_SIZE_MAX, MemberIndex
+from committee.committee import COMMITTEE_SIZE_MAX, Committee, MemberIndex
+from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from crypto.types import BATCH_BODY_MAX_BYTES, Bitmap, BlsSignature, Digest, Ed25519Signature, Uint
@@ -225,7 +226,7 @@ def genesis_block_id(chain_id: bytes) -> bytes:
     return digest(Domain.GENESIS, chain_id)
 
 
-def genesis_qc(chain_id: bytes, epoch: int = 0, signer_bytes: int = 1) -> QC:
-    """The one certificate that needs no signatures, accepted by equality alone."""
-    data = VoteData(epoch, GENESIS_VIEW, GENESIS_HEIGHT, genesis_block_id(chain_id))
-    return QC(data, bytes(signer_bytes), NO_SIGNATURE)
+def make_genesis_qc(chain_id: bytes, committee: Committee) -> QC:
+    """The one certificate that needs no signatures, accepted by equality alone (G1)."""
+    data = VoteData(committee.epoch, GENESIS_VIEW, GENESIS_HEIGHT, genesis_block_id(chain_id))
+    return QC(data, encode_bitmap((), len(committee)), NO_SIGNATURE)

@@ -26,7 +26,7 @@ from consensus.types import (
     StateCertificate,
     TimeoutData,
 )
-from crypto.bitmap import BitmapError, compute_bitmap_size_bytes, decode_bitmap
+from crypto.bitmap import BitmapError, decode_bitmap
 from crypto.scheme import Claim
 
 STATE_CERTIFICATE_DEPTH_MIN: Final = 2
@@ -273,8 +273,3 @@ def validate_links(block: Block) -> None:
     """The block names one and the same parent by id, certificate and height (B1)."""
     _require(block.parent_id == block.qc.block_id, "block.parent_mismatch")
     _require(block.height == block.qc.height + 1, "block.height")
-
-
-def compute_genesis_bitmap_size_bytes(committee: Committee) -> int:
-    """Length of the signer bitmap in the genesis certificate of a committee."""
-    return compute_bitmap_size_bytes(len(committee))

@@ -10,7 +10,6 @@ from typing import Final
 from committee.committee import Committee, Member
 from committee.schedule import LeaderSchedule
 from consensus.messages import Proposal, Timeout, Vote
-from consensus.recovery import make_genesis_qc
 from consensus.types import (
     QC,
     TC,
@@ -22,6 +21,7 @@ from consensus.types import (
     TimeoutData,
     TimeoutGroup,
     VoteData,
+    make_genesis_qc,
 )
 from crypto.bitmap import encode_bitmap
 from crypto.digest import ZERO_DIGEST, Domain, digest

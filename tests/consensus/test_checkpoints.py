@@ -59,7 +59,7 @@ from consensus.types import (
     Block,
     CheckpointHeader,
     StateCertificate,
-    genesis_qc,
+    make_genesis_qc,
 )
 from crypto.bitmap import decode_bitmap, encode_bitmap
 from crypto.codec import decode
@@ -188,7 +188,7 @@ class Host:
 
 
 def make_block(height, lanes=()):
-    qc = genesis_qc(CHAIN_ID)
+    qc = make_genesis_qc(CHAIN_ID, make_committee())
     return Block(0, height, 1, 0, ZERO_DIGEST, 1, lanes, (), b"", (), None, qc, None)
 
 

@@ -18,7 +18,7 @@ from consensus.types import (
     StateCertificate,
     TimeoutData,
     VoteData,
-    genesis_qc,
+    make_genesis_qc,
 )
 from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
@@ -40,19 +40,20 @@ OTHER_HEADER = msgspec.structs.replace(HEADER, market_root=b"\x04" * 32)
 
 def make_block(network: Network) -> Block:
     """Proposed by node0."""
+    qc = make_genesis_qc(network.chain_id, network.genesis().committee())
     return Block(
         epoch=0,
         height=1,
         view=VIEW,
         author=0,
-        parent_id=genesis_qc(network.chain_id).block_id,
+        parent_id=qc.block_id,
         time_ms=2**40,
         lanes=(),
         inbox=(),
         openings=b"",
         evidence=(),
         state_certificate=None,
-        qc=genesis_qc(network.chain_id),
+        qc=qc,
         tc=None,
     )
 

@@ -43,7 +43,7 @@ from consensus.types import (
     BatchHeader,
     Block,
     SignedBatchHeader,
-    genesis_qc,
+    make_genesis_qc,
 )
 from crypto.bitmap import encode_bitmap
 from crypto.codec import decode
@@ -338,7 +338,7 @@ class World:
 
     def make_block(self, tips):
         """Commit a block with these tips, and tell every node that is up."""
-        qc = genesis_qc(CHAIN_ID)
+        qc = make_genesis_qc(CHAIN_ID, self.keys.committee)
         height = len(self.blocks) + 1
         block = Block(
             epoch=0,
