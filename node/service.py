@@ -52,10 +52,15 @@ class ServiceThreads:
         """Jobs submitted and not answered."""
         self._idle = trio.Event()
         self._idle.set()
+        self._is_stopping = False
 
     def submit(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run `work` on a thread, then `done` with its result on the trio thread. If `work` raises,
-        `run` raises the same and `done` is not called."""
+        `run` raises the same and `done` is not called. Dropped once `run` has begun to stop."""
+        if self._is_stopping:
+            # An answer that is still given may ask for more. No thread would take it, and `run`
+            # would wait for it for ever.
+            return
         if self._under_way >= JOBS_WAITING_MAX:
             raise ServiceOverloadedError(f"{self._name}: {JOBS_WAITING_MAX} jobs wait")
         self._under_way += 1
@@ -77,6 +82,7 @@ class ServiceThreads:
             assert self._failure is not None, "it failed with something"
             raise self._failure
         finally:
+            self._is_stopping = True
             self._drop_waiting()
             for _ in threads:
                 self._jobs.put(None)

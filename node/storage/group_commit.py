@@ -97,8 +97,8 @@ class GroupCommitter(Generic[T]):
     async def run(self) -> None:
         """Commit until cancelled. Raises what the store raises, which must end the process.
 
-        A commit that has begun is finished and reported before a cancellation takes effect; call
-        `drain` first to lose nothing that waits.
+        A commit that has begun is finished and reported before a cancellation takes effect, and no
+        other begins; call `drain` first to lose nothing that waits.
         """
         self._is_idle = True
         self._begin()

@@ -113,6 +113,35 @@ async def test_a_commit_that_has_begun_is_reported_in_spite_of_a_cancellation():
     assert done == [0]
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.025])
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_cancelled_writer_ends_after_its_commit_whatever_waits_and_whatever_its_pause(
+    pause_s, waiting
+):
+    store = SlowStore()
+
+    async def cancel_during_a_commit():
+        committer = GroupCommitter(store.commit, pause_s=pause_s)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(committer.run)
+            committer.submit("begun")
+            await store.wait_started()
+            for _ in range(waiting):
+                committer.submit("waiting")
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                # The writer has heard of it and waits for the commit that it had begun.
+                await wait_all_tasks_blocked()
+            store.allowed.release(2)
+
+    # Nothing can cancel a writer that waits for its commit: one that hangs is left behind.
+    thread = threading.Thread(target=trio.run, args=(cancel_during_a_commit,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert store.groups == [["begun"]]
+
+
 async def test_writes_are_refused_once_the_writer_has_stopped():
     committer = GroupCommitter(lambda items: None)
     async with trio.open_nursery() as nursery:

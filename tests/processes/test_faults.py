@@ -11,6 +11,7 @@ from localnet.audit import audit
 from node.client import DoorClient
 from node.client_stream import DoorError
 from node.envelopes import EnvelopeFactory
+from node.failures import WorkerEndedError
 from node.network import Network, load_network
 from node.protocol import Channel, ReceiptEvent, ReceiptLevel
 
@@ -176,6 +177,34 @@ def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
             f"{name} catches up",
         )
     assert_nobody_signed_twice(localnet)
+
+
+def test_nodes_whose_engines_are_killed_end_at_once_with_their_code_and_come_back(
+    make_localnet, wait_until
+) -> None:
+    localnet = make_localnet("-n", "4")
+    wait_until(lambda: localnet.height() >= 10, 60, "some chain")
+    for pid in [find_engine(localnet, name) for name in ALL_FOUR]:
+        os.kill(pid, signal.SIGKILL)
+
+    def is_every_node_down() -> bool:
+        return all(node["state"] == "exited" for node in localnet.status().values())
+
+    wait_until(is_every_node_down, 15, "no node outlives its engine")
+    exit_codes = {node["exit_code"] for node in localnet.status().values()}
+    assert exit_codes == {WorkerEndedError.exit_code}
+    localnet.restart(*ALL_FOUR)
+    height = localnet.height()
+    wait_until(lambda: localnet.height() >= height + 3, 40, "the chain goes on")
+    assert_nobody_signed_twice(localnet)
+
+
+def find_engine(localnet, name: str) -> int:
+    """The process id of a node's engine."""
+    done = localnet.rota("node", "status", "--home", str(localnet.path / name), "--json")
+    assert done.returncode == 0, done.stderr
+    pid: int = json.loads(done.stdout)["workers"]["engine"]["pid"]
+    return pid
 
 
 def test_a_replay_gives_identical_roots_under_any_hash_seed(make_localnet, wait_until) -> None:
