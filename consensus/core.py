@@ -16,6 +16,7 @@ from typing import Final
 
 from committee.committee import Committee
 from committee.schedule import LeaderSchedule
+from consensus.bans import Bans
 from consensus.certificates import CertificateCache
 from consensus.chain import Chain
 from consensus.config import ConsensusConfig
@@ -70,7 +71,7 @@ from consensus.statistics import ConsensusStatistics, Counts
 from consensus.types import QC, TC, Block, make_genesis_qc
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
-from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, Bans, TimeoutCollector, VoteCollector
+from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, TimeoutCollector, VoteCollector
 from crypto.bitmap import is_member_set
 from crypto.codec import encode
 
@@ -169,7 +170,7 @@ class ConsensusCore:
                     else:
                         # An honest member sends nothing that it has not verified itself, so one
                         # such message is enough: each costs milliseconds, it must not be repeated.
-                        self._bans.add((verdict.sender,))
+                        self._bans.add(verdict.sender)
                         self._out.refuse(verdict.sender, "signature.invalid")
             case Signed(token, signature):
                 self._voter.send_signed(token, signature)

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from committee.committee import Committee
+from consensus.bans import Bans
 from consensus.effects import Aggregate, Aggregated, Effect, Send, SetTimer, Sign, Token
 from consensus.lane_chain import LaneChain
 from consensus.lane_limits import (
@@ -164,8 +165,8 @@ class AckCollector:
         self._pending: dict[int, dict[int, Ack]] = {}
         self._in_flight: tuple[Token, AckData] | None = None
         self._newest_by_member: dict[int, int] = {}
-        self.banned: set[int] = set()
-        """Members who sent an acknowledgement whose signature is wrong; heard no more."""
+        self.bans = Bans()
+        """Members who sent an acknowledgement whose signature is wrong."""
 
     def __len__(self) -> int:
         return sum(len(acks) for acks in self._pending.values())
@@ -176,7 +177,7 @@ class AckCollector:
 
     def offer(self, ack: Ack) -> None:
         """Keep an acknowledgement whose data was compared with the own lane."""
-        if ack.signer in self.banned:
+        if ack.signer in self.bans:
             return
         sequence = ack.data.sequence
         self._pending.setdefault(sequence, {}).setdefault(ack.signer, ack)
@@ -222,7 +223,7 @@ class AckCollector:
         return AvailabilityCertificate(data, signers, event.signature)
 
     def _ban(self, member: int) -> None:
-        self.banned.add(member)
+        self.bans.add(member)
         for sequence in [each for each in self._pending if member in self._pending[each]]:
             self._drop(sequence, member)
 

@@ -8,6 +8,7 @@ one more, the latest to come, waits behind it: whatever arrives between is super
 from typing import Final
 
 from committee.committee import Committee
+from consensus.bans import Bans
 from consensus.certificates import CertificateCache
 from consensus.effects import (
     Effect,
@@ -52,8 +53,8 @@ class LaneCertificates:
         self._busy: set[tuple[int, int]] = set()
         """(sender, author) with a verification under way."""
         self._queued: dict[tuple[int, int], AvailabilityCertificate] = {}
-        self._distrusted: set[int] = set()
-        """Members who sent a certificate that does not verify; heard no more."""
+        self._bans = Bans()
+        """Members who sent a certificate that does not verify."""
         self._unarchived: set[int] = set()
 
     def count_pending(self) -> int:
@@ -85,7 +86,7 @@ class LaneCertificates:
         """Look at a certificate above what is covered. Returns it if it is known to be good;
         otherwise the effects may lead to `on_verified`."""
         data = certificate.data
-        if data.epoch != self._committee.epoch or sender in self._distrusted:
+        if data.epoch != self._committee.epoch or sender in self._bans:
             return None, []
         if sender != data.author and data.author != self._me:
             return None, []
@@ -117,7 +118,7 @@ class LaneCertificates:
         self._busy.discard(lane)
         queued = self._queued.pop(lane, None)
         if not all(event.results):
-            self._distrusted.add(sender)
+            self._bans.add(sender)
             return sender, None, None
         return sender, certificate, queued
 

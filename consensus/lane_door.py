@@ -81,10 +81,10 @@ class BatchDoor:
     ) -> tuple[list[Effect], bool]:
         header = message.signed_header.header
         author = header.author
-        is_trusted_author = sender == author and author not in self._intake.refused
+        is_trusted_author = sender == author and author not in self._intake.bans
         if not is_trusted_author and not self._fetcher.is_answer(author, point, sender):
             return [], False
-        # What a refused author answers is treated like anybody's: checked before it is stored.
+        # What a banned author answers is treated like anybody's: checked before it is stored.
         origin = Origin.AUTHOR if is_trusted_author else Origin.FETCHED
         effects = self._intake.take(origin, sender, point.batch_id, message)
         return effects, self._fetcher.on_accepted(now_ms, author, self._chains[author], header)
@@ -92,7 +92,7 @@ class BatchDoor:
     def _on_offered(self, point: LanePoint, message: BatchMessage) -> list[Effect]:
         """A batch that nobody asked for, from its author."""
         author = message.signed_header.header.author
-        if author in self._intake.refused or not self._targets.has_room(author, point.sequence):
+        if author in self._intake.bans or not self._targets.has_room(author, point.sequence):
             return []
         if self._chains[author].links_at(point.sequence):
             return self._intake.take_rival(point.batch_id, message)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from committee.committee import Committee
+from consensus.bans import Bans
 from consensus.effects import (
     Alarm,
     BatchChecked,
@@ -89,7 +90,7 @@ class BatchIntake:
         self.unsound: set[bytes] = set()
         """Stored batches that failed their check, until a good copy replaces them. At most what
         was stored of each author before the first verdict or found stored at the start."""
-        self.refused: set[int] = set()
+        self.bans = Bans()
         """Authors who sent a bad batch: nothing is taken from them any more but what is certified
         and fetched by digest."""
 
@@ -195,13 +196,13 @@ class BatchIntake:
             # Stored before its check failed, or damaged on the own disk: nobody is to blame.
             return [Alarm("lane.stored_batch_invalid", _describe(check, error, detail))]
         if check.origin in (Origin.OWN, Origin.AUTHOR):
-            self.refused.add(check.author)
+            self.bans.add(check.author)
         return [Misbehaviour(check.sender, error, _describe(check, detail))]
 
     def _judge_rival(self, check: Check, event: BatchChecked) -> list[Effect]:
         if event.error is not None:
             del self._rivals[check.author]
-            self.refused.add(check.author)
+            self.bans.add(check.author)
             return [Misbehaviour(check.author, event.error, _describe(check, event.detail))]
         self._rivals[check.author] = check.signed_header
         return self._compare(check.signed_header, check.batch_id)

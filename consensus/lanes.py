@@ -166,7 +166,7 @@ class Lanes:
     def can_propose(self) -> bool:
         """May `propose_batch` be called? False while the own backlog is full or the previous
         batch is not durable yet, and for good once an own batch failed its check."""
-        return self._author.can_propose() and self._me not in self._intake.refused
+        return self._author.can_propose() and self._me not in self._intake.bans
 
     def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
         """The newest verified certificate of each lane above its cursor, by rising author."""
@@ -302,7 +302,7 @@ class Lanes:
         check, effects = self._intake.on_checked(event)
         if check is None:
             return effects
-        if check.author in self._intake.refused:
+        if check.author in self._intake.bans:
             self._targets.withdraw(check.author)
         if event.error is not None and check.origin is Origin.FETCHED:
             self._fetcher.on_failed(check.author, check.batch_id, check.sender)
@@ -336,7 +336,7 @@ class Lanes:
         data = ack.data
         if ack.signer != sender or data.author != self._me:
             return [Misbehaviour(sender, "lane.ack_forged")]
-        if data.epoch != self._committee.epoch or sender in self._collector.banned:
+        if data.epoch != self._committee.epoch or sender in self._collector.bans:
             return []
         if data.sequence <= self._covered_sequence(self._me):
             certificate = self.certified_tips().get(self._me)

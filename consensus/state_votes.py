@@ -6,6 +6,7 @@ to say, so memory is bounded by that window times the committee.
 """
 
 from committee.committee import Committee
+from consensus.bans import Bans
 from consensus.effects import (
     Aggregate,
     Aggregated,
@@ -57,7 +58,7 @@ class StateVoteCollector:
         self._suspected: set[int] = set()
         """Members of whom one contradiction was looked into: more cost work and prove no more."""
         self._verifying: dict[Token, DoubleStateVote] = {}
-        self._banned: set[int] = set()
+        self._bans = Bans()
 
     def __len__(self) -> int:
         """Votes in memory."""
@@ -72,7 +73,7 @@ class StateVoteCollector:
     def offer(self, vote: StateVote) -> list[Effect]:
         """Count a vote that its author itself sent, for a height that is open."""
         header = vote.header
-        if vote.author in self._banned:
+        if vote.author in self._bans:
             return []
         slot = self._heights.setdefault(header.height, HeightVotes())
         first = slot.votes.setdefault(vote.author, vote)
@@ -164,6 +165,6 @@ class StateVoteCollector:
         return StateCertificate(header, signers, event.signature), effects
 
     def _ban(self, member: int) -> None:
-        self._banned.add(member)
+        self._bans.add(member)
         for slot in self._heights.values():
             slot.votes.pop(member, None)

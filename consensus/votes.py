@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from committee.committee import Committee
+from consensus.bans import Bans
 from consensus.effects import Aggregate, Aggregated, Token
 from consensus.messages import Timeout, Vote
 from consensus.types import QC, TC, TimeoutData, TimeoutGroup, VoteData
@@ -21,22 +22,6 @@ VIEW_AHEAD_MAX: Final = 10
 
 VIEW_BEHIND_MAX: Final = 1
 """Votes this far below the current view still count: a late QC shortens the chain's recovery."""
-
-
-class Bans:
-    """Members whose signature was invalid once: their further ones are not aggregated."""
-
-    def __init__(self) -> None:
-        self._members: set[int] = set()
-
-    def __contains__(self, member: int) -> bool:
-        return member in self._members
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def add(self, members: Iterable[int]) -> None:
-        self._members.update(members)
 
 
 @dataclass(slots=True)
@@ -130,7 +115,7 @@ class VoteCollector:
         data = self._find_quorum(votes)
         assert data is not None, "votes stay until their aggregation ends"
         votes.token = None
-        self._bans.add(result.culprits)
+        self._bans.add(*result.culprits)
         for culprit in result.culprits:
             del votes.slots[culprit]
         if self._committee.power_of(result.signers) < self._committee.quorum_power:
@@ -247,7 +232,7 @@ class TimeoutCollector:
             return None
         group.signers, group.signature = result.signers, result.signature
         group.is_done = True
-        self._bans.add(result.culprits)
+        self._bans.add(*result.culprits)
         for culprit in result.culprits:
             self._slots.pop(culprit, None)
         if not all(each.is_done for each in self._groups.values()):

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
+from consensus.bans import Bans
 from consensus.block_tree import (
     COMMITTED_BLOCKS_KEPT,
     ORPHANS_MAX,
@@ -37,7 +38,7 @@ from consensus.serving import SERVE_BURST, SERVE_REFILL_MS, TokenBucket
 from consensus.sync import REQUESTS_IN_FLIGHT_MAX, TARGETS_MAX, BlockSync
 from consensus.types import BatchHeader, Block, CheckpointHeader, SignedBatchHeader
 from consensus.validation import Check, ValidationError
-from consensus.votes import Bans, TimeoutCollector, VoteCollector
+from consensus.votes import TimeoutCollector, VoteCollector
 from crypto.codec import encode
 from crypto.digest import ZERO_DIGEST
 from crypto.scheme import Claim
