@@ -74,7 +74,8 @@ Durability (`safety`, `voter`, `chain`)
 - P1 A vote, timeout or proposal leaves only after its record, together with the whole safety state
   and the block itself, is durable.
 - P2 Records of votes, timeouts and proposals are write-once by view.
-- P3 A committed block stays in the safety store until it has been in the archive for a while.
+- P3 A committed block stays in the safety store until the archive holds it for good: the host
+  carries out drops only after it synced the archive (`node.durability`).
 
 Restart (`recovery`, `voter`)
 

@@ -113,8 +113,8 @@ class Chain:
     def take_prune_deletes(self) -> tuple[Delete, ...]:
         """P3: what the next safety record may drop: heights archived in an earlier turn.
 
-        Nothing waits for the archive, so the last `COMMITTED_BLOCKS_KEPT` heights stay in both
-        stores: after a loss of power the archive may end a little below them.
+        The last `COMMITTED_BLOCKS_KEPT` heights stay in both stores, because a restart runs the
+        commit rule over them again.
         """
         root_height = self.tree.root.height
         if root_height < self._archived_height + PRUNE_INTERVAL_HEIGHTS:

@@ -5,8 +5,11 @@ on the monotonic clock and is held to the wall clock at a bounded interval, beca
 with a wrong time, sleep, and have their time stepped by NTP: a node that read the wall clock only
 once would be off for ever, and its proposals refused.
 
-- The wall clock is ahead: this clock steps forward at once. Timers do not follow the step: what
-  was to happen in 300 ms still happens in 300 ms.
+- The wall clock is a little ahead: this clock steps forward at once. Timers do not follow the step:
+  what was to happen in 300 ms still happens in 300 ms.
+- It is far ahead: the step is believed once it has been there for `DOUBTED_CHECKS` readings, since
+  there is no quick way back. A node that followed a time server's error of an hour for two seconds
+  would be alone with its time for two hours.
 - The wall clock is behind: this clock runs at half speed until it has been caught up with. Timers
   wait for it, so that a core never hears of a deadline that by its own time has not come.
 """
@@ -21,6 +24,12 @@ import trio
 
 CHECK_INTERVAL_S: Final = 1.0
 """How long a wrong time goes unnoticed."""
+
+STEP_DOUBTED_MS: Final = 1_000.0
+"""A forward step from here on is doubted at first."""
+
+DOUBTED_CHECKS: Final = 30
+"""Readings in a row that must show such a step before it is believed."""
 
 STEP_LOGGED_MS: Final = 100.0
 """A correction from here on is told to the operator; below are the wall clock's own small ones."""
@@ -45,6 +54,8 @@ class Clock:
         """The wall clock's time at `_read_at_s`."""
         self._ahead_ms = 0.0
         """How far this clock was ahead of the wall clock then."""
+        self._doubted_checks = 0
+        """Readings in a row that showed a step too far to be believed at once."""
 
     def now_ms(self) -> int:
         """The time that the core is told."""
@@ -62,13 +73,18 @@ class Clock:
         return self._read_at_s + (elapsed_ms + _ROUNDING_MS) / 1000
 
     def follow_wall(self) -> float:
-        """Read the wall clock again; returns by how many milliseconds it is ahead of this clock
-        (negative: behind), beyond what is being made good already."""
+        """Read the wall clock again; returns by how many milliseconds it moved since the last
+        reading beyond the time that passed (negative: back), 0 while the step is doubted."""
         now_ms, expected_ms = self._compute_now_ms(), self._compute_wall_ms()
-        self._wall_ms = self._read_wall_ms()
+        wall_ms = self._read_wall_ms()
+        if wall_ms - now_ms >= STEP_DOUBTED_MS and self._doubted_checks + 1 < DOUBTED_CHECKS:
+            self._doubted_checks += 1
+            return 0.0
+        self._doubted_checks = 0
+        self._wall_ms = wall_ms
         self._read_at_s = trio.current_time()
-        self._ahead_ms = max(0.0, now_ms - self._wall_ms)
-        return self._wall_ms - expected_ms
+        self._ahead_ms = max(0.0, now_ms - wall_ms)
+        return wall_ms - expected_ms
 
     async def run(self) -> None:
         """Keep following the wall clock, until cancelled."""

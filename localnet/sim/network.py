@@ -21,6 +21,7 @@ from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
     Aggregate,
     Aggregated,
+    Delete,
     Persist,
     Received,
     Send,
@@ -95,17 +96,23 @@ class Disk:
         return self.stores[store].setdefault(name, {})
 
     def apply(self, persist: Persist) -> None:
-        """Write one `Persist`, whole."""
+        """Write the records of one `Persist`, all of them."""
         for put in persist.puts:
             table = self.table(persist.store, put.table)
             if persist.store is Store.SAFETY and put.table in WRITE_ONCE_TABLES:
                 held = table.get(put.key, put.value)
                 assert held == put.value, f"second value for write-once {put.table}"
             table[put.key] = put.value
-        for delete in persist.deletes:
-            table = self.table(persist.store, delete.table)
+
+    def drop(self, store: Store, deletes: Iterable[Delete]) -> None:
+        """Carry out the deletions of a `Persist`."""
+        for delete in deletes:
+            table = self.table(store, delete.table)
             for key in [key for key in table if key < delete.below]:
                 del table[key]
+
+    def sync_archive(self) -> None:
+        """No power cut takes back what was written to the archive so far."""
 
     def flip_bit(self, store: Store, record: int, bit: int) -> bool:
         """Flip one bit of one durable record, both counted modulo what there is; False if the
@@ -416,8 +423,22 @@ class World:
 
     def _write(self, host: Host, persist: Persist) -> None:
         host.disk.apply(persist)
+        if persist.deletes and host.machine is not None:
+            self._drop_once_archived(host, persist)
         for watch in self._seated().on_durable:
             watch(host.index, persist)
+
+    def _drop_once_archived(self, host: Host, persist: Persist) -> None:
+        """Drop only what the archive holds for good (`node.durability`)."""
+        incarnation = host.incarnation
+
+        def drop() -> None:
+            if host.incarnation == incarnation:
+                host.disk.sync_archive()
+                host.disk.drop(persist.store, persist.deletes)
+
+        archived_at_ms = host.busy_until_ms.get(Store.ARCHIVE, 0)
+        self.after(max(archived_at_ms - self.now_ms, 0), drop)
 
     # ---- network -------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class NodeDisk(Disk):
         """For each archive write what it replaced, so that a power loss can take it back."""
 
     def apply(self, persist: Persist) -> None:
-        """Write one `Persist`, whole."""
+        """Write the records of one `Persist`, all of them."""
         if persist.store is Store.ARCHIVE:
             assert not persist.deletes, "nothing deletes from the archive"
             tables = self.stores[Store.ARCHIVE]
@@ -86,6 +86,10 @@ class NodeDisk(Disk):
                 ]
             )
         super().apply(persist)
+
+    def sync_archive(self) -> None:
+        """No power cut takes back what was written to the archive so far."""
+        self.archive_log.clear()
 
     def lose_archive_tail(self, writes: int) -> None:
         """Take back the newest archive writes, newest first."""
@@ -367,14 +371,19 @@ class NodeWorld(World):
             engine.is_busy = False
             if isinstance(request, SaveState):
                 assert engine.state.height == request.height, "saved where it was asked for"
-                engine.save(self.disk(host.index))
+                disk = self.disk(host.index)
+                disk.sync_archive()
+                engine.save(disk)
             else:
                 self._deliver(host.index, self._execute(host, engine, request))
             self._run_engine(host, engine)
 
-        self._soon(
-            host, conditions.save_ms if isinstance(request, SaveState) else bounds_ms, finish
-        )
+        if isinstance(request, SaveState):
+            # The archive is synced first, with all that was asked of it so far.
+            archived_ms = max(host.busy_until_ms.get(Store.ARCHIVE, 0) - self.now_ms, 0)
+            least_ms, most_ms = conditions.save_ms
+            bounds_ms = (archived_ms + least_ms, archived_ms + most_ms)
+        self._soon(host, bounds_ms, finish)
 
     def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed:
         batches: list[OrderedBatch] = []

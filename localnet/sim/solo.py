@@ -122,6 +122,7 @@ class Solo:
                 case Persist():
                     self.persists.append(effect)
                     self.disk.apply(effect)
+                    self.disk.drop(effect.store, effect.deletes)
                 case Send(to, message):
                     self.sent.append((to, message))
                     if self.me in to:

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from node.clock import CHECK_INTERVAL_S, STEP_LOGGED_MS, Clock
+from node.clock import (
+    CHECK_INTERVAL_S,
+    DOUBTED_CHECKS,
+    STEP_DOUBTED_MS,
+    STEP_LOGGED_MS,
+    Clock,
+)
 
 START_MS = 1_800_000_000_000
 
@@ -30,13 +36,39 @@ async def test_the_clock_runs_with_the_wall_clock(mock_clock):
     assert clock.follow_wall() == pytest.approx(0, abs=0.01)
 
 
-async def test_a_forward_step_is_followed_at_once_when_it_is_seen(mock_clock):
+async def test_a_small_forward_step_is_followed_at_once_when_it_is_seen(mock_clock):
+    wall = Wall()
+    clock = Clock(wall)
+    wall.offset_ms += STEP_DOUBTED_MS - 1
+    assert clock.now_ms() == pytest.approx(START_MS, abs=1)
+    assert clock.follow_wall() == pytest.approx(STEP_DOUBTED_MS - 1, abs=0.01)
+    assert clock.now_ms() == pytest.approx(START_MS + STEP_DOUBTED_MS - 1, abs=1)
+
+
+async def test_a_large_forward_step_is_followed_when_it_stays(mock_clock):
     wall = Wall()
     clock = Clock(wall)
     wall.offset_ms += 3_600_000
-    assert clock.now_ms() == pytest.approx(START_MS, abs=1)
+    for _ in range(DOUBTED_CHECKS - 1):
+        mock_clock.jump(CHECK_INTERVAL_S)
+        assert clock.follow_wall() == 0
+    elapsed_ms = (DOUBTED_CHECKS - 1) * CHECK_INTERVAL_S * 1000
+    assert clock.now_ms() == pytest.approx(START_MS + elapsed_ms, abs=1)
     assert clock.follow_wall() == pytest.approx(3_600_000, abs=0.01)
-    assert clock.now_ms() == pytest.approx(START_MS + 3_600_000, abs=1)
+    assert clock.now_ms() == pytest.approx(wall(), abs=1)
+
+
+async def test_a_wrong_time_that_goes_away_soon_is_never_followed(mock_clock):
+    wall = Wall()
+    clock = Clock(wall)
+    for _ in range(3):
+        wall.offset_ms += 3_600_000
+        for _ in range(DOUBTED_CHECKS - 2):
+            mock_clock.jump(CHECK_INTERVAL_S)
+            clock.follow_wall()
+        wall.offset_ms -= 3_600_000
+        clock.follow_wall()
+        assert clock.now_ms() == pytest.approx(wall(), abs=1)
 
 
 async def test_a_backward_step_is_made_good_at_half_speed(mock_clock):
@@ -102,8 +134,8 @@ async def test_a_running_clock_looks_at_the_wall_and_tells_the_operator_of_a_ste
         nursery.start_soon(clock.run)
         await trio.sleep(CHECK_INTERVAL_S * 1.5)
         assert not logs
-        wall.offset_ms += STEP_LOGGED_MS * 10
+        wall.offset_ms += STEP_LOGGED_MS * 2
         await trio.sleep(CHECK_INTERVAL_S)
         assert clock.now_ms() == pytest.approx(wall(), abs=1)
         await trio.sleep(CHECK_INTERVAL_S * 5)
-    assert [(each["event"], each["moved_ms"]) for each in logs] == [("wall_clock_stepped", 1000)]
+    assert [(each["event"], each["moved_ms"]) for each in logs] == [("wall_clock_stepped", 200)]

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from consensus.effects import Persist, Put, Send, Store, StoreBatch, Token
-from node.durability import Durability
+from consensus.effects import Delete, Persist, Put, Send, Store, StoreBatch, Token
+from node.durability import DROPS_PER_SYNC, Durability
 from node.storage.errors import StorageError
 from node.storage.group_commit import GroupCommitter
 
@@ -167,3 +167,31 @@ async def test_after_a_failed_write_nothing_leaves_and_the_failure_ends_the_node
     bench.send("for the failed one", 1)
     await trio.testing.wait_all_tasks_blocked()
     assert bench.left == []
+
+
+def drop(bench, number, below):
+    deletes = (Delete("vote", below),)
+    bench.durability.persist(Persist(Token("test", number), Store.SAFETY, (), deletes))
+
+
+def test_safety_records_go_only_once_the_archive_was_synced_after_the_drop_was_asked_for():
+    bench = Bench()
+    for number in range(DROPS_PER_SYNC):
+        drop(bench, number, bytes([number]))
+    written = [item for item, _ in bench.safety.submitted]
+    assert len(written) == DROPS_PER_SYNC
+    assert not any(write.deletes for write in written)
+    ((sync, _),) = bench.archive.submitted
+    assert sync.is_synced
+    bench.safety.commit(DROPS_PER_SYNC)
+    assert not bench.safety.submitted
+    bench.archive.commit()
+    ((dropped, _),) = bench.safety.submitted
+    assert dropped.deletes == (Delete("vote", bytes([DROPS_PER_SYNC - 1])),)
+
+
+def test_the_archive_is_not_synced_for_every_drop():
+    bench = Bench()
+    for number in range(DROPS_PER_SYNC - 1):
+        drop(bench, number, bytes([number]))
+    assert not bench.archive.submitted
