@@ -21,6 +21,7 @@ from crypto.keystore import (
 from node.exit_codes import ExitCode, OperatorError
 
 PASSWORD_SIZE_MAX_BYTES: Final = 4096
+"""First line of a password file, its end included."""
 
 
 class NodeKeyError(OperatorError):
@@ -131,7 +132,13 @@ def read_password(path: Path) -> str:
     """Return a password file's first line; raises `NodeKeyError`."""
     try:
         with path.open("rb") as file:
-            line = file.readline(PASSWORD_SIZE_MAX_BYTES)
+            line = file.readline(PASSWORD_SIZE_MAX_BYTES + 1)
+        if len(line) > PASSWORD_SIZE_MAX_BYTES:
+            raise NodeKeyError(
+                f"the first line of {path} is longer than {PASSWORD_SIZE_MAX_BYTES} bytes",
+                advice="is this really a password file?",
+                code="key.password_file",
+            )
         password = line.decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise NodeKeyError(

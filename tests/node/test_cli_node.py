@@ -260,6 +260,18 @@ def test_a_corrupt_genesis_ends_with_3(
     assert error["next"]
 
 
+def test_a_genesis_above_its_bound_is_not_read(
+    home: NodeHome, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_bytes = home.genesis_path.stat().st_size
+    monkeypatch.setattr("node.genesis_file.GENESIS_SIZE_MAX_BYTES", size_bytes)
+    load_genesis(home.genesis_path)
+    monkeypatch.setattr("node.genesis_file.GENESIS_SIZE_MAX_BYTES", size_bytes - 1)
+    code, error = start(home, capsys)
+    assert (code, error["code"]) == (ExitCode.CONFIG, "genesis.invalid")
+    assert "is larger than" in error["message"]
+
+
 @pytest.mark.parametrize("folder", ["log", "run"])
 def test_a_home_that_cannot_be_written_ends_with_72(
     home: NodeHome, folder: str, capsys: pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from engine.receipts import ReasonCode, Receipt, Status
 from mempool.envelope import compute_body_digest, decode_envelope
 from node import client as client_module
 from node.client import DoorClient, run_with_door
-from node.client_stream import DoorError
+from node.client_stream import SERVER_FRAME_MAX_BYTES, DoorError
 from node.envelopes import EnvelopeFactory, convert_receipts, split_for_door
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
@@ -289,6 +289,7 @@ async def test_requests_beyond_the_bound_in_flight_wait(monkeypatch):
     [
         (b"\x00\x00\x00\x00", "door.malformed"),
         (b"\xff\xff\xff\xff", "door.malformed"),
+        ((SERVER_FRAME_MAX_BYTES + 1).to_bytes(4, "big"), "door.malformed"),
         (b"\x00\x00\x00\x01\xc1", "door.malformed"),
         (b"\x00\x00\x00\x06\x95\xa4nope", "door.malformed"),
     ],
@@ -299,6 +300,20 @@ async def test_malformed_bytes_from_the_node_end_the_connection(data, code):
         with pytest.raises(DoorError) as caught:
             await client.query("status")
         assert caught.value.code == code
+
+
+async def test_an_answer_of_the_largest_size_is_taken():
+    small = 1 << 16
+    around_bytes = len(encode(Answer(1, msgspec.Raw(encode(bytes(small)))))) - small
+    body = bytes(SERVER_FRAME_MAX_BYTES - around_bytes)
+    async with connected() as (client, door), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            request = await door.receive()
+            await door.send(Answer(request.request, msgspec.Raw(encode(body))))
+
+        nursery.start_soon(serve)
+        assert await client.query("status") == body
 
 
 @pytest.mark.parametrize(

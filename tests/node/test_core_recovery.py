@@ -1,9 +1,13 @@
 """What `recover_node` and a restarted core make of stores that do not fit together."""
 
+from typing import get_args
+
 import pytest
 
+from committee.committee import COMMITTEE_SIZE_MAX
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.effects import CheckBatch, Halt, Persist, Store, compute_key
+from consensus.evidence import Evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.recovery import RecoveryError
@@ -19,6 +23,7 @@ from node.recovery import (
     CERTIFICATE_BY_HEIGHT_TABLE,
     CHECKPOINT_TABLE,
     DELIVERY_TABLE,
+    EVIDENCE_RECOVERED_MAX,
     ORDER_SNAPSHOT_TABLE,
     OrderSnapshot,
     RecoveredNode,
@@ -122,6 +127,13 @@ def test_damaged_evidence_is_not_swallowed(cluster):
     with pytest.raises(RecoveryError) as caught:
         recover(cluster)
     assert caught.value.code == "recovery.damaged"
+
+
+def test_no_more_evidence_is_read_than_there_can_be(cluster, monkeypatch):
+    assert COMMITTEE_SIZE_MAX * len(get_args(Evidence)) <= EVIDENCE_RECOVERED_MAX
+    table(cluster, EVIDENCE_TABLE)[bytes(8) + b"DoubleVote"] = b"\xc1"
+    monkeypatch.setattr("node.recovery.EVIDENCE_RECOVERED_MAX", 0)
+    assert recover(cluster).evidence == ()
 
 
 @pytest.mark.parametrize("field", ["order_state_root", "ledger_root"])

@@ -23,7 +23,14 @@ from node.home import (
     create_home,
     write_atomically,
 )
-from node.keystores import KeyKind, NodeKeyError, NodeKeys, find_password, read_password
+from node.keystores import (
+    PASSWORD_SIZE_MAX_BYTES,
+    KeyKind,
+    NodeKeyError,
+    NodeKeys,
+    find_password,
+    read_password,
+)
 
 KEYS = NodeKeys(identity=b"i" * 32, consensus=generate_secret(b"c" * 32), oracle=b"o" * 32)
 CONFIG = NodeConfig(version=1, node=NodeSection(name="node0", accept_weak_keystores=True))
@@ -222,6 +229,17 @@ def test_password_files_are_read_by_their_first_line(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(NodeKeyError):
             read_password(path)
+
+
+def test_a_password_is_never_cut_off_at_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    longest = "x" * (PASSWORD_SIZE_MAX_BYTES - 1)
+    path.write_text(longest + "\n")
+    assert read_password(path) == longest
+    path.write_text(longest + "xx")
+    with pytest.raises(NodeKeyError) as caught:
+        read_password(path)
+    assert caught.value.code == "key.password_file"
 
 
 def test_without_file_and_terminal_the_password_is_an_error_not_a_hang(

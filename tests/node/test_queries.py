@@ -1,8 +1,12 @@
 """A node's answers to queries: the status says what an operator must know, errors have codes."""
 
+import threading
+
 import msgspec
 import pytest
+import trio
 from msgspec import msgpack
+from trio.testing import wait_all_tasks_blocked
 
 from consensus.effects import Alarm, Misbehaviour
 from crypto.codec import encode
@@ -14,7 +18,12 @@ from node.clock import Clock
 from node.door import QueryError
 from node.host import NodeHost
 from node.protocol import QUERIES
-from node.queries import Queries
+from node.queries import (
+    READING_THREADS_MAX,
+    TRADES_PER_ANSWER,
+    TRADES_PER_ANSWER_MAX,
+    Queries,
+)
 from node.storage.group_commit import GroupCommitter
 from node.streams import Streams
 from node.workers.crypto import CryptoPoolStatistics
@@ -226,7 +235,7 @@ async def test_an_executed_envelope_has_its_results(ask, cluster):
         ("envelope", (), "query.malformed"),
         ("envelope", (bytes(32),), "envelope.unknown"),
         ("trades", (1,), "query.malformed"),
-        ("trades", (None, 1_001), "query.malformed"),
+        ("trades", (None, TRADES_PER_ANSWER_MAX + 1), "query.malformed"),
         ("account", (bytes(32),), "account.unknown"),
         ("order", (2**40,), "order.unknown"),
     ],
@@ -242,3 +251,41 @@ async def test_a_refusal_of_the_engines_worker_keeps_its_code(ask):
     with pytest.raises(QueryError) as raised:
         await ask("markets")
     assert raised.value.code == "query.overloaded"
+
+
+async def test_of_many_trades_an_answer_has_the_newest_up_to_its_bound(ask):
+    trades = ask.queries._streams.recent_trades
+    assert trades.maxlen >= TRADES_PER_ANSWER_MAX
+    for number in range(TRADES_PER_ANSWER_MAX + 1):
+        trades.append((number, {"market": 1, "number": number}))
+    answer = await ask("trades", 1, TRADES_PER_ANSWER_MAX)
+    assert [each["number"] for each in answer] == list(range(1, TRADES_PER_ANSWER_MAX + 1))
+    assert len(await ask("trades")) == TRADES_PER_ANSWER
+
+
+async def test_a_flood_of_questions_reads_the_archive_on_a_few_threads(ask, monkeypatch):
+    entered, release = threading.Semaphore(0), threading.Event()
+    reading, most = [], []
+
+    def read(table, key):
+        reading.append(key)
+        most.append(len(reading))
+        entered.release()
+        assert release.wait(30)
+        reading.pop()
+
+    monkeypatch.setattr(ask.queries._archive, "read", read)
+
+    async def ask_in_vain():
+        with pytest.raises(QueryError):
+            await ask("block", 1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * READING_THREADS_MAX):
+            nursery.start_soon(ask_in_vain)
+        for _ in range(READING_THREADS_MAX):
+            assert await trio.to_thread.run_sync(entered.acquire)
+        await wait_all_tasks_blocked()
+        assert len(reading) == READING_THREADS_MAX
+        release.set()
+    assert max(most) == READING_THREADS_MAX

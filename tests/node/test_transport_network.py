@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import trio
 
-from committee.committee import Committee, Member
+from committee.committee import COMMITTEE_SIZE_MAX, Committee, Member
+from crypto.codec import encode
 from crypto.ed25519 import ED25519
 from node.transport import handshake, network
 from node.transport.certificate import CertificateError, make_certificate
-from node.transport.handshake import BULK_PREAMBLE, CONTROL_PREAMBLE
+from node.transport.handshake import BULK_PREAMBLE, CONTROL_PREAMBLE, HELLO_MAX_BYTES
 from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbound, Traffic
 
@@ -225,6 +226,20 @@ async def test_a_member_that_must_be_dialed_may_not_dial():
                 await dialer._handshaker.dial_control(stream, 0)
             await stream.aclose()
         await until(lambda: listener.statistics().errors.get("peer.direction"))
+
+
+async def test_a_greeting_above_its_bound_is_not_taken():
+    largest = handshake.Hello(2**16, bytes(32), COMMITTEE_SIZE_MAX - 1, bytes(32))
+    assert len(encode(largest)) <= HELLO_MAX_BYTES
+    cluster = Cluster(2)
+    dialer, listener = cluster.make(0), cluster.make(1)
+    async with running(listener):
+        stream = await trio.open_tcp_stream("127.0.0.1", cluster.ports[1])
+        await stream.send_all(CONTROL_PREAMBLE)
+        tls = trio.SSLStream(stream, dialer._handshaker._client_context)
+        await tls.send_all((HELLO_MAX_BYTES + 1).to_bytes(4, "big"))
+        await until(lambda: listener.statistics().errors.get("frame.too_large"))
+        await trio.aclose_forcefully(tls)
 
 
 async def test_a_member_of_another_chain_is_turned_away():

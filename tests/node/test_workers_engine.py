@@ -34,7 +34,7 @@ from node.workers.engine_main import EngineServer
 from node.workers.engine_messages import Answered, Ask
 from node.workers.errors import INVARIANT_CODE
 from node.workers.snapshots import SNAPSHOTS_KEPT, SnapshotStore
-from node.workers.views import Views
+from node.workers.views import ACCOUNTS_PAGE_MAX, Views
 
 CHAIN_ID = bytes(range(32))
 REPORTER = b"r" * 32
@@ -471,7 +471,7 @@ async def test_accounts_come_in_pages(tmp_path):
         ("book", (-(2**63),), "market.unknown"),
         ("book", ("ETH-PERP",), "market.unknown"),
         ("accounts", (b"short",), "query.malformed"),
-        ("accounts", (None, 1_001), "query.malformed"),
+        ("accounts", (None, ACCOUNTS_PAGE_MAX + 1), "query.malformed"),
         ("accounts", (None, 0), "query.malformed"),
         ("account", (), "query.malformed"),
         ("account", ("text",), "query.malformed"),
