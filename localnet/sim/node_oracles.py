@@ -97,6 +97,32 @@ class OneOrder(Watcher):
             self.passed[envelope_id] = request.height
 
 
+class Expiry(Watcher):
+    """Nothing is executed at or above the height at which its sender let it expire."""
+
+    def __init__(self, expiries: Mapping[bytes, int], exempt: Iterable[int] = ()) -> None:
+        """`expiries` by envelope; it may grow."""
+        self._expiries = expiries
+        self._exempt = frozenset(exempt)
+
+    def on_executed(
+        self,
+        index: int,
+        request: Execute,
+        ordered: tuple[bytes, ...],
+        passed: tuple[bytes, ...],
+        output: BlockOutput,
+    ) -> None:
+        """An engine finished a height."""
+        if index in self._exempt:
+            return
+        for envelope_id in passed:
+            expiry_height = self._expiries.get(envelope_id, request.height + 1)
+            assert request.height < expiry_height, (
+                f"node {index} executes at height {request.height} what expired at {expiry_height}"
+            )
+
+
 class Promises(Watcher):
     """Receipt levels only rise within one life of a node, and are never given in vain.
 

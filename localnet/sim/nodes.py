@@ -25,7 +25,7 @@ from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
 from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
-from localnet.sim.node_oracles import Innocence, OneOrder, Promises, validate_replay
+from localnet.sim.node_oracles import Expiry, Innocence, OneOrder, Promises, validate_replay
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
 from localnet.sim.oracles import SignedOnce
 from mempool.envelope import (
@@ -53,6 +53,10 @@ LANES_TICK_MS: Final = 50
 """Twice what real nodes take: a fifth of all events would be nothing but ticks."""
 EXPIRY_HEIGHTS: Final = 100_000
 """Far away, so that nothing expires unless a test wants it."""
+
+EXPIRY_SOON_HEIGHTS: Final = (2, 8)
+"""From the lowest committed height on: about what it takes to be ordered, so that some of what
+`trade` submits expires on its way."""
 
 _PARAMS: Final = MarketParams(
     market=MARKET,
@@ -120,6 +124,7 @@ class NodeCluster:
             self.world.on_received.append(self.justice.on_received)
         self.world.on_executed.append(self.order.on_executed)
         self.expiries: dict[bytes, int] = {}
+        self.world.on_executed.append(Expiry(self.expiries, exempt).on_executed)
         self.submitted = 0
         self._nonces = 0
         self._sequences = [0] * count
@@ -263,7 +268,11 @@ class NodeCluster:
             chosen = random.sample(self.members, 2 if number % 4 == 0 else 1)
             secret = self.accounts[random.randrange(ACCOUNTS)]
             orders = [self._make_order() for _ in range(random.randint(1, 3))]
-            self.submit(self.make_envelope(secret, orders), *chosen)
+            expiry_height = EXPIRY_HEIGHTS
+            if number % 5 == 0:
+                lowest = self.lowest("committed_height")
+                expiry_height = lowest + random.randint(*EXPIRY_SOON_HEIGHTS)
+            self.submit(self.make_envelope(secret, orders, expiry_height), *chosen)
             if number % 9 == 0:
                 data = random.randbytes(64 * random.randint(1, 20))
                 world.tell(chosen[0], OpaqueSubmitted(chosen[0], number, 1, 64, data))

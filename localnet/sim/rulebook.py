@@ -1,21 +1,24 @@
 """What an honest member may sign, and when a block is final: the rules written down a second time.
 
 `SigningRules` reads what becomes durable, which precedes everything that leaves, and holds it
-against the member's own history in all its lives. `Finality` reads the votes on the wire and what
-nodes commit. Neither knows how the product comes to its decisions.
+against the member's own history in all its lives. `LaneRules` does the same for acknowledgements,
+which rest on the batches on disk. `Finality` reads the votes on the wire and what
+nodes commit. None of them knows how the product comes to its decisions.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from consensus.effects import Persist, Store
-from consensus.messages import Message, Vote
+from consensus.messages import Ack, Message, Proposal, StateVote, Vote
 from consensus.safety import SafetyState
 from consensus.types import QC, Block, TimeoutData, VoteData
 from crypto.codec import decode_lenient, encode
 from localnet.sim.certificates_oracle import Judge, hash_parts
 from localnet.sim.network import World
+from localnet.sim.node_world import NodeWorld
 from localnet.sim.oracles import Watcher
+from node.events import BlockNotice
 
 
 class _History:
@@ -34,6 +37,7 @@ class SigningRules(Watcher):
     and in time; timeouts name no older QC than the lock."""
 
     effects = (Persist,)
+    messages = (Proposal, StateVote)
 
     def __init__(
         self,
@@ -49,6 +53,8 @@ class SigningRules(Watcher):
         self._clock_drift_ms = clock_drift_ms
         self._exempt = frozenset(exempt)
         self._histories: dict[int, _History] = {}
+        self._durable: set[tuple[int, str, bytes]] = set()
+        """(host, table, value) of proposals and state votes."""
 
     # ---- the moment of the decision ------------------------------------------------------------
 
@@ -57,7 +63,7 @@ class SigningRules(Watcher):
         if index in self._exempt or not isinstance(effect, Persist):
             return
         tables = {put.table: put.value for put in effect.puts}
-        if effect.store is not Store.SAFETY or "vote" not in tables:
+        if effect.store is not Store.SAFETY or not tables.keys() >= {"vote", "pending_block"}:
             return
         block = decode_lenient(Block, tables["pending_block"])
         clock_ms = self._world.now_ms + self._world.hosts[index].clock_offset_ms
@@ -73,6 +79,9 @@ class SigningRules(Watcher):
             return
         history = self._histories.setdefault(index, _History())
         tables = {put.table: put for put in persist.puts}
+        for name in ("proposal", "state_vote"):
+            if name in tables:
+                self._durable.add((index, name, tables[name].value))
         if "safety" not in tables:
             assert not tables.keys() & {"vote", "timeout", "proposal"}, (
                 f"node {index} signs and does not remember its state"
@@ -96,6 +105,20 @@ class SigningRules(Watcher):
                 history.proposed_view, history.voted_view, history.timed_out_view
             ), f"node {index} proposes in view {proposed}, which it has left"
             history.proposed_view = proposed
+
+    def on_sent(self, index: int, message: Message) -> None:
+        """Proposals and state votes, whose records `SignedOnce` does not look for."""
+        if index in self._exempt:
+            return
+        if isinstance(message, Proposal):
+            block_id = hash_parts("rota/block/v1", self._chain_id, encode(message.block))
+            assert (index, "proposal", block_id) in self._durable, (
+                f"node {index} proposes in view {message.view}: sent, not durable"
+            )
+        elif isinstance(message, StateVote):
+            assert (index, "state_vote", encode(message.header)) in self._durable, (
+                f"node {index} signs the state of height {message.header.height}: sent, not durable"
+            )
 
     def _check_vote(
         self, index: int, history: _History, view: int, vote: VoteData, block: Block
@@ -127,6 +150,56 @@ class SigningRules(Watcher):
         tip = history.voted_view if history.voted_view > timeout.high_qc_view else 0
         assert timeout.tip_view == tip, f"{who} with tip {timeout.tip_view}, voted in {tip}"
         history.timed_out_view = timeout.view
+
+
+class LaneRules(Watcher):
+    """An acknowledgement covers batches that its signer durably holds, as one chain of parents down
+    to what it saw committed; and no member ever acknowledges two batches at one place."""
+
+    effects = (BlockNotice,)
+    messages = (Ack,)
+
+    def __init__(self, world: NodeWorld, chain_id: bytes, exempt: Iterable[int] = ()) -> None:
+        self._world = world
+        self._chain_id = chain_id
+        self._exempt = frozenset(exempt)
+        self._cursors: dict[tuple[int, int], tuple[int, bytes]] = {}
+        """(host, lane) to the newest place that the host saw committed."""
+        self._acked: dict[tuple[int, int, int], bytes] = {}
+        self._sound: set[tuple[int, bytes]] = set()
+        """(host, batch) found on its disk with all that is below."""
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index not in self._exempt and isinstance(effect, BlockNotice):
+            for tip in effect.block.lanes:
+                place = (tip.data.sequence, tip.data.batch_id)
+                key = (index, tip.data.author)
+                self._cursors[key] = max(self._cursors.get(key, place), place)
+
+    def on_sent(self, index: int, message: Message) -> None:
+        if index in self._exempt or not isinstance(message, Ack):
+            return
+        data = message.data
+        where = f"node {index} acknowledges lane {data.author} up to {data.sequence}"
+        held = self._acked.setdefault((index, data.author, data.sequence), data.batch_id)
+        assert held == data.batch_id, f"{where}: another batch than before"
+        floor, floor_id = self._cursors.get((index, data.author), (0, bytes(32)))
+        sequence, batch_id = data.sequence, data.batch_id
+        walked = []
+        while sequence > floor and (index, batch_id) not in self._sound:
+            stored = self._world.disk(index).get(batch_id)
+            assert stored is not None, f"{where}: batch {sequence} is not on its disk"
+            header = stored[0].header
+            assert (header.author, header.sequence) == (data.author, sequence), (
+                f"{where}: what lies at {sequence} is batch {header.sequence} of {header.author}"
+            )
+            packed = hash_parts("rota/batch/v1", self._chain_id, encode(header))
+            assert packed == batch_id, f"{where}: another batch under its name"
+            walked.append((index, batch_id))
+            sequence, batch_id = sequence - 1, header.parent
+        if sequence == floor and data.sequence > floor:
+            assert batch_id == floor_id, f"{where}: not on top of what was committed"
+        self._sound.update(walked)
 
 
 class Finality(Watcher):

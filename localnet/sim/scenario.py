@@ -24,7 +24,7 @@ from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.oracles import Watcher
-from localnet.sim.rulebook import Finality, SigningRules
+from localnet.sim.rulebook import Finality, LaneRules, SigningRules
 from localnet.sim.schedule import Schedule, validate_schedule
 
 VIEW_MAX_MS: Final = 2_500
@@ -229,6 +229,7 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
     cluster.world.observers += [
         Certificates(judge, exempt),
         SigningRules(cluster.world, judge, chain_id, drift_ms, exempt),
+        LaneRules(cluster.world, chain_id, exempt),
         Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
     ]
     return MemoryBounds(cluster)

@@ -27,7 +27,7 @@ from consensus.messages import (
 )
 from crypto.codec import decode
 from localnet.byzantine import UnknownBehaviourError, behaviours, find_behaviour
-from localnet.sim.faults import CrashFault, CutFault, Fault
+from localnet.sim.faults import CrashFault, CutFault, Fault, LossFault
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import Outcome, run_schedule
@@ -40,6 +40,14 @@ OTHERS = frozenset((0, 2, 3))
 ABSENCE: tuple[Fault, ...] = (
     CrashFault(at_ms=150, duration_ms=1_200, host=2),
     CrashFault(at_ms=1_600, duration_ms=1_200, host=3),
+)
+# Nothing is certified for a while, so that everybody gets to build on genesis.
+NO_VOTES: tuple[Fault, ...] = (
+    LossFault(at_ms=0, duration_ms=6_000, permille=1_000, kinds=("vote",)),
+)
+# Blocks are seen and voted for, and certified only now and then.
+LOST_VOTES: tuple[Fault, ...] = (
+    LossFault(at_ms=100, duration_ms=4_000, permille=700, kinds=("vote",)),
 )
 # One member gets no proposals, one misses everything: both ask the liar first.
 MISSED_BLOCKS: tuple[Fault, ...] = (
@@ -227,6 +235,7 @@ LIES: dict[str, Lie] = {
     "bad_signature_state_vote": refused("state.vote_invalid"),
     "bad_signature_timeout": refused("signature.poison", faults=ABSENCE),
     "bad_signature_vote": refused("signature.poison"),
+    "below_the_tc": refused("block.qc_older_than_tc", faults=ABSENCE),
     "censoring_leader": Lie(is_censoring),
     "conflicting_timeouts": convicted("DoubleTimeout", is_given_up_twice),
     "conflicting_timeouts_split": Lie(is_given_up_twice),
@@ -272,13 +281,17 @@ LIES: dict[str, Lie] = {
     "oversized_sync": Lie(
         is_oversized, refused=frozenset(("sync.chain_broken",)), faults=MISSED_CHAIN
     ),
+    "reordered_tc": refused("tc.groups_order", faults=LOST_VOTES),
     "replaying": Lie(is_repeating, refused=frozenset(("vote.author",))),
     "request_flood": Lie(is_flooding),
     "shunning": Lie(lambda wire: len(frozenset.union(*(to for _, to, _ in wire.sent))) == 2),
     "silent": Lie(lambda wire: not wire.sent and not wire.served),
     "stale_qc": Lie(is_stale, refused=frozenset(("block.view_unjustified",))),
+    "stale_tc": refused("block.view_unjustified", faults=ABSENCE),
     "stale_timeout": refused("timeout.view_unjustified", faults=ABSENCE),
+    "tampered_genesis": refused("qc.view_zero", faults=NO_VOTES),
     "twice_counted": refused("tc.signers_overlap", "tc.groups_order"),
+    "usurper": refused("proposal.not_leader"),
     "vote_after_timeout": Lie(is_vote_after_timeout),
     "vote_withholding": Lie(lambda wire: not wire.of(Vote)),
     "vote_withholding_pivotal": Lie(is_pivotal_vote_missing, faults=ABSENCE),
@@ -288,6 +301,7 @@ LIES: dict[str, Lie] = {
     "withholding_leader_one": Lie(lambda wire: wire.reaches(Proposal) == {1}),
     "wrong_parent": refused("block.parent_mismatch", "block.height", "block.time_not_above_parent"),
     "wrong_state_vote": Lie(is_state_wrong),
+    "wrong_uncle": refused("block.parent_mismatch"),
 }
 """One line for each behaviour."""
 

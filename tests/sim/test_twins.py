@@ -7,8 +7,10 @@ from random import Random
 import pytest
 from typer.testing import CliRunner
 
+from consensus.messages import Proposal
 from localnet.sim.certificates_oracle import find_leader
 from localnet.sim.cli import app
+from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
 from localnet.sim.twins import (
@@ -108,12 +110,11 @@ def test_both_twins_lead() -> None:
     space = TwinSpace(FOUR, (0,), 1, "halves", span=3)
     proposers: set[int] = set()
 
-    class Proposers:
-        def on_start(self, index): ...
-        def on_effect(self, index, effect): ...
-        def on_durable(self, index, persist): ...
+    class Proposers(Watcher):
+        messages = (Proposal,)
+
         def on_sent(self, index, message) -> None:
-            if type(message).__name__ == "Proposal":
+            if isinstance(message, Proposal):
                 proposers.add(index)
 
     word = next(each for each in space.enumerate() if each[0].leader == 0)
