@@ -10,7 +10,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from localnet.sim import twins_cli
+from localnet.sim import mutants_cli, twins_cli
 from localnet.sim.campaign import Report, generate_all, judge, run_campaign
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import MEMBERS_MAX, VIEWS_MAX, Schedule, ScheduleError, load_schedule
@@ -26,6 +26,7 @@ app = command_group(
     "rota sim replay sim-failures/17/minimal.json",
 )
 app.add_typer(twins_cli.app, name="twins")
+app.command()(mutants_cli.mutants)
 
 
 class ScheduleFileError(OperatorError):

@@ -1,0 +1,128 @@
+"""`rota sim mutants`: does the campaign notice a rule that is switched off?"""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Annotated, Any
+
+import typer
+
+from localnet.sim.mutant_table import MUTANTS
+from localnet.sim.mutants import SCENARIOS_MAX, Hunt, hunt
+from node.cli.output import JsonOption, Output, current_output, record, table
+from node.exit_codes import ExitCode, OperatorError
+
+
+class UnknownMutantError(OperatorError):
+    """No mutant has this name."""
+
+    code = "sim.mutant_unknown"
+    exit_code = ExitCode.USAGE
+
+
+def mutants(
+    context: typer.Context,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="This mutant; may be given again."),
+    ] = None,
+    scenarios: Annotated[
+        int,
+        typer.Option(
+            "--scenarios", min=1, max=100_000, help="Schedules run before a mutant is a survivor."
+        ),
+    ] = SCENARIOS_MAX,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=256,
+            help="Worker processes [default: one a core].",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Switch off one rule after the other, and see that the campaign's schedules show it.
+
+    Nothing that is shipped is changed: functions get other code in memory. Exit code 23 if a
+    mutant survives.
+
+    \b
+    Examples:
+      rota sim mutants
+      rota sim mutants --only fast_hotstuff --json
+    """
+    names = {mutant.name for mutant in MUTANTS}
+    for name in only or ():
+        if name not in names:
+            raise UnknownMutantError(f"no mutant {name!r}", advice=f"there are: {sorted(names)}")
+    chosen = [mutant.name for mutant in MUTANTS if not only or mutant.name in only]
+    output = current_output(context)
+    start_s = time.monotonic()
+    found = _hunt_all(output, chosen, scenarios, jobs or len(os.sched_getaffinity(0)))
+    wall_s = time.monotonic() - start_s
+    killed = sum(each.killed for each in found)
+    rows = [
+        (
+            each.name,
+            each.rule,
+            "killed" if each.killed else "SURVIVED",
+            each.scenarios,
+            each.schedule or None,
+            each.oracle or None,
+        )
+        for each in found
+    ]
+    output.data(
+        make_document(found, wall_s),
+        table(["mutant", "rule that is off", "", "scenarios>", "schedule", "oracle"], rows),
+        "",
+        record([("killed", f"{killed} of {len(found)}"), ("time", f"{wall_s:,.0f} s")]),
+    )
+    raise typer.Exit(int(ExitCode.OK if killed == len(found) else ExitCode.EXPECTATION))
+
+
+def make_document(found: list[Hunt], wall_s: float) -> dict[str, Any]:
+    """The result for programs."""
+    return {
+        "mutants": [
+            {
+                "name": each.name,
+                "rule": each.rule,
+                "killed": each.killed,
+                "seed": each.seed,
+                "scenarios": each.scenarios,
+                "schedule": each.schedule,
+                "oracle": each.oracle,
+                "detail": each.detail,
+                "cpu_s": each.cpu_s,
+            }
+            for each in found
+        ],
+        "killed": sum(each.killed for each in found),
+        "survived": [each.name for each in found if not each.killed],
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def hunt_by_name(name: str, scenarios: int) -> Hunt:
+    """What a worker does."""
+    return hunt(next(each for each in MUTANTS if each.name == name), scenarios)
+
+
+def _hunt_all(output: Output, names: list[str], scenarios: int, jobs: int) -> list[Hunt]:
+    if jobs == 1:
+        return [hunt_by_name(name, scenarios) for name in names]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = [pool.submit(hunt_by_name, name, scenarios) for name in names]
+        if output.err.is_terminal and not output.is_json:
+            for number, future in enumerate(as_completed(futures), start=1):
+                each = future.result()
+                verdict = "killed" if each.killed else "SURVIVED"
+                output.note(f"{number}/{len(names)}  {each.name}: {verdict}")
+        return [future.result() for future in futures]
