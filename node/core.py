@@ -181,14 +181,14 @@ class NodeCore:
         for replayed in recovered.blocks:
             self._queue_block(replayed.block_id, replayed.block, replayed.batch_ids, out)
         out.extend(self._checks.begin_rechecks())
-        self._absorb(now_ms, "lanes", self._lanes.start(now_ms), out)
+        self._absorb(now_ms, self._lanes.start(now_ms), out)
         for replayed in recovered.blocks:
             if replayed.record is None:
                 self._put(out, Put(BLOCK_ID_TABLE, replayed.block_id, _key_of(replayed.block)))
                 self._tell_parts_committed(now_ms, replayed.block, out)
-        self._absorb(now_ms, "checkpoints", self._checkpoints.start(now_ms), out)
+        self._absorb(now_ms, self._checkpoints.start(now_ms), out)
         self._is_started = True
-        self._absorb(now_ms, "consensus", self._consensus.start(now_ms), out)
+        self._absorb(now_ms, self._consensus.start(now_ms), out)
         self._settle(now_ms, out)
         return out
 
@@ -251,30 +251,32 @@ class NodeCore:
     def _route(self, now_ms: int, event: Event, out: list[NodeEffect]) -> None:
         match event:
             case Received(_, message) if isinstance(message, _LANE_MESSAGES):
-                owner = "lanes"
+                owner = Component.LANES
             case Received(_, StateVote()):
-                owner = "checkpoints"
+                owner = Component.CHECKPOINTS
             case Received(sender):
                 if sender != self._me and self._delivery.is_full:
                     return
-                owner = "consensus"
+                owner = Component.CONSENSUS
             case TimerFired(name):
-                owner = find_timer_owner(name)
+                owner = Component(find_timer_owner(name))
             case _:
-                owner = event.token.component
-        if owner == "consensus":
-            self._absorb(now_ms, owner, self._consensus.step(now_ms, event), out)
-        elif owner == "lanes":
-            self._absorb(now_ms, owner, self._lanes.step(now_ms, event), out)
-        elif owner == "checkpoints":
-            self._absorb(now_ms, owner, self._checkpoints.step(now_ms, event), out)
+                owner = Component(event.token.component)
+        match owner:
+            case Component.CONSENSUS:
+                effects = self._consensus.step(now_ms, event)
+            case Component.LANES:
+                effects = self._lanes.step(now_ms, event)
+            case Component.CHECKPOINTS:
+                effects = self._checkpoints.step(now_ms, event)
+            case Component.NODE:
+                raise ValueError(f"the node never asked for {event!r}")
+        self._absorb(now_ms, effects, out)
         if isinstance(event, BatchStored):
             self._is_delivery_due = True
             self._update_available(out)
 
-    def _absorb(
-        self, now_ms: int, owner: str, effects: Sequence[Effect], out: list[NodeEffect]
-    ) -> None:
+    def _absorb(self, now_ms: int, effects: Sequence[Effect], out: list[NodeEffect]) -> None:
         """Pass a part's effects on, acting on those that other parts must hear of.
 
         Commits wait for the end of the step: a block's own archive record then precedes whatever
@@ -310,7 +312,7 @@ class NodeCore:
     def _offer_payload(self, now_ms: int, out: list[NodeEffect]) -> None:
         """Tell consensus that there is something new to order, once it has begun."""
         if self._is_started:
-            self._absorb(now_ms, "consensus", self._consensus.on_payload(now_ms), out)
+            self._absorb(now_ms, self._consensus.on_payload(now_ms), out)
 
     def _settle(self, now_ms: int, out: list[NodeEffect]) -> None:
         """Everything that an event may have made possible."""
@@ -348,7 +350,7 @@ class NodeCore:
             if body is None:
                 deadline_ms = self._batcher.next_deadline_ms()
                 break
-            self._absorb(now_ms, "lanes", self._lanes.propose_batch(now_ms, body), out)
+            self._absorb(now_ms, self._lanes.propose_batch(now_ms, body), out)
         if deadline_ms != self._batch_deadline_ms:
             self._batch_deadline_ms = deadline_ms
             out.append(SetTimer(_BATCH_TIMER, deadline_ms))
@@ -368,7 +370,7 @@ class NodeCore:
                 return
             out.extend(self._checks.begin_rechecks())
         else:
-            self._absorb(now_ms, "lanes", self._lanes.step(now_ms, event), out)
+            self._absorb(now_ms, self._lanes.step(now_ms, event), out)
         self._update_available(out)
 
     def _update_available(self, out: list[NodeEffect]) -> None:
@@ -415,11 +417,10 @@ class NodeCore:
         self._tell_parts_committed(now_ms, block, out)
 
     def _tell_parts_committed(self, now_ms: int, block: Block, out: list[NodeEffect]) -> None:
-        self._absorb(now_ms, "lanes", self._lanes.on_committed(now_ms, block), out)
+        self._absorb(now_ms, self._lanes.on_committed(now_ms, block), out)
         if block.state_certificate is not None:
             self._absorb(
                 now_ms,
-                "checkpoints",
                 self._checkpoints.on_block_certificate(now_ms, block.state_certificate),
                 out,
             )
@@ -477,7 +478,7 @@ class NodeCore:
             return
         self._put(out, Put(CHECKPOINT_TABLE, compute_key(header.height), encode(header)))
         self._results.add_own(header)
-        self._absorb(now_ms, "checkpoints", self._checkpoints.on_executed(now_ms, header), out)
+        self._absorb(now_ms, self._checkpoints.on_executed(now_ms, header), out)
         self._announce_settled(out)
 
     def _on_certificate(self, certificate: StateCertificate, out: list[NodeEffect]) -> None:

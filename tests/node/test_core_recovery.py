@@ -6,10 +6,20 @@ import pytest
 
 from committee.committee import COMMITTEE_SIZE_MAX
 from consensus.chain import ARCHIVE_BLOCK_TABLE
-from consensus.effects import CheckBatch, Halt, Persist, Store, compute_key
+from consensus.effects import (
+    CheckBatch,
+    Halt,
+    Persist,
+    Signed,
+    Store,
+    TimerFired,
+    Token,
+    compute_key,
+)
 from consensus.evidence import Evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_limits import RECHECKS_PENDING_MAX
+from consensus.ownership import Component
 from consensus.recovery import RecoveryError
 from consensus.types import CheckpointHeader
 from crypto.codec import decode, encode
@@ -271,3 +281,19 @@ def test_a_node_starts_once(cluster):
     core.start(0)
     with pytest.raises(AssertionError):
         core.start(0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TimerFired("nobody/tick"),
+        TimerFired("node/tick"),
+        Signed(Token(Component.NODE, 2**40), bytes(64)),
+    ],
+    ids=repr,
+)
+def test_an_event_that_is_nobodys_is_not_swallowed(cluster, event):
+    core = NodeCore(cluster.config, cluster.genesis, 0, recover(cluster))
+    core.start(0)
+    with pytest.raises(ValueError, match=r"nobody|never asked"):
+        core.step(1, event)
