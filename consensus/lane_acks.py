@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from committee.committee import Committee
+from consensus.backoff import compute_doubling_wait_ms
 from consensus.bans import Bans
 from consensus.effects import Aggregate, Aggregated, Effect, Send, SetTimer, Sign, Token
 from consensus.lane_chain import LaneChain
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,
     LanesConfig,
-    compute_backoff_ms,
 )
 from consensus.messages import Ack
 from consensus.ownership import Component, Tokens, make_timer_name
@@ -150,7 +150,9 @@ class AckSigner:
             if lane.newest is None or author == self.me or now_ms < lane.resend_ms:
                 continue
             lane.attempt += 1
-            lane.resend_ms = now_ms + compute_backoff_ms(self.config.ack_retry_ms, lane.attempt)
+            lane.resend_ms = now_ms + compute_doubling_wait_ms(
+                self.config.ack_retry_ms, lane.attempt
+            )
             effects.append(Send((author,), lane.newest))
         return effects
 

@@ -8,10 +8,11 @@ earlier; while one is on its way the next one grows.
 
 from dataclasses import dataclass
 
+from consensus.backoff import compute_doubling_wait_ms
 from consensus.effects import Effect, Send, ServeBatches, SignIdentity, Token
 from consensus.lane_acks import AckCollector
 from consensus.lane_chain import LaneChain, LanePoint
-from consensus.lane_limits import REBROADCAST_BATCHES_MAX, LanesConfig, compute_backoff_ms
+from consensus.lane_limits import REBROADCAST_BATCHES_MAX, LanesConfig
 from consensus.messages import BatchMessage, LaneCertificate
 from consensus.ownership import Tokens
 from consensus.types import (
@@ -118,7 +119,9 @@ class LaneAuthor:
         if self._repeat_ms is None or now_ms < self._repeat_ms:
             return []
         self._attempt += 1
-        self._repeat_ms = now_ms + compute_backoff_ms(self.config.rebroadcast_ms, self._attempt)
+        self._repeat_ms = now_ms + compute_doubling_wait_ms(
+            self.config.rebroadcast_ms, self._attempt
+        )
         effects: list[Effect] = []
         certified_sequence = self.chain.cursor.sequence
         if certificate is not None:

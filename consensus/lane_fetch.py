@@ -20,9 +20,10 @@ member's copies of that batch are refused, and the next one is asked, until the 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from consensus.backoff import compute_doubling_wait_ms
 from consensus.effects import Effect, Send
 from consensus.lane_chain import LaneChain, LanePoint
-from consensus.lane_limits import FAILED_BATCHES_MAX_PER_LANE, LanesConfig, compute_backoff_ms
+from consensus.lane_limits import FAILED_BATCHES_MAX_PER_LANE, LanesConfig
 from consensus.messages import (
     BATCHES_MAX_PER_REQUEST,
     SYNC_RESPONSE_MAX_BYTES,
@@ -164,7 +165,7 @@ class LaneFetcher:
         turn = self._pass_over_failed(author, holes[0], target.sources, turn)
         count = len(target.sources)
         source = target.sources[turn % count]
-        wait_ms = compute_backoff_ms(self.config.fetch_retry_ms, misses // count)
+        wait_ms = compute_doubling_wait_ms(self.config.fetch_retry_ms, misses // count)
         is_stretch = len(holes) == 1 and holes[0].sequence > above + 1
         earlier = self._fetches.get(author)
         asked = frozenset({source}) if earlier is None else earlier.asked | {source}

@@ -52,9 +52,6 @@ SERVED_SIZE_MAX_BYTES_PER_WINDOW: Final = 64 << 20
 
 SERVE_WINDOW_MS: Final = 1000
 
-BACKOFF_DOUBLINGS_MAX: Final = 4
-"""A repeated interval grows to 16 times its first value."""
-
 
 class LanesConfig(Struct, frozen=True):
     """Intervals in milliseconds, and the bounds that deployments and tests may want smaller."""
@@ -66,7 +63,7 @@ class LanesConfig(Struct, frozen=True):
     fetch_delay_ms: int = 50
     """How long a missing link may still be on its way before it is fetched, unless committed."""
     fetch_retry_ms: int = 200
-    """First wait for an answer; doubles up to `BACKOFF_DOUBLINGS_MAX` times."""
+    """First wait for an answer; doubles with each further one (`backoff`)."""
     ack_retry_ms: int = 400
     """First wait for a certificate that covers what was acknowledged; doubles likewise."""
     rebroadcast_ms: int = 400
@@ -81,8 +78,3 @@ class LanesConfig(Struct, frozen=True):
     links_retained_max: int = LINKS_RETAINED_MAX
     fetches_in_flight_max: int = FETCHES_IN_FLIGHT_MAX
     served_size_max_bytes_per_window: int = SERVED_SIZE_MAX_BYTES_PER_WINDOW
-
-
-def compute_backoff_ms(first_ms: int, attempt: int) -> int:
-    """Return the wait after `attempt` earlier waits."""
-    return first_ms << min(attempt, BACKOFF_DOUBLINGS_MAX)

@@ -5,12 +5,9 @@ view change: certificates without commits must not keep it short. Only a commit 
 """
 
 from enum import Enum
-from typing import Final
 
+from consensus.backoff import compute_growing_wait_ms
 from consensus.config import ConsensusConfig
-
-BACKOFF_STEPS_MAX: Final = 6
-"""The timer grows to at most 1.5 to this power (11.4) times its base."""
 
 
 class Urgency(Enum):
@@ -56,9 +53,9 @@ class Pacemaker:
             self._anchor_view = view
 
     def compute_timeout_ms(self) -> int:
-        """`base * 1.5 ** min(k, 6)`, rounded down, for k views since the last commit."""
-        steps = min(max(self.view - self._anchor_view, 0), BACKOFF_STEPS_MAX)
-        return int(self._config.base_view_timeout_ms * 3**steps // 2**steps)
+        """The base time, grown by half for every view since the last commit."""
+        views = max(self.view - self._anchor_view, 0)
+        return compute_growing_wait_ms(self._config.base_view_timeout_ms, views)
 
     def rearm(self, now_ms: int) -> None:
         """The timer fired: broadcast the timeout again after the base time, while it lasts."""

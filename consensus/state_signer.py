@@ -8,6 +8,7 @@ that grow.
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from consensus.backoff import compute_doubling_wait_ms
 from consensus.effects import (
     Delete,
     Effect,
@@ -38,9 +39,7 @@ VOTE_RETENTION_HEIGHTS: Final = 4096
 given only above the newest certificate, and the archive never forgets that many blocks."""
 
 RESEND_MS: Final = 500
-"""First wait for a certificate; doubles up to `RESEND_MAX_MS`, and starts anew with a new vote."""
-
-RESEND_MAX_MS: Final = 8000
+"""First wait for a certificate; doubles (`backoff`), and starts anew with a new vote."""
 
 
 class _OwnVote(NamedTuple):
@@ -63,7 +62,7 @@ class StateVoteSigner:
         self._signing: dict[Token, _OwnVote] = {}
         self._said: dict[int, Send] = {}
         self._resend_ms: int | None = None
-        self._wait_ms = RESEND_MS
+        self._attempts = 0
 
     def __len__(self) -> int:
         """Votes that are being repeated."""
@@ -105,13 +104,13 @@ class StateVoteSigner:
         self._said[own.header.height] = send
         if len(self._said) > VOTES_RESENT_MAX:
             del self._said[min(self._said)]
-        self._wait_ms = RESEND_MS
+        self._attempts = 0
         return [send, *self._arm(now_ms)]
 
     def _arm(self, now_ms: int) -> list[Effect]:
         if self._resend_ms is not None or not self._said:
             return []
-        self._resend_ms = now_ms + self._wait_ms
+        self._resend_ms = now_ms + compute_doubling_wait_ms(RESEND_MS, self._attempts)
         return [SetTimer(RESEND_TIMER, self._resend_ms)]
 
     def on_timer(self, now_ms: int) -> list[Effect]:
@@ -119,7 +118,7 @@ class StateVoteSigner:
         if self._resend_ms is None or now_ms < self._resend_ms:
             return []
         self._resend_ms = None
-        self._wait_ms = min(2 * self._wait_ms, RESEND_MAX_MS)
+        self._attempts += 1
         repeated = [self._said[height] for height in sorted(self._said)]
         return [*repeated, *self._arm(now_ms)]
 

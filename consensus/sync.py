@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from consensus.backoff import compute_growing_wait_ms
 from consensus.block_tree import COMMITTED_BLOCKS_KEPT, BlockTree
 from consensus.messages import BlockRequest, BlockResponse, CommittedRequest, CommittedResponse
 from consensus.types import QC, Block
@@ -31,8 +32,6 @@ TARGETS_MAX: Final = 4
 ATTEMPTS_MAX: Final = 24
 """Requests made for one target without progress before it is dropped. Whatever still needs it
 then asks anew, so nothing is given up for ever."""
-RETRY_STEPS_MAX: Final = 6
-"""A retry waits at most 1.5 to this power times the base wait."""
 FAR_HEIGHTS: Final = COMMITTED_BLOCKS_KEPT // 2
 """A target this far above the root is reached by rising height: its ancestors may have left the
 window in which peers keep committed blocks at hand."""
@@ -163,8 +162,7 @@ class BlockSync:
         # Every third attempt goes the other way: the peers may have moved on since.
         is_far = target.qc.height - self._tree.root.height > FAR_HEIGHTS
         by_height = is_far != (target.attempts % 3 == 2)
-        steps = min(target.attempts, RETRY_STEPS_MAX)
-        deadline_ms = now_ms + self._retry_ms * 3**steps // 2**steps
+        deadline_ms = now_ms + compute_growing_wait_ms(self._retry_ms, target.attempts)
         target.attempts += 1
         block_id = None if by_height else missing_id
         self._in_flight[peer] = _Request(target_id, block_id, deadline_ms)

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from committee.committee import COMMITTEE_SIZE_MAX
+from consensus.backoff import GROWTHS_MAX
 from consensus.block_tree import BlockTree, make_root
 from consensus.certificates import CERTIFICATES_MAX, CertificateCache
 from consensus.evidence import EVIDENCE_SIZE_MAX_BYTES
@@ -19,7 +20,7 @@ from consensus.messages import (
 )
 from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX
 from consensus.recovery import make_genesis_tip
-from consensus.sync import ATTEMPTS_MAX, RETRY_STEPS_MAX, BlockSync
+from consensus.sync import ATTEMPTS_MAX, BlockSync
 from consensus.types import (
     EVIDENCE_MAX_PER_BLOCK,
     INBOX_MESSAGES_MAX_PER_BLOCK,
@@ -170,4 +171,4 @@ def test_waits_for_a_missing_block_grow_up_to_a_limit():
         sync.expire(now_ms)
     assert len(waits) == ATTEMPTS_MAX
     assert waits == sorted(waits)
-    assert waits[RETRY_STEPS_MAX:] == [729] * (ATTEMPTS_MAX - RETRY_STEPS_MAX)
+    assert waits[GROWTHS_MAX:] == [729] * (ATTEMPTS_MAX - GROWTHS_MAX)

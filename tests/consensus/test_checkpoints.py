@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee.committee import Committee, Member
+from consensus.backoff import DOUBLINGS_MAX, compute_doubling_wait_ms
 from consensus.checkpoints import (
     CERTIFIED_HEADERS_MAX,
     CHECKPOINT_INTERVAL,
@@ -45,7 +46,6 @@ from consensus.evidence import (
 )
 from consensus.messages import StateVote
 from consensus.state_signer import (
-    RESEND_MAX_MS,
     RESEND_MS,
     RESEND_TIMER,
     STATE_VOTE_TABLE,
@@ -357,7 +357,7 @@ def test_the_waits_of_a_repeated_vote_stop_growing():
     host.execute(make_header(16))
     for _ in range(20):
         host.fire()
-    assert host.deadline_ms - host.now_ms == RESEND_MAX_MS
+    assert host.deadline_ms - host.now_ms == compute_doubling_wait_ms(RESEND_MS, DOUBLINGS_MAX)
 
 
 def test_after_a_restart_the_recorded_vote_is_repeated_with_the_same_bytes():

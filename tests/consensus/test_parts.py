@@ -5,6 +5,12 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
+from consensus.backoff import (
+    DOUBLINGS_MAX,
+    GROWTHS_MAX,
+    compute_doubling_wait_ms,
+    compute_growing_wait_ms,
+)
 from consensus.bans import Bans
 from consensus.block_tree import (
     COMMITTED_BLOCKS_KEPT,
@@ -30,7 +36,7 @@ from consensus.evidence import (
 )
 from consensus.intake import PENDING_MAX_PER_PEER, Intake
 from consensus.messages import Advance, StateVote
-from consensus.pacemaker import BACKOFF_STEPS_MAX, Pacemaker, Urgency
+from consensus.pacemaker import Pacemaker, Urgency
 from consensus.payload import validate_child
 from consensus.recovery import RecoveryError, make_genesis_tip, recover
 from consensus.safety import STATE_KEY, STATE_TABLE, make_initial_state
@@ -180,7 +186,7 @@ def test_the_timer_backs_off_since_the_last_commit_and_only_a_commit_resets_it()
         pacemaker.enter_view(0, view)
         waits.append(pacemaker.deadline_ms)
     assert waits[:4] == [1_000, 1_500, 2_250, 3_375]
-    assert waits[BACKOFF_STEPS_MAX:] == [11_390] * (len(waits) - BACKOFF_STEPS_MAX)
+    assert waits[GROWTHS_MAX:] == [11_390] * (len(waits) - GROWTHS_MAX)
     pacemaker.record_commit(1, 12)
     pacemaker.enter_view(0, 12)
     assert pacemaker.deadline_ms == 1_000
@@ -480,3 +486,12 @@ def test_old_safety_records_are_dropped_but_the_window_stays() -> None:
     assert min(heights) <= committed - COMMITTED_BLOCKS_KEPT + 1
     assert len(heights) < 2 * COMMITTED_BLOCKS_KEPT
     assert len(solo.disk.table(Store.SAFETY, "vote")) < 3 * COMMITTED_BLOCKS_KEPT
+
+
+def test_waits_grow_by_half_or_double_and_then_stay() -> None:
+    growing = [compute_growing_wait_ms(100, attempts) for attempts in range(GROWTHS_MAX + 3)]
+    assert growing == [100, 150, 225, 337, 506, 759, 1139, 1139, 1139]
+    doubling = [compute_doubling_wait_ms(10, attempts) for attempts in range(DOUBLINGS_MAX + 3)]
+    assert doubling == [10, 20, 40, 80, 160, 160, 160]
+    assert compute_growing_wait_ms(100, 10**9) == 1139
+    assert compute_doubling_wait_ms(10, 10**9) == 160

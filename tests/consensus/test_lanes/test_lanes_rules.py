@@ -11,14 +11,12 @@ from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
 from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,
-    BACKOFF_DOUBLINGS_MAX,
     OWN_BACKLOG_BATCHES_MAX,
     OWN_BACKLOG_SIZE_MAX_BYTES,
     SERVE_WINDOW_MS,
     UNCOMMITTED_BATCHES_MAX,
     UNCOMMITTED_SIZE_MAX_BYTES,
     LanesConfig,
-    compute_backoff_ms,
 )
 from consensus.lane_serve import LaneServer, ServeMeter
 from consensus.messages import (
@@ -379,9 +377,3 @@ def test_repeated_ids_in_a_request_are_served_once(lane):
 def test_an_author_stops_well_below_what_the_others_store():
     assert 2 * OWN_BACKLOG_BATCHES_MAX <= UNCOMMITTED_BATCHES_MAX
     assert 2 * OWN_BACKLOG_SIZE_MAX_BYTES <= UNCOMMITTED_SIZE_MAX_BYTES
-
-
-def test_waits_stop_growing():
-    assert compute_backoff_ms(10, 0) == 10
-    assert compute_backoff_ms(10, 1) == 20
-    assert compute_backoff_ms(10, 10**9) == 10 << BACKOFF_DOUBLINGS_MAX
