@@ -73,7 +73,8 @@ class Persist(Struct, frozen=True):
 
 
 class StoreBatch(Struct, frozen=True):
-    """Append a batch to the segment files, durably. Answer: `BatchStored`."""
+    """Append a batch to the segment files, durably and in the order of the effects: of two copies
+    with one id the later one is what is kept. Answer: `BatchStored`."""
 
     token: Token
     batch_id: bytes

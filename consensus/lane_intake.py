@@ -80,7 +80,7 @@ class BatchIntake:
         self._tokens = tokens
         self._checks: dict[Token, Check] = {}
         self._checks_of_author = [0] * len(committee)
-        self._stores: dict[Token, tuple[int, bytes]] = {}
+        self._stores: dict[Token, tuple[SignedBatchHeader, bytes]] = {}
         self._rechecks: deque[tuple[int, bytes]] = deque()
         self._rechecking = 0
         self._rivals: dict[int, SignedBatchHeader | None] = {}
@@ -144,7 +144,7 @@ class BatchIntake:
 
     def _store(self, batch_id: bytes, signed_header: SignedBatchHeader, body: bytes) -> Effect:
         token = self._tokens.issue()
-        self._stores[token] = (signed_header.header.author, batch_id)
+        self._stores[token] = (signed_header, batch_id)
         return StoreBatch(token, batch_id, signed_header, body)
 
     def _check(self, check: Check, body: bytes | None) -> Effect:
@@ -159,10 +159,13 @@ class BatchIntake:
         stored = self._stores.pop(event.token, None)
         if stored is None:
             return None
-        author, batch_id = stored
-        link = self._chains[author].find(batch_id)
-        if link is not None:
-            link.is_stored = True
+        signed_header, batch_id = stored
+        link = self._chains[signed_header.header.author].find(batch_id)
+        # A copy that failed its check may become durable after a sound one has taken its place in
+        # the lane. Only the signature tells them apart, and the sound one is not durable yet.
+        if link is None or link.signed_header != signed_header:
+            return None
+        link.is_stored = True
         return link
 
     def on_checked(self, event: BatchChecked) -> tuple[Check | None, list[Effect]]:

@@ -106,7 +106,8 @@ class BatchStore:
             raise
 
     def commit(self, batches: Sequence[StoredBatch]) -> None:
-        """Append batches, durable on return; one that is stored already is left out.
+        """Append batches, durable on return; one that is stored already is left out. Of copies
+        with different signatures the last one is kept.
 
         Raises `StorageError`, and then again at every later call.
         """
@@ -139,10 +140,11 @@ class BatchStore:
     def _append(self, batches: Sequence[StoredBatch]) -> None:
         fresh: dict[bytes, StoredBatch] = {}
         for batch in batches:
-            held = self._reader.find_header(batch.batch_id)
             # An id does not bind the author's signature: a copy that was checked replaces one that
-            # came with a bad signature.
-            if batch.batch_id not in fresh and held != batch.signed_header:
+            # came with a bad signature, also one that is still on its way in the same commit.
+            earlier = fresh.get(batch.batch_id)
+            held = earlier.signed_header if earlier else self._reader.find_header(batch.batch_id)
+            if held != batch.signed_header:
                 fresh[batch.batch_id] = batch
         pending = list(fresh.values())
         while pending:

@@ -8,6 +8,7 @@ those that were certified, or halt at their next restart.
 
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from consensus.effects import BatchChecked, CheckBatch, Misbehaviour, Received, StoreBatch
@@ -56,15 +57,19 @@ def test_the_right_body_is_still_taken_after_a_planted_one() -> None:
     assert [each.body for each in effects if isinstance(each, CheckBatch)] == [BODY]
 
 
-def test_a_checked_copy_replaces_a_stored_one_with_another_signature(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_one_commit", [False, True])
+def test_a_checked_copy_replaces_a_stored_one_with_another_signature(
+    tmp_path: Path, is_one_commit: bool
+) -> None:
     keys = Keys()
     genuine = make_batch(keys)
     batch_id = genuine.signed_header.header.batch_id(CHAIN_ID)
     forged = replace(genuine.signed_header, signature=bytes(64))
     store = BatchStore(tmp_path)
     try:
-        store.commit([StoredBatch(batch_id, forged, BODY)])
-        store.commit([StoredBatch(batch_id, genuine.signed_header, BODY)])
+        copies = [StoredBatch(batch_id, each, BODY) for each in (forged, genuine.signed_header)]
+        for group in [copies] if is_one_commit else [[each] for each in copies]:
+            store.commit(group)
         assert store.get(batch_id) == (genuine.signed_header, BODY)
         assert [header for _, header in store.headers_above({})] == [genuine.signed_header]
     finally:

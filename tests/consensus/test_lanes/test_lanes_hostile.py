@@ -2,7 +2,16 @@
 
 import pytest
 
-from consensus.effects import Aggregate, CheckBatch, Received, Send, StoreBatch, Verified, Verify
+from consensus.effects import (
+    Aggregate,
+    BatchStored,
+    CheckBatch,
+    Received,
+    Send,
+    StoreBatch,
+    Verified,
+    Verify,
+)
 from consensus.lane_limits import LanesConfig
 from consensus.messages import (
     BATCHES_MAX_PER_REQUEST,
@@ -210,6 +219,34 @@ def test_a_copy_that_an_author_planted_is_passed_on_to_nobody(honest, chain_id):
     world.run(3000)
     assert node.store[batch_id] == good
     assert [effect.batch_ids for effect in receive(node, 1, *requests)] == [(batch_id,)] * 2
+
+
+def test_a_planted_copy_that_becomes_durable_late_does_not_count_as_the_sound_one(honest, chain_id):
+    world, node = honest
+    writes = []
+    node.store_batch = writes.append
+    good = world.keys.batch(3, 1, ZERO_DIGEST, b"x")
+    broken = world.keys.batch(3, 1, ZERO_DIGEST, b"x", signature=bytes(64))
+    batch_id = good.signed_header.header.batch_id(chain_id)
+    world.nodes[2].store[batch_id] = good
+    world.nodes[2].crash()
+    world.nodes[2].boot()
+    world.send(3, 0, broken)
+    world.run(50)
+    world.make_block([world.keys.certificate(good, (2, 3))])
+    world.run(3000)
+    assert [write.signed_header for write in writes] == [broken.signed_header, good.signed_header]
+
+    def finish(write):
+        node.store[batch_id] = BatchMessage(write.signed_header, write.body)
+        node.handle(node.life, BatchStored(write.token))
+
+    finish(writes[0])
+    assert node.delivered == [], "a crash now would leave the planted copy"
+    assert receive(node, 1, BatchRequest((batch_id,))) == []
+    finish(writes[1])
+    assert node.delivered == [(batch_id,)]
+    assert len(receive(node, 1, BatchRequest((batch_id,)))) == 1
 
 
 def test_a_responder_cannot_plant_a_copy_with_a_broken_signature(make_world, chain_id):
