@@ -1,4 +1,4 @@
-"""Every bound and every interval of the lanes but those of the messages themselves (`messages`).
+"""The bounds and intervals of the lanes; `messages` bounds the messages, `backoff` growing waits.
 
 A lane is one member's stream of batches. Its author is held by its own back-pressure to half of
 what the other members are ready to store for it, because their committed cursor trails the
