@@ -11,14 +11,20 @@ block (naming who proposed). The two must tell one story:
 | proposal of a view | block id | the archived block of that view and author |
 | timeout of a view | the newest vote it names | own and certified votes of that view |
 
-A safety store forgets what lies far behind, so a signature older than its oldest record of the kind
-says nothing; a newer one without a record is a contradiction as well.
+A safety store forgets what lies far behind (`consensus.safety.make_prune_deletes`), so a signature
+older than its oldest record of the kind can be held only against the other archives, in which no
+member may stand in two certificates or behind two blocks of one view; the report says how far back
+the records reach. A newer signature without a record is a contradiction as well.
+
+Whoever wants more covered reads the records while the run goes on (`load_records`, of copies) and
+hands them to `audit`, too.
 
 The nodes must be down: a running node holds its safety store locked.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -37,6 +43,7 @@ from consensus.types import (
 from crypto.bitmap import decode_bitmap
 from crypto.codec import decode
 from localnet.control import is_supervised, running_error
+from node.cli.hints import rota_command
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.network import Network
@@ -64,10 +71,25 @@ class NoRecordsError(OperatorError):
     exit_code = ExitCode.CONFIG
 
 
+class Span(Struct, frozen=True):
+    """From the first to the last, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}"
+
+
 class NodeAudit(Struct, frozen=True):
     """One node's records, and how many signatures in the archives were held against them."""
 
     name: str
+    vote_views: Span | None
+    """Views from which votes are on record; None without a record. So below."""
+    timeout_views: Span | None
+    state_vote_heights: Span | None
+    proposal_views: Span | None
     votes_recorded: int
     timeouts_recorded: int
     state_votes_recorded: int
@@ -89,16 +111,20 @@ class AuditReport(Struct, frozen=True):
     """What must never be; empty for an honest committee."""
 
 
-def audit(network: Network) -> AuditReport:
-    """Read all stores of a localnet that is down. Raises `OperatorError` if it runs, never ran, or
-    has a store that cannot be read."""
+def audit(
+    network: Network, earlier: Mapping[str, Sequence["OwnRecords"]] | None = None
+) -> AuditReport:
+    """Read all stores of a localnet that is down, and hold `earlier` states of the nodes' records
+    to the same. Raises `OperatorError` if it runs, never ran, or has a store that cannot be read.
+    """
     if is_supervised(network.run_dir):
         raise running_error(network.run_dir)
     for node in network.nodes:
         # Asked first, because opening an archive makes one.
         if not network.home(node.name).chain_path.exists():
             raise NoRecordsError(
-                f"{node.name} never ran", advice="run the localnet first: rota localnet up"
+                f"{node.name} never ran",
+                advice=f"run the localnet first: {rota_command(network.path)}localnet up",
             )
     genesis = network.genesis()
     signed = _Signed(genesis)
@@ -111,14 +137,12 @@ def audit(network: Network) -> AuditReport:
     contradictions = signed.contradictions
     nodes = []
     for index, member in enumerate(genesis.members):
-        store = SafetyStore(
-            network.home(member.name).safety_path, owner=network.chain_id + member.identity_key
+        name = member.name
+        newest = load_records(
+            network.home(name).safety_path, owner=network.chain_id + member.identity_key
         )
-        try:
-            records = _OwnRecords(store.load())
-        finally:
-            store.close()
-        nodes.append(_audit_node(member.name, records, signed.by_member[index], contradictions))
+        states = [*(earlier or {}).get(name, ()), newest]
+        nodes.append(_audit_node(name, states, signed.by_member[index], contradictions))
     return AuditReport(
         tuple(nodes),
         signed.certificates,
@@ -128,8 +152,8 @@ def audit(network: Network) -> AuditReport:
     )
 
 
-class _OwnRecords:
-    """What one safety store remembers, by view or height."""
+class OwnRecords:
+    """What one safety store remembers at one moment, by view or height."""
 
     def __init__(self, tables: Mapping[str, Mapping[bytes, bytes]]) -> None:
         def read(table: str) -> dict[int, bytes]:
@@ -143,7 +167,50 @@ class _OwnRecords:
             for height, each in read(STATE_VOTE_TABLE).items()
         }
         self.proposals = read(PROPOSAL_TABLE)
-        self.timeouts = [decode(TimeoutData, each) for each in read(TIMEOUT_TABLE).values()]
+        self.timeouts = {
+            view: decode(TimeoutData, each) for view, each in read(TIMEOUT_TABLE).items()
+        }
+
+
+def load_records(path: Path, *, owner: bytes) -> OwnRecords:
+    """Read a safety store that no node has open, or a copy of one with its log beside it.
+
+    `owner` is the chain's id and the member's identity key. Raises `OperatorError`.
+    """
+    store = SafetyStore(path, owner=owner)
+    try:
+        return OwnRecords(store.load())
+    finally:
+        store.close()
+
+
+class _Recorded(Generic[_T]):
+    """One kind of record in all known states of one store, the newest last."""
+
+    def __init__(self, states: Sequence[Mapping[int, _T]]) -> None:
+        self.values: dict[int, _T] = {}
+        self.rewritten: list[int] = []
+        """Where a later state has another value."""
+        self._complete: list[tuple[int, int | None]] = []
+        """Above the one and up to the other nothing was signed without a record; None has no end.
+        """
+        for number, state in enumerate(states, start=1):
+            for key, value in state.items():
+                if self.values.setdefault(key, value) != value:
+                    self.rewritten.append(key)
+            if state:
+                last = None if number == len(states) else max(state)
+                self._complete.append((min(state), last))
+
+    def is_missing(self, number: int) -> bool:
+        """Must there have been a record that is not there?"""
+        return number not in self.values and any(
+            first < number and (last is None or number <= last) for first, last in self._complete
+        )
+
+    def span(self) -> Span | None:
+        """How far the records reach."""
+        return Span(min(self.values), max(self.values)) if self.values else None
 
 
 class _SignedByMember:
@@ -215,36 +282,47 @@ class _Signed:
 
 
 def _audit_node(
-    name: str, own: _OwnRecords, signed: _SignedByMember, contradictions: list[str]
+    name: str, states: Sequence[OwnRecords], signed: _SignedByMember, contradictions: list[str]
 ) -> NodeAudit:
-    def compare(what: str, recorded: Mapping[int, _T], found: Mapping[int, _T]) -> int:
+    def compare(what: str, recorded: _Recorded[_T], found: Mapping[int, _T]) -> int:
         """Count what could be compared, and note what differs."""
+        for number in recorded.rewritten:
+            contradictions.append(f"{name} recorded one {what} {number}, later another")
         checked = 0
         for number, value in sorted(found.items()):
-            if number in recorded:
+            if number in recorded.values:
                 checked += 1
-                if recorded[number] != value:
+                if recorded.values[number] != value:
                     contradictions.append(f"{name} recorded one {what} {number}, signed another")
-            elif recorded and number > min(recorded):
+            elif recorded.is_missing(number):
                 contradictions.append(f"{name} has no record of its {what} {number}")
         return checked
 
-    votes = compare("vote in view", own.votes, signed.votes)
-    state_votes = compare("state vote at height", own.state_votes, signed.state_votes)
-    proposals = compare("proposal in view", own.proposals, signed.proposals)
-    for timeout in own.timeouts:
-        has_voted = timeout.view in own.votes or timeout.view in signed.votes
-        if has_voted and timeout.tip_view != timeout.view:
-            contradictions.append(f"{name} voted in view {timeout.view} after leaving it")
+    votes = _Recorded([each.votes for each in states])
+    state_votes = _Recorded([each.state_votes for each in states])
+    proposals = _Recorded([each.proposals for each in states])
+    timeouts = _Recorded([each.timeouts for each in states])
+    votes_checked = compare("vote in view", votes, signed.votes)
+    state_votes_checked = compare("state vote at height", state_votes, signed.state_votes)
+    proposals_checked = compare("proposal in view", proposals, signed.proposals)
+    compare("timeout in view", timeouts, {})
+    for view, timeout in sorted(timeouts.values.items()):
+        has_voted = view in votes.values or view in signed.votes
+        if has_voted and timeout.tip_view != view:
+            contradictions.append(f"{name} voted in view {view} after leaving it")
     return NodeAudit(
         name=name,
-        votes_recorded=len(own.votes),
-        timeouts_recorded=len(own.timeouts),
-        state_votes_recorded=len(own.state_votes),
-        proposals_recorded=len(own.proposals),
-        certificate_votes_checked=votes,
-        certificate_state_votes_checked=state_votes,
-        proposals_checked=proposals,
+        vote_views=votes.span(),
+        timeout_views=timeouts.span(),
+        state_vote_heights=state_votes.span(),
+        proposal_views=proposals.span(),
+        votes_recorded=len(votes.values),
+        timeouts_recorded=len(timeouts.values),
+        state_votes_recorded=len(state_votes.values),
+        proposals_recorded=len(proposals.values),
+        certificate_votes_checked=votes_checked,
+        certificate_state_votes_checked=state_votes_checked,
+        proposals_checked=proposals_checked,
     )
 
 

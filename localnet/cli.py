@@ -27,6 +27,7 @@ from localnet.screen import Screen
 from localnet.status import compute_status, describe_roots, status_table
 from localnet.tape import TapeError, read_tape
 from localnet.up import UpOptions, run_up
+from node.cli.hints import rota_command
 from node.cli.output import JsonOption, command_group, current_output, record, show_cell, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.exit_codes import ExitCode, OperatorError
@@ -212,7 +213,7 @@ def status(
     document = trio.run(compute_status, network)
     output.data(document, status_table(document), describe_roots(document))
     if not document["supervised"]:
-        output.note(f"not running; start it: rota localnet up --dir {directory}")
+        output.note(f"not running; start it: {rota_command(directory)}localnet up")
     if document["contradictions"] or document["state_roots_agree"] is False:
         raise typer.Exit(int(ExitCode.SAFETY))
 
@@ -234,7 +235,7 @@ def down(
         _stop_supervisor(network)
     output.data({"stopped": was_running})
     output.note(
-        f"stopped; resume: rota localnet up --dir {directory}"
+        f"stopped; resume: {rota_command(directory)}localnet up"
         if was_running
         else "it was not running"
     )
@@ -270,7 +271,8 @@ def kill(
     Example:
       rota localnet kill node2
     """
-    _call(context, directory, "kill", node, f"killed {node}; next: rota localnet restart {node}")
+    next_command = f"{rota_command(directory)}localnet restart {node}"
+    _call(context, directory, "kill", node, f"killed {node}; next: {next_command}")
 
 
 @app.command()
@@ -286,7 +288,8 @@ def restart(
     Example:
       rota localnet restart node2
     """
-    _call(context, directory, "restart", node, f"started {node}; watch: rota localnet status")
+    next_command = f"{rota_command(directory)}localnet status"
+    _call(context, directory, "restart", node, f"started {node}; watch: {next_command}")
 
 
 def _call(context: typer.Context, directory: Path, command: str, node: str, note: str) -> None:
@@ -333,7 +336,10 @@ def audit_records(
 ) -> None:
     """Hold what every node signed against its own durable records; the localnet must be down.
 
-    Votes, state votes and proposals are compared with all archived certificates and blocks.
+    Votes, state votes and proposals are compared with all archived certificates and blocks. A
+    node forgets records far below its newest block, so its own records cover the end of the run:
+    the second table says from which view or height on. What is older is held against the archives
+    of the others: nobody may stand in two certificates of one view.
 
     Exit code 20 if any node signed two things where one is allowed.
 
@@ -358,7 +364,22 @@ def audit_records(
     ]
     columns = ["node", "votes>", "timeouts>", "state votes>", "proposals>"]
     columns += ["votes checked>", "state votes checked>", "proposals checked>"]
-    output.data(msgspec.structs.asdict(report), table(columns, rows))
+    covered = [
+        (
+            node.name,
+            show_cell(node.vote_views),
+            show_cell(node.timeout_views),
+            show_cell(node.state_vote_heights),
+            show_cell(node.proposal_views),
+        )
+        for node in report.nodes
+    ]
+    spans = ["recorded", "votes of views", "timeouts of views", "state votes of heights"]
+    output.data(
+        msgspec.structs.asdict(report),
+        table(columns, rows),
+        table([*spans, "proposals of views"], covered),
+    )
     output.note(
         f"{report.blocks} blocks, {report.certificates} certificates and "
         f"{report.state_certificates} state certificates read, "

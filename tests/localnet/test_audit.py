@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from consensus.types import (
 )
 from crypto.bitmap import encode_bitmap
 from crypto.codec import encode
-from localnet.audit import audit
+from localnet.audit import OwnRecords, Span, audit, load_records
 from localnet.control import acquire_supervisor_lock
 from localnet.network import create_network
 from node.cli.main import run
@@ -111,9 +112,9 @@ class Story:
             safety.commit([RecordWrite(tuple(newest.values()))])
             safety.close()
 
-    def contradictions(self) -> tuple[str, ...]:
+    def contradictions(self, **earlier: list[OwnRecords]) -> tuple[str, ...]:
         self.store()
-        return audit(self.network).contradictions
+        return audit(self.network, earlier).contradictions
 
 
 @pytest.fixture
@@ -201,6 +202,88 @@ def test_what_a_store_has_forgotten_in_good_order_says_nothing(story: Story) -> 
     story.vote("node1", bytes(32), view=VIEW + 1)
     story.forget("node2", STATE_VOTE_TABLE)
     assert story.contradictions() == ()
+
+
+def records(*puts: tuple[str, int, bytes]) -> OwnRecords:
+    """What a store held at an earlier moment."""
+    tables: dict[str, dict[bytes, bytes]] = {}
+    for table, number, value in puts:
+        tables.setdefault(table, {})[compute_key(number)] = value
+    return OwnRecords(tables)
+
+
+def vote(view: int, block_id: bytes) -> tuple[str, int, bytes]:
+    return VOTE_TABLE, view, encode(VoteData(0, view, 1, block_id))
+
+
+def forget_votes_but(story: Story, view: int) -> None:
+    """Let node1's store hold one vote, far above all others."""
+    story.forget("node1", VOTE_TABLE)
+    story.vote("node1", bytes(32), view=view)
+
+
+def test_the_report_says_how_far_back_the_records_of_each_node_reach(story: Story) -> None:
+    story.vote("node1", bytes(32), view=VIEW + 4)
+    story.time_out("node1", VIEW + 2, tip_view=VIEW)
+    story.forget("node3", VOTE_TABLE)
+    story.store()
+    nodes = {node.name: node for node in audit(story.network).nodes}
+    assert nodes["node1"].vote_views == Span(VIEW, VIEW + 4)
+    assert nodes["node1"].timeout_views == Span(VIEW + 2, VIEW + 2)
+    assert nodes["node1"].state_vote_heights == Span(1, 1)
+    assert nodes["node0"].proposal_views == Span(VIEW, VIEW)
+    assert (nodes["node3"].vote_views, nodes["node3"].proposal_views) == (None, None)
+
+
+def test_a_vote_before_a_crash_that_the_store_has_forgotten_is_held_against_certificates(
+    story: Story,
+) -> None:
+    forget_votes_but(story, VIEW + 100)
+    assert story.contradictions() == ()
+    before_crash = records(vote(VIEW, b"\x09" * 32))
+    assert story.contradictions(node1=[before_crash]) == (
+        "node1 recorded one vote in view 7, signed another",
+    )  # fmt: skip
+
+
+def test_a_record_that_changes_between_two_moments_is_found(story: Story) -> None:
+    assert story.contradictions(node3=[records(vote(VIEW, b"\x09" * 32))]) == (
+        "node3 recorded one vote in view 7, later another",
+    )  # fmt: skip
+
+
+def test_between_two_moments_a_store_may_forget_but_at_none_of_them_lack_a_vote(
+    story: Story,
+) -> None:
+    forget_votes_but(story, VIEW + 100)
+    old = vote(VIEW - 2, bytes(32))
+    assert story.contradictions(node1=[records(old)]) == ()
+    assert story.contradictions(node1=[records(old, vote(VIEW + 1, bytes(32)))]) == (
+        "node1 has no record of its vote in view 7",
+    )  # fmt: skip
+
+
+def test_records_are_read_from_a_copy_of_a_store(story: Story, tmp_path: Path) -> None:
+    story.store()
+    member = story.network.genesis().members[0]
+    copy = shutil.copy(story.network.home("node0").safety_path, tmp_path / "safety.db")
+    found = load_records(Path(copy), owner=story.network.chain_id + member.identity_key)
+    assert found.votes == {VIEW: story.block_id}
+    assert found.proposals == {VIEW: story.block_id}
+
+
+def test_the_command_prints_what_the_records_cover(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story.vote("node1", bytes(32), view=VIEW + 4)
+    story.store()
+    words = ["localnet", "audit", "--dir", str(story.network.path)]
+    assert run(words) == 0
+    assert "node1     7 to 11         -" in capsys.readouterr().out
+    assert run([*words, "--json"]) == 0
+    node1 = json.loads(capsys.readouterr().out)["nodes"][1]
+    assert node1["vote_views"] == {"first": 7, "last": 11}
+    assert node1["timeout_views"] is None
 
 
 def test_a_localnet_that_never_ran_has_nothing_to_audit_and_gets_no_files(
