@@ -17,6 +17,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from node.cli.hints import rota_command
 from node.exit_codes import ExitCode, OperatorError
 from node.home import make_private_dir
 
@@ -113,9 +114,10 @@ def acquire_supervisor_lock(run_dir: Path) -> int:
 
 def running_error(run_dir: Path) -> ControlError:
     """What whoever wants to start a localnet that runs is told."""
+    rota = rota_command(run_dir.parent)
     return ControlError(
         f"the localnet in {run_dir.parent} runs already",
-        advice="see `rota localnet status`; stop it with `rota localnet down`",
+        advice=f"see `{rota}localnet status`; stop it with `{rota}localnet down`",
         code="localnet.running",
         exit_code=ExitCode.CONFIG,
     )
@@ -225,7 +227,7 @@ async def call_supervisor(
     except (OSError, trio.BrokenResourceError) as error:
         raise ControlError(
             f"no localnet runs in {run_dir.parent}",
-            advice=f"start it with `rota localnet up --dir {run_dir.parent}`",
+            advice=f"start it with `{rota_command(run_dir.parent)}localnet up`",
         ) from error
     except trio.TooSlowError as error:
         raise ControlError(

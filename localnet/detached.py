@@ -11,9 +11,10 @@ import trio
 
 from localnet.control import call_supervisor, is_supervised, make_run_dir, running_error
 from localnet.folder import validate_folder
-from localnet.screen import short_path, show_network
+from localnet.screen import show_network
 from localnet.status import STATUS_TIMEOUT_S
 from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
+from node.cli.hints import rota_command, short_path
 from node.cli.output import Output
 from node.exit_codes import ExitCode, OperatorError
 from node.network import load_network
@@ -46,7 +47,7 @@ def up_detached(output: Output, options: UpOptions) -> None:
         output.note(
             f"running in the background (process {process.pid}); log: {short_path(log_path)}"
         )
-        output.note(f"stop: rota localnet down --dir {options.path}")
+        output.note(f"stop: {rota_command(network.path)}localnet down")
     output.data(
         {
             "dir": str(network.path),

@@ -28,6 +28,7 @@ from crypto.keystore import KdfStrength, write_keystore
 from engine.genesis import EngineGenesis, GenesisDeposit
 from localnet.folder import is_unfinished, mark_finished, mark_unfinished, remove_network
 from localnet.markets import ACCOUNTS, FEE_CREDIT_MICROQUOTE, MARKETS, AccountPlan
+from node.cli.hints import rota_command
 from node.config import (
     DoorSection,
     Endpoint,
@@ -89,7 +90,7 @@ def create_network(
     if is_network(path):
         raise NetworkError(
             f"{path} is a localnet already",
-            advice="resume it with `rota localnet up`, or replace it with --reset",
+            advice=f"resume it with `{rota_command(path)}localnet up`, or replace it with --reset",
             code="localnet.exists",
         )
     names = [f"node{index}" for index in range(len(stakes))]

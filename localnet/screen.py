@@ -1,7 +1,6 @@
 """What `rota localnet up` shows to people: the start page, then one line that moves."""
 
 import time
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import trio
@@ -9,6 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from localnet.up import Cluster, View
+from node.cli.hints import rota_command, short_path
 from node.cli.output import Output, table
 from node.network import Network
 
@@ -41,7 +41,7 @@ class Screen:
             show_network(self._output, network)
             self._output.note(f"ready in {seconds:.1f} s")
             self._output.note(
-                f"stop: Ctrl-C   next: {rota_command(network)}order place BTC-PERP buy 0.1 "
+                f"stop: Ctrl-C   next: {rota_command(network.path)}order place BTC-PERP buy 0.1 "
                 "--price 60000 --account alice"
             )
         if self._output.err.is_terminal and not self._output.is_json:
@@ -144,20 +144,3 @@ def show_network(output: Output, network: Network) -> None:
     output.note_table(table(["node", "stake>", "order door", "peers", "log"], rows))
     people = [account.name for account in network.accounts if not account.is_trader]
     output.note(f"accounts {', '.join(people)}   keys in {short_path(network.path / 'accounts')}")
-
-
-def rota_command(network: Network) -> str:
-    """What to put before a command's name so that it finds this localnet from here."""
-    return "rota " if network.path == Path(".localnet").absolute() else _with_dir(network)
-
-
-def _with_dir(network: Network) -> str:
-    return f"ROTA_LOCALNET={short_path(network.path)} rota "
-
-
-def short_path(path: Path) -> str:
-    """A path as whoever stands here writes it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

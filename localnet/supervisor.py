@@ -97,12 +97,15 @@ class Supervisor:
         on_end: Callable[[ProcessStatus], None],
         on_output: Callable[[str, bytes], None] | None = None,
         stop_grace_s: float = STOP_GRACE_S,
+        rota: str = "rota ",
     ) -> None:
-        """`on_end` hears of every process that ends; `on_output(name, line)` of its stdout."""
+        """`on_end` hears of every process that ends; `on_output(name, line)` of its stdout; hints
+        name commands after `rota` (`node.cli.hints.rota_command`)."""
         self._processes = {plan.name: _Managed(plan) for plan in plans}
         self._on_end = on_end
         self._on_output = on_output
         self._stop_grace_s = stop_grace_s
+        self._rota = rota
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -139,7 +142,8 @@ class Supervisor:
         managed = self._find(name)
         if managed.state is ProcessState.RUNNING:
             raise SupervisorError(
-                f"{name} runs already", advice=f"`rota localnet restart {name}` stops it first"
+                f"{name} runs already",
+                advice=f"`{self._rota}localnet restart {name}` stops it first",
             )
         assert self._nursery is not None, "start needs run"
         plan = managed.plan
@@ -188,7 +192,8 @@ class Supervisor:
         managed = self._find(name)
         if managed.state is not ProcessState.RUNNING or managed.process is None:
             raise SupervisorError(
-                f"{name} does not run", advice=f"start it with `rota localnet restart {name}`"
+                f"{name} does not run",
+                advice=f"start it with `{self._rota}localnet restart {name}`",
             )
         managed.ending = ProcessState.KILLED
         _kill_group(managed.process.pid)

@@ -22,6 +22,7 @@ from localnet.status import (
 )
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
 from localnet.tally import TapeProgress
+from node.cli.hints import rota_command
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
 
@@ -123,7 +124,11 @@ class Cluster:
                 )
             )
         self.supervisor = Supervisor(
-            plans, on_end=self._process_ended, on_output=self._process_said
+            plans,
+            on_end=self._process_ended,
+            on_output=self._process_said,
+            # Its errors are read wherever another command was typed.
+            rota=rota_command(network.path, from_anywhere=True),
         )
 
     async def run(self) -> tuple[dict[str, Any], ExitCode]:
@@ -185,7 +190,7 @@ class Cluster:
             return
         raise NotReadyError(
             f"not ready after {READY_TIMEOUT_S:g} s: {self._missing()}",
-            advice=f"`rota localnet logs --dir {self.network.path}` shows what the nodes did",
+            advice=f"`{rota_command(self.network.path)}localnet logs` shows what the nodes did",
         )
 
     def _nodes_ready(self) -> bool:
@@ -207,7 +212,7 @@ class Cluster:
             if status.state is ProcessState.EXITED:
                 raise NotReadyError(
                     f"{describe_end(status)}\n{self._stderr_tail(name)}".strip(),
-                    advice=f"`rota localnet logs {name} --dir {self.network.path}` shows more",
+                    advice=f"`{rota_command(self.network.path)}localnet logs {name}` shows more",
                 )
 
     def _stderr_tail(self, name: str) -> str:
@@ -249,7 +254,8 @@ class Cluster:
 
         async def kill(name: str) -> object:
             await self.supervisor.kill(name)
-            self._view.note(f"{name} was killed; bring it back: rota localnet restart {name}")
+            rota = rota_command(self.network.path)
+            self._view.note(f"{name} was killed; bring it back: {rota}localnet restart {name}")
             return self._describe_process(name)
 
         async def restart(name: str) -> object:

@@ -136,7 +136,8 @@ class Network:
             )
         except KeystoreError as error:
             raise NodeKeyError(
-                f"{path}: {error}", advice="start afresh with `rota localnet up --reset`"
+                f"{path}: {error}",
+                advice=f"start afresh with `rota localnet up --reset --dir {self.path}`",
             ) from error
 
 
@@ -159,12 +160,13 @@ def load_network(path: Path) -> Network:
         ) from error
     except (OSError, msgspec.MsgspecError) as error:
         raise NetworkError(
-            f"{manifest_path}: {error}", advice="start afresh with `rota localnet up --reset`"
+            f"{manifest_path}: {error}",
+            advice=f"start afresh with `rota localnet up --reset --dir {path}`",
         ) from error
     if manifest.version != NETWORK_VERSION:
         raise NetworkError(
             f"{manifest_path} has version {manifest.version}; this program reads {NETWORK_VERSION}",
-            advice="start afresh with `rota localnet up --reset`",
+            advice=f"start afresh with `rota localnet up --reset --dir {path}`",
         )
     return Network(path, manifest)
 

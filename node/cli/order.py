@@ -1,6 +1,7 @@
 """`rota order`: place and cancel orders, and see what became of them."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,6 +15,7 @@ from engine.instructions import (
 )
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_price, format_size, parse_price, parse_size
+from node.cli.hints import rota_command
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.reasons import explain
 from node.cli.submission import describe_outcome, submit_instruction
@@ -119,6 +121,7 @@ def place(
     """
     output = current_output(context)
     identity = load_identity(directory, account, key, password_file)
+    follow_up = _status_command(directory, node)
 
     async def work(client: DoorClient) -> None:
         params = await query_market(client, market)
@@ -131,9 +134,15 @@ def place(
             reduce_only=reduce_only,
             client_id=client_id,
         )
-        await submit_instruction(client, identity, order, [params], output, timeout_s)
+        await submit_instruction(client, identity, order, [params], output, timeout_s, follow_up)
 
     run_at_door(directory, node, work)
+
+
+def _status_command(directory: Path, node: str | None) -> str:
+    """What asks the same network for an envelope whose id is put behind it."""
+    where = "" if node is None else f"--node {node} "
+    return f"{rota_command(directory)}order status {where}"
 
 
 @app.command()
@@ -156,10 +165,13 @@ def cancel(
     """
     output = current_output(context)
     identity = load_identity(directory, account, key, password_file)
+    follow_up = _status_command(directory, node)
 
     async def work(client: DoorClient) -> None:
         markets = await query_markets(client)
-        await submit_instruction(client, identity, Cancel(order_id), markets, output, timeout_s)
+        await submit_instruction(
+            client, identity, Cancel(order_id), markets, output, timeout_s, follow_up
+        )
 
     run_at_door(directory, node, work)
 
@@ -187,11 +199,14 @@ def cancel_all(
     """
     output = current_output(context)
     identity = load_identity(directory, account, key, password_file)
+    follow_up = _status_command(directory, node)
 
     async def work(client: DoorClient) -> None:
         markets = await query_markets(client)
         number = None if market is None else (await query_market(client, market)).market
-        await submit_instruction(client, identity, CancelAll(number), markets, output, timeout_s)
+        await submit_instruction(
+            client, identity, CancelAll(number), markets, output, timeout_s, follow_up
+        )
 
     run_at_door(directory, node, work)
 

@@ -45,8 +45,11 @@ async def submit_instruction(
     markets: Sequence[MarketInfo],
     output: Output,
     timeout_s: float,
+    follow_up: str,
 ) -> None:
     """Sign, submit, follow to the certified result and print it.
+
+    `follow_up`, with the envelope's id behind it, is the command that asks for it later.
 
     Raises `RejectedError`, or `TimedOutError` when the result does not come in time.
     """
@@ -73,7 +76,7 @@ async def submit_instruction(
         return
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
-        advice=f"it may still come: rota order status {envelope.envelope_id.hex()}",
+        advice=f"it may still come: {follow_up}{envelope.envelope_id.hex()}",
     )
 
 

@@ -8,6 +8,8 @@ import typer
 
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, KeystoreError, read_keystore
+from node.cli import hints
+from node.cli.hints import DIR_VARIABLE, rota_command
 from node.cli.reasons import explain_refused_request
 from node.client import DoorClient, run_with_door
 from node.client_stream import DoorError
@@ -16,7 +18,7 @@ from node.exit_codes import ExitCode, OperatorError
 from node.keystores import NodeKeyError, find_password
 from node.network import is_network, load_network
 
-DIR_DEFAULT: Final = Path(".localnet")
+DIR_DEFAULT: Final = hints.DIR_DEFAULT
 ACCOUNT_DEFAULT: Final = "alice"
 
 _PASSED_OVER_CODES: Final = frozenset(
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 DirOption = Annotated[
     Path,
-    typer.Option("--dir", envvar="ROTA_LOCALNET", help="Folder of the localnet."),
+    typer.Option("--dir", envvar=DIR_VARIABLE, help="Folder of the localnet."),
 ]
 NodeOption = Annotated[
     str | None,
@@ -105,7 +107,7 @@ def run_at_door(directory: Path, node: str | None, work: Callable[[DoorClient], 
 
     Raises `DoorFailure`.
     """
-    return run_at(find_doors(directory, node), work, may_repeat=False)
+    return run_at(find_doors(directory, node), work, may_repeat=False, rota=rota_command(directory))
 
 
 def query_at_door(
@@ -115,16 +117,21 @@ def query_at_door(
 
     Raises `DoorFailure`.
     """
-    return run_at(find_doors(directory, node), work, may_repeat=True)
+    return run_at(find_doors(directory, node), work, may_repeat=True, rota=rota_command(directory))
 
 
 def run_at(
-    doors: list[Endpoint], work: Callable[[DoorClient], Awaitable[T]], *, may_repeat: bool
+    doors: list[Endpoint],
+    work: Callable[[DoorClient], Awaitable[T]],
+    *,
+    may_repeat: bool,
+    rota: str = "rota ",
 ) -> T:
     """Run `work` with a client of the first of these doors that answers. Raises `DoorFailure`.
 
     A node that does not answer, or is full, is passed over while `work` has not begun; afterwards
-    only if it `may_repeat`: what one node began to do must not be done twice.
+    only if it `may_repeat`: what one node began to do must not be done twice. Hints name commands
+    after `rota` (`node.cli.hints.rota_command`).
     """
     has_begun = False
 
@@ -139,16 +146,16 @@ def run_at(
         except DoorError as error:
             is_passed_over = error.code in _PASSED_OVER_CODES and (may_repeat or not has_begun)
             if not is_passed_over or position == len(doors) - 1:
-                raise door_failure(error, doors) from error
+                raise door_failure(error, doors, rota) from error
     raise AssertionError("a network has nodes")
 
 
-def door_failure(error: DoorError, doors: list[Endpoint]) -> DoorFailure:
+def door_failure(error: DoorError, doors: list[Endpoint], rota: str) -> DoorFailure:
     """The door's error with what to do about it."""
     if error.code == "door.timeout":
         return DoorFailure(
             error.message,
-            advice="see whether the network makes progress: rota localnet status",
+            advice=f"see whether the network makes progress: {rota}localnet status",
             code=error.code,
             exit_code=ExitCode.TIMED_OUT,
         )
@@ -156,7 +163,7 @@ def door_failure(error: DoorError, doors: list[Endpoint]) -> DoorFailure:
         tried = ", ".join(str(door) for door in doors)
         return DoorFailure(
             f"no node answers (tried {tried}): {error.message}",
-            advice="start one with `rota localnet up`, or name another with --node",
+            advice=f"start one with `{rota}localnet up`, or name another with --node",
             code=error.code,
         )
     return DoorFailure(
