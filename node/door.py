@@ -27,6 +27,7 @@ from node.addresses import group_address
 from node.door_connection import Connection, part, watch_for_death
 from node.forgeries import Forgeries
 from node.framing import FramedStream, FrameRoom, FramingError, encode_length
+from node.logs import is_doubling
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
@@ -457,8 +458,7 @@ class Door:
 
 
 def _log_doublings(event: str, count: int, connection: Connection) -> None:
-    """Clients may do it as often as they like; they get a line at 1, 2, 4, 8..."""
-    if count & (count - 1) == 0:
+    if is_doubling(count):
         _log.warning(
             event, source=connection.source, address=connection.standing.address, count=count
         )

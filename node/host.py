@@ -68,6 +68,7 @@ from node.events import (
 )
 from node.executor import Executor
 from node.keystores import NodeKeys
+from node.logs import is_doubling
 from node.serving import Serving
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch
@@ -352,8 +353,7 @@ class NodeHost:
 
     def _note_misbehaviour(self, effect: Misbehaviour) -> None:
         count = self.misbehaviours[effect.code] = self.misbehaviours.get(effect.code, 0) + 1
-        # Every doubling is logged, so that a peer cannot fill the disk with its own faults.
-        if count & (count - 1) == 0:
+        if is_doubling(count):
             _log.warning(
                 "peer_misbehaviour",
                 member=effect.member,

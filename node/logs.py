@@ -79,6 +79,12 @@ def configure_logging(
     )
 
 
+def is_doubling(count: int) -> bool:
+    """Is a count 1, 2, 4, 8...? Then it gets a line: what others can do as often as they like must
+    not fill the disk."""
+    return count & (count - 1) == 0
+
+
 def _formatter(
     shared: list[Processor], *, pretty: bool, full: bool, color: bool
 ) -> logging.Formatter:

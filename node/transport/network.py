@@ -26,6 +26,7 @@ from consensus.messages import BULK_FRAME_MAX_BYTES, CONTROL_FRAME_MAX_BYTES
 from node.addresses import AddressCounts, group_address
 from node.framing import FramingError
 from node.groups import walk_leaves
+from node.logs import is_doubling
 from node.transport.certificate import (
     CertificateError,
     make_certificate,
@@ -339,8 +340,7 @@ class PeerNetwork:
                 log = _log.bind(peer=peer, traffic=traffic, code=code, count=count, detail=detail)
                 if code == "peer.internal":
                     log.error("peer_connection_crashed", exc_info=error)
-                elif code in _QUIET_CODES or (peer is None and count & (count - 1)):
-                    # Strangers can fail as often as they like; they get a line at 1, 2, 4, 8...
+                elif code in _QUIET_CODES or (peer is None and not is_doubling(count)):
                     log.debug("peer_connection_ended")
                 else:
                     log.warning("peer_connection_failed")

@@ -14,7 +14,7 @@ import structlog
 import localnet
 import node
 from node.config import LogSection
-from node.logs import configure_logging
+from node.logs import configure_logging, is_doubling
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,10 @@ def test_the_file_is_rotated_at_its_bound(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir())
     assert [each.name for each in files] == ["node.jsonl", "node.jsonl.1", "node.jsonl.2"]
     assert all(each.stat().st_size <= 1 << 16 for each in files)
+
+
+def test_what_happens_often_is_logged_at_every_doubling() -> None:
+    assert [count for count in range(1, 70) if is_doubling(count)] == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_every_event_has_a_name_in_snake_case() -> None:
