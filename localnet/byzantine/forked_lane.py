@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from consensus.effects import Send
 from consensus.messages import BatchMessage
+from consensus.types import BatchHeader
 from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest
 from localnet.byzantine.behaviour import Behaviour
@@ -35,10 +36,7 @@ class ForkedLane(Behaviour):
     def _make_rival(self, message: BatchMessage) -> BatchMessage:
         """A good batch with other contents."""
         header = message.signed_header.header
-        # The same each time, so that a repeated batch is repeated.
-        data = header.body_digest[:8]
-        body = encode(BatchBody((), (OpaqueChunk(1, len(data), data),)))
-        digest = bulk_digest(Domain.BATCH_BODY, body)
+        body, digest = make_other_body(header)
         rival = replace(header, body_digest=digest, size_bytes=len(body))
         return BatchMessage(self.tools.sign_header(rival), body)
 
@@ -48,3 +46,11 @@ class ForkedLaneSplit(ForkedLane):
 
     name: ClassVar[str] = "forked_lane_split"
     overlap: ClassVar[int] = 0
+
+
+def make_other_body(header: BatchHeader) -> tuple[bytes, bytes]:
+    """A good body that is not the header's, and its digest: the same one each time, so that a
+    repeated batch is repeated."""
+    data = header.body_digest[:8]
+    body = encode(BatchBody((), (OpaqueChunk(1, len(data), data),)))
+    return body, bulk_digest(Domain.BATCH_BODY, body)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from consensus.types import QC, Block
 from localnet.byzantine.behaviour import Tools
 from localnet.byzantine.leading import BendingLeader
+from node.events import NodeEvent
 
 
 class StaleQC(BendingLeader):
@@ -24,19 +25,34 @@ class StaleQC(BendingLeader):
         return extend(self._qc, block)
 
 
-class LoweredTC(BendingLeader):
+class OlderQC(BendingLeader):
+    """Builds on the certificate before the newest one, in spite of what it has voted for."""
+
+    name: ClassVar[str] = "older_qc"
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event
+
+    def bend_block(self, now_ms: int, block: Block) -> Block:
+        newest_view = block.qc.view if block.tc is None else block.tc.high_qc.view
+        older = [view for view in self.notes.qcs if view < newest_view]
+        return self.extend_older(self.notes.qcs[max(older)], block) if older else block
+
+    def extend_older(self, qc: QC, block: Block) -> Block:
+        """How to justify it."""
+        return extend(qc, block)
+
+
+class LoweredTC(OlderQC):
     """Swaps the newest QC that a TC reports for an older one, and builds on that."""
 
     name: ClassVar[str] = "lowered_tc"
 
-    def bend_block(self, now_ms: int, block: Block) -> Block:
+    def extend_older(self, qc: QC, block: Block) -> Block:
         if block.tc is None:
             return block
-        older = [qc for view, qc in self.notes.qcs.items() if view < block.tc.high_qc.view]
-        if not older:
-            return block
-        lowered = replace(block.tc, high_qc=older[-1])
-        return replace(extend(older[-1], block), tc=lowered)
+        return replace(extend(qc, block), tc=replace(block.tc, high_qc=qc))
 
 
 def extend(qc: QC, block: Block) -> Block:

@@ -18,6 +18,7 @@ from consensus.messages import (
     BulkMessage,
     CommittedResponse,
     ControlMessage,
+    LaneCertificate,
     Message,
     Proposal,
     StateVote,
@@ -188,6 +189,15 @@ def is_flooding(wire: Wire) -> bool:
     return len(wire.sent) > 600
 
 
+def is_fork_certified(wire: Wire) -> bool:
+    certified: dict[int, set[bytes]] = defaultdict(set)
+    for message in wire.of(LaneCertificate):
+        data = message.certificate.data
+        if data.author == LIAR:
+            certified[data.sequence].add(data.batch_id)
+    return any(len(ids) == 2 for ids in certified.values())
+
+
 def is_stale(wire: Wire) -> bool:
     return len({proposal.block.qc for proposal in wire.of(Proposal)}) == 1
 
@@ -237,6 +247,10 @@ LIES: dict[str, Lie] = {
     "bad_signature_vote": refused("signature.poison"),
     "below_the_tc": refused("block.qc_older_than_tc", faults=ABSENCE),
     "censoring_leader": Lie(is_censoring),
+    "certified_fork": convicted(
+        "DoubleBatch",
+        is_fork_certified,
+    ),
     "conflicting_timeouts": convicted("DoubleTimeout", is_given_up_twice),
     "conflicting_timeouts_split": Lie(is_given_up_twice),
     "double_state_vote": convicted(
@@ -278,6 +292,7 @@ LIES: dict[str, Lie] = {
     "late_leader": Lie(is_late),
     "lowered_tc": refused("tc.high_qc_not_maximum", faults=ABSENCE),
     "many_high_qc_views": Lie(is_given_up_twice, faults=ABSENCE),
+    "older_qc": refused("block.view_unjustified", "block.qc_older_than_tc", faults=ABSENCE),
     "oversized_sync": Lie(
         is_oversized, refused=frozenset(("sync.chain_broken",)), faults=MISSED_CHAIN
     ),
