@@ -133,9 +133,14 @@ def _describe_usage_error(error: typer.TyperException) -> str:
     from pydantic import ValidationError
 
     message: str = error.format_message()
+    option = getattr(error, "option_name", None)
+    if option is not None and option[1:2].isdigit():
+        return f"{message}; an amount, a number or a size is written without a sign, above zero"
     if not isinstance(error.__cause__, ValidationError):
         return message
     problem = error.__cause__.errors()[0]
+    if problem["type"] == "value_error":
+        return message.replace(problem["msg"], str(problem["ctx"]["error"]))
     words = _VALUE_PROBLEMS.get(problem["type"])
     if words is None:
         return message

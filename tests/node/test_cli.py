@@ -210,6 +210,24 @@ def test_a_value_out_of_range_is_named_with_its_bound_in_one_line(
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.parametrize("size", ["-1", "-0.5"])
+def test_a_size_with_a_sign_is_told_from_an_option(
+    size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["order", "place", "BTC-PERP", "buy", size, "--price", "60000", "--json"]
+    assert run(words) == ExitCode.USAGE
+    assert "above zero" in read_json(capsys)["error"]["message"]
+
+
+def test_a_word_that_is_no_choice_is_named_with_the_choices_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["order", "place", "BTC-PERP", "long", "1", "--price", "60000", "--json"]
+    assert run(words) == ExitCode.USAGE
+    message = read_json(capsys)["error"]["message"]
+    assert message == "Invalid value for 'side': 'long' is not one of 'buy', 'sell'."
+
+
 def test_the_largest_seed_makes_a_localnet(tmp_path: Path) -> None:
     network = create_network(tmp_path / "net", seed=SEED_MAX, port_first=21_000)
     assert network.genesis().seed == SEED_MAX
