@@ -62,6 +62,9 @@ EVENTS_BUFFERED_MAX: Final = 16_384
 REQUEST_TIMEOUT_S: Final = 10.0
 """Default deadline of connecting and of each request."""
 
+GREETING_TIMEOUT_S: Final = 2.0
+"""For a node to say who it is, at most: a frozen one is passed over for another that soon."""
+
 T = TypeVar("T")
 A = TypeVar("A", Submitted, OpaqueSubmitted, Subscribed, Answer)
 
@@ -144,7 +147,8 @@ class DoorClient:
     ) -> AsyncIterator["DoorClient"]:
         """Connect, greet, and keep the connection for the length of the `async with` block.
 
-        `timeout_s` is the deadline of connecting and of every request. Raises `DoorError`.
+        `timeout_s` is the deadline of connecting and of every request; a greeting that comes later
+        than `GREETING_TIMEOUT_S` is too late in any case. Raises `DoorError`.
         """
         with deadline(timeout_s, f"connecting to {host}:{port}"):
             try:
@@ -165,7 +169,7 @@ class DoorClient:
         # block is the body's own exception, never a group around it.
         failure: BaseException | None = None
         async with stream:
-            with deadline(timeout_s, "greeting the node"):
+            with deadline(min(timeout_s, GREETING_TIMEOUT_S), "greeting the node"):
                 await client._greet()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client._run_reader)

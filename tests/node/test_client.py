@@ -93,6 +93,17 @@ async def test_welcome_tells_the_chain_and_the_clock():
         assert client._error is None
 
 
+async def test_a_node_that_takes_the_connection_and_says_nothing_is_given_up_soon(
+    autojump_clock: trio.testing.MockClock,
+):
+    ours, _theirs = memory_stream_pair()
+    with pytest.raises(DoorError) as caught:
+        async with DoorClient.over(ours, timeout_s=60):
+            pass
+    assert caught.value.code == "door.timeout"
+    assert trio.current_time() == client_module.GREETING_TIMEOUT_S
+
+
 async def test_pipelined_requests_find_their_answers_in_any_order():
     async with connected() as (client, door):
         answers: dict[str, object] = {}
