@@ -11,8 +11,23 @@ from collections.abc import Iterable
 from consensus.effects import CheckBatch, Token
 from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.ownership import Component, Tokens
-from consensus.types import BatchHeader
+from consensus.types import BatchHeader, SignedBatchHeader
+from mempool.batch import CheckableBatch
 from node.recovery import StoredBatchHeader
+
+
+def make_checkable(
+    signed: SignedBatchHeader, author_key: bytes, body: bytes, chain_id: bytes
+) -> CheckableBatch:
+    """What `mempool.batch.check_batch` needs of a batch."""
+    return CheckableBatch(
+        author_key=author_key,
+        author_signing_bytes=signed.author_signing_bytes(chain_id),
+        signature=signed.signature,
+        body_digest=signed.header.body_digest,
+        size_bytes=signed.header.size_bytes,
+        body=body,
+    )
 
 
 class BatchChecks:

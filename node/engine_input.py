@@ -7,6 +7,7 @@ cannot be read in two ways.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from committee.committee import Member
 from crypto.codec import DecodeError
 from engine.block import BlockInput, EngineEnvelope, Reporter
 from mempool.batch import decode_batch_body
@@ -33,6 +34,11 @@ def open_batch(batch: OrderedBatch) -> Iterator[EngineEnvelope]:
         header = envelope.header
         if position not in refused and header.kind is BodyKind.PLAIN:
             yield EngineEnvelope(header.envelope_id(), header.sender, header.nonce, envelope.body)
+
+
+def make_reporters(members: Iterable[Member]) -> tuple[Reporter, ...]:
+    """Whose oracle reports count, and for how much."""
+    return tuple(Reporter(member.oracle_key, member.power) for member in members)
 
 
 def make_block_input(

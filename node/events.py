@@ -9,6 +9,7 @@ from msgspec import Struct
 from consensus.effects import Effect, Event, Token
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.scheme import Claim
+from engine.block import Reporter
 from node.protocol import ReceiptLevel, SubmitResult
 
 # ---- events --------------------------------------------------------------------------------
@@ -95,8 +96,7 @@ class Execute(Struct, frozen=True):
     seed: bytes
     batches: tuple[BatchToExecute, ...]
     """Only batches that hold envelopes."""
-    reporters: tuple[tuple[bytes, int], ...]
-    """Members' (oracle key, power)."""
+    reporters: tuple[Reporter, ...]
 
 
 class SaveState(Struct, frozen=True):

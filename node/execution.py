@@ -12,6 +12,7 @@ from committee.committee import Member
 from consensus.checkpoints import is_checkpoint
 from consensus.types import Block, CheckpointHeader
 from node.delivery import DeliveredBlock, compute_block_seed
+from node.engine_input import make_reporters
 from node.events import BatchToExecute, Execute, Executed
 
 EXECUTION_AHEAD_MAX: Final = 128
@@ -36,7 +37,7 @@ class Execution:
         ahead_max: int = EXECUTION_AHEAD_MAX,
     ) -> None:
         self._chain_id = chain_id
-        self._reporters = tuple((member.oracle_key, member.power) for member in members)
+        self._reporters = make_reporters(members)
         self._engine_height = engine_height
         self._ahead_max = ahead_max
         self._awaited: deque[_Awaited] = deque()
@@ -65,12 +66,25 @@ class Execution:
         assert event.height == block.height, "the engine answers in height order"
         if not is_checkpoint(block):
             return None
-        return CheckpointHeader(
-            epoch=block.epoch,
-            height=block.height,
-            block_id=block_id,
-            time_ms=block.time_ms,
+        return make_checkpoint_header(
+            block_id,
+            block,
             order_root=order_root,
             market_root=event.market_root,
             receipts_root=event.receipts_root,
         )
+
+
+def make_checkpoint_header(
+    block_id: bytes, block: Block, *, order_root: bytes, market_root: bytes, receipts_root: bytes
+) -> CheckpointHeader:
+    """What a node says of a height that it has executed."""
+    return CheckpointHeader(
+        epoch=block.epoch,
+        height=block.height,
+        block_id=block_id,
+        time_ms=block.time_ms,
+        order_root=order_root,
+        market_root=market_root,
+        receipts_root=receipts_root,
+    )

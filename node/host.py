@@ -49,6 +49,7 @@ from consensus.messages import (
 from crypto.aggregation import Aggregation
 from crypto.codec import DecodeError, decode, decode_lenient
 from mempool.batch import BatchVerdict, CheckableBatch, is_cheap_to_check
+from node.batch_checks import make_checkable
 from node.clock import Clock
 from node.core import NodeCore
 from node.durability import Durability
@@ -335,15 +336,7 @@ class NodeHost:
         self._on_batch_checked(effect, verdict)
 
     def _checkable(self, effect: CheckBatch, body: bytes) -> CheckableBatch:
-        signed = effect.signed_header
-        return CheckableBatch(
-            author_key=effect.author_key,
-            author_signing_bytes=signed.author_signing_bytes(self.core.chain_id),
-            signature=signed.signature,
-            body_digest=signed.header.body_digest,
-            size_bytes=signed.header.size_bytes,
-            body=body,
-        )
+        return make_checkable(effect.signed_header, effect.author_key, body, self.core.chain_id)
 
     def _on_batch_checked(self, effect: CheckBatch, verdict: BatchVerdict) -> None:
         error = None if verdict.error is None else verdict.error.value

@@ -32,11 +32,12 @@ from crypto.digest import ZERO_DIGEST
 from crypto.ed25519 import ED25519
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import Reporter
 from engine.state import create_state
-from mempool.batch import BatchSummary, CheckableBatch, check_batch
+from mempool.batch import BatchSummary, check_batch
+from node.batch_checks import make_checkable
 from node.delivery import DeliveredBlock, Delivery, compute_block_seed
-from node.engine_input import OrderedBatch, make_block_input
+from node.engine_input import OrderedBatch, make_block_input, make_reporters
+from node.execution import make_checkpoint_header
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.home import NodeHome
@@ -107,9 +108,7 @@ class ChainReplay:
         self._delivery = Delivery(order_state, ledger, self._batches_of)
         self._block: Block | None = None
         self._parent_id = genesis_block_id(self._chain_id)
-        self._reporters = tuple(
-            Reporter(member.oracle_key, member.power) for member in self._committee.members
-        )
+        self._reporters = make_reporters(self._committee.members)
         self.counts = dict.fromkeys(
             (
                 "heights",
@@ -208,14 +207,8 @@ class ChainReplay:
         stored = self._batches.get(batch_id)
         assert stored is not None, "the walk found it"
         signed, body = stored
-        batch = CheckableBatch(
-            author_key=self._committee.members[signed.header.author].identity_key,
-            author_signing_bytes=signed.author_signing_bytes(self._chain_id),
-            signature=signed.signature,
-            body_digest=signed.header.body_digest,
-            size_bytes=signed.header.size_bytes,
-            body=body,
-        )
+        author_key = self._committee.members[signed.header.author].identity_key
+        batch = make_checkable(signed, author_key, body, self._chain_id)
         verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         if verdict.summary is None:
             raise _mismatch(height, f"batch {batch_id.hex()[:16]}: {verdict.error}")
@@ -244,11 +237,9 @@ class ChainReplay:
         counts["instructions"] += len(output.receipts)
         counts["fills"] += len(output.fills)
         if is_checkpoint(block):
-            self.newest = CheckpointHeader(
-                epoch=block.epoch,
-                height=block.height,
-                block_id=delivered.block_id,
-                time_ms=block.time_ms,
+            self.newest = make_checkpoint_header(
+                delivered.block_id,
+                block,
                 order_root=delivered.order_root,
                 market_root=output.state_root,
                 receipts_root=output.receipts_root,

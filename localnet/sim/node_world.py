@@ -35,12 +35,13 @@ from consensus.types import SignedBatchHeader
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockOutput, Reporter
+from engine.block import BlockOutput
 from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.network import Conditions, Disk, Host, World
-from mempool.batch import CheckableBatch, check_batch
+from mempool.batch import check_batch
+from node.batch_checks import make_checkable
 from node.core import NodeCore
 from node.engine_input import OrderedBatch, make_block_input, open_batch
 from node.events import (
@@ -331,15 +332,7 @@ class NodeWorld(World):
         body = check.body
         if body is None:
             body = self.disk(host.index).batches[check.batch_id][1]
-        signed = check.signed_header
-        batch = CheckableBatch(
-            author_key=check.author_key,
-            author_signing_bytes=signed.author_signing_bytes(self._chain_id),
-            signature=signed.signature,
-            body_digest=signed.header.body_digest,
-            size_bytes=signed.header.size_bytes,
-            body=body,
-        )
+        batch = make_checkable(check.signed_header, check.author_key, body, self._chain_id)
         verdict = check_batch(batch, self._identity_scheme, self._chain_id)
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
@@ -398,7 +391,7 @@ class NodeWorld(World):
             time_ms=request.time_ms,
             seed=request.seed,
             batches=batches,
-            reporters=tuple(Reporter(key, power) for key, power in request.reporters),
+            reporters=request.reporters,
         )
         output = apply_block(engine.state, block)
         for watch in self.on_executed:

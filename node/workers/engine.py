@@ -24,7 +24,6 @@ import trio
 from msgspec import Struct
 
 from crypto.codec import decode_lenient, encode
-from engine.block import Reporter
 from engine.genesis import EngineGenesis
 from node.storage.errors import StorageError
 from node.workers.engine_messages import (
@@ -119,7 +118,7 @@ class EngineWorker:
             request.time_ms,
             request.seed,
             tuple(refused for _, refused in request.batches),
-            tuple(Reporter(key, power) for key, power in request.reporters),
+            request.reporters,
         )
         frames = (encode(header), *(body for body, _ in request.batches))
         call = _Call(frames, is_command=True)

@@ -26,8 +26,8 @@ class ExecuteRequest(Struct, frozen=True):
     seed: bytes
     batches: tuple[tuple[bytes, tuple[int, ...]], ...]
     """(body, positions of the envelopes that the header ledger refused), in execution order."""
-    reporters: tuple[tuple[bytes, int], ...]
-    """(oracle key, power) of the whole committee."""
+    reporters: tuple[Reporter, ...]
+    """The whole committee."""
 
 
 class ExecuteResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):

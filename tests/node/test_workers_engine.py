@@ -82,7 +82,7 @@ def batch(*envelopes: bytes) -> bytes:
 
 def request(height: int, *batches: tuple[bytes, tuple[int, ...]]) -> ExecuteRequest:
     seed = digest(Domain.SEED, height.to_bytes(8, "big"))
-    return ExecuteRequest(height, height * 1_000, seed, batches, ((REPORTER, 1),))
+    return ExecuteRequest(height, height * 1_000, seed, batches, (Reporter(REPORTER, 1),))
 
 
 def trading_block(height: int) -> ExecuteRequest:
@@ -117,7 +117,6 @@ class Reference:
                             header.envelope_id(), header.sender, header.nonce, opened.body
                         )
                     )
-        reporters = tuple(Reporter(*each) for each in request.reporters)
         return apply_block(
             self.state,
             BlockInput(
@@ -125,7 +124,7 @@ class Reference:
                 request.time_ms,
                 request.seed,
                 tuple(envelopes),
-                reporters=reporters,
+                reporters=request.reporters,
             ),
         )
 
