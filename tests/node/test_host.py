@@ -223,7 +223,14 @@ async def test_the_verdict_on_a_bad_batch_comes_back_with_the_part_that_is_bad()
     )
     core = ScriptedCore([check])
     bench = Bench(core)
-    await bench.run(wait_all_tasks_blocked)
+
+    async def answered() -> None:
+        # A thread checks; that all tasks are blocked does not mean that it is done.
+        with trio.fail_after(30):
+            while not core.events:
+                await wait_all_tasks_blocked(0.001)
+
+    await bench.run(answered)
     words = "chunk 0: not whole transactions"
     assert core.events == [BatchChecked(check.token, "batch.opaque_invalid", None, words)]
 
