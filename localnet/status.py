@@ -21,6 +21,9 @@ from node.network import Network, NetworkNode
 STATUS_TIMEOUT_S: Final = 2.0
 """For a node, or the supervisor, to answer."""
 
+STARTING_MAX_S: Final = 10.0
+"""A process older than this should answer."""
+
 CHECKPOINT_POLL_S: Final = 0.02
 """Between two questions for a checkpoint that a node has executed and not yet stored."""
 
@@ -186,7 +189,7 @@ async def compute_status(network: Network) -> dict[str, Any]:
         nodes.append(
             {
                 **describe_status(node, statuses[node.name]),
-                "condition": _describe_condition(answers[node.name], process.get("pid")),
+                "condition": _describe_condition(answers[node.name], process),
                 "pid": process.get("pid"),
                 "state": process.get("state"),
                 "exit_code": process.get("exit_code"),
@@ -208,11 +211,16 @@ async def compute_status(network: Network) -> dict[str, Any]:
     }
 
 
-def _describe_condition(answer: NodeAnswer, pid: int | None) -> str:
-    """`up`, `not answering` (frozen, hanging or still starting) or `down`."""
+def _describe_condition(answer: NodeAnswer, process: Mapping[str, Any]) -> str:
+    """`up`, `starting`, `not answering` (frozen or hanging) or `down`.
+
+    `process` is what the supervisor says of it; empty without one.
+    """
     if answer.status is not None:
         return "up"
-    return "not answering" if answer.is_listening or pid is not None else "down"
+    if process.get("pid") is None:
+        return "not answering" if answer.is_listening else "down"
+    return "starting" if process["uptime_s"] < STARTING_MAX_S else "not answering"
 
 
 # ---- for people ----------------------------------------------------------------------------

@@ -138,3 +138,21 @@ def test_disagreement_ends_status_with_the_code_for_safety(
     monkeypatch.setattr(module, "compare_roots", compare)
     assert run(["localnet", "status", "--dir", str(network.path)]) == ExitCode.SAFETY
     assert "STATE ROOTS DISAGREE at height 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("process", "is_listening", "condition"),
+    [
+        ({"pid": 5, "uptime_s": 0.1}, False, "starting"),
+        ({"pid": 5, "uptime_s": 0.1}, True, "starting"),
+        ({"pid": 5, "uptime_s": module.STARTING_MAX_S}, False, "not answering"),
+        ({"pid": None, "uptime_s": 0.0}, False, "down"),
+        ({}, True, "not answering"),
+        ({}, False, "down"),
+    ],
+)
+def test_a_node_that_does_not_answer_is_starting_silent_or_down(
+    process: dict[str, Any], is_listening: bool, condition: str
+) -> None:
+    answer = module.NodeAnswer(None, is_listening)
+    assert module._describe_condition(answer, process) == condition
