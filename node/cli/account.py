@@ -77,7 +77,10 @@ def list_accounts(
 def show(
     context: typer.Context,
     account: Annotated[
-        str, typer.Argument(help="Name in the localnet, or the account's 64 hexadecimal digits.")
+        str,
+        typer.Argument(
+            help="Name in the localnet, or the account's id; of one there its first digits do."
+        ),
     ] = ACCOUNT_DEFAULT,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
@@ -133,4 +136,5 @@ def show(
             for each in view.orders
         ],
     )
-    current_output(context).data(answer, summary, positions, orders)
+    document = {"name": name or None, **answer}
+    current_output(context).data(document, summary, positions, orders)

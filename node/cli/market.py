@@ -145,4 +145,5 @@ def trades(
         for trade in reversed(found)
     ]
     columns = ["taker", "price>", "size>"]
-    current_output(context).data(answer[::-1], table(columns, rows, title=params.symbol))
+    document = [{**trade, "symbol": params.symbol} for trade in reversed(answer)]
+    current_output(context).data(document, table(columns, rows, title=params.symbol))

@@ -280,6 +280,10 @@ def list_orders(
             for order in view.orders
         ]
         columns = ["order>", "market", "side", "size>", "price>", "tif", "reduce-only"]
-        output.data(answer["orders"], table(columns, rows))
+        document = [
+            {**each, "symbol": markets[order.market].symbol}
+            for each, order in zip(answer["orders"], view.orders, strict=True)
+        ]
+        output.data(document, table(columns, rows))
 
     query_at_door(directory, node, work)

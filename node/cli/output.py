@@ -8,7 +8,7 @@ not where `NO_COLOR` is set.
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, TextIO
 
@@ -32,6 +32,17 @@ class UnwritableError(OperatorError):
 
     code = "output.unwritable"
     exit_code = ExitCode.STORAGE
+
+
+class DetailedError(OperatorError):
+    """An error with more for programs to read than the words that people get."""
+
+    def __init__(
+        self, message: str, *, advice: str, details: Mapping[str, object], code: str | None = None
+    ) -> None:
+        """`details` stand in the document beside the code and the message."""
+        super().__init__(message, advice=advice, code=code)
+        self.details = details
 
 
 class Output:
@@ -69,14 +80,22 @@ class Output:
         with _writing(sys.stderr):
             self.err.print(content, highlight=False, soft_wrap=True, markup=False)
 
-    def error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
+    def error(
+        self,
+        message: str,
+        *,
+        advice: str,
+        code: str,
+        exit_code: int,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
         """Say what is wrong and what to do about it.
 
         Where nobody can be told, on a full disk for one, the exit code still tells: this never
         raises `OSError`.
         """
         try:
-            self._print_error(message, advice=advice, code=code, exit_code=exit_code)
+            self._print_error(message, advice, code, exit_code, details or {})
         except OSError:
             _silence(sys.stdout, sys.stderr)
 
@@ -93,13 +112,16 @@ class Output:
             exit_code=int(ExitCode.UNEXPECTED),
         )
 
-    def _print_error(self, message: str, *, advice: str, code: str, exit_code: int) -> None:
+    def _print_error(
+        self, message: str, advice: str, code: str, exit_code: int, details: Mapping[str, object]
+    ) -> None:
         if self.is_json:
             problem = {
                 "code": code,
                 "message": message,
                 "next": advice,
                 "exit_code": exit_code,
+                **details,
             }
             sys.stdout.write(encode_json({"error": problem}) + "\n")
             sys.stdout.flush()
@@ -114,7 +136,11 @@ class Output:
     def operator_error(self, error: OperatorError) -> None:
         """Print an error that the operator can mend."""
         self.error(
-            error.message, advice=error.advice, code=error.code, exit_code=int(error.exit_code)
+            error.message,
+            advice=error.advice,
+            code=error.code,
+            exit_code=int(error.exit_code),
+            details=error.details if isinstance(error, DetailedError) else None,
         )
 
 

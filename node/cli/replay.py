@@ -10,6 +10,7 @@ from rich.text import Text
 
 from node.cli.homes import open_home
 from node.cli.output import JsonOption, Output, command_group, current_output, record, to_plain
+from node.home import HomeError
 
 if TYPE_CHECKING:
     from node.replay import ReplayReport
@@ -46,6 +47,11 @@ def replay(
 
     output = current_output(context)
     target = open_home(home)
+    if not target.path.is_dir():
+        raise HomeError(
+            f"there is no home at {target.path}",
+            advice="name the folder of a node, as .localnet/node0",
+        )
     started_at = time.perf_counter()
     with _Progress(output) as progress:
         report = run_replay(target, check_roots=check_roots, on_progress=progress.show)

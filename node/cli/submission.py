@@ -10,7 +10,7 @@ import trio
 from engine.instructions import Instruction, PlaceOrder
 from engine.receipts import ReasonCode
 from node.cli.amounts import format_price, format_quote, format_size
-from node.cli.output import Output
+from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
 from node.cli.target import Identity
 from node.cli.views import MarketInfo, ReceiptInfo, query_market, read_view
@@ -31,7 +31,7 @@ class RejectedError(OperatorError):
     exit_code = ExitCode.REJECTED
 
 
-class TimedOutError(OperatorError):
+class TimedOutError(DetailedError):
     """The network did not answer in time; what becomes of the order is open."""
 
     code = "order.timeout"
@@ -77,6 +77,7 @@ async def submit_instruction(
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
         advice=f"it may still come: {follow_up}{envelope.envelope_id.hex()}",
+        details={"envelope_id": envelope.envelope_id},
     )
 
 

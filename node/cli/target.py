@@ -26,6 +26,9 @@ _PASSED_OVER_CODES: Final = frozenset(
 )
 """Of a node that is down, hangs or has no place, where another one may well answer."""
 
+SHORT_ID_MIN_DIGITS: Final = 8
+"""Fewer digits of an account's id are taken for a name."""
+
 T = TypeVar("T")
 
 DirOption = Annotated[
@@ -198,13 +201,21 @@ def load_identity(
 
 
 def account_id(directory: Path, text: str) -> bytes:
-    """An account's id from its name in the localnet or from its 64 hexadecimal digits."""
+    """An account's id from its name in the localnet, from its 64 hexadecimal digits, or from as
+    many of the first ones as tell it from all others of the localnet (`account list` shows 16)."""
     if len(text) == 64:
         try:
             return bytes.fromhex(text)
         except ValueError:
             pass  # Then it can only be a name, and an unknown one is reported as such.
-    return load_network(directory).account(text).account
+    network = load_network(directory)
+    if len(text) >= SHORT_ID_MIN_DIGITS and all(each.name != text for each in network.accounts):
+        found = [
+            each.account for each in network.accounts if each.account.hex().startswith(text.lower())
+        ]
+        if len(found) == 1:
+            return found[0]
+    return network.account(text).account
 
 
 def account_names(directory: Path) -> dict[bytes, str]:
