@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 
 from consensus.effects import Delete, Persist, Send, Store, StoreBatch, Token
 from node.storage.batches import StoredBatch
-from node.storage.safety import RecordWrite
+from node.storage.records import RecordWrite
 
 DROPS_PER_SYNC: Final = 16
 """Drops that are gathered before the archive is synced for them: a sync costs as much as a vote's,

@@ -14,7 +14,7 @@ from node.events import Execute, Executed, SaveState
 from node.execution import EXECUTION_AHEAD_MAX
 from node.recovery import OUTPUT_TABLE, Batches
 from node.storage.group_commit import GroupCommitter
-from node.storage.safety import RecordWrite
+from node.storage.records import RecordWrite
 from node.workers.engine import EngineWorker, ExecuteRequest
 
 EXECUTION_QUEUE_MAX: Final = 2 * EXECUTION_AHEAD_MAX

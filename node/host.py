@@ -38,10 +38,7 @@ from consensus.effects import (
     VerifyIdentities,
 )
 from consensus.messages import (
-    BatchMessage,
-    BlockResponse,
     BulkMessage,
-    CommittedResponse,
     ControlMessage,
     Message,
     encode_message,
@@ -74,15 +71,12 @@ from node.serving import Serving
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch
 from node.storage.group_commit import GroupCommitter
-from node.storage.safety import RecordWrite
+from node.storage.records import RecordWrite
 from node.timers import Timers
 from node.transport.queues import Traffic
 from node.workers.crypto import CryptoPool
 from node.workers.engine import EngineWorker
 from node.workers.threads import ConsensusCrypto
-
-BULK_MESSAGES: Final = (BatchMessage, BlockResponse, CommittedResponse)
-"""What travels on the bulk connection; the rest is control."""
 
 INLINE_CLAIMS_MAX: Final = 4
 """Envelopes of one submission verified at once, 45 us each: handing over so few to another process
@@ -268,7 +262,7 @@ class NodeHost:
         others = [to for to in effect.to if to != self._me]
         if others:
             frame = encode_message(effect.message)
-            is_bulk = isinstance(effect.message, BULK_MESSAGES)
+            is_bulk = isinstance(effect.message, BulkMessage)
             traffic = Traffic.BULK if is_bulk else Traffic.CONTROL
             for to in others:
                 self._network.send(to, traffic, frame)

@@ -50,7 +50,8 @@ from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.disk import Disk
 from node.storage.group_commit import GroupCommitter
-from node.storage.safety import RecordWrite, SafetyStore
+from node.storage.records import RecordWrite
+from node.storage.safety import SafetyStore
 from node.streams import Streams
 from node.transport.certificate import CertificateError
 from node.transport.network import PeerAddress, PeerNetwork

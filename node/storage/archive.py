@@ -13,8 +13,7 @@ from pathlib import Path
 import apsw
 
 from node.storage.errors import StorageError
-from node.storage.records import Record, RecordFile
-from node.storage.safety import RecordWrite
+from node.storage.records import Record, RecordFile, RecordWrite
 
 
 class ArchiveStore:

@@ -7,13 +7,14 @@ the middle of a value.
 
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import apsw
 
+from consensus.effects import Delete, Put
 from node.storage.disk import sync_file
 from node.storage.errors import StorageError, mapping_errors
 from node.storage.sql import select
@@ -43,6 +44,16 @@ def compute_checksum(table: str, key: bytes, value: bytes) -> int:
     """CRC-32 over all that identifies and makes up a record."""
     head = b"%d:%s%d:" % (len(table), table.encode(), len(key))
     return zlib.crc32(value, zlib.crc32(key, zlib.crc32(head)))
+
+
+class RecordWrite(NamedTuple):
+    """Records to write and to drop, all or nothing: one `Persist`."""
+
+    puts: Sequence[Put]
+    deletes: Sequence[Delete] = ()
+    is_synced: bool = False
+    """To survive a power cut, with all that was written before, once it is reported. Safety records
+    always do."""
 
 
 class RecordFile:

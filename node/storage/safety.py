@@ -10,7 +10,7 @@ before anything leaves.
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import apsw
 
@@ -18,26 +18,15 @@ from consensus.effects import Delete, Put
 from consensus.safety import WRITE_ONCE_TABLES as VIEW_TABLES
 from consensus.state_signer import STATE_VOTE_TABLE
 from node.storage.errors import DoubleSignError, SafetyError, StorageError
-from node.storage.records import RecordFile
+from node.storage.records import RecordFile, RecordWrite
 from node.storage.wal import validate_log
 
-WRITE_ONCE_TABLES: Final = VIEW_TABLES | {STATE_VOTE_TABLE, "refusal", "release", "ack"}
-"""Each key stands for one signature over one thing in one place. Those without a constant are
-reserved: no core writes them yet, and none ever may twice."""
+WRITE_ONCE_TABLES: Final = VIEW_TABLES | {STATE_VOTE_TABLE}
+"""Each key stands for one signature over one thing in one place."""
 
 _FLOOR_TABLE: Final = "write_once_floor"
 """For each write-once table, the key below which its records were dropped: a key that is gone
 must not come back with another value. No core may use this table name."""
-
-
-class RecordWrite(NamedTuple):
-    """Records to write and to drop, all or nothing: one `Persist`."""
-
-    puts: Sequence[Put]
-    deletes: Sequence[Delete] = ()
-    is_synced: bool = False
-    """To survive a power cut, with all that was written before, once it is reported. Safety records
-    always do."""
 
 
 class SafetyStore:

@@ -31,7 +31,8 @@ from node.exit_codes import ExitCode
 from node.network import Network
 from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
 from node.storage.archive import ArchiveStore
-from node.storage.safety import RecordWrite, SafetyStore
+from node.storage.records import RecordWrite
+from node.storage.safety import SafetyStore
 
 VIEW = 7
 SIGNERS = encode_bitmap((0, 1, 2), 4)

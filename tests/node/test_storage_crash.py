@@ -23,7 +23,8 @@ from consensus.effects import Put
 from consensus.types import BatchHeader, SignedBatchHeader
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch
-from node.storage.safety import RecordWrite, SafetyStore
+from node.storage.records import RecordWrite
+from node.storage.safety import SafetyStore
 
 home = Path(sys.argv[1])
 safety = SafetyStore(home / "safety.db", owner=b"o", create=True)
