@@ -201,7 +201,8 @@ def status(
     """Show every node: whether it answers, how far it is, its newest state root.
 
     Nodes answer at different heights, so their newest roots may differ; the last line compares the
-    roots of the highest height that all of them have executed. Exit code 20 if they disagree.
+    roots of the highest height that all of them have executed. Exit code 20 if they disagree, and
+    0 otherwise: also for a localnet that is down, which `supervised` and each node's `up` tell.
 
     \b
     Examples:
