@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,14 +12,26 @@ from rich.live import Live
 from rich.text import Text
 
 from localnet.sim import mutants_cli, twins_cli
+from localnet.sim.bundle import BUNDLE_SHRINK_RUNS_MAX, write_bundle, write_timeline
 from localnet.sim.campaign import Report, generate_all, judge, run_campaign
 from localnet.sim.scenario import Outcome, run_schedule
-from localnet.sim.schedule import MEMBERS_MAX, VIEWS_MAX, Schedule, ScheduleError, load_schedule
+from localnet.sim.schedule import (
+    MEMBERS_MAX,
+    VIEWS_MAX,
+    Schedule,
+    ScheduleError,
+    encode_schedule,
+    load_schedule,
+)
+from localnet.sim.shrink import RUNS_MAX, NothingToShrinkError, shrink
 from node.cli.output import JsonOption, Output, command_group, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
 
 SEEDS_DEFAULT: Final = "1..100"
 VIEWS_DEFAULT: Final = 100
+KEEP_DEFAULT: Final = Path("sim-failures")
+BUNDLES_MAX: Final = 5
+"""Findings that are written down; all are named."""
 
 app = command_group(
     "Run whole committees in a virtual world, from seeds or from schedule files.",
@@ -34,6 +47,20 @@ class ScheduleFileError(OperatorError):
 
     code = "sim.schedule_invalid"
     exit_code = ExitCode.CONFIG
+
+
+class NotFailingError(OperatorError):
+    """There is nothing to shrink: no rule is broken."""
+
+    code = "sim.no_violation"
+    exit_code = ExitCode.REJECTED
+
+
+class KeepError(OperatorError):
+    """A failure cannot be written down."""
+
+    code = "sim.unwritable"
+    exit_code = ExitCode.STORAGE
 
 
 SeedsOption = Annotated[
@@ -64,6 +91,13 @@ JobsOption = Annotated[
         show_default=False,
     ),
 ]
+KeepOption = Annotated[
+    Path, typer.Option("--keep", metavar="DIR", help="Where failures leave their folders.")
+]
+TimelineOption = Annotated[
+    Path | None,
+    typer.Option("--timeline", metavar="HTML", help="Draw the run as a page to look at."),
+]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A schedule, as JSON.")]
 
 
@@ -74,13 +108,15 @@ def run(
     nodes: NodesOption = None,
     views: ViewsOption = VIEWS_DEFAULT,
     jobs: JobsOption = None,
+    keep: KeepOption = KEEP_DEFAULT,
     json: JsonOption = False,
 ) -> None:
     """Run the random schedules of a range of seeds, and hold every oracle against each.
 
     One seed in twenty is run twice, and both runs have to leave the same trace. Exit code 20 if a
     rule of safety was broken, 21 for liveness, 22 if a run was not repeatable, 1 if a node or the
-    simulator crashed.
+    simulator crashed. Each failure leaves a folder below --keep with its schedule, a minimal one,
+    a trace, a timeline to look at and the command that repeats it.
 
     \b
     Examples:
@@ -89,20 +125,31 @@ def run(
     """
     chosen = _parse_seeds(seeds)
     powers = None if nodes is None else (1,) * nodes
-    finish(context, generate_all(chosen, views, powers), len(chosen), jobs)
+    finish(context, generate_all(chosen, views, powers), len(chosen), jobs, keep)
 
 
 @app.command()
-def replay(context: typer.Context, file: FileArgument, json: JsonOption = False) -> None:
+def replay(
+    context: typer.Context,
+    file: FileArgument,
+    timeline: TimelineOption = None,
+    json: JsonOption = False,
+) -> None:
     """Run one schedule from a file: the same file gives the same trace, bit for bit.
 
     Exit codes as those of `rota sim run`.
 
     \b
-    Example:
+    Examples:
       rota sim replay sim-failures/17/minimal.json
+      rota sim replay schedule.json --timeline timeline.html
     """
-    outcome = run_schedule(read_schedule(file))
+    schedule = read_schedule(file)
+    if timeline is None:
+        outcome = run_schedule(schedule)
+    else:
+        with _writing(timeline):
+            outcome = write_timeline(timeline, schedule)
     rows = [
         ("verdict", describe_outcome(outcome)),
         ("trace", outcome.trace_hash),
@@ -116,25 +163,125 @@ def replay(context: typer.Context, file: FileArgument, json: JsonOption = False)
     raise typer.Exit(int(_judge_outcome(outcome)))
 
 
+@app.command("shrink")
+def shrink_file(
+    context: typer.Context,
+    file: FileArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where to write it [default: FILE, ending in .min.json]."),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option("--runs", min=2, max=100_000, help="How many runs it may take.")
+    ] = RUNS_MAX,
+    json: JsonOption = False,
+) -> None:
+    """Cut a failing schedule down to what its failure needs: the same oracle fails on the result.
+
+    Exit code 5 if the schedule breaks no rule.
+
+    \b
+    Example:
+      rota sim shrink sim-failures/17/schedule.json --runs 2000
+    """
+    output = current_output(context)
+    schedule = read_schedule(file)
+    target = out if out is not None else file.with_suffix(".min.json")
+
+    def tell(smaller: Schedule, count: int) -> None:
+        if not output.is_json:
+            output.note(f"run {count}: {describe_size(smaller)}")
+
+    try:
+        shrunk = shrink(schedule, runs, tell)
+    except NothingToShrinkError as error:
+        raise NotFailingError(
+            f"{file}: {error}", advice="shrink a schedule that `rota sim replay` finds failing"
+        ) from error
+    with _writing(target):
+        target.write_bytes(encode_schedule(shrunk.schedule))
+    small = shrunk.schedule
+    document = {
+        "file": str(target),
+        "oracle": shrunk.violation.oracle,
+        "detail": shrunk.violation.detail,
+        "runs": shrunk.runs,
+        "complete": shrunk.is_complete,
+        "faults": len(small.faults),
+        "liars": len(small.liars),
+        "twin_links": len(small.twin_links),
+        "views": small.views,
+        "members": len(small.powers),
+    }
+    rows = [
+        ("was", describe_size(schedule)),
+        ("is", describe_size(small)),
+        ("oracle", f"{shrunk.violation.oracle}: {shrunk.violation.detail}"),
+        ("runs", f"{shrunk.runs}{'' if shrunk.is_complete else ', all there were'}"),
+    ]
+    output.data(document, record(rows))
+    output.note(f"next: rota sim replay {target}")
+
+
+def describe_size(schedule: Schedule) -> str:
+    """How much there is of a schedule."""
+    return (
+        f"{len(schedule.faults)} faults, {len(schedule.liars)} liars,"
+        f" {len(schedule.twin_links)} twin links, {schedule.views} views,"
+        f" {len(schedule.powers)} members"
+    )
+
+
 # ---- shared by the commands that run many -----------------------------------------------------
 
 
 def finish(
-    context: typer.Context, schedules: Iterable[Schedule], total: int, jobs: int | None
+    context: typer.Context,
+    schedules: Iterable[Schedule],
+    total: int,
+    jobs: int | None,
+    keep: Path = KEEP_DEFAULT,
 ) -> None:
-    """Run a campaign over schedules, print what it came to, and exit by its verdict."""
+    """Run a campaign over schedules, print what it came to, keep what failed, and exit by the
+    verdict."""
     output = current_output(context)
     chosen = jobs if jobs is not None else len(os.sched_getaffinity(0))
     with _Progress(output, total) as progress:
         report = run_campaign(schedules, chosen, progress.show)
-    print_report(output, report)
+    bundles = keep_findings(output, keep, report)
+    print_report(output, report, bundles)
     raise typer.Exit(int(report.verdict()))
 
 
-def print_report(output: Output, report: Report) -> None:
+def keep_findings(output: Output, directory: Path, report: Report) -> list[Path]:
+    """Leave a bundle for the first findings; the first of each oracle is shrunk, too."""
+    bundles: list[Path] = []
+    oracles: set[str] = set()
+    for finding in report.findings[:BUNDLES_MAX]:
+        oracle = finding.violation.oracle
+        output.note(f"seed {finding.schedule.seed}: {oracle}; writing down what happened")
+        with _writing(directory):
+            runs = 0 if oracle in oracles else BUNDLE_SHRINK_RUNS_MAX
+            bundles.append(write_bundle(directory, finding, runs))
+        oracles.add(oracle)
+    return bundles
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeepError(
+            f"cannot write {path}: {error.strerror or error}",
+            advice="name a place with room that you may write to",
+        ) from error
+
+
+def print_report(output: Output, report: Report, bundles: Sequence[Path] = ()) -> None:
     """The figures of a campaign."""
     output.data(
-        make_document(report),
+        make_document(report) | {"bundles": [str(path) for path in bundles]},
         record(
             [
                 ("runs", f"{report.runs:,} ({report.repeated:,} of them twice)"),
@@ -153,6 +300,7 @@ def print_report(output: Output, report: Report) -> None:
         table(["what happened", "times>"], _event_rows(report.coverage)),
         "",
         *_finding_lines(report),
+        *(f"look: {path / 'timeline.html'}   repeat: {path / 'README.md'}" for path in bundles),
     )
 
 

@@ -240,6 +240,8 @@ class World:
         if host.machine is None:
             return
         host.machine = None
+        for observer in self.observers:
+            observer.on_crash(index)
         host.incarnation += 1
         for _, queue in sorted(host.writing.items()):
             for persist in list(queue)[: self.random.randint(0, len(queue))]:

@@ -31,6 +31,9 @@ class Watcher:
     def on_start(self, index: int) -> None:
         """A machine starts, for the first time or again."""
 
+    def on_crash(self, index: int) -> None:
+        """A machine is dead."""
+
     def on_effect(self, index: int, effect: Any) -> None:
         """A machine asked for an effect."""
 

@@ -1,0 +1,85 @@
+"""What a failure leaves behind: its schedule, a minimal one, a trace and a timeline."""
+
+from pathlib import Path
+from typing import Final
+
+from localnet.sim.campaign import DETERMINISM, Finding
+from localnet.sim.recorder import Recorder, write_trace
+from localnet.sim.scenario import Outcome, run_schedule
+from localnet.sim.schedule import Schedule, encode_schedule
+from localnet.sim.shrink import Shrunk, shrink
+from localnet.sim.timeline import render_timeline
+
+BUNDLE_SHRINK_RUNS_MAX: Final = 200
+"""Runs for one bundle; `rota sim shrink` goes further."""
+
+
+def record_run(schedule: Schedule) -> tuple[Outcome, Recorder]:
+    """Run a schedule and write down what happens."""
+    recorder = Recorder()
+    return run_schedule(schedule, recorder), recorder
+
+
+def write_timeline(path: Path, schedule: Schedule) -> Outcome:
+    """Run a schedule and draw it. Raises `OSError`."""
+    outcome, recorder = record_run(schedule)
+    path.write_text(render_timeline(schedule, outcome, recorder), encoding="utf-8")
+    return outcome
+
+
+def write_bundle(
+    directory: Path, finding: Finding, shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX
+) -> Path:
+    """Make a folder for one finding and return it; an earlier one of the same seed is written
+    over. Raises `OSError`."""
+    schedule = finding.schedule
+    folder = directory / (
+        f"{schedule.name}-{schedule.seed}" if schedule.name else f"{schedule.seed}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "schedule.json").write_bytes(encode_schedule(schedule))
+    shrunk: Shrunk | None = None
+    if finding.violation.oracle != DETERMINISM and shrink_runs_max > 1:
+        shrunk = shrink(schedule, shrink_runs_max)
+        (folder / "minimal.json").write_bytes(encode_schedule(shrunk.schedule))
+    smallest = schedule if shrunk is None else shrunk.schedule
+    outcome, recorder = record_run(smallest)
+    (folder / "trace.txt").write_text(write_trace(recorder), encoding="utf-8")
+    page = render_timeline(smallest, outcome, recorder)
+    (folder / "timeline.html").write_text(page, encoding="utf-8")
+    (folder / "README.md").write_text(_describe(folder, finding, shrunk), encoding="utf-8")
+    return folder
+
+
+def _describe(folder: Path, finding: Finding, shrunk: Shrunk | None) -> str:
+    violation = finding.violation
+    lines = [
+        f"# Seed {finding.schedule.seed}: {violation.oracle}",
+        "",
+        f"{violation.detail}",
+        "",
+        f"At {violation.at_ms} ms of virtual time, in the phase `{violation.phase}`.",
+        "",
+        "```sh",
+        f"rota sim replay {folder / 'schedule.json'}",
+    ]
+    if shrunk is not None:
+        lines.append(f"rota sim replay {folder / 'minimal.json'}")
+    lines += ["```", ""]
+    if shrunk is not None:
+        small = shrunk.schedule
+        lines += [
+            f"The minimal schedule has {len(small.faults)} faults, {len(small.liars)} liars,"
+            f" {len(small.twin_links)} twin links, {small.views} views and {len(small.powers)}"
+            f" members; it took {shrunk.runs} runs"
+            + ("." if shrunk.is_complete else ", and `rota sim shrink` may go further."),
+            f"There it says: {shrunk.violation.detail}",
+            "",
+        ]
+    lines += [
+        "`trace.txt` and `timeline.html` show the smallest schedule that there is here. The trace"
+        " of `schedule.json` has the hash",
+        f"`{finding.trace_hash}`.",
+        "",
+    ]
+    return "\n".join(lines)

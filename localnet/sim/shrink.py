@@ -1,0 +1,199 @@
+"""Cuts a failing schedule down to what its failure needs.
+
+Delta debugging (Zeller and Hildebrandt 2002) over everything that a schedule lists: faults, twin
+links and liars. Then fewer views, members, twins, less power, a plainer network and less traffic.
+A smaller schedule counts only if the same oracle fails on it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from localnet.sim.scenario import Violation, run_schedule
+from localnet.sim.schedule import (
+    Network,
+    Schedule,
+    ScheduleError,
+    Traffic,
+    encode_schedule,
+    validate_schedule,
+)
+
+RUNS_MAX: Final = 500
+"""Runs that one shrinking may take; what it has by then is its result."""
+
+MEMBERS_MIN: Final = 4
+TRAFFIC_SPARSEST_MS: Final = 1_000
+
+
+class NothingToShrinkError(ValueError):
+    """The schedule breaks no rule."""
+
+
+Item = tuple[str, Any]
+"""Something that a schedule lists: the field's name, and the entry."""
+
+
+@dataclass
+class Shrunk:
+    """A smaller schedule, and what fails on it."""
+
+    schedule: Schedule
+    violation: Violation
+    runs: int = 0
+    is_complete: bool = True
+    """False if `runs_max` ended it before nothing more could be left out."""
+
+
+@dataclass
+class _Shrinker:
+    best: Schedule
+    violation: Violation
+    runs_max: int
+    on_progress: Callable[[Schedule, int], Any]
+    runs: int = 1
+    _tried: dict[bytes, bool] = field(default_factory=dict)
+
+    @property
+    def is_spent(self) -> bool:
+        return self.runs >= self.runs_max
+
+    def accept(self, candidate: Schedule) -> bool:
+        """Does the same oracle fail on it? Then it is the best so far."""
+        key = encode_schedule(candidate)
+        if self.is_spent or key in self._tried:
+            return False
+        self._tried[key] = False
+        try:
+            validate_schedule(candidate)
+        except ScheduleError:
+            return False
+        self.runs += 1
+        violation = run_schedule(candidate).violation
+        if violation is None or violation.oracle != self.violation.oracle:
+            return False
+        self.best, self.violation = candidate, violation
+        self.on_progress(candidate, self.runs)
+        return True
+
+
+def shrink(
+    schedule: Schedule,
+    runs_max: int = RUNS_MAX,
+    on_progress: Callable[[Schedule, int], Any] = lambda schedule, runs: None,
+) -> Shrunk:
+    """The smallest schedule that can be found from this one; `on_progress` hears of each smaller
+    one and of how many runs it took. Raises `NothingToShrinkError` and `ScheduleError`."""
+    violation = run_schedule(schedule).violation
+    if violation is None:
+        raise NothingToShrinkError("the schedule breaks no rule")
+    shrinker = _Shrinker(schedule, violation, runs_max, on_progress)
+    while not shrinker.is_spent:
+        before = shrinker.best
+        _shrink_items(shrinker)
+        _shrink_rest(shrinker)
+        if shrinker.best == before:
+            break
+    return Shrunk(shrinker.best, shrinker.violation, shrinker.runs, not shrinker.is_spent)
+
+
+# ---- lists ------------------------------------------------------------------------------------
+
+
+def _list_items(schedule: Schedule) -> list[Item]:
+    names = ("faults", "twin_links", "liars")
+    return [(name, entry) for name in names for entry in getattr(schedule, name)]
+
+
+def _keep_items(schedule: Schedule, items: Sequence[Item]) -> Schedule:
+    def pick(name: str) -> tuple[Any, ...]:
+        return tuple(entry for owner, entry in items if owner == name)
+
+    return replace(
+        schedule, faults=pick("faults"), twin_links=pick("twin_links"), liars=pick("liars")
+    )
+
+
+def _shrink_items(shrinker: _Shrinker) -> None:
+    """Leave out ever smaller pieces, as long as anything can be left out."""
+    items = _list_items(shrinker.best)
+    if shrinker.accept(_keep_items(shrinker.best, ())):
+        return
+    pieces = 2
+    while items and not shrinker.is_spent:
+        for rest in _leave_one_out(items, pieces):
+            if shrinker.accept(_keep_items(shrinker.best, rest)):
+                items, pieces = rest, max(pieces - 1, 2)
+                break
+        else:
+            if pieces >= len(items):
+                return
+            pieces = min(2 * pieces, len(items))
+
+
+def _leave_one_out(items: list[Item], pieces: int) -> Iterator[list[Item]]:
+    """The halves first, since a half may be enough; then all but one of the pieces."""
+    bounds = [len(items) * number // pieces for number in range(pieces + 1)]
+    for start, end in pairwise(bounds):
+        yield items[:start] + items[end:]
+
+
+# ---- everything else --------------------------------------------------------------------------
+
+
+def _shrink_rest(shrinker: _Shrinker) -> None:
+    """Simplify one thing after the other, each as far as it goes. Views come last: with hardly
+    enough of them nothing else could be left out that slows a run down."""
+    for simplify in (_no_twins, _fewer_members, _plain_network, _less_traffic, _fewer_views):
+        _simplify(shrinker, simplify)
+
+
+def _simplify(shrinker: _Shrinker, simplify: Callable[[Schedule], Iterator[Schedule]]) -> None:
+    is_smaller = True
+    while is_smaller and not shrinker.is_spent:
+        is_smaller = any(shrinker.accept(each) for each in simplify(shrinker.best))
+
+
+def _fewer_views(schedule: Schedule) -> Iterator[Schedule]:
+    views = schedule.views
+    for fewer in (1, views // 8, views // 4, views // 2, views * 3 // 4, views - 1):
+        if 0 < fewer < views:
+            yield replace(schedule, views=fewer)
+
+
+def _no_twins(schedule: Schedule) -> Iterator[Schedule]:
+    if schedule.twins:
+        yield replace(schedule, twins=(), twin_links=())
+
+
+def _fewer_members(schedule: Schedule) -> Iterator[Schedule]:
+    """Those with the highest numbers go; a schedule that names them then is not valid."""
+    powers = schedule.powers
+    if not schedule.twins:
+        for count in range(MEMBERS_MIN, len(powers)):
+            yield replace(schedule, powers=powers[:count])
+    if set(powers) != {1}:
+        yield replace(schedule, powers=(1,) * len(powers))
+
+
+def _plain_network(schedule: Schedule) -> Iterator[Schedule]:
+    network, plain = schedule.network, Network()
+    if network == plain:
+        return
+    yield replace(schedule, network=plain)
+    if network.drop_permille:
+        yield replace(schedule, network=replace(network, drop_permille=0))
+    if network.duplicate_permille:
+        yield replace(schedule, network=replace(network, duplicate_permille=0))
+
+
+def _less_traffic(schedule: Schedule) -> Iterator[Schedule]:
+    if schedule.traffic is None:
+        return
+    yield replace(schedule, traffic=None)
+    if schedule.traffic.interval_ms < TRAFFIC_SPARSEST_MS:
+        sparser = min(schedule.traffic.interval_ms * 4, TRAFFIC_SPARSEST_MS)
+        yield replace(schedule, traffic=Traffic(interval_ms=sparser))

@@ -1,0 +1,142 @@
+"""Failing schedules are cut down, written down, and repeated."""
+
+import json
+import re
+
+import pytest
+
+from consensus.outbox import Outbox
+from localnet.sim.bundle import record_run
+from localnet.sim.faults import ClockFault, CrashFault, DelayFault, PartitionFault
+from localnet.sim.generator import generate
+from localnet.sim.links import Partition
+from localnet.sim.network import World
+from localnet.sim.recorder import write_trace
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import Liar, Network, Schedule, encode_schedule, load_schedule
+from localnet.sim.shrink import NothingToShrinkError, shrink
+from localnet.sim.timeline import render_timeline
+from node.cli.main import run as run_command
+from node.core import NodeCore
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A bug: a node whose clock was ever stepped back by 100 ms or more, and that was partitioned
+    besides, breaks an invariant of its own."""
+    step, set_clock = NodeCore.step, World.set_clock
+
+    def set_and_note(self, index, offset_ms):
+        if offset_ms <= -100 and any(isinstance(rule, Partition) for rule in self.rules):
+            self.hosts[index].machine.is_spoiled = True
+        set_clock(self, index, offset_ms)
+
+    def step_or_fail(self, now_ms, event):
+        if getattr(self, "is_spoiled", False):
+            raise AssertionError("planted")
+        return step(self, now_ms, event)
+
+    monkeypatch.setattr(World, "set_clock", set_and_note)
+    monkeypatch.setattr(NodeCore, "step", step_or_fail)
+
+
+def make_noisy_schedule() -> Schedule:
+    """400 faults, of which two together are a failure."""
+    harmless = [
+        DelayFault(at_ms=2 * number, duration_ms=1, least_ms=0, most_ms=1) for number in range(398)
+    ]
+    partition = PartitionFault(at_ms=100, duration_ms=900, side=(0,))
+    clock = ClockFault(at_ms=600, duration_ms=100, host=2, offset_ms=-300)
+    return Schedule(
+        seed=3,
+        powers=(2, 2, 2, 2, 1),
+        views=30,
+        network=Network(drop_permille=5),
+        liars=(Liar(member=4, behaviour="silent"),),
+        faults=(*harmless[:200], partition, *harmless[200:], clock),
+    )
+
+
+def test_four_hundred_faults_end_at_the_two_that_matter(planted) -> None:
+    schedule = make_noisy_schedule()
+    assert len(schedule.faults) == 400
+    shrunk = shrink(schedule)
+    small = shrunk.schedule
+    assert shrunk.is_complete
+    assert [type(fault) for fault in small.faults] == [PartitionFault, ClockFault]
+    assert (small.liars, small.network, small.powers) == ((), Network(), (1, 1, 1, 1))
+    assert small.views < 30
+    assert small.traffic is None
+    again = run_schedule(small).violation
+    assert again == shrunk.violation
+    assert again is not None
+    assert "planted" in again.detail
+
+
+def test_a_budget_ends_shrinking_with_what_there_is(planted) -> None:
+    shrunk = shrink(make_noisy_schedule(), runs_max=4)
+    assert (shrunk.runs, shrunk.is_complete) == (4, False)
+    assert len(shrunk.schedule.faults) < 400
+    assert run_schedule(shrunk.schedule).violation is not None
+
+
+def test_what_breaks_no_rule_is_not_shrunk(capsys, tmp_path) -> None:
+    with pytest.raises(NothingToShrinkError):
+        shrink(Schedule(views=2))
+    path = tmp_path / "good.json"
+    path.write_bytes(encode_schedule(Schedule(views=2)))
+    assert run_command(["sim", "shrink", str(path), "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "sim.no_violation"
+
+
+def test_a_violation_leaves_a_bundle_that_repeats_it(capsys, tmp_path, monkeypatch) -> None:
+    send = Outbox.send
+    monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))
+    arguments = ["--seeds", "1..2", "--views", "5", "--jobs", "1", "--keep", str(tmp_path)]
+    assert run_command(["sim", "run", *arguments, "--json"]) == 20
+    report = json.loads(capsys.readouterr().out)
+    assert report["bundles"] == [str(tmp_path / "1"), str(tmp_path / "2")]
+    names = {path.name for path in (tmp_path / "1").iterdir()}
+    assert names == {"schedule.json", "minimal.json", "trace.txt", "timeline.html", "README.md"}
+    assert not (tmp_path / "2" / "minimal.json").exists()
+    commands = re.findall(
+        r"^rota (sim replay .*)$", (tmp_path / "1" / "README.md").read_text(), re.M
+    )
+    assert len(commands) == 2
+    for command in commands:
+        assert run_command([*command.split(), "--json"]) == 20
+        assert json.loads(capsys.readouterr().out)["violation"]["oracle"] == "SignedOnce"
+    minimal = load_schedule(tmp_path / "1" / "minimal.json")
+    assert minimal.faults == ()
+    assert "sends proposal of view 1" in (tmp_path / "1" / "trace.txt").read_text()
+    assert run_command(["sim", "shrink", str(tmp_path / "2" / "schedule.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == 0
+    assert (tmp_path / "2" / "schedule.min.json").exists()
+
+
+def test_recording_changes_nothing_and_the_page_stands_alone() -> None:
+    schedule = Schedule(
+        seed=8, views=12, faults=(CrashFault(at_ms=100, duration_ms=300, host=2),), name="<b>&"
+    )
+    outcome, recorder = record_run(schedule)
+    assert outcome == run_schedule(schedule)
+    page = render_timeline(schedule, outcome, recorder)
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=", page)
+    assert "<b>&" not in page
+    for word in ("node0", "node3", "crash host=2", 'class="down"', "commits height 3"):
+        assert word in page
+    trace = write_trace(recorder)
+    assert re.search(r"ms  node2 +view +\d+  is killed", trace)
+    assert re.search(r"node0 .* hears vote of view \d+ for block [0-9a-f]{8} from node", trace)
+
+
+def test_a_random_run_is_drawn_to_a_file(capsys, tmp_path) -> None:
+    path, page = tmp_path / "schedule.json", tmp_path / "timeline.html"
+    path.write_bytes(encode_schedule(generate(4, views=5)))
+    assert run_command(["sim", "replay", str(path), "--timeline", str(page), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["violation"] is None
+    assert page.read_text().endswith("</html>")
+    missing = tmp_path / "none" / "timeline.html"
+    assert run_command(["sim", "replay", str(path), "--timeline", str(missing), "--json"]) == 72
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "sim.unwritable"
