@@ -6,6 +6,7 @@ ledger's verdicts, and the engine. Nothing that the node computed is used; what 
 (checkpoints) and what a quorum certified is only compared. It may run beside a running node.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
@@ -70,6 +71,8 @@ class ReplayReport(Struct, frozen=True):
     envelopes: int
     """Checked signatures; refused ones included."""
     refused: int
+    refused_codes: dict[str, int]
+    """How many of the refused ones had which code."""
     instructions: int
     fills: int
     opaque_transactions: int
@@ -123,6 +126,7 @@ class ChainReplay:
             ),
             0,
         )
+        self.refused_codes: Counter[str] = Counter()
         self.newest: CheckpointHeader | None = None
         """Of the newest checkpoint height so far."""
 
@@ -222,6 +226,7 @@ class ChainReplay:
             counts["batches"] += 1
             counts["envelopes"] += len(batch.verdicts)
             counts["refused"] += len(refused)
+            self.refused_codes.update(code.value for code in batch.verdicts if code is not None)
             counts["opaque_transactions"] += sum(each.count for each in batch.summary.opaque)
             batches.append(OrderedBatch(self._bodies[batch.batch_id], refused))
         output = apply_block(
@@ -308,5 +313,6 @@ def replay(
         chain_id=genesis.chain_id(),
         state_root=newest.state_root if newest else ZERO_DIGEST,
         state_root_height=newest.height if newest else 0,
+        refused_codes=dict(sorted(run.refused_codes.items())),
         **run.counts,
     )

@@ -57,7 +57,9 @@ def replay(
         report = run_replay(target, check_roots=check_roots, on_progress=progress.show)
     elapsed_s = round(time.perf_counter() - started_at, 3)
     document = {**to_plain(report), "elapsed_s": elapsed_s}
-    output.data(document, _verdict(report, check_roots=check_roots), record(document.items()))
+    rows = {**document, "refused": _refused(report)}
+    del rows["refused_codes"]
+    output.data(document, _verdict(report, check_roots=check_roots), record(rows.items()))
 
 
 def _verdict(report: "ReplayReport", *, check_roots: bool) -> str:
@@ -68,6 +70,12 @@ def _verdict(report: "ReplayReport", *, check_roots: bool) -> str:
         f"ok: {report.checkpoints_compared} checkpoints and {report.certificates_compared} "
         "certificates identical"
     )
+
+
+def _refused(report: "ReplayReport") -> str:
+    """How many envelopes the header ledger refused, and why."""
+    codes = ", ".join(f"{count} {code}" for code, count in report.refused_codes.items())
+    return f"{report.refused} ({codes})" if codes else str(report.refused)
 
 
 class _Progress:

@@ -19,6 +19,7 @@ from node.cli.target import Identity
 from node.exit_codes import ExitCode
 from node.network import Network
 from node.protocol import SubmitResult
+from node.replay import ReplayReport
 
 MARKET = {
     "market": 7,
@@ -149,3 +150,32 @@ def test_a_replay_of_a_home_that_is_not_there_says_so(
     assert run(["replay", str(tmp_path / "nowhere"), "--json"]) == ExitCode.CONFIG
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["message"] == f"there is no home at {tmp_path / 'nowhere'}"
+
+
+def test_a_replay_says_why_envelopes_were_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ReplayReport(
+        chain_id=bytes(32),
+        heights=9,
+        batches=9,
+        envelopes=9,
+        refused=5,
+        refused_codes={"envelope.expired": 3, "envelope.nonce_used": 2},
+        instructions=9,
+        fills=9,
+        opaque_transactions=0,
+        checkpoints_compared=1,
+        certificates_compared=1,
+        state_root=bytes(32),
+        state_root_height=9,
+    )
+    monkeypatch.setattr("node.replay.replay", lambda *_, **__: report)
+    assert run(["replay", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    words = ["refused", "5", "(3", "envelope.expired,", "2", "envelope.nonce_used)"]
+    assert words in lines
+    assert run(["replay", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["refused"] == 5
+    assert document["refused_codes"] == {"envelope.expired": 3, "envelope.nonce_used": 2}
