@@ -98,14 +98,7 @@ class NodeHome:
 
     def load_genesis(self) -> Genesis:
         """Read `genesis.json`; raises `HomeError` with the reason."""
-        try:
-            return load_genesis(self.genesis_path)
-        except GenesisError as error:
-            raise HomeError(
-                str(error),
-                advice="put the genesis.json of the chain into the home; all nodes use the same",
-                code=error.code,
-            ) from error
+        return read_genesis(self.genesis_path)
 
     def validate_member(self, config: NodeConfig, genesis: Genesis) -> int:
         """Return this node's index in the genesis committee, once its keystores match it.
@@ -258,6 +251,18 @@ def create_home(
     # Last, because it is what makes the folder a home.
     write_atomically(home.config_path, render_config(config).encode(), mode=0o644)
     return home
+
+
+def read_genesis(path: Path) -> Genesis:
+    """Read a genesis file; raises `HomeError` with the reason."""
+    try:
+        return load_genesis(path)
+    except GenesisError as error:
+        raise HomeError(
+            str(error),
+            advice="put the genesis.json of the chain there; all nodes use the same",
+            code=error.code,
+        ) from error
 
 
 def make_private_dir(path: Path) -> None:

@@ -9,7 +9,7 @@ from node.cli.amounts import format_quote
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.genesis import Genesis
-from node.home import NodeHome
+from node.home import NodeHome, read_genesis
 
 app = command_group(
     "Look at a genesis file.",
@@ -30,9 +30,7 @@ FileArgument = Annotated[
 
 
 def _load(file: Path | None, directory: Path) -> Genesis:
-    home = NodeHome(directory)
-    home.genesis_path = home.genesis_path if file is None else file.absolute()
-    return home.load_genesis()
+    return read_genesis(NodeHome(directory).genesis_path if file is None else file)
 
 
 @app.command()

@@ -37,8 +37,7 @@ from node.config import (
 )
 from node.config_file import render_peer
 from node.exit_codes import OperatorError
-from node.genesis import Genesis
-from node.home import HomeError, NodeHome, create_home, make_private_dir
+from node.home import HomeError, NodeHome, create_home, make_private_dir, read_genesis
 from node.keystores import NodeKeys, find_password
 from node.logs import configure_logging
 from node.signing_marker import validate_memory
@@ -118,7 +117,7 @@ def init(
         peer=PeerSection(listen=peer),
         door=DoorSection(listen=door),
     )
-    parsed = None if genesis is None else _load_genesis_file(genesis)
+    parsed = None if genesis is None else read_genesis(genesis)
     try:
         create_home(target.path, config=config, genesis=parsed, keys=keys, password=password)
     except OSError as error:
@@ -156,12 +155,6 @@ def init(
         output.note(f"next: put the chain's genesis.json into {target.path}")
     else:
         output.note(f"next: add [peers.NAME] to {target.config_path}, then rota node start")
-
-
-def _load_genesis_file(path: Path) -> Genesis:
-    home = NodeHome(path.parent)
-    home.genesis_path = path.absolute()
-    return home.load_genesis()
 
 
 @app.command()
