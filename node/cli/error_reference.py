@@ -33,10 +33,10 @@ _PEER_REPORTS: Final = frozenset(
 """Calls that say which rule a member broke."""
 
 _ALARMS: Final = frozenset({"Alarm"})
-_HALT_REPORTS: Final = frozenset({"Halt", "halt", "_halt"})
+_HALT_REPORTS: Final = frozenset({"halt", "_halt"})
 _OPERATOR_REPORTS: Final = frozenset(
-    {"ConfigError", "GenesisError", "HomeError", "KeystoreError", "NetworkError", "NodeKeyError"}
-    | {"RecoveryError", "RefusedToSignError"}
+    {"ConfigError", "HomeError", "KeystoreError", "NetworkError", "NodeKeyError"}
+    | {"RecoveryError"}
 )
 """Errors whose raiser chooses among several codes."""
 
@@ -129,13 +129,20 @@ def _doc_rows(error: type[Exception]) -> dict[str, str]:
 
 
 def _call_rows(folders: Iterable[Path], names: frozenset[str]) -> dict[str, str]:
-    """Codes that calls of these names are given as plain text, and the module that does so."""
+    """Codes that calls of these names are given as plain text, and the module that does so.
+
+    Raises AssertionError for a name that no such call has: whatever it was is called otherwise now,
+    and its codes would be missing.
+    """
     rows: dict[str, set[str]] = {}
+    silent = set(names)
     for path, tree in _parse(folders):
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and _name(call.func) in names:
                 for code in _codes(call):
                     rows.setdefault(code, set()).add(_module(path))
+                    silent.discard(_name(call.func))
+    assert not silent, f"nothing reports a code through {', '.join(sorted(silent))}"
     return {code: f"see `{'`, `'.join(sorted(modules))}`" for code, modules in rows.items()}
 
 

@@ -7,6 +7,7 @@ import pytest
 from engine.receipts import ReasonCode
 from mempool.batch import BatchError
 from mempool.refusal import RefusalCode
+from node.cli.error_reference import _call_rows
 from node.cli.reference import render_pages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,3 +34,8 @@ def test_the_pages_do_not_depend_on_where_they_are_made(monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("ROTA_LOCALNET", "/elsewhere")
     assert render_pages() == before
+
+
+def test_a_name_through_which_nothing_is_reported_any_more_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="through gone"):
+        _call_rows([DOCS.parent / "node"], frozenset({"PeerError", "gone"}))
