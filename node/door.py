@@ -43,6 +43,7 @@ from node.protocol import (
     ReceiptEvent,
     Refused,
     ServerFrame,
+    Submission,
     SubmitEnvelopes,
     SubmitOpaque,
     Submitted,
@@ -57,8 +58,10 @@ QUERIES_IN_FLIGHT_MAX: Final = 1024
 """Unanswered queries of all clients together; then whoever asks another is read no further until
 its turn has come."""
 
-QUERY_MAX_BYTES: Final = 4 << 10
-"""One query. What it asks for fits easily, and it is kept until it is answered."""
+QUERY_MAX_BYTES: Final = 1 << 10
+"""One query. What it asks for fits easily, and it is kept until it is answered. Longer frames are
+read as submissions only: a query's arguments may be anything, and a megabyte of nested maps would
+take a third of a second to decode, while a submission's bytes are not looked into."""
 
 HELLO_FRAME_MAX_BYTES: Final = 1 << 10
 """A frame of a client that has not greeted yet, and of the answers to it."""
@@ -298,7 +301,7 @@ class Door:
         while True:
             frame = await connection.stream.receive_frame()
             try:
-                request: ClientFrame = decode_lenient(ClientFrame, frame)  # type: ignore[arg-type]  # a union
+                request = _decode_request(frame)
             except DecodeError as error:
                 self._malformed += 1
                 self._send(connection, Refused(None, "door.malformed", str(error)[:200]))
@@ -313,9 +316,6 @@ class Door:
             elif not connection.is_greeted:
                 detail = "say hello first"
                 self._send(connection, Refused(request.request, "door.no_hello", detail))
-            elif isinstance(request, Query) and len(frame) > QUERY_MAX_BYTES:
-                detail = f"a query takes at most {QUERY_MAX_BYTES} bytes"
-                self._send(connection, Refused(request.request, "query.malformed", detail))
             else:
                 await self._serve_request(connection, nursery, request)
 
@@ -455,6 +455,18 @@ class Door:
             await connection.stream.send_frames(frames)
             if connection.source in self._connections:
                 self._count_unsent(connection, -sent_bytes)
+
+
+def _decode_request(frame: bytes) -> ClientFrame:
+    """Raises `DecodeError`."""
+    if len(frame) <= QUERY_MAX_BYTES:
+        request: ClientFrame = decode_lenient(ClientFrame, frame)  # type: ignore[arg-type]  # a union
+        return request
+    try:
+        submission: Submission = decode_lenient(Submission, frame)  # type: ignore[arg-type]  # a union
+    except DecodeError as error:
+        raise DecodeError(f"only submissions exceed {QUERY_MAX_BYTES} bytes: {error}") from error
+    return submission
 
 
 def _log_doublings(event: str, count: int, connection: Connection) -> None:

@@ -116,7 +116,11 @@ class Subscribe(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 class Query(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="query"):
-    """Ask for a view by name (`QUERIES`). Answer: `Answer` or `Refused`."""
+    """Ask for a view by name (`QUERIES`). Answer: `Answer` or `Refused`.
+
+    Arguments are whole numbers, strings, bytes or None. msgspec decodes no union of strings and
+    bytes, so the view that is asked judges them.
+    """
 
     request: RequestId
     name: Annotated[str, Meta(max_length=32)]
@@ -155,6 +159,9 @@ QUERIES: Final[dict[str, QueryForm]] = {
 }
 """Every view of a node. Heights, ids of markets and orders and limits are whole numbers; ids of
 blocks, envelopes and accounts are 32 bytes; what stands in brackets may be left out."""
+
+Submission = SubmitEnvelopes | SubmitOpaque
+"""The requests that may be large."""
 
 ClientFrame = Hello | SubmitEnvelopes | SubmitOpaque | Subscribe | Query
 

@@ -32,10 +32,12 @@ from node.protocol import (
     DOOR_VERSION,
     Answer,
     Channel,
+    ClientFrame,
     Hello,
     Query,
     Refused,
     ServerFrame,
+    Submission,
     SubmitEnvelopes,
     SubmitResult,
     Submitted,
@@ -447,9 +449,31 @@ async def test_a_query_is_small() -> None:
         await client.greet()
         await client.send(Query(1, "status", (bytes(QUERY_MAX_BYTES),)))
         refusal = await client.receive()
-        assert (refusal.request, refusal.code) == (1, "query.malformed")
+        assert (refusal.request, refusal.code) == (None, "door.malformed")
         await client.send(Query(2, "status", (bytes(QUERY_MAX_BYTES // 2),)))
         assert isinstance(await client.receive(), Answer)
+
+
+async def test_no_large_frame_is_decoded_as_anything_but_a_submission(monkeypatch) -> None:
+    types = []
+
+    def decode(type_, data):
+        types.append(type_)
+        return decode_lenient(type_, data)
+
+    monkeypatch.setattr("node.door.decode_lenient", decode)
+    async with running_door() as place:
+        client = await place.connect()
+        await client.greet()
+        types.clear()
+        await client.send(Query(1, "book", ({number: {} for number in range(QUERY_MAX_BYTES)},)))
+        assert (await client.receive()).code == "door.malformed"
+        await client.send(SubmitEnvelopes(2, (bytes(QUERY_MAX_BYTES),)))
+        assert isinstance(await client.receive(), Submitted)
+        assert types == [Submission, Submission]
+        await client.send(Query(3, "status"))
+        assert isinstance(await client.receive(), Answer)
+        assert types[2:] == [ClientFrame]
 
 
 async def test_a_bug_met_by_one_client_ends_that_client_alone() -> None:
