@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from localnet.audit import OwnRecords, load_records
+from node.network import load_network
 
 COMMAND_TIMEOUT_S = 60.0
 
@@ -25,6 +29,8 @@ class Localnet:
         self.path = path
         self.port_base = port_base
         self.settings = dict(settings or {})
+        self.noted_records: dict[str, list[OwnRecords]] = {}
+        """Of each node, oldest first."""
 
     def rota(self, *arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
@@ -65,6 +71,34 @@ class Localnet:
         pids = [node["pid"] for name, node in self.status().items() if name in names]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+    def note_records(self, *names: str) -> None:
+        """Note what nodes have on record of their signatures at this moment: a safety store
+        forgets what lies far behind, and what was signed around a crash is what is of interest.
+
+        A node that runs is stopped while its files are copied.
+        """
+        network = load_network(self.path)
+        keys = {member.name: member.identity_key for member in network.genesis().members}
+        status = self.status()
+        for name in names:
+            folder = self.path.with_name(f"{self.path.name}-records")
+            copy = folder / f"{name}-{len(self.noted_records.get(name, []))}" / "safety.db"
+            copy.parent.mkdir(parents=True)
+            pid = status[name]["pid"]
+            if pid is not None:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                path = network.home(name).safety_path
+                for suffix in ("", "-wal"):
+                    source = path.with_name(path.name + suffix)
+                    if source.exists():
+                        shutil.copy(source, copy.with_name(copy.name + suffix))
+            finally:
+                if pid is not None:
+                    os.kill(pid, signal.SIGCONT)
+            records = load_records(copy, owner=network.chain_id + keys[name])
+            self.noted_records.setdefault(name, []).append(records)
 
     def restart(self, *names: str) -> None:
         """Start killed nodes again."""

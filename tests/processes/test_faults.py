@@ -100,11 +100,17 @@ async def find_levels(network: Network, envelope_ids: list[bytes]) -> set[str]:
     return levels
 
 
-def assert_nobody_signed_twice(localnet) -> None:
+def assert_nobody_signed_twice(localnet, *killed: str) -> None:
+    """Before the crash, after it, and at the end: all that was ever noted tells one story."""
     localnet.down()
-    report = audit(load_network(localnet.path))
+    report = audit(load_network(localnet.path), localnet.noted_records)
     assert report.contradictions == ()
-    assert all(node.certificate_votes_checked > 0 for node in report.nodes)
+    for node in report.nodes:
+        assert node.certificate_votes_checked > 0
+    for name in killed:
+        at_its_death, after_its_return = localnet.noted_records[name]
+        assert at_its_death.votes
+        assert max(at_its_death.votes) < max(after_its_return.votes)
 
 
 def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet, wait_until) -> None:
@@ -113,6 +119,7 @@ def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet, wai
         height = localnet.height()
         localnet.kill(name)
         wait_until(lambda: localnet.height() >= height + 5, 40, f"commits without {name}")  # noqa: B023  # called at once
+        localnet.note_records(name)
         localnet.restart(name)
         target = localnet.height()
         wait_until(
@@ -120,10 +127,11 @@ def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet, wai
             40,
             f"{name} catches up",
         )
+        localnet.note_records(name)
     common = min(node["state_root_height"] for node in localnet.status().values())
     # Every 16th height is a checkpoint, whatever it ordered.
     assert len(trio.run(find_roots, load_network(localnet.path), common - common % 16)) == 1
-    assert_nobody_signed_twice(localnet)
+    assert_nobody_signed_twice(localnet, *ALL_FOUR)
 
 
 def test_no_acknowledged_order_is_lost_when_all_nodes_die_at_once(
@@ -153,14 +161,16 @@ def test_no_acknowledged_order_is_lost_when_all_nodes_die_at_once(
     wait_until(
         lambda: not any(node["up"] for node in localnet.status().values()), 20, "all are dead"
     )
+    localnet.note_records(*ALL_FOUR)
     localnet.restart(*ALL_FOUR)
     wait_until(lambda: localnet.height() > height + 3, 40, "the chain goes on from where it was")
+    localnet.note_records(*ALL_FOUR)
 
     def is_all_executed() -> bool:
         return trio.run(find_levels, network, list(acknowledged)) == {"executed"}
 
     wait_until(is_all_executed, 40, "every acknowledged order is executed")
-    assert_nobody_signed_twice(localnet)
+    assert_nobody_signed_twice(localnet, *ALL_FOUR)
 
 
 def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
@@ -168,6 +178,7 @@ def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
     height = localnet.height()
     localnet.kill("node2", "node5")
     wait_until(lambda: localnet.height() >= height + 4, 60, "commits by five of seven")
+    localnet.note_records("node2", "node5")
     localnet.restart("node2", "node5")
     target = localnet.height()
     for name in ("node2", "node5"):
@@ -176,7 +187,8 @@ def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
             60,
             f"{name} catches up",
         )
-    assert_nobody_signed_twice(localnet)
+        localnet.note_records(name)
+    assert_nobody_signed_twice(localnet, "node2", "node5")
 
 
 def test_nodes_whose_engines_are_killed_end_at_once_with_their_code_and_come_back(

@@ -57,4 +57,5 @@ def test_a_tape_is_played_to_its_end_with_roots_equal_and_all_money_conserved(
     monkeypatch.setattr(engine.apply, "validate_changes", validate_conservation)
     replayed = replay(load_network(localnet.path).home("node0"), check_roots=True)
     assert replayed.fills >= report["tape"]["filled"]
+    assert sum(replayed.refused_codes.values()) == replayed.refused
     assert len(checked) == replayed.heights >= report["state_roots_height"]
