@@ -71,22 +71,6 @@ class ReorderedTC(BendingLeader):
         return replace(extend(qc, block), tc=replace(tc, groups=groups, high_qc=qc))
 
 
-class BelowTheTC(BendingLeader):
-    """After a timeout certificate it builds on an older QC than the newest that this names."""
-
-    name: ClassVar[str] = "below_the_tc"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
-
-    def bend_block(self, now_ms: int, block: Block) -> Block:
-        if block.tc is None:
-            return block
-        older = [qc for view, qc in sorted(self.notes.qcs.items()) if view < block.qc.view]
-        return extend(older[-1], block) if older else block
-
-
 class WrongUncle(BendingLeader):
     """Names its grandparent as its parent, with the certificate and the height of neither."""
 

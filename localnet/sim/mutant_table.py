@@ -75,7 +75,7 @@ _VOTING: Final = (
         f"{_CHECKS}check_block",
         '_require(block.qc.view >= block.tc.high_qc.view, "block.qc_older_than_tc")',
         "pass",
-        first=("liar:below_the_tc+losses", "liar:below_the_tc+crashes"),
+        first=("liar:older_qc+losses", "liar:older_qc+crashes"),
     ),
     _mutant(
         "vote_for_the_future",
@@ -339,8 +339,8 @@ _CERTIFYING: Final = (
     _mutant(
         "availability_without_power",
         "A1: an availability certificate has honest power",
-        f"{_CHECKS}check_availability",
-        'self._require_power(signers, self._committee.honest_power, "availability.power")',
+        "consensus.validation:compute_availability_claim",
+        '_require(committee.power_of(signers) >= committee.honest_power, "availability.power")',
         "pass",
         first=("liar:invalid_availability",),
     ),
@@ -348,7 +348,7 @@ _CERTIFYING: Final = (
         "availability_unverified",
         "A1: the signature of an availability certificate is verified",
         f"{_CHECKS}check_availability",
-        "return [self._make_check(certificate, signers, message, certificate.signature)]",
+        "return [Check(certificate, (claim,))]",
         "return []",
         first=("liar:hollow_availability",),
     ),
@@ -515,7 +515,7 @@ _LANES: Final = (
         "consensus.lane_chain:LaneChain.find_ackable",
         "if fork is None or fork > self.tip.sequence:",
         "if True:",
-        first=("liar:forked_lane_split+crashes", "liar:forked_lane_split", "liar:forked_lane"),
+        first=("liar:certified_fork", "liar:forked_lane_split+crashes", "liar:forked_lane"),
     ),
     _mutant(
         "lane_without_parents",
@@ -566,7 +566,7 @@ _DELIVERING: Final = (
     _mutant(
         "checkpoint_of_another_height",
         "S2: a result is certified for the height that was executed",
-        "node.execution:Execution.on_executed",
+        "node.execution:make_checkpoint_header",
         "height=block.height,",
         "height=block.height + 1,",
         first=("quiet",),

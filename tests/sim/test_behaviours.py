@@ -245,7 +245,6 @@ LIES: dict[str, Lie] = {
     "bad_signature_state_vote": refused("state.vote_invalid"),
     "bad_signature_timeout": refused("signature.poison", faults=ABSENCE),
     "bad_signature_vote": refused("signature.poison"),
-    "below_the_tc": refused("block.qc_older_than_tc", faults=ABSENCE),
     "censoring_leader": Lie(is_censoring),
     "certified_fork": convicted(
         "DoubleBatch",
