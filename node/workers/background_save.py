@@ -7,7 +7,8 @@ renames and ends. The engine's own state and its roots take no part. The process
 single thread, as it must.
 
 A crash of either process leaves what `node.workers.snapshots` says: the snapshot whole or not at
-all. One save at a time: the next one first waits for the one before.
+all. One save at a time: the next one first waits for the one before. The second process only
+writes: it may outlive the engine's own, and older snapshots are that one's to remove.
 """
 
 import os
@@ -27,6 +28,7 @@ _BROKEN = 2
 
 
 class _Running(NamedTuple):
+    height: int
     pid: int
     report: int
     """Where the process says why it failed."""
@@ -43,8 +45,8 @@ class BackgroundSave:
         self._running: _Running | None = None
 
     def begin(self, state: EngineState) -> None:
-        """Begin to save the state, which may change afterwards. Raises `StorageError` if the save
-        before has failed, or if there is no room for another process."""
+        """Begin to save the state, which may change afterwards. Without room for another process
+        it is saved on return. Raises `StorageError` if the save before has failed, or this one."""
         self.finish()
         report, write_end = os.pipe()
         sys.stdout.flush()
@@ -54,7 +56,10 @@ class BackgroundSave:
         except OSError as error:
             os.close(report)
             os.close(write_end)
-            raise StorageError("storage.failed", f"cannot save beside: {error}") from error
+            # A machine that is short of processes or memory for a moment costs a pause, not a node.
+            print(f"cannot save beside the engine, which waits instead: {error}", file=sys.stderr)  # noqa: T201 - a log
+            self._store.save(state)
+            return
         if pid == 0:
             exit_code = _BROKEN
             try:
@@ -65,13 +70,13 @@ class BackgroundSave:
                 # By no other way may the copy leave: the engine's own loop goes on above this.
                 os._exit(exit_code)
         os.close(write_end)
-        self._running = _Running(pid, report)
+        self._running = _Running(state.height, pid, report)
 
     def finish(self) -> None:
         """Wait for the save under way, if there is one. Raises `StorageError` if it has failed."""
         if self._running is None:
             return
-        (pid, report), self._running = self._running, None
+        (height, pid, report), self._running = self._running, None
         with os.fdopen(report, "rb") as pipe:
             said = pipe.read()
         exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -79,12 +84,13 @@ class BackgroundSave:
             raise StorageError(*decode(tuple[str, str], said))
         if exit_code != _DONE:
             raise StorageError("storage.failed", f"the saving process ended with {exit_code}")
+        self._store.remove_obsolete(height)
 
     def _save(self, state: EngineState, report: int) -> int:
         """In the new process: save, and return the exit code."""
         self._detach()
         try:
-            self._store.save(state)
+            self._store.write(state)
         except StorageError as error:
             os.write(report, encode((error.code, error.message)))
             return _FAILED

@@ -81,11 +81,17 @@ class SnapshotStore:
                     print(f"{path} is passed over: {error}", file=sys.stderr)  # noqa: T201 - a log
         return state
 
-    def save(self, state: EngineState) -> None:
-        """Make a snapshot durable. Raises `StorageError`.
+    def save(self, state: EngineState) -> int:
+        """`write`, then `remove_obsolete`. Raises `StorageError`."""
+        size_bytes = self.write(state)
+        self.remove_obsolete(state.height)
+        return size_bytes
 
-        Older ones than the one before it are removed, and newer ones too: they are what
-        `load_newest` passed over.
+    def write(self, state: EngineState) -> int:
+        """Make a snapshot durable and return its size in bytes. Raises `StorageError`.
+
+        Removes nothing: a process that only writes may outlive the one that it writes for, and must
+        not take anything from the next one.
         """
         with mapping_errors(f"save a snapshot in {self._directory}"):
             path = self._directory / _name(state.height)
@@ -96,11 +102,19 @@ class SnapshotStore:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
+                size_bytes = file.tell()
             unfinished.replace(path)
             sync_directory(self._directory)
+        return size_bytes
+
+    def remove_obsolete(self, height: int) -> None:
+        """Keep the snapshot of a height that was just saved, and the one before it. Newer ones go
+        too: they are what `load_newest` passed over. Raises `StorageError`."""
+        with mapping_errors(f"remove snapshots from {self._directory}"):
+            name = _name(height)
             others = sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True)
-            older = [each for each in others if each.name < path.name]
-            newer = [each for each in others if each.name > path.name]
+            older = [each for each in others if each.name < name]
+            newer = [each for each in others if each.name > name]
             for obsolete in (*newer, *older[SNAPSHOTS_KEPT - 1 :]):
                 obsolete.unlink()
 

@@ -334,6 +334,22 @@ def test_what_a_crash_left_unfinished_is_removed(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_what_is_only_written_takes_nothing_from_whoever_saved_meanwhile(tmp_path):
+    reference, late = Reference(), Reference()
+    store = make_store(tmp_path)
+    store.load_newest()
+    late.apply(trading_block(1))
+    for height in range(1, 5):
+        reference.apply(trading_block(height))
+    store.save(reference.state)
+    # As by a process that outlived its engine.
+    store.write(late.state)
+    assert names(tmp_path) == [f"{height:020d}.snapshot" for height in (1, 4)]
+    assert store.load_newest().height == 4
+    store.remove_obsolete(1)
+    assert store.load_newest().height == 1
+
+
 async def test_the_snapshot_of_another_chain_or_genesis_is_refused(tmp_path):
     await run_blocks(tmp_path, 1, save=(1,))
     with pytest.raises(StorageError, match="belongs to chain") as caught:
