@@ -119,6 +119,13 @@ def audit(
     """
     if is_supervised(network.run_dir):
         raise running_error(network.run_dir)
+    return audit_stores(network, earlier)
+
+
+def audit_stores(
+    network: Network, earlier: Mapping[str, Sequence["OwnRecords"]] | None = None
+) -> AuditReport:
+    """`audit` for a supervisor that has stopped all of its own nodes. Raises `OperatorError`."""
     for node in network.nodes:
         # Asked first, because opening an archive makes one.
         if not network.home(node.name).chain_path.exists():

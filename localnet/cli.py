@@ -112,6 +112,9 @@ def up(
     tape: TapeOption = None,
     speed: SpeedOption = None,
     port_base: PortBaseOption = None,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Take faults: `rota fault add` (docs/faults.md).")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Start a localnet and run it until Ctrl-C.
@@ -148,6 +151,7 @@ def up(
         tape=tape,
         speed=speed,
         for_s=for_s,
+        faults=faults,
     )
     if detach:
         up_detached(output, options)

@@ -77,6 +77,8 @@ def _arguments(options: UpOptions) -> list[str]:
         arguments.append("--reset")
     if not options.traders:
         arguments.append("--no-traders")
+    if options.faults:
+        arguments.append("--faults")
     if options.tape is not None:
         arguments += ["--tape", str(options.tape.absolute())]
     if options.speed is not None:

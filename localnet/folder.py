@@ -16,12 +16,20 @@ from node.network import NetworkError, is_network
 UNFINISHED: Final = "localnet.unfinished"
 """Marks a localnet that is being made or deleted."""
 
-_OWN_FILES: Final = frozenset({"localnet.json", "genesis.json", UNFINISHED})
+_OWN_FILES: Final = frozenset({"localnet.json", "genesis.json", "faults.jsonl", UNFINISHED})
 _OWN_FOLDERS: Final = frozenset({"accounts", "run"})
 _NODE: Final = re.compile(r"node[0-9]+")
 
 _RUN_FILES: Final = frozenset(
-    {"supervisor.lock", "supervisor.sock", "supervisor.log", "traders.log"}
+    {
+        "supervisor.lock",
+        "supervisor.sock",
+        "supervisor.log",
+        "traders.log",
+        "faults.json",
+        "links.json",
+        "proxy.log",
+    }
 )
 """What is in `run/`, which alone is no localnet yet: the lock comes before everything else."""
 

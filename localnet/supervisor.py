@@ -85,6 +85,15 @@ class _Managed:
         self.started_at = 0.0
         self.ending: ProcessState | None = None
         """The state to enter when the process ends, if somebody asked it to end."""
+        self.thaw: subprocess.Popen[bytes] | None = None
+        """Ends a pause."""
+
+    def end_thaw(self) -> None:
+        """A pause is over."""
+        if self.thaw is not None:
+            _kill_group(self.thaw.pid)
+            self.thaw.wait()
+            self.thaw = None
 
 
 class Supervisor:
@@ -174,6 +183,7 @@ class Supervisor:
         managed.ending = ProcessState.STOPPED
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
+        self.resume(name)
         with trio.move_on_after(self._stop_grace_s):
             await managed.ended.wait()
             return
@@ -198,6 +208,50 @@ class Supervisor:
         managed.ending = ProcessState.KILLED
         _kill_group(managed.process.pid)
         await managed.ended.wait()
+
+    def pause(self, name: str, for_s: float) -> None:
+        """Freeze the process and all that it started, for this long at most.
+
+        A process of its own thaws them, so that none stays frozen if this one is killed. Raises
+        `SupervisorError`.
+        """
+        managed = self._find(name)
+        if managed.state is not ProcessState.RUNNING or managed.process is None:
+            raise SupervisorError(
+                f"{name} does not run",
+                advice=f"start it with `{self._rota}localnet restart {name}`",
+            )
+        pid = managed.process.pid
+        managed.thaw = subprocess.Popen(
+            [
+                "/bin/sh",
+                "-c",
+                'sleep "$1"; kill -s CONT -- "-$2"',
+                "thaw",
+                f"{for_s:.3f}",
+                str(pid),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _signal_group(pid, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Thaw a process, if it runs."""
+        managed = self._find(name)
+        if managed.process is not None and managed.state is ProcessState.RUNNING:
+            _signal_group(managed.process.pid, signal.SIGCONT)
+        managed.end_thaw()
+
+    def plan(self, name: str) -> ProcessPlan:
+        """How a process is started; raises `SupervisorError` for an unknown name."""
+        return self._find(name).plan
+
+    def set_plan(self, name: str, plan: ProcessPlan) -> None:
+        """From its next start on, start a process like this."""
+        self._find(name).plan = plan
 
     async def restart(self, name: str) -> None:
         """Stop it if it runs, then start it."""
@@ -230,6 +284,7 @@ class Supervisor:
                 _kill_group(process.pid)
             if process.stdin is not None:
                 await process.stdin.aclose()
+        managed.end_thaw()
         managed.state = managed.ending or ProcessState.EXITED
         managed.ended.set()
         self._on_end(self.status(managed.plan.name))
@@ -245,6 +300,10 @@ class Supervisor:
 
 
 def _kill_group(pid: int) -> None:
+    _signal_group(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
     # Gone already when its last member is; a zombie's group answers with PermissionError on macOS.
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)

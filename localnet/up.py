@@ -10,6 +10,10 @@ import trio
 
 from localnet.control import Handler, acquire_supervisor_lock, serve_control
 from localnet.demo import START_SIGNAL, TRADERS, DemoTraders, traders_plan
+from localnet.faults import plans as plans_of_faults
+from localnet.faults.commands import fault_handlers
+from localnet.faults.desk import FaultDesk
+from localnet.faults.proxy import PROXY, links_path
 from localnet.folder import remove_network, validate_folder
 from localnet.monitor import Monitor
 from localnet.network import PORT_FIRST, open_network, validate_ports_free
@@ -58,6 +62,8 @@ class UpOptions(NamedTuple):
     speed: str | None
     for_s: float | None
     """Length of the run from readiness, unless a tape ends before; None runs until told to stop."""
+    faults: bool = False
+    """Run in a world that can be made bad (`localnet.faults`)."""
 
 
 class View(NamedTuple):
@@ -111,9 +117,29 @@ class Cluster:
         self.measured_from = self.started_at
         self.unexpected_exits: list[ProcessStatus] = []
         self._view = view
-        self._stop = trio.Event()
-        self._interrupted = False
-        plans = [node_plan(network, node.name) for node in network.nodes]
+        self.stopped = trio.Event()
+        """Set when somebody asks for the end."""
+        self.interrupted = False
+        """It was asked for by a signal."""
+        self.supervisor = Supervisor(
+            self.make_plans(),
+            on_end=self._process_ended,
+            on_output=self._process_said,
+            # Its errors are read wherever another command was typed.
+            rota=rota_command(network.path, from_anywhere=True),
+        )
+        honest = {node.name: node_plan(network, node.name) for node in network.nodes}
+        self.faults = FaultDesk(network, self.supervisor, None if options.faults else honest)
+
+    def make_plans(self) -> list[ProcessPlan]:
+        """How to start everything."""
+        network, options = self.network, self.options
+        names = [node.name for node in network.nodes]
+        if options.faults:
+            plans = [plans_of_faults.node_plan(network, name, True) for name in names]
+            plans.append(plans_of_faults.proxy_plan(network))
+        else:
+            plans = [node_plan(network, name) for name in names]
         if options.traders:
             plans.append(
                 traders_plan(
@@ -123,13 +149,7 @@ class Cluster:
                     speed=options.speed,
                 )
             )
-        self.supervisor = Supervisor(
-            plans,
-            on_end=self._process_ended,
-            on_output=self._process_said,
-            # Its errors are read wherever another command was typed.
-            rota=rota_command(network.path, from_anywhere=True),
-        )
+        return plans
 
     async def run(self) -> tuple[dict[str, Any], ExitCode]:
         """Start, watch until the end, stop; return the report and the exit code.
@@ -142,6 +162,7 @@ class Cluster:
             await nursery.start(serve_control, self.network.run_dir, self._handlers())
             await nursery.start(self._heed_signals)
             nursery.start_soon(self.monitor.run)
+            nursery.start_soon(self.faults.run)
             try:
                 result = await self._run_to_end()
             except OperatorError as error:
@@ -153,22 +174,41 @@ class Cluster:
         return result
 
     async def _run_to_end(self) -> tuple[dict[str, Any], ExitCode]:
-        for node in self.network.nodes:
-            await self.supervisor.start(node.name)
+        await self.before_start()
+        if self.options.faults:
+            await self._start_proxy()
+        for name in self.supervisor.names():
+            if name not in (PROXY, TRADERS):
+                await self.supervisor.start(name)
         await self._wait_ready()
-        if self._stop.is_set():
+        if self.stopped.is_set():
             return {"verdict": "interrupted"}, ExitCode.INTERRUPTED
         self.ready = True
         self._begin_measuring()
         if self.options.tape is not None:
             self.supervisor.send_signal(TRADERS, START_SIGNAL)
         self._view.ready(self.network, trio.current_time() - self.started_at)
+        await self.watch()
+        return await self.conclude()
+
+    async def before_start(self) -> None:
+        """Called once the supervisor runs, before any process does."""
+
+    async def watch(self) -> None:
+        """Return when the run is over."""
         deadline = math.inf if self.options.for_s is None else self.options.for_s
         with trio.move_on_after(deadline):
-            while not self._stop.is_set() and not self._is_over():
-                self._view.tick(self)
+            while not self.stopped.is_set() and not self._is_over():
+                self.tick()
                 await trio.sleep(POLL_S)
-        return await self._conclude()
+
+    def tick(self) -> None:
+        """Show where the run is."""
+        self._view.tick(self)
+
+    def note(self, text: str) -> None:
+        """Say that something happened."""
+        self._view.note(text)
 
     def _is_over(self) -> bool:
         """Has a run that is to be judged played its tape to the end before its time?"""
@@ -177,14 +217,30 @@ class Cluster:
 
     # ---- getting ready ---------------------------------------------------------------------
 
-    async def _wait_ready(self) -> None:
+    async def _start_proxy(self) -> None:
+        """Return when the links between the nodes are there."""
+        self.faults.publish()
+        links = links_path(self.network.run_dir)
+        links.unlink(missing_ok=True)
+        await self.supervisor.start(PROXY)
         with trio.move_on_after(READY_TIMEOUT_S):
-            while not self._stop.is_set() and not self._nodes_ready():
+            while not links.exists():
                 self._validate_starting()
                 await trio.sleep(POLL_S)
-            if self.options.traders and not self._stop.is_set():
+            return
+        raise NotReadyError(
+            f"the proxy was not ready after {READY_TIMEOUT_S:g} s",
+            advice=f"look at {self.network.run_dir / 'proxy.log'}",
+        )
+
+    async def _wait_ready(self) -> None:
+        with trio.move_on_after(READY_TIMEOUT_S):
+            while not self.stopped.is_set() and not self._nodes_ready():
+                self._validate_starting()
+                await trio.sleep(POLL_S)
+            if self.options.traders and not self.stopped.is_set():
                 await self.supervisor.start(TRADERS)
-                while not self._stop.is_set() and not self.demo.last.quoted:
+                while not self.stopped.is_set() and not self.demo.last.quoted:
                     self._validate_starting()
                     await trio.sleep(POLL_S)
             return
@@ -216,11 +272,7 @@ class Cluster:
                 )
 
     def _stderr_tail(self, name: str) -> str:
-        path = (
-            self.network.run_dir / "traders.log"
-            if name == TRADERS
-            else self.network.home(name).log_dir / "stderr.log"
-        )
+        path = self.supervisor.plan(name).stderr_path
         try:
             tail = path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace")
         except OSError:
@@ -230,10 +282,10 @@ class Cluster:
     # ---- while it runs ---------------------------------------------------------------------
 
     def _process_ended(self, status: ProcessStatus) -> None:
-        if status.state is ProcessState.EXITED:
+        if status.state is ProcessState.EXITED and not self.faults.heed_end(status):
             self.unexpected_exits.append(status)
             if self.ready:
-                self._view.note(describe_end(status))
+                self.note(describe_end(status))
 
     def _process_said(self, name: str, line: bytes) -> None:
         assert name == TRADERS, "only the traders' stdout is read"
@@ -245,8 +297,8 @@ class Cluster:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
-                self._interrupted = True
-                self._stop.set()
+                self.interrupted = True
+                self.stopped.set()
 
     def _handlers(self) -> dict[str, Handler]:
         async def status(_argument: str) -> object:
@@ -255,19 +307,25 @@ class Cluster:
         async def kill(name: str) -> object:
             await self.supervisor.kill(name)
             rota = rota_command(self.network.path)
-            self._view.note(f"{name} was killed; bring it back: {rota}localnet restart {name}")
+            self.note(f"{name} was killed; bring it back: {rota}localnet restart {name}")
             return self._describe_process(name)
 
         async def restart(name: str) -> object:
             await self.supervisor.restart(name)
-            self._view.note(f"{name} was restarted")
+            self.note(f"{name} was restarted")
             return self._describe_process(name)
 
         async def down(_argument: str) -> object:
-            self._stop.set()
+            self.stopped.set()
             return {"stopping": self.supervisor.names()}
 
-        return {"status": status, "kill": kill, "restart": restart, "down": down}
+        return {
+            "status": status,
+            "kill": kill,
+            "restart": restart,
+            "down": down,
+            **fault_handlers(self.faults),
+        }
 
     def _describe_process(self, name: str) -> dict[str, Any]:
         status = self.supervisor.status(name)
@@ -296,7 +354,8 @@ class Cluster:
         self.demo.begin_measuring()
         self.monitor.begin_measuring()
 
-    async def _conclude(self) -> tuple[dict[str, Any], ExitCode]:
+    async def conclude(self) -> tuple[dict[str, Any], ExitCode]:
+        """Judge the run, while all still runs but the traders."""
         elapsed_s = trio.current_time() - self.measured_from
         stalled_s = trio.current_time() - self.monitor.last_progress_at
         blocks = self.monitor.blocks
@@ -330,11 +389,11 @@ class Cluster:
             )
         )
         if demo and demo.last.tape:
-            self._view.note(describe_tape(demo.last.tape))
+            self.note(describe_tape(demo.last.tape))
         if self.options.for_s is None:
             # Stopped by whoever started it, whenever they liked: only safety is judged.
             return report, code if code is ExitCode.SAFETY else ExitCode.OK
-        if self._interrupted and code is ExitCode.OK:
+        if self.interrupted and code is ExitCode.OK:
             return report, ExitCode.INTERRUPTED
         return report, code
 

@@ -5,16 +5,13 @@ from typing import Annotated
 
 import typer
 
-from crypto.bls import BLS
-from crypto.ed25519 import ED25519
-from localnet.byzantine.behaviour import make_liar
+from localnet.byzantine.process import choose_liar
 from localnet.byzantine.registry import behaviours, find_behaviour, lie_of
+from localnet.faults.liars_cli import register
 from node.cli.homes import SetOption
 from node.cli.node import start_node
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import PasswordFileOption
-from node.core import CoreFactory
-from node.keystores import NodeKeys
 
 app = command_group(
     "Let a member of a test network lie, and see what the others make of it.",
@@ -64,15 +61,7 @@ def run(
       rota byz run .localnet/node1 --behaviour my_lie.py:Mumbling
     """
     kind = find_behaviour(behaviour)
+    start_node(home, settings, password_file, choose_core=choose_liar(kind, seed))
 
-    def choose_core(keys: NodeKeys) -> CoreFactory:
-        return make_liar(
-            kind,
-            scheme=BLS,
-            identity_scheme=ED25519,
-            secret=keys.consensus,
-            identity_secret=keys.identity,
-            seed=seed,
-        )
 
-    start_node(home, settings, password_file, choose_core=choose_core)
+register(app)

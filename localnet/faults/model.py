@@ -22,11 +22,12 @@ between them and the others.
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
+from consensus.messages import BulkMessage, ControlMessage
 from node.exit_codes import ExitCode, OperatorError
 
 DURATION_MAX_S: Final = 3_600.0
@@ -161,6 +162,13 @@ KINDS: Final = tuple(
 )
 
 
+MESSAGES: Final = frozenset(
+    str(message.__struct_config__.tag)
+    for message in (*get_args(ControlMessage), *get_args(BulkMessage))
+)
+"""Wire tags of all messages between nodes."""
+
+
 def kind_of(fault: Fault) -> str:
     """The name of a fault in commands, files and reports."""
     return str(fault.__struct_config__.tag)
@@ -183,6 +191,8 @@ def decode_fault(document: dict[str, Any], nodes: Sequence[str]) -> Fault:
         raise FaultError(
             f"{kind_of(fault)} needs either links or nodes", advice="as in --links '0>1'"
         )
+    if isinstance(fault, MessageFault):
+        validate_messages(fault.messages)
     links = compute_links(fault, nodes)
     return msgspec.structs.replace(fault, links=tuple(map(str, links)), nodes=())
 
@@ -208,6 +218,13 @@ def parse_link(text: str) -> Link:
     """Read a link that `decode_fault` has written."""
     sender, receiver = text.split(">")
     return Link(sender, receiver)
+
+
+def validate_messages(names: Sequence[str]) -> None:
+    """Raise `FaultError` unless each is the wire tag of a message."""
+    for name in names:
+        if name not in MESSAGES:
+            raise FaultError(f"there is no message {name!r}", advice=", ".join(sorted(MESSAGES)))
 
 
 def _parse_links(text: str, nodes: Sequence[str]) -> list[Link]:

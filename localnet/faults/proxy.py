@@ -43,7 +43,7 @@ from localnet.faults.table import (
     table_path,
     wall_ms,
 )
-from node.config import Endpoint
+from node.config import Endpoint, parse_endpoint
 from node.groups import walk_leaves
 from node.home import write_atomically
 from node.network import Network, load_network
@@ -191,9 +191,9 @@ def read_links(run_dir: Path) -> dict[Link, int]:
     return {parse_link(text): port for text, port in ports.items()}
 
 
-async def run_proxy(network: Network) -> None:
-    """Serve the links of a localnet until SIGTERM."""
-    proxy = Proxy({node.name: node.peer_endpoint() for node in network.nodes})
+async def run_proxy(network: Network, others: Mapping[str, Endpoint]) -> None:
+    """Serve the links of a localnet, and of others besides, until SIGTERM."""
+    proxy = Proxy({node.name: node.peer_endpoint() for node in network.nodes} | dict(others))
     journal = Journal(journal_path(network.path), PROXY)
     differences = Differences()
 
@@ -225,10 +225,13 @@ def main() -> int:
     """Run the proxy of one localnet."""
     parser = argparse.ArgumentParser(prog="localnet.faults.proxy", description="Proxy of links.")
     parser.add_argument("--dir", type=Path, required=True, help="the localnet's folder")
+    parser.add_argument("--target", action="append", default=[], help="NAME=HOST:PORT besides")
     options = parser.parse_args()
     exit_code = 0
+    pairs = (each.split("=", 1) for each in options.target)
+    others = {name: parse_endpoint(text) for name, text in pairs}
     try:
-        trio.run(run_proxy, load_network(options.dir))
+        trio.run(run_proxy, load_network(options.dir), others)
     except* OSError as group:
         sys.stderr.write(f"error: {next(walk_leaves(group))}\n")
         exit_code = 1

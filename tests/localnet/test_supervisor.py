@@ -222,3 +222,60 @@ def test_processes_follow_a_supervisor_that_was_killed(tmp_path: Path, harness: 
         assert select.select([waiter], [], [], 10)[0]
     finally:
         os.close(waiter)
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def wait_state(pid: int, states: str) -> None:
+    with trio.fail_after(15):
+        while state_of(pid) not in states:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_paused_process_is_frozen_with_its_children_until_it_is_resumed(
+    harness: Harness,
+) -> None:
+    supervisor = harness.supervisor("parent")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await supervisor.start("p0")
+        await harness.wait_ready("p0")
+        parent = supervisor.status("p0").pid
+        child = int(harness.lines[0][1])
+        assert parent is not None
+        supervisor.pause("p0", 600)
+        for pid in (parent, child):
+            await wait_state(pid, "T")
+        supervisor.resume("p0")
+        for pid in (parent, child):
+            await wait_state(pid, "SR")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pause_ends_by_itself_and_a_stop_ends_one_too(harness: Harness) -> None:
+    supervisor = harness.supervisor("run", "run")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        for name in supervisor.names():
+            await supervisor.start(name)
+            await harness.wait_ready(name)
+        first = supervisor.status("p0").pid
+        assert first is not None
+        supervisor.pause("p0", 0.2)
+        await wait_state(first, "T")
+        await wait_state(first, "SR")
+        supervisor.pause("p1", 600)
+        await supervisor.stop("p1")
+        assert supervisor.status("p1").state is ProcessState.STOPPED
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_does_not_run_cannot_be_paused(harness: Harness) -> None:
+    supervisor = harness.supervisor("run")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        with pytest.raises(SupervisorError):
+            supervisor.pause("p0", 1)
+        nursery.cancel_scope.cancel()

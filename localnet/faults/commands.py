@@ -1,0 +1,67 @@
+"""What `rota fault` and `rota byz` ask of a running localnet, over its supervisor's socket."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from localnet.control import Handler
+from localnet.faults.desk import FaultDesk, describe_entry
+from localnet.faults.model import FaultError
+
+
+class AddRequest(Struct, forbid_unknown_fields=True):
+    """The argument of `fault-add`."""
+
+    fault: dict[str, Any]
+    for_s: float | None = None
+
+
+class LiarRequest(Struct, forbid_unknown_fields=True):
+    """The argument of `byz-set`; no behaviour is honesty."""
+
+    node: str
+    behaviour: str | None = None
+
+
+def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
+    """The supervisor's answers."""
+
+    async def add(argument: str) -> object:
+        request = _decode(argument, AddRequest)
+        return describe_entry(await desk.add(request.fault, request.for_s))
+
+    async def list_(_argument: str) -> object:
+        return [describe_entry(each) for each in desk.entries]
+
+    async def remove(argument: str) -> object:
+        return describe_entry(await desk.remove(_decode(argument, int)))
+
+    async def heal(_argument: str) -> object:
+        return {"healed": await desk.heal()}
+
+    async def set_liar(argument: str) -> object:
+        request = _decode(argument, LiarRequest)
+        await desk.set_liar(request.node, request.behaviour)
+        return {"node": request.node, "behaviour": request.behaviour}
+
+    async def liars(_argument: str) -> object:
+        return dict(sorted(desk.liars.items()))
+
+    return {
+        "fault-add": add,
+        "fault-list": list_,
+        "fault-remove": remove,
+        "fault-heal": heal,
+        "byz-set": set_liar,
+        "byz-list": liars,
+    }
+
+
+def _decode(argument: str, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(argument, type=kind)
+    except msgspec.MsgspecError as error:
+        raise FaultError(
+            f"the request is malformed: {error}", advice="use the same version of rota for both"
+        ) from error

@@ -1,0 +1,151 @@
+"""Orders whose fate is followed one by one: what a node promised must come to a result.
+
+Each honest node has a client that hands it an order now and then and notes the receipts. An order
+is acknowledged once a receipt says that it is available: from then on no crash of this node may
+lose it. In the end each acknowledged order is executed, or refused with a reason.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from engine.instructions import PlaceOrder, Side, TimeInForce
+from node.client import DoorClient
+from node.client_stream import DoorError
+from node.envelopes import EnvelopeFactory
+from node.network import Network, NetworkNode
+from node.protocol import Channel, ReceiptEvent, ReceiptLevel
+
+ACCOUNT: Final = "alice"
+INTERVAL_S: Final = 1.0
+"""Between two orders of one client."""
+RECONNECT_S: Final = 0.3
+TIMEOUT_S: Final = 3.0
+EXPIRY_HEIGHT: Final = 1_000_000
+"""Beyond every run."""
+PRICE_TICKS: Final = 560_000
+"""Far below the market: an order that takes at once or not at all, and so leaves nothing behind."""
+MARKET: Final = 1
+
+ACKNOWLEDGED: Final = (ReceiptLevel.AVAILABLE, ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED)
+FINAL: Final = (ReceiptLevel.EXECUTED, ReceiptLevel.REFUSED)
+
+
+class OrdersSeen(Struct, frozen=True):
+    """What became of the orders."""
+
+    sent: int = 0
+    acknowledged: int = 0
+    executed: int = 0
+    """Of the acknowledged ones; so below."""
+    refused: int = 0
+    unfinished: tuple[str, ...] = ()
+    """Ids (hex) and what was last said of each."""
+
+
+class FollowedOrders:
+    """Sends orders and follows them. `run` as a task; then `settle`."""
+
+    def __init__(self, network: Network, nodes: Sequence[str]) -> None:
+        """`nodes` are those that never lie."""
+        self._account = network.account(ACCOUNT).account
+        self._factory = EnvelopeFactory(network.account_secret(ACCOUNT), network.chain_id)
+        self._nodes = [network.node(name) for name in nodes]
+        self._sent: set[bytes] = set()
+        self._acknowledged: dict[bytes, str] = {}
+        """What was last said of each."""
+        self._final: dict[bytes, ReceiptLevel] = {}
+        self._is_sending = True
+
+    async def run(self) -> None:
+        """Until cancelled; after `stop_sending` only receipts are noted."""
+        async with trio.open_nursery() as nursery:
+            for node in self._nodes:
+                nursery.start_soon(self._use, node)
+
+    def stop_sending(self) -> None:
+        """No more orders."""
+        self._is_sending = False
+
+    async def settle(self) -> bool:
+        """Ask what became of the acknowledged orders; True if all have a result."""
+        for node in self._nodes:
+            open_ = [each for each in self._acknowledged if each not in self._final]
+            if not open_:
+                return True
+            try:
+                await self._ask(node, open_)
+            except DoorError:
+                continue  # The others know as well.
+        return all(each in self._final for each in self._acknowledged)
+
+    def seen(self) -> OrdersSeen:
+        """What became of them so far."""
+        levels = [self._final.get(each) for each in self._acknowledged]
+        return OrdersSeen(
+            sent=len(self._sent),
+            acknowledged=len(levels),
+            executed=levels.count(ReceiptLevel.EXECUTED),
+            refused=levels.count(ReceiptLevel.REFUSED),
+            unfinished=tuple(
+                f"{envelope_id.hex()} {said}"
+                for envelope_id, said in self._acknowledged.items()
+                if envelope_id not in self._final
+            ),
+        )
+
+    # ---- one node --------------------------------------------------------------------------
+
+    async def _use(self, node: NetworkNode) -> None:
+        while True:
+            try:
+                await self._trade(node)
+            except* DoorError:
+                await trio.sleep(RECONNECT_S)  # It is down or hangs, as it may.
+
+    async def _trade(self, node: NetworkNode) -> None:
+        endpoint = node.door_endpoint()
+        async with DoorClient.connect(endpoint.host, endpoint.port, timeout_s=TIMEOUT_S) as client:
+            receipts = await client.subscribe(Channel.RECEIPTS, self._account)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send, client)
+                while True:
+                    event = await receipts.receive()
+                    if isinstance(event, ReceiptEvent):
+                        self._note(event.envelope_id, event.level)
+
+    async def _send(self, client: DoorClient) -> None:
+        while self._is_sending:
+            order = PlaceOrder(
+                market=MARKET,
+                side=Side.BUY,
+                size_lots=1,
+                price_ticks=PRICE_TICKS,
+                tif=TimeInForce.IOC,
+            )
+            envelope = self._factory.sign([order], EXPIRY_HEIGHT)
+            (result,) = await client.submit([envelope.data])
+            if result.code is None:
+                self._sent.add(result.envelope_id)
+            await trio.sleep(INTERVAL_S)
+
+    async def _ask(self, node: NetworkNode, envelope_ids: Sequence[bytes]) -> None:
+        endpoint = node.door_endpoint()
+        async with DoorClient.connect(endpoint.host, endpoint.port, timeout_s=TIMEOUT_S) as client:
+            for envelope_id in envelope_ids:
+                try:
+                    answer = await client.query("envelope", envelope_id)
+                    self._note(envelope_id, ReceiptLevel(answer["level"]))
+                except DoorError as error:
+                    if error.code != "envelope.unknown":
+                        raise
+                    self._acknowledged[envelope_id] = error.code
+
+    def _note(self, envelope_id: bytes, level: ReceiptLevel) -> None:
+        if level in ACKNOWLEDGED or envelope_id in self._acknowledged:
+            self._acknowledged[envelope_id] = level.value
+        # A refusal is of one copy: another one may still be executed.
+        if level in FINAL and self._final.get(envelope_id) is not ReceiptLevel.EXECUTED:
+            self._final[envelope_id] = level

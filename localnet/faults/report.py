@@ -1,0 +1,99 @@
+"""What a scenario's run leaves behind: `report.json` for programs, `report.md` for people."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from localnet.bench.machine import describe_machine
+from localnet.faults.memory import MemorySample
+from localnet.faults.scenario import Scenario
+from localnet.faults.verdict import CODES, Finding, Seen
+from node.home import write_atomically
+
+MEBIBYTE = 1 << 20
+
+
+def write_report(
+    directory: Path,
+    scenario: Scenario,
+    seen: Seen,
+    samples: list[MemorySample],
+    verdict: str,
+    findings: list[Finding],
+) -> dict[str, Any]:
+    """Write both files; returns the content of `report.json`."""
+    document: dict[str, Any] = {
+        "scenario": scenario.name,
+        "shows": scenario.shows,
+        "verdict": verdict,
+        "expected_verdict": scenario.verdict,
+        "as_expected": verdict == scenario.verdict,
+        "exit_code": int(CODES[verdict]),
+        "ended": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "machine": msgspec.to_builtins(describe_machine()),
+        "nodes": scenario.nodes,
+        "seed": scenario.seed,
+        "run_for_s": scenario.run_for_s,
+        "faults": len(scenario.faults),
+        "findings": msgspec.to_builtins(findings),
+        "seen": {
+            **msgspec.to_builtins(seen),
+            "memory": [{**each._asdict(), "percent": each.percent} for each in seen.memory],
+        },
+        "rss_samples": [
+            [round(each.at_s, 1), each.node, each.starts, each.size_bytes] for each in samples
+        ],
+    }
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    write_atomically(directory / "report.json", text, mode=0o644)
+    write_atomically(directory / "report.md", render(document).encode(), mode=0o644)
+    return document
+
+
+def render(document: dict[str, Any]) -> str:
+    """The report as a page."""
+    seen = document["seen"]
+    orders = seen["orders"]
+    took = [each["progress_after_s"] for each in seen["heals"] if each["progress_after_s"]]
+    lines = [
+        f"# {document['scenario']}: {document['verdict']}",
+        "",
+        document["shows"],
+        "",
+        f"Expected: {document['expected_verdict']}. Exit code {document['exit_code']}.",
+        f"Ended {document['ended']}.",
+        "",
+        "| invariant or expectation | holds | detail |",
+        "|---|---|---|",
+    ]
+    for finding in document["findings"]:
+        detail = finding["detail"].replace("|", "\\|").replace("\n", " ")[:300]
+        lines.append(f"| {finding['name']} | {'yes' if finding['holds'] else 'NO'} | {detail} |")
+    lines += [
+        "",
+        f"- {document['nodes']} nodes, {document['run_for_s']:g} s, {document['faults']} faults, "
+        f"liars: {', '.join(seen['liars']) or 'none'}",
+        f"- height {seen['committed_height']}, {seen['fills']} fills, longest pause between two "
+        f"heights {seen['longest_pause_s']:.1f} s",
+        f"- {len(seen['heals'])} ends of all faults; the next height came after "
+        + (f"{min(took):.2f} to {max(took):.2f} s" if took else "nothing that was watched"),
+        f"- orders followed: {orders['sent']} sent, {orders['acknowledged']} acknowledged, "
+        f"{orders['executed']} executed, {orders['refused']} refused, "
+        f"{len(orders['unfinished'])} without result",
+        "- convicted: "
+        + (", ".join(f"{who} ({what})" for who, what in seen["convictions"]) or "nobody"),
+    ]
+    if seen["memory"]:
+        lines += [
+            "",
+            "| node | RSS after warm-up, MiB | at the end, MiB | growth |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {each['node']} | {each['before_bytes'] / MEBIBYTE:.1f} "
+            f"| {each['after_bytes'] / MEBIBYTE:.1f} | {each['percent']:g} % |"
+            for each in seen["memory"]
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,288 @@
+"""Scenario files: a cluster, what goes wrong in it when, and what is expected of it. TOML, strict.
+
+| key | what |
+|---|---|
+| `nodes`, `traders`, `seed` | the cluster; one node for each, equal stakes |
+| `run_for` | how long it runs before everything is healed |
+| `heal_within` | after each end of all faults, a new height comes within this |
+| `converge_within` | at the end, all honest nodes have the same root within this |
+| `verdict` | what the run is expected to show; `pass` unless a violation is the point |
+| `[[fault]]` | `at`, `for` (without: to the end), and a fault (`localnet.faults.model`) |
+| `[[byz]]` | `node`, `behaviour`, and `at` and `for` (without: all the time) |
+| `[[twin]]` | `node` runs twice, both honest, with one key; one of the two hears only those in |
+| | `beside` and other such twins, the other one only the rest |
+| `[[storm]]` | faults drawn from the seed, one after another, `from` when `until` when; `for` and |
+| | `calm` are ranges; `fault` is a list, in which `one_of` names nodes to choose from |
+| `[[expect]]` | one of the keys of `Expectation` |
+
+The first comment of a file says what it shows.
+"""
+
+import tomllib
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from localnet.byzantine import UnknownBehaviourError, find_behaviour
+from localnet.faults.model import FaultError, decode_fault, parse_duration_s
+from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
+from node.exit_codes import ExitCode, OperatorError
+
+SCENARIOS_DIR: Final = Path(__file__).parent.parent / "scenarios"
+"""Those that come with the program."""
+FILE_MAX_BYTES: Final = 256 << 10
+ENTRIES_MAX: Final = 1_000
+"""Of one kind in one file, and faults that a storm comes to."""
+VERDICTS: Final = ("pass", "crash", "safety", "liveness", "nondeterminism", "expectation")
+
+_Entries = Annotated[tuple[dict[str, Any], ...], Meta(max_length=ENTRIES_MAX)]
+
+
+class ScenarioError(OperatorError):
+    """The scenario file says something that makes no sense."""
+
+    code = "scenario.invalid"
+    exit_code = ExitCode.USAGE
+
+
+class Expectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is expected beyond the invariants; exactly one is given."""
+
+    commits_within: str | None = None
+    """The longest pause between two heights, faults or not."""
+    height_at_least: int | None = None
+    fills_at_least: int | None = None
+    state_roots_agree: bool | None = None
+    no_double_sign: bool | None = None
+    evidence_against: str | None = None
+    """This member has been convicted."""
+    rss_growth_below: int | None = None
+    """Percent, of each node that was not started anew, from a third of the run (three minutes of
+    a long one) to its end."""
+
+
+class _Liar(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    node: str
+    behaviour: str
+    at: str = "0s"
+    for_: str | None = None
+
+
+class Twin(Struct, frozen=True, forbid_unknown_fields=True):
+    """A member that runs two nodes."""
+
+    node: str
+    beside: Annotated[tuple[str, ...], Meta(min_length=1, max_length=NODES_MAX)]
+
+    @property
+    def name(self) -> str:
+        """Of the second one's process and home."""
+        return f"{self.node}twin"
+
+
+class _Storm(
+    Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for", "from_": "from"}
+):
+    fault: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1, max_length=ENTRIES_MAX)]
+    until: str
+    from_: str = "0s"
+    for_: tuple[str, str] = ("2s", "8s")
+    calm: tuple[str, str] = ("5s", "10s")
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    run_for: str
+    nodes: Annotated[int, Meta(ge=NODES_MIN, le=NODES_MAX)] = NODES_DEFAULT
+    traders: bool = True
+    seed: Annotated[int, Meta(ge=0, le=SEED_MAX)] = SEED_DEFAULT
+    heal_within: str = "15s"
+    converge_within: str = "30s"
+    verdict: str = "pass"
+    fault: _Entries = ()
+    byz: Annotated[tuple[_Liar, ...], Meta(max_length=ENTRIES_MAX)] = ()
+    twin: Annotated[tuple[Twin, ...], Meta(max_length=NODES_MAX)] = ()
+    storm: Annotated[tuple[_Storm, ...], Meta(max_length=ENTRIES_MAX)] = ()
+    expect: Annotated[tuple[Expectation, ...], Meta(max_length=ENTRIES_MAX)] = ()
+
+
+class TimedFault(NamedTuple):
+    """A fault at its time, in seconds from readiness; at 0 it is there before the nodes start."""
+
+    at_s: float
+    for_s: float | None
+    document: dict[str, Any]
+    """As `decode_fault` takes it; checked."""
+
+
+class TimedLiar(NamedTuple):
+    """A node that begins to lie, or with no behaviour ends."""
+
+    at_s: float
+    node: str
+    behaviour: str | None
+
+
+class Scenario(NamedTuple):
+    """A checked scenario."""
+
+    name: str
+    shows: str
+    """The file's first comment."""
+    nodes: int
+    traders: bool
+    seed: int
+    run_for_s: float
+    heal_within_s: float
+    converge_within_s: float
+    verdict: str
+    faults: tuple[TimedFault, ...]
+    """By rising time; so below."""
+    liars: tuple[TimedLiar, ...]
+    twins: tuple[Twin, ...]
+    expectations: tuple[Expectation, ...]
+
+
+def find_scenario(name: str) -> Path:
+    """A file as named, or one that comes with the program."""
+    shipped = SCENARIOS_DIR / f"{name}.toml"
+    return shipped if not Path(name).exists() and shipped.is_file() else Path(name)
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read and check a file. Raises `ScenarioError`."""
+    try:
+        data = path.read_bytes()
+        if len(data) > FILE_MAX_BYTES:
+            raise ScenarioError(f"{path} is too large", advice="a scenario is a short file")
+        return parse_scenario(path.stem, data.decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(
+            f"cannot read {path}: {error}", advice="examples: localnet/scenarios/"
+        ) from error
+    except (FaultError, ScenarioError) as error:
+        raise ScenarioError(f"{path}: {error.message}", advice=error.advice) from error
+
+
+def parse_scenario(name: str, text: str) -> Scenario:
+    """Read and check a text. Raises `ScenarioError` or `FaultError`."""
+    try:
+        file = msgspec.convert(tomllib.loads(text), _File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ScenarioError(str(error), advice="keys and their meaning: docs/faults.md") from error
+    nodes = tuple(f"node{index}" for index in range(file.nodes))
+    run_for_s = parse_duration_s(file.run_for)
+    _validate_rest(file, nodes)
+    faults = [_read_fault(each, nodes) for each in file.fault]
+    random = Random(file.seed)
+    for storm in file.storm:
+        faults += _brew(storm, nodes, random)
+    for fault in faults:
+        if fault.at_s >= run_for_s:
+            raise ScenarioError("a fault begins after the end", advice="raise run_for")
+    liars = [turn for liar in file.byz for turn in _read_liar(liar)]
+    return Scenario(
+        name=name,
+        shows=read_first_comment(text),
+        nodes=file.nodes,
+        traders=file.traders,
+        seed=file.seed,
+        run_for_s=run_for_s,
+        heal_within_s=parse_duration_s(file.heal_within),
+        converge_within_s=parse_duration_s(file.converge_within),
+        verdict=file.verdict,
+        faults=tuple(sorted(faults, key=lambda each: each.at_s)),
+        liars=tuple(sorted(liars, key=lambda each: each.at_s)),
+        twins=file.twin,
+        expectations=file.expect,
+    )
+
+
+def read_first_comment(text: str) -> str:
+    """The comment at the head of a file, as one paragraph."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
+    if file.verdict not in VERDICTS:
+        raise ScenarioError(
+            f"there is no verdict {file.verdict!r}", advice=f"one of {', '.join(VERDICTS)}"
+        )
+    for liar in file.byz:
+        try:
+            find_behaviour(liar.behaviour)
+        except UnknownBehaviourError as error:
+            raise ScenarioError(error.message, advice=error.advice) from error
+    twins = [twin.node for twin in file.twin]
+    beside = {twin.beside for twin in file.twin}
+    named = [*(liar.node for liar in file.byz), *twins, *(name for each in beside for name in each)]
+    if len(beside) > 1 or len(set(named)) < len(named):
+        raise ScenarioError(
+            "a node is named twice, or twins hear different nodes",
+            advice="all twins have the same `beside`, without twins and liars",
+        )
+    for expectation in file.expect:
+        given = msgspec.to_builtins(expectation)
+        if len(given) != 1:
+            raise ScenarioError("each [[expect]] has one key", advice="write several")
+        if expectation.evidence_against is not None:
+            named.append(expectation.evidence_against)
+        if expectation.commits_within is not None:
+            parse_duration_s(expectation.commits_within)
+    for name in named:
+        if name not in nodes:
+            raise ScenarioError(f"there is no {name!r}", advice=f"nodes: {', '.join(nodes)}")
+
+
+def _read_fault(entry: dict[str, Any], nodes: tuple[str, ...]) -> TimedFault:
+    document = dict(entry)
+    at, length = document.pop("at", "0s"), document.pop("for", None)
+    for_s = None if length is None else parse_duration_s(str(length))
+    if for_s == 0:
+        raise ScenarioError("a fault lasts no time", advice='as in for = "5s"')
+    decode_fault(document, nodes)
+    return TimedFault(parse_duration_s(str(at)), for_s, document)
+
+
+def _read_liar(liar: _Liar) -> list[TimedLiar]:
+    at_s = parse_duration_s(liar.at)
+    turns = [TimedLiar(at_s, liar.node, liar.behaviour)]
+    if liar.for_ is not None:
+        turns.append(TimedLiar(at_s + parse_duration_s(liar.for_), liar.node, None))
+    return turns
+
+
+def _brew(storm: _Storm, nodes: tuple[str, ...], random: Random) -> list[TimedFault]:
+    """The faults of a storm, one after another."""
+    until_s = parse_duration_s(storm.until)
+    lasts, calm = (tuple(map(parse_duration_s, each)) for each in (storm.for_, storm.calm))
+    if not (0 < lasts[0] <= lasts[1] and 0 <= calm[0] <= calm[1]) or lasts[0] + calm[0] < 0.1:
+        raise ScenarioError("a storm's ranges rise", advice='as in for = ["2s", "8s"]')
+    templates = []
+    for template in storm.fault:
+        names = template.get("one_of")
+        choices = [template] if names is None else [_settle(template, name) for name in names]
+        if not choices:
+            raise ScenarioError("one_of is empty", advice="name nodes")
+        for choice in choices:
+            decode_fault(choice, nodes)
+        templates.append(choices)
+    faults: list[TimedFault] = []
+    at_s = parse_duration_s(storm.from_)
+    while at_s < until_s and len(faults) < ENTRIES_MAX:
+        for_s = round(random.uniform(*lasts), 3)
+        faults.append(TimedFault(round(at_s, 3), for_s, random.choice(random.choice(templates))))
+        at_s += for_s + random.uniform(*calm)
+    return faults
+
+
+def _settle(template: dict[str, Any], name: str) -> dict[str, Any]:
+    fault = {key: value for key, value in template.items() if key != "one_of"}
+    return {**fault, "nodes": [name]}

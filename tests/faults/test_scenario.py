@@ -1,0 +1,150 @@
+"""Scenario files: strictness, what a storm comes to, and all that come with the program."""
+
+from itertools import pairwise
+
+import pytest
+
+from localnet.faults.model import FaultError, decode_fault
+from localnet.faults.plans import node_plan, proxy_plan
+from localnet.faults.scenario import (
+    SCENARIOS_DIR,
+    ScenarioError,
+    Twin,
+    find_scenario,
+    load_scenario,
+    parse_scenario,
+)
+from localnet.faults.twins import with_twins
+from localnet.network import create_network
+from node.exit_codes import ExitCode
+
+SHIPPED = sorted(SCENARIOS_DIR.glob("*.toml"))
+
+STORM = """
+run_for = "5m"
+seed = {seed}
+
+[[storm]]
+from = "10s"
+until = "4m"
+for = ["2s", "4s"]
+calm = ["3s", "5s"]
+fault = [
+  {{ kind = "kill", one_of = ["node0", "node1"] }},
+  {{ kind = "delay", links = ["*>*"], ms = 20 }},
+]
+"""
+
+
+def test_a_dozen_scenarios_and_more_come_with_the_program():
+    assert len(SHIPPED) >= 12
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_scenario_says_what_it_shows_and_is_short(path):
+    scenario = load_scenario(path)
+    assert len(scenario.shows) > 40
+    assert scenario.run_for_s <= (600 if path.stem == "hailstorm" else 40)
+    assert find_scenario(path.stem) == path
+
+
+def test_faults_and_liars_come_in_order_of_time_and_are_healed_or_last():
+    scenario = parse_scenario(
+        "x",
+        """# What it
+# shows.
+
+# Not this.
+run_for = "30s"
+[[fault]]
+at = "9s"
+for = "2s"
+kind = "kill"
+nodes = ["node1"]
+[[fault]]
+at = "500ms"
+kind = "partition"
+nodes = ["node2"]
+[[byz]]
+node = "node3"
+behaviour = "silent"
+at = "2s"
+for = "5s"
+""",
+    )
+    assert scenario.shows == "What it shows."
+    assert [(each.at_s, each.for_s) for each in scenario.faults] == [(0.5, None), (9, 2)]
+    assert scenario.faults[1].document == {"kind": "kill", "nodes": ["node1"]}
+    assert scenario.liars == ((2, "node3", "silent"), (7, "node3", None))
+
+
+def test_a_storm_follows_from_the_seed_and_leaves_calm_between_its_faults():
+    first = parse_scenario("x", STORM.format(seed=1)).faults
+    assert first == parse_scenario("x", STORM.format(seed=1)).faults
+    assert first != parse_scenario("x", STORM.format(seed=2)).faults
+    assert len(first) > 20
+    for one, next_ in pairwise(first):
+        assert one.for_s is not None
+        assert 2 <= one.for_s <= 4
+        assert 3 - 0.01 <= next_.at_s - one.at_s - one.for_s <= 5 + 0.01
+    nodes = tuple(f"node{index}" for index in range(4))
+    kinds = {decode_fault(each.document, nodes).__class__.__name__ for each in first}
+    assert kinds == {"Kill", "Delay"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "run_for = 5",
+        'run_for = "5"',
+        'run_for = "5s"\nnodes = 3',
+        'run_for = "5s"\nunknown = 1',
+        'run_for = "5s"\nverdict = "fine"',
+        'run_for = "5s"\n[[fault]]\nkind = "kill"',
+        'run_for = "5s"\n[[fault]]\nkind = "kill"\nnodes = ["node7"]',
+        'run_for = "5s"\n[[fault]]\nat = "6s"\nkind = "kill"\nnodes = ["node1"]',
+        'run_for = "5s"\n[[fault]]\nfor = "0s"\nkind = "kill"\nnodes = ["node1"]',
+        'run_for = "5s"\n[[byz]]\nnode = "node1"\nbehaviour = "kind"',
+        'run_for = "5s"\n[[byz]]\nnode = "node9"\nbehaviour = "silent"',
+        'run_for = "5s"\n[[expect]]\n',
+        'run_for = "5s"\n[[expect]]\nheight_at_least = 1\nfills_at_least = 1',
+        'run_for = "5s"\n[[expect]]\ncommits_within = "soon"',
+        'run_for = "5s"\n[[expect]]\nevidence_against = "node9"',
+        'run_for = "5s"\n[[storm]]\nuntil = "4s"\nfor = ["4s", "2s"]\n'
+        'fault = [{kind = "kill", nodes = ["0"]}]',
+        'run_for = "5s"\n[[storm]]\nuntil = "4s"\nfault = [{kind = "kill", one_of = []}]',
+        'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = ["node1"]',
+        'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = []',
+        'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = ["node9"]',
+        "not toml",
+    ],
+)
+def test_what_makes_no_sense_is_refused(text):
+    with pytest.raises((ScenarioError, FaultError)) as caught:
+        parse_scenario("x", text)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ScenarioError, match="absent"):
+        load_scenario(tmp_path / "absent.toml")
+
+
+def test_twins_listen_elsewhere_and_are_dialed_by_those_beside_them(tmp_path):
+    network = create_network(tmp_path / "net", port_first=18_000)
+    plans = [node_plan(network, node.name, True) for node in network.nodes]
+    twins = (Twin("node2", ("node1",)), Twin("node3", ("node1",)))
+    changed = with_twins(network, [*plans, proxy_plan(network)], twins)
+    by_name = {plan.name: plan.arguments for plan in changed}
+    routes = ("--route", "node2=node2twin", "--route", "node3=node3twin")
+    assert by_name["node0"] == plans[0].arguments
+    assert by_name["node1"] == plans[1].arguments + routes
+    assert by_name["node2"] == plans[2].arguments
+    assert by_name["node2twin"][-4:] == routes
+    assert str(network.path / "node2twin") in by_name["node2twin"]
+    assert (network.path / "node2twin" / "node.toml").exists()
+    listening = {word for word in by_name["node3twin"] if word.startswith("peer.listen=")}
+    (target,) = (word for word in by_name["proxy"] if word.startswith("node3twin="))
+    assert {f"peer.listen={target.removeprefix('node3twin=')}"} == listening
+    assert with_twins(network, plans, ()) == plans
