@@ -383,3 +383,14 @@ def test_an_accomplice_votes_for_both_blocks_of_an_equivocating_leader_and_is_co
     assert outcome.violation is None
     assert outcome.coverage["convicted.DoubleProposal"] == 1
     assert outcome.coverage["convicted.DoubleVote"] == 1
+
+
+@pytest.mark.parametrize("behaviour", ["certified_fork", "bad_signature_vote", "twice_counted"])
+def test_the_lie_is_the_same_with_real_signatures(behaviour: str) -> None:
+    liars = (Liar(member=LIAR, behaviour=behaviour),)
+    outcome = run_schedule(Schedule(seed=1, views=8, liars=liars, real_signatures=True))
+    assert outcome.violation is None
+    codes = {key.removeprefix("refused.") for key in outcome.coverage if key.startswith("refused.")}
+    kinds = {key.removeprefix("convicted.") for key in outcome.coverage if "convicted." in key}
+    assert codes >= LIES[behaviour].refused
+    assert kinds >= LIES[behaviour].convicted
