@@ -254,8 +254,9 @@ class _TwinNetwork:
 def view_of(message: Message) -> int | None:
     """The view that a consensus message is about; None for the rest."""
     if isinstance(message, Advance):
-        # It ends the view of its newest certificate, so it belongs to that view.
-        return max(message.qc.view, 0 if message.tc is None else message.tc.view)
+        # It opens the view after its newest certificate, so that is the view that it is about:
+        # who may not hear of a view need not learn that it has begun.
+        return max(message.qc.view, 0 if message.tc is None else message.tc.view) + 1
     held: Any = getattr(message, "view", None)
     if held is None:
         held = getattr(getattr(message, "data", None), "view", None)

@@ -156,9 +156,9 @@ def test_all_that_is_measured_is_bounded_and_a_breach_is_reported() -> None:
         memory.check()
 
 
-def test_an_advance_belongs_to_the_view_that_it_ends() -> None:
-    assert view_of(Advance(FIRST_QC, None)) == 1
-    assert view_of(Advance(FIRST_QC, OLD_TC)) == 3
+def test_an_advance_belongs_to_the_view_that_it_opens() -> None:
+    assert view_of(Advance(FIRST_QC, None)) == 2
+    assert view_of(Advance(FIRST_QC, OLD_TC)) == 4
 
 
 def test_progress_after_healing_takes_few_views(monkeypatch) -> None:
