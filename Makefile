@@ -6,7 +6,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup localnet test check docs format bench lock clean
+.PHONY: help setup localnet test campaign check docs format bench lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,6 +28,10 @@ localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
+
+campaign: setup ## Simulate 10,000 random schedules and 2,000 with twins
+	$(BIN)/rota sim run --seeds 1..10000 --views 30
+	$(BIN)/rota sim twins run --count 2000 --run-views 30
 
 check: setup ## Format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .

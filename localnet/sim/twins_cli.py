@@ -7,10 +7,12 @@ from random import Random
 from typing import Annotated, Any, Final
 
 import typer
+from msgspec.structs import replace
 
 from localnet.sim.campaign import Report, judge, run_campaign
 from localnet.sim.schedule import (
     MEMBERS_MAX,
+    VIEWS_MAX,
     Schedule,
     ScheduleError,
     encode_schedule,
@@ -141,6 +143,9 @@ def run(
     count: CountOption = COUNT_DEFAULT,
     seed: SeedOption = 1,
     every: AllOption = False,
+    run_views: Annotated[
+        int, typer.Option("--run-views", min=1, max=VIEWS_MAX, help="Views of a run at least.")
+    ] = 1,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -172,6 +177,7 @@ def run(
     else:
         space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
         schedules = _draw(space, count, seed, every)
+    schedules = [replace(each, views=max(each.views, run_views)) for each in schedules]
     report = run_campaign(schedules, jobs or len(os.sched_getaffinity(0)))
     kinds = Counter(_name_kind(schedule) for schedule in schedules)
     rows = [

@@ -1,17 +1,22 @@
 """Campaigns: many schedules, one verdict; what is broken or not repeatable is named."""
 
 import json
+import re
 import sys
+from itertools import chain
+from pathlib import Path
 
 import pytest
 
+import localnet
 import localnet.sim.scenario as scenario
 import localnet.sim.workers as workers
 from consensus.outbox import Outbox
 from localnet.sim.campaign import generate_all, judge, run_campaign
 from localnet.sim.parts import measure_parts
 from localnet.sim.scenario import Violation
-from localnet.sim.schedule import Schedule, encode_schedule
+from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
+from localnet.sim.twins import generate_twins
 from node.cli.main import run as run_command
 from node.exit_codes import ExitCode
 
@@ -22,9 +27,19 @@ def run_json(capsys, *arguments: str):
     return code, json.loads(capsys.readouterr().out)
 
 
+def test_the_schedule_in_the_documentation_runs_without_a_violation() -> None:
+    page = (Path(localnet.__file__).parent.parent / "docs" / "simulator.md").read_text()
+    example = re.findall(r"```json\n(.*?)```", page, re.S)
+    assert len(example) == 1
+    outcome = scenario.run_schedule(decode_schedule(example[0].encode()))
+    assert outcome.violation is None
+    assert {"fault.partition", "fault.crash_at_persist", "fault.clock"} <= set(outcome.coverage)
+
+
 def test_a_campaign_in_two_processes_repeats_one_seed_in_twenty_and_sums_up() -> None:
     seen = []
-    report = run_campaign(generate_all(range(24), 4), jobs=2, on_progress=lambda r: seen.append(r))
+    schedules = chain(generate_all(range(20), 4), generate_twins(4))
+    report = run_campaign(schedules, jobs=2, on_progress=lambda r: seen.append(r))
     assert (report.runs, report.repeated, report.findings) == (24, 2, [])
     assert report.verdict() is ExitCode.OK
     assert report.views_least is not None
