@@ -98,7 +98,8 @@ class NodeDisk(Disk):
             for name, key, value in reversed(self.archive_log.pop()):
                 table = self.table(Store.ARCHIVE, name)
                 if value is None:
-                    del table[key]
+                    # One write may put a new key twice.
+                    table.pop(key, None)
                 else:
                     table[key] = value
 

@@ -14,8 +14,10 @@ def test_a_real_process_equivocates_and_the_others_commit_on_and_convict_it(
     localnet.localnet("kill", "node1")
     home = localnet.path / "node1"
     liar = subprocess.Popen(
-        [sys.executable, "-m", "node.cli.main", "byz", "run", str(home)]
-        + ["--behaviour", "equivocating_leader", "--set", "log.format=none"],
+        [
+            *(sys.executable, "-m", "node.cli.main", "byz", "run", str(home)),
+            *("--behaviour", "equivocating_leader", "--set", "log.format=none"),
+        ],
         env=dict(os.environ),
     )
     try:
