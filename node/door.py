@@ -87,7 +87,7 @@ SEND_QUEUES_MAX_BYTES: Final = 256 << 20
 """Unsent bytes of all clients together."""
 
 ARRIVING_MAX_BYTES: Final = 128 << 20
-"""Large frames of all clients together while they arrive."""
+"""Received bytes of the large frames of all clients together, while these arrive."""
 
 FRAME_OVERHEAD_MAX_BYTES: Final = 64 << 10
 """A frame may exceed `DOOR_FRAME_MAX_BYTES` of payload by its own framing."""

@@ -10,8 +10,9 @@ is buffered never exceeds one frame and one read.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Final
 
 import trio
@@ -52,43 +53,63 @@ def encode_length(size_bytes: int) -> bytes:
     return size_bytes.to_bytes(LENGTH_SIZE_BYTES, "big")
 
 
+class _Arriving:
+    """A large frame that is not complete."""
+
+    __slots__ = ("scope", "size_bytes")
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self.scope = scope
+        self.size_bytes = 0
+        """Received so far."""
+
+
 class FrameRoom:
     """Bytes that the large frames of many streams may occupy together while they arrive.
 
-    When they exceed it, the frame that began first makes room. An honest frame takes milliseconds,
+    What counts is what has been received: to claim a large frame costs nobody else his place. When
+    they exceed the room, the frame that began first makes way. An honest frame takes milliseconds,
     so it is complete long before its turn; what stays unfinished on purpose is the oldest.
     """
 
     def __init__(self, size_max_bytes: int) -> None:
         self._size_max_bytes = size_max_bytes
-        self._arriving: dict[int, tuple[int, trio.CancelScope]] = {}
-        """Sizes and scopes, in the order in which the frames began."""
+        self._arriving: dict[int, _Arriving] = {}
+        """In the order in which the frames began."""
         self._begun = 0
         self.size_bytes = 0
         """Held now."""
 
     @contextmanager
-    def hold(self, size_bytes: int) -> Iterator[None]:
-        """Hold room while a frame arrives. Raises `FramingError` (`frame.crowded_out`)."""
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Hold room while a frame arrives; what is yielded wants to be told how many bytes of it
+        are there. Raises `FramingError` (`frame.crowded_out`)."""
         self._begun += 1
         number = self._begun
         with trio.CancelScope() as scope:
-            self._arriving[number] = (size_bytes, scope)
-            self.size_bytes += size_bytes
-            while self.size_bytes > self._size_max_bytes and len(self._arriving) > 1:
-                self._leave(next(iter(self._arriving))).cancel()
+            self._arriving[number] = _Arriving(scope)
             try:
-                yield
+                yield partial(self._grow, number)
             finally:
                 if number in self._arriving:
                     self._leave(number)
         if scope.cancelled_caught:
-            raise FramingError("frame.crowded_out", f"{size_bytes} bytes made room for newer ones")
+            raise FramingError("frame.crowded_out", "it made room for newer ones")
+
+    def _grow(self, number: int, size_bytes: int) -> None:
+        arriving = self._arriving.get(number)
+        if arriving is None:
+            # It was crowded out, and completed by what it had read when that was decided.
+            return
+        self.size_bytes += size_bytes - arriving.size_bytes
+        arriving.size_bytes = size_bytes
+        while self.size_bytes > self._size_max_bytes and len(self._arriving) > 1:
+            self._leave(next(iter(self._arriving))).cancel()
 
     def _leave(self, number: int) -> trio.CancelScope:
-        size_bytes, scope = self._arriving.pop(number)
-        self.size_bytes -= size_bytes
-        return scope
+        arriving = self._arriving.pop(number)
+        self.size_bytes -= arriving.size_bytes
+        return arriving.scope
 
 
 class FramedStream:
@@ -141,8 +162,9 @@ class FramedStream:
         with trio.move_on_after(self._frame_timeout_s):
             while len(self._buffer) < LENGTH_SIZE_BYTES:
                 await self._read_on()
-            with self._hold_room(self._expected_bytes()):
+            with self._hold_room(self._expected_bytes()) as grow:
                 while (frame := self._take_frame()) is None:
+                    grow(len(self._buffer))
                     await self._read_on()
         # A frame that arrived together with its deadline has arrived.
         if frame is None:
@@ -194,10 +216,10 @@ class FramedStream:
         if not self._buffer:
             raise FramingError("frame.idle", f"nothing in {self.idle_timeout_s} s")
 
-    def _hold_room(self, size_bytes: int) -> AbstractContextManager[None]:
+    def _hold_room(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
         if self._room is None or size_bytes <= READ_MIN_BYTES:
-            return nullcontext()
-        return self._room.hold(size_bytes)
+            return nullcontext(lambda _: None)
+        return self._room.hold()
 
     async def _read_on(self) -> None:
         if not await self._read():

@@ -427,20 +427,24 @@ async def test_queries_of_all_clients_take_turns_for_a_bounded_number_of_places(
 async def test_of_large_unfinished_frames_the_first_makes_room(monkeypatch) -> None:
     monkeypatch.setattr("node.door.ARRIVING_MAX_BYTES", 1 << 20)
     async with running_door() as place:
-        unfinished, small, large = [await place.connect() for _ in range(3)]
-        for client in (unfinished, small, large):
+        unfinished, claimed, small, large = [await place.connect() for _ in range(4)]
+        for client in (unfinished, claimed, small, large):
             await client.greet()
         size_bytes = 600 << 10
-        await unfinished.stream.send_all(size_bytes.to_bytes(4, "big") + bytes(10))
+        await unfinished.stream.send_all(size_bytes.to_bytes(4, "big") + bytes(size_bytes - 1))
+        for client in (claimed, large):
+            await client.stream.send_all(size_bytes.to_bytes(4, "big"))
         await small.stream.send_all((100).to_bytes(4, "big"))
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert place.door.statistics().connections == 3
-        await large.stream.send_all(size_bytes.to_bytes(4, "big"))
+        assert place.door.statistics().connections == 4, "a claim takes no room"
+        await large.stream.send_all(bytes(size_bytes - 1))
         assert await unfinished.is_cut_off()
-        await large.stream.send_all(bytes(size_bytes))
+        await large.stream.send_all(bytes(1))
         assert (await large.receive()).code == "door.malformed"
         await small.stream.send_all(bytes(100))
         assert (await small.receive()).code == "door.malformed"
+        await claimed.stream.send_all(bytes(size_bytes))
+        assert (await claimed.receive()).code == "door.malformed"
 
 
 async def test_a_query_is_small() -> None:

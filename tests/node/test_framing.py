@@ -182,7 +182,7 @@ async def test_room_is_free_again_however_a_large_frame_ends(autojump_clock):
 
             nursery.start_soon(receive)
             await trio.testing.wait_all_tasks_blocked()
-            assert room.size_bytes == size_bytes + 4
+            assert room.size_bytes == size_bytes + 3
             if ending == "complete":
                 await sender.send_all(bytes(1))
             elif ending == "closed":
@@ -196,7 +196,8 @@ async def test_frames_that_began_first_make_room_and_one_alone_always_has_it():
 
     async def arrive(name, size_bytes):
         try:
-            with room.hold(size_bytes):
+            with room.hold() as grow:
+                grow(size_bytes)
                 await trio.sleep_forever()
         except FramingError as error:
             left.append((name, error.code))
@@ -209,3 +210,28 @@ async def test_frames_that_began_first_make_room_and_one_alone_always_has_it():
         assert room.size_bytes == 100
         nursery.cancel_scope.cancel()
     assert room.size_bytes == 0
+
+
+async def test_only_what_was_received_of_a_large_frame_takes_room():
+    room = FrameRoom(2 * READ_MIN_BYTES)
+    half = bytes(READ_MIN_BYTES)
+    frames = []
+
+    async def receive(stream):
+        framed = FramedStream(stream, frame_max_bytes=1 << 20, room=room)
+        frames.append(await framed.receive_frame())
+
+    async with trio.open_nursery() as nursery:
+        honest, receiver = memory_stream_pair()
+        nursery.start_soon(receive, receiver)
+        await honest.send_all(encode_length(2 * len(half) - 100) + half)
+        for _ in range(20):
+            claimant, claimed = memory_stream_pair()
+            nursery.start_soon(receive, claimed)
+            await claimant.send_all(encode_length(1 << 20))
+        await trio.testing.wait_all_tasks_blocked()
+        assert room.size_bytes == 4 + len(half) + 20 * 4
+        await honest.send_all(half[100:])
+        await trio.testing.wait_all_tasks_blocked()
+        assert frames == [bytes(2 * len(half) - 100)]
+        nursery.cancel_scope.cancel()
