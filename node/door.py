@@ -8,12 +8,15 @@ All clients together are bounded in unsent bytes too: whoever has most of them i
 in large frames that are arriving, where the one that began first makes room.
 
 Whoever has not greeted yet gets small frames only and little time, and makes room when all places
-are taken, the oldest first: silent connections shut nobody out for long.
+are taken, the oldest first: silent connections shut nobody out for long. When all have greeted, the
+address (`node.addresses`) that holds most places gives one up to an address that holds fewer, that
+of the client that has been silent for longest: nobody takes the whole door from one address.
 
 What clients forge is rationed (`node.forgeries`).
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
@@ -165,6 +168,10 @@ class Door:
         self._connections: dict[int, Connection] = {}
         self._strangers: dict[int, Connection] = {}
         """Those of them that have not greeted yet, oldest first."""
+        self._places_of: Counter[str] = Counter()
+        """How many of them each address has."""
+        self._heard = 0
+        """Frames from clients."""
         self._forgeries = Forgeries(clock)
         self._unsent_bytes = 0
         """In all outboxes."""
@@ -240,25 +247,25 @@ class Door:
     # ---- one connection ---------------------------------------------------------------------
 
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
-        if len(self._connections) >= self._connections_max:
-            self._refused += 1
-            if not self._strangers:
-                await self._turn_away(stream)
-                return
-            # It leaves the door's books at once and the process as soon as its task runs.
-            oldest = next(iter(self._strangers.values()))
-            self._forget(oldest)
-            oldest.scope.cancel()
-        source = self._next_source
-        self._next_source += 1
-        self._accepted += 1
-        log = _log.bind(source=source)
         try:
             address = group_address(stream.socket.getpeername()[0])
         except OSError:
             # It has gone again before its turn came.
             await trio.aclose_forcefully(stream)
             return
+        if len(self._connections) >= self._connections_max:
+            self._refused += 1
+            leaving = self._find_leaving(address)
+            if leaving is None:
+                await self._turn_away(stream)
+                return
+            # It leaves the door's books at once and the process as soon as its task runs.
+            self._forget(leaving)
+            leaving.scope.cancel()
+        source = self._next_source
+        self._next_source += 1
+        self._accepted += 1
+        log = _log.bind(source=source)
         framed = FramedStream(
             stream,
             frame_max_bytes=HELLO_FRAME_MAX_BYTES,
@@ -268,6 +275,7 @@ class Door:
         )
         connection = Connection(source, address, framed)
         self._connections[source] = self._strangers[source] = connection
+        self._places_of[address] += 1
         try:
             with connection.scope:
                 watch_for_death(stream)
@@ -285,6 +293,20 @@ class Door:
             self._forget(connection)
             await framed.aclose()
 
+    def _find_leaving(self, newcomer: str) -> Connection | None:
+        """Who makes room for a client from this address when all places are taken, if anybody."""
+        if self._strangers:
+            return next(iter(self._strangers.values()))
+        crowded = max(self._places_of, key=self._places_of.__getitem__)
+        if self._places_of[crowded] <= self._places_of[newcomer] + 1:
+            # The newcomer's would only hold as many then, and lose one to the next.
+            return None
+        connections = self._connections.values()
+        return min(
+            (each for each in connections if each.standing.address == crowded),
+            key=lambda each: each.heard,
+        )
+
     async def _converse(self, connection: Connection) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, connection)
@@ -300,6 +322,8 @@ class Door:
     async def _read(self, connection: Connection, nursery: trio.Nursery) -> None:
         while True:
             frame = await connection.stream.receive_frame()
+            self._heard += 1
+            connection.heard = self._heard
             try:
                 request = _decode_request(frame)
             except DecodeError as error:
@@ -389,6 +413,10 @@ class Door:
         if self._connections.pop(connection.source, None) is None:
             return
         self._strangers.pop(connection.source, None)
+        address = connection.standing.address
+        self._places_of[address] -= 1
+        if not self._places_of[address]:
+            del self._places_of[address]
         self._count_unsent(connection, -connection.outbox_bytes)
         connection.outbox.clear()
         self._subscriptions.drop(connection.source)

@@ -40,6 +40,8 @@ class Connection:
         self.wake = trio.Event()
         self.in_flight: set[int] = set()
         self.room = trio.Event()
+        self.heard = 0
+        """Number of its last frame, counted over all clients: the least was silent for longest."""
         self.is_greeted = False
         self.is_dismissed = False
         """Off the books; what is in the outbox is the last word."""

@@ -246,6 +246,39 @@ async def test_silent_strangers_make_room_and_greeted_clients_do_not() -> None:
         assert place.door.statistics().refused_connections == 2
 
 
+async def test_a_full_door_takes_a_place_from_the_address_with_most_for_one_with_fewer(
+    monkeypatch,
+) -> None:
+    addresses = iter(["flood", "flood", "flood", "other", "guest", "flood", "other", "third"])
+    monkeypatch.setattr("node.door.group_address", lambda _: next(addresses))
+
+    async def enter(place: Place) -> Client:
+        client = await place.connect()
+        await client.greet()
+        return client
+
+    async def is_turned_away(place: Place) -> bool:
+        return (await (await place.connect()).receive()).code == "door.full"
+
+    async def is_served(client: Client) -> bool:
+        await client.send(Query(1, "status"))
+        return isinstance(await client.receive(), Answer)
+
+    async with running_door(connections_max=4) as place:
+        first, silent, third, other = [await enter(place) for _ in range(4)]
+        for client in (third, first):
+            assert await is_served(client)
+        guest = await enter(place)
+        assert await silent.is_cut_off()
+        assert await is_turned_away(place), "the crowded address gets no more"
+        assert await is_turned_away(place), "nor one that would have as many then"
+        newcomer = await enter(place)
+        assert await third.is_cut_off()
+        for client in (first, other, guest, newcomer):
+            assert await is_served(client)
+        assert place.door.statistics().connections == 4
+
+
 async def subscribe_to_trades(place: Place) -> Client:
     client = await place.connect()
     await client.greet()
