@@ -325,13 +325,21 @@ def read_disks(network: Network, seen: Seen) -> Seen:
     liars = set(seen.liars)
     double_signs = tuple(each for each in report.contradictions if each.split()[0] not in liars)
     honest = next(node.name for node in network.nodes if node.name not in liars)
-    return msgspec.structs.replace(
-        seen, double_signs=double_signs, replay_problem=_replay(network.path / honest)
-    )
+    code, said = _replay(network.path / honest)
+    seen = msgspec.structs.replace(seen, double_signs=double_signs)
+    if code == ExitCode.NONDETERMINISM:
+        return msgspec.structs.replace(seen, replay_problem=said)
+    if code != ExitCode.OK:
+        ends = (
+            *seen.unexpected_exits,
+            f"the replay of {honest} ended with exit code {code}: {said}",
+        )
+        return msgspec.structs.replace(seen, unexpected_exits=ends)
+    return seen
 
 
-def _replay(home: Path) -> str | None:
-    """Repeat the chain of a home; returns what came out differently."""
+def _replay(home: Path) -> tuple[int, str]:
+    """Repeat the chain of a home; returns the exit code and what was said."""
     done = subprocess.run(
         [sys.executable, "-m", "node.cli.main", "replay", str(home), "--check-roots", "--json"],
         capture_output=True,
@@ -340,7 +348,7 @@ def _replay(home: Path) -> str | None:
         env={**os.environ, "PYTHONHASHSEED": HASH_SEED},
         check=False,
     )
-    return None if done.returncode == 0 else (done.stdout + done.stderr).strip()
+    return done.returncode, (done.stdout + done.stderr).strip()
 
 
 def _clear(report_dir: Path) -> Path:

@@ -4,11 +4,14 @@ import pytest
 from msgspec.structs import replace
 
 from localnet.agreement import Contradiction
+from localnet.audit import AuditReport
 from localnet.faults.memory import MemoryGrowth, MemorySample, compute_growth
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.progress import Progress
+from localnet.faults.runner import read_disks
 from localnet.faults.scenario import parse_scenario
 from localnet.faults.verdict import CODES, Heal, Seen, judge
+from localnet.network import create_network
 
 GOOD = Seen(
     committed_height=100,
@@ -181,3 +184,21 @@ def test_growth_is_of_medians_after_the_warm_up():
 def test_a_node_that_was_started_anew_is_not_compared():
     before, after = samples("node0", [(100, 100)]), samples("node0", [(300, 500)], starts=2)
     assert compute_growth(before + after, 300) == []
+
+
+# ---- the replay ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"), [(0, "pass"), (22, "nondeterminism"), (1, "crash"), (72, "crash")]
+)
+def test_only_a_replay_that_came_to_something_else_is_nondeterminism(
+    tmp_path, monkeypatch, code, verdict
+):
+    network = create_network(tmp_path / "net", port_first=18_500)
+    report = AuditReport((), 0, 0, 0, ("node1 proposed two blocks",))
+    monkeypatch.setattr("localnet.faults.runner.audit_stores", lambda network: report)
+    monkeypatch.setattr("localnet.faults.runner._replay", lambda home: (code, "what it said"))
+    seen = read_disks(network, replace(GOOD, liars=("node0", "node1")))
+    assert seen.double_signs == (), "a liar's"
+    assert broken(seen)[0] == verdict
