@@ -1,7 +1,11 @@
 """What a failure leaves behind: its schedule, a minimal one, a trace and a timeline."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from localnet.sim.campaign import DETERMINISM, Finding
 from localnet.sim.recorder import Recorder, write_trace
@@ -9,9 +13,60 @@ from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule, encode_schedule
 from localnet.sim.shrink import Shrunk, shrink
 from localnet.sim.timeline import render_timeline
+from node.exit_codes import ExitCode, OperatorError
 
 BUNDLE_SHRINK_RUNS_MAX: Final = 200
 """Runs for one bundle; `rota sim shrink` goes further."""
+
+
+KEEP_DEFAULT: Final = Path("sim-failures")
+BUNDLES_MAX: Final = 5
+"""Findings that are written down; all are named."""
+
+KeepOption = Annotated[
+    Path, typer.Option("--keep", metavar="DIR", help="Where failures leave their folders.")
+]
+
+
+class KeepError(OperatorError):
+    """A run cannot be written down."""
+
+    code = "sim.unwritable"
+    exit_code = ExitCode.STORAGE
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing into `KeepError`."""
+    try:
+        yield
+    except OSError as error:
+        raise KeepError(
+            f"cannot write {path}: {error.strerror or error}",
+            advice="name a place with room that you may write to",
+        ) from error
+
+
+def keep_findings(
+    directory: Path, findings: Sequence[Finding], note: Callable[[str], None]
+) -> list[Path]:
+    """Leave a bundle for the first findings; the first of each oracle is shrunk, too. Raises
+    `KeepError`."""
+    bundles: list[Path] = []
+    oracles: set[str] = set()
+    for finding in findings[:BUNDLES_MAX]:
+        oracle = finding.violation.oracle
+        note(f"seed {finding.schedule.seed}: {oracle}; writing down what happened")
+        with writing(directory):
+            runs = 0 if oracle in oracles else BUNDLE_SHRINK_RUNS_MAX
+            bundles.append(write_bundle(directory, finding, runs))
+        oracles.add(oracle)
+    return bundles
+
+
+def describe_bundles(bundles: Sequence[Path]) -> list[str]:
+    """Where to look, in words."""
+    return [f"look: {path / 'timeline.html'}   repeat: {path / 'README.md'}" for path in bundles]
 
 
 def record_run(schedule: Schedule) -> tuple[Outcome, Recorder]:

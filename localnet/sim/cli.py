@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,7 +11,14 @@ from rich.live import Live
 from rich.text import Text
 
 from localnet.sim import mutants_cli, twins_cli
-from localnet.sim.bundle import BUNDLE_SHRINK_RUNS_MAX, write_bundle, write_timeline
+from localnet.sim.bundle import (
+    KEEP_DEFAULT,
+    KeepOption,
+    describe_bundles,
+    keep_findings,
+    write_timeline,
+    writing,
+)
 from localnet.sim.campaign import Report, generate_all, judge, run_campaign
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import (
@@ -29,9 +35,6 @@ from node.exit_codes import ExitCode, OperatorError
 
 SEEDS_DEFAULT: Final = "1..100"
 VIEWS_DEFAULT: Final = 100
-KEEP_DEFAULT: Final = Path("sim-failures")
-BUNDLES_MAX: Final = 5
-"""Findings that are written down; all are named."""
 
 app = command_group(
     "Run whole committees in a virtual world, from seeds or from schedule files.",
@@ -54,13 +57,6 @@ class NotFailingError(OperatorError):
 
     code = "sim.no_violation"
     exit_code = ExitCode.REJECTED
-
-
-class KeepError(OperatorError):
-    """A failure cannot be written down."""
-
-    code = "sim.unwritable"
-    exit_code = ExitCode.STORAGE
 
 
 SeedsOption = Annotated[
@@ -90,9 +86,6 @@ JobsOption = Annotated[
         help="Worker processes [default: one a core].",
         show_default=False,
     ),
-]
-KeepOption = Annotated[
-    Path, typer.Option("--keep", metavar="DIR", help="Where failures leave their folders.")
 ]
 TimelineOption = Annotated[
     Path | None,
@@ -148,7 +141,7 @@ def replay(
     if timeline is None:
         outcome = run_schedule(schedule)
     else:
-        with _writing(timeline):
+        with writing(timeline):
             outcome = write_timeline(timeline, schedule)
     rows = [
         ("verdict", describe_outcome(outcome)),
@@ -198,7 +191,7 @@ def shrink_file(
         raise NotFailingError(
             f"{file}: {error}", advice="shrink a schedule that `rota sim replay` finds failing"
         ) from error
-    with _writing(target):
+    with writing(target):
         target.write_bytes(encode_schedule(shrunk.schedule))
     small = shrunk.schedule
     document = {
@@ -248,34 +241,9 @@ def finish(
     chosen = jobs if jobs is not None else len(os.sched_getaffinity(0))
     with _Progress(output, total) as progress:
         report = run_campaign(schedules, chosen, progress.show)
-    bundles = keep_findings(output, keep, report)
+    bundles = keep_findings(keep, report.findings, output.note)
     print_report(output, report, bundles)
     raise typer.Exit(int(report.verdict()))
-
-
-def keep_findings(output: Output, directory: Path, report: Report) -> list[Path]:
-    """Leave a bundle for the first findings; the first of each oracle is shrunk, too."""
-    bundles: list[Path] = []
-    oracles: set[str] = set()
-    for finding in report.findings[:BUNDLES_MAX]:
-        oracle = finding.violation.oracle
-        output.note(f"seed {finding.schedule.seed}: {oracle}; writing down what happened")
-        with _writing(directory):
-            runs = 0 if oracle in oracles else BUNDLE_SHRINK_RUNS_MAX
-            bundles.append(write_bundle(directory, finding, runs))
-        oracles.add(oracle)
-    return bundles
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KeepError(
-            f"cannot write {path}: {error.strerror or error}",
-            advice="name a place with room that you may write to",
-        ) from error
 
 
 def print_report(output: Output, report: Report, bundles: Sequence[Path] = ()) -> None:
@@ -300,7 +268,7 @@ def print_report(output: Output, report: Report, bundles: Sequence[Path] = ()) -
         table(["what happened", "times>"], _event_rows(report.coverage)),
         "",
         *_finding_lines(report),
-        *(f"look: {path / 'timeline.html'}   repeat: {path / 'README.md'}" for path in bundles),
+        *describe_bundles(bundles),
     )
 
 

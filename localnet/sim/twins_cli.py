@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from msgspec.structs import replace
 
+from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, describe_bundles, keep_findings
 from localnet.sim.campaign import Report, judge, run_campaign
 from localnet.sim.schedule import (
     MEMBERS_MAX,
@@ -157,6 +158,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    keep: KeepOption = KEEP_DEFAULT,
     json: JsonOption = False,
 ) -> None:
     """Run scenarios from files, or draw them and run them.
@@ -179,6 +181,8 @@ def run(
         schedules = _draw(space, count, seed, every)
     schedules = [replace(each, views=max(each.views, run_views)) for each in schedules]
     report = run_campaign(schedules, jobs or len(os.sched_getaffinity(0)))
+    output = current_output(context)
+    bundles = keep_findings(keep, report.findings, output.note)
     kinds = Counter(_name_kind(schedule) for schedule in schedules)
     rows = [
         ("scenarios", f"{report.runs:,} ({report.repeated:,} of them twice)"),
@@ -187,13 +191,14 @@ def run(
         ("timeouts", f"{report.coverage.get('timeout.sent', 0):,}"),
         ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
     ]
-    current_output(context).data(
-        _make_document(report, kinds),
+    output.data(
+        _make_document(report, kinds) | {"bundles": [str(path) for path in bundles]},
         record(rows),
         "",
         table(["kind", "runs>"], sorted(kinds.items())),
         "",
         *(_describe_findings(report) or ["no violation"]),
+        *describe_bundles(bundles),
     )
     raise typer.Exit(int(report.verdict()))
 

@@ -13,6 +13,7 @@ import localnet.sim.scenario as scenario
 import localnet.sim.workers as workers
 from consensus.outbox import Outbox
 from localnet.sim.campaign import generate_all, judge, run_campaign
+from localnet.sim.faults import PartitionFault
 from localnet.sim.parts import measure_parts
 from localnet.sim.scenario import Violation
 from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
@@ -126,3 +127,10 @@ def test_time_in_library_functions_belongs_to_whoever_called_them() -> None:
     assert parts["simulator"] > 0
     assert sum(parts.values()) == pytest.approx(parts["simulator"], rel=0.2)
     assert "site-packages" not in sys.modules["localnet"].__file__
+
+
+def test_an_attack_that_stops_all_views_still_makes_a_run_of_full_length() -> None:
+    halves = PartitionFault(at_ms=0, side=(0, 1))
+    outcome = scenario.run_schedule(Schedule(seed=2, views=12, faults=(halves,)))
+    assert outcome.violation is None
+    assert outcome.views >= 12

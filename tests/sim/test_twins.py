@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -156,13 +157,15 @@ def test_scenarios_are_written_counted_and_run(tmp_path) -> None:
     assert (document["verdict"], document["scenarios"], document["violations"]) == ("ok", 3, [])
 
 
-def test_beyond_f_the_command_exits_with_the_code_of_safety() -> None:
+def test_beyond_f_the_command_exits_with_the_code_of_safety(tmp_path) -> None:
     space = "--nodes 4 --twins 2 --alphabet halves --views 1 --span 8"
-    text = f"twins run {space} --count 1 --seed 10 --jobs 1 --json"
+    text = f"twins run {space} --count 1 --seed 10 --jobs 1 --json --keep {tmp_path}"
     result = CliRunner().invoke(app, text.split(), obj=Output())
     assert result.exit_code == ExitCode.SAFETY
-    names = {each["oracle"] for each in json.loads(result.stdout)["violations"]}
-    assert "OneOrder" in names
+    document = json.loads(result.stdout)
+    assert "OneOrder" in {each["oracle"] for each in document["violations"]}
+    assert all((Path(path) / "timeline.html").exists() for path in document["bundles"])
+    assert document["bundles"]
 
 
 def test_impossible_scenarios_are_refused() -> None:
