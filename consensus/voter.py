@@ -39,6 +39,13 @@ class _Decision(NamedTuple):
     after: tuple[Token, ...]
 
 
+class _SentTimeout(NamedTuple):
+    """A timeout, and the record without which it must not leave, however often it is sent."""
+
+    timeout: Timeout
+    after: tuple[Token, ...]
+
+
 class Voter:
     """One member's safety state and the messages that follow from it."""
 
@@ -61,7 +68,7 @@ class Voter:
         self._chain = chain
         self._out = outbox
         self._decisions: dict[Token, _Decision] = {}
-        self._timeout: Timeout | None = None
+        self._timeout: _SentTimeout | None = None
 
     # ---- certificates ------------------------------------------------------------------------
 
@@ -121,8 +128,9 @@ class Voter:
                 collectors = self._schedule.collectors(data.view)
                 self._out.send(collectors, Vote(data, self._me, signature), decision.after)
             case TimeoutRecord(data=data, high_qc=high_qc, last_tc=last_tc):
-                self._timeout = Timeout(data, high_qc, last_tc, self._me, signature)
-                self._out.send(self._everyone, self._timeout, decision.after)
+                timeout = Timeout(data, high_qc, last_tc, self._me, signature)
+                self._timeout = _SentTimeout(timeout, decision.after)
+                self._out.send(self._everyone, timeout, decision.after)
             case Block() as block:
                 # The own proposal needs no way through the network.
                 proposal = Proposal(block, block.view, self._me, signature)
@@ -130,9 +138,10 @@ class Voter:
 
     def repeat_timeout(self) -> None:
         """Broadcast the timeout of the current view again, in the same bytes (T5)."""
-        timeout = self._timeout
-        if timeout is not None and timeout.data.view == compute_view(self.state):
-            self._out.send(self._everyone, timeout)
+        sent = self._timeout
+        if sent is not None and sent.timeout.data.view == compute_view(self.state):
+            # On a slow disk, or after a step of the clock, its record may not be durable yet.
+            self._out.send(self._everyone, sent.timeout, sent.after)
 
     def resume(self) -> Block | None:
         """After a restart: say again what was said last, for it may never have left (R3).
