@@ -237,8 +237,8 @@ _PERSISTING: Final = (
         "timeout_leaves_at_once",
         "P1: a timeout waits for its record",
         f"{_VOTER}send_signed",
-        "self._out.send(self._everyone, self._timeout, decision.after)",
-        "self._out.send(self._everyone, self._timeout)",
+        "self._out.send(self._everyone, timeout, decision.after)",
+        "self._out.send(self._everyone, timeout)",
         first=("liar:silent",),
     ),
     _mutant(
