@@ -229,13 +229,12 @@ class ScenarioCluster(Cluster):
                 self.not_converged = missing
                 await trio.sleep(POLL_S)
             self.not_converged = None
-        if scope.cancelled_caught:
-            return
-        with trio.move_on_after(ORDERS_WAIT_S):
-            while True:
-                if await self._orders.settle():
-                    break
-                await trio.sleep(POLL_S)
+        if not scope.cancelled_caught:
+            with trio.move_on_after(ORDERS_WAIT_S):
+                while True:
+                    if await self._orders.settle():
+                        break
+                    await trio.sleep(POLL_S)
         await self._ask_convictions()
 
     def _find_missing(self, goal: int) -> str | None:
