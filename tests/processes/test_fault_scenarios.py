@@ -13,6 +13,8 @@ MIXED = """
 # A node is cut off, then messages are lost while another one dies in the middle of a write.
 run_for = "10s"
 traders = false
+heal_within = "60s"
+converge_within = "60s"
 
 [[fault]]
 at = "1s"
