@@ -23,7 +23,11 @@ from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.network import load_network
 
-app = command_group("Break a running localnet on purpose, and heal it.")
+app = command_group(
+    "Break a running localnet on purpose, and heal it.",
+    "rota fault add partition --nodes node2 --for 10s",
+    "rota fault run kill_one --report /tmp/report",
+)
 
 
 def _validate_kind(kind: str) -> str:
