@@ -311,6 +311,7 @@ def test_a_frozen_node_does_not_answer_and_is_not_called_down(
     running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("localnet.status.STATUS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("localnet.status.STARTING_MAX_S", 0.0)
     _, status = rota_json(capsys, "localnet", "status", "--dir", str(running.path))
     os.kill(status["nodes"][2]["pid"], signal.SIGSTOP)
     code, status = rota_json(capsys, "localnet", "status", "--dir", str(running.path))

@@ -86,12 +86,12 @@ async def test_a_timer_may_set_itself_again_while_it_fires(autojump_clock, bench
 
 async def test_a_forward_step_of_the_wall_clock_does_not_shorten_a_timer(autojump_clock, bench):
     bench.set("view", 1_000)
-    bench.offset_ms += 60_000
+    bench.offset_ms += 900
     bench.clock.follow_wall()
     await trio.sleep(0.9)
     assert not bench.fired
     await trio.sleep(0.2)
-    assert bench.fired == [("view", 61_000)]
+    assert bench.fired == [("view", 1_900)]
 
 
 async def test_after_a_backward_step_no_timer_fires_before_the_core_sees_its_deadline(
