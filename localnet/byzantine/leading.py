@@ -4,6 +4,7 @@ The honest node inside goes on with its own block. So that its vote does not giv
 go to waste, the vote is signed anew for what was really proposed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from consensus.effects import Send
@@ -13,7 +14,7 @@ from localnet.byzantine.behaviour import Behaviour, Tools
 from localnet.byzantine.notebook import Notebook
 
 
-class BendingLeader(Behaviour):
+class BendingLeader(Behaviour, ABC):
     """Overrides `bend_block`, and is honest otherwise."""
 
     def __init__(self, tools: Tools) -> None:
@@ -24,9 +25,9 @@ class BendingLeader(Behaviour):
         self._early: dict[int, Send] = {}
         """Own votes that were signed before the proposal that they are for."""
 
+    @abstractmethod
     def bend_block(self, now_ms: int, block: Block) -> Block:
         """What to propose instead of an honest block."""
-        raise NotImplementedError
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         self.notes.note(send.message)
