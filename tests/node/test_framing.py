@@ -206,7 +206,8 @@ async def test_frames_that_began_first_make_room_and_one_alone_always_has_it():
         for name, size_bytes in (("a", 40), ("b", 40), ("c", 30), ("d", 1000), ("e", 100)):
             nursery.start_soon(arrive, name, size_bytes)
             await trio.testing.wait_all_tasks_blocked()
-        assert left == [(name, "frame.crowded_out") for name in "abcd"]
+        # Those that make room together wake in any order.
+        assert sorted(left) == [(name, "frame.crowded_out") for name in "abcd"]
         assert room.size_bytes == 100
         nursery.cancel_scope.cancel()
     assert room.size_bytes == 0
