@@ -68,6 +68,22 @@ class Report(Struct, kw_only=True):
         order = (ExitCode.SAFETY, ExitCode.NONDETERMINISM, ExitCode.UNEXPECTED, ExitCode.LIVENESS)
         return next((code for code in order if code in verdicts), ExitCode.OK)
 
+    def describe_violations(self) -> list[dict[str, Any]]:
+        """The findings as `--json` tells them."""
+        return [
+            {
+                "seed": finding.schedule.seed,
+                "name": finding.schedule.name,
+                "verdict": judge(finding.violation).name.lower(),
+                "oracle": finding.violation.oracle,
+                "detail": finding.violation.detail,
+                "phase": finding.violation.phase,
+                "at_ms": finding.violation.at_ms,
+                "trace_hash": finding.trace_hash,
+            }
+            for finding in self.findings
+        ]
+
 
 def judge(violation: Violation) -> ExitCode:
     """What kind of trouble a violation is. A node that breaks one of its own invariants stops:

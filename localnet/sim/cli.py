@@ -1,6 +1,5 @@
 """`rota sim`: whole committees in a virtual world, thousands of them."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from localnet.sim.bundle import (
     writing,
 )
 from localnet.sim.campaign import Report, generate_all, judge, run_campaign
+from localnet.sim.options import JobsOption, choose_jobs
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import (
     MEMBERS_MAX,
@@ -75,17 +75,6 @@ NodesOption = Annotated[
 ]
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, max=VIEWS_MAX, help="Views under attack, each run.")
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        min=1,
-        max=256,
-        help="Worker processes [default: one a core].",
-        show_default=False,
-    ),
 ]
 TimelineOption = Annotated[
     Path | None,
@@ -238,9 +227,8 @@ def finish(
     """Run a campaign over schedules, print what it came to, keep what failed, and exit by the
     verdict."""
     output = current_output(context)
-    chosen = jobs if jobs is not None else len(os.sched_getaffinity(0))
     with _Progress(output, total) as progress:
-        report = run_campaign(schedules, chosen, progress.show)
+        report = run_campaign(schedules, choose_jobs(jobs), progress.show)
     bundles = keep_findings(keep, report.findings, output.note)
     print_report(output, report, bundles)
     raise typer.Exit(int(report.verdict()))
@@ -294,19 +282,7 @@ def make_document(report: Report) -> dict[str, Any]:
             for part, seconds in sorted(report.parts.items(), key=lambda item: -item[1])
         },
         "coverage": report.coverage,
-        "violations": [
-            {
-                "seed": finding.schedule.seed,
-                "name": finding.schedule.name,
-                "verdict": judge(finding.violation).name.lower(),
-                "oracle": finding.violation.oracle,
-                "detail": finding.violation.detail,
-                "phase": finding.violation.phase,
-                "at_ms": finding.violation.at_ms,
-                "trace_hash": finding.trace_hash,
-            }
-            for finding in report.findings
-        ],
+        "violations": report.describe_violations(),
     }
 
 

@@ -1,7 +1,6 @@
 """`rota sim mutants`: does the campaign notice a rule that is switched off?"""
 
 import multiprocessing
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ import typer
 
 from localnet.sim.mutant_table import MUTANTS
 from localnet.sim.mutants import SCENARIOS_MAX, Hunt, hunt
+from localnet.sim.options import JobsOption, choose_jobs
 from node.cli.output import JsonOption, Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
 
@@ -33,17 +33,7 @@ def mutants(
             "--scenarios", min=1, max=100_000, help="Schedules run before a mutant is a survivor."
         ),
     ] = SCENARIOS_MAX,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            max=256,
-            help="Worker processes [default: one a core].",
-            show_default=False,
-        ),
-    ] = None,
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Switch off one rule after the other, and see that the campaign's schedules show it.
@@ -63,7 +53,7 @@ def mutants(
     chosen = [mutant.name for mutant in MUTANTS if not only or mutant.name in only]
     output = current_output(context)
     start_s = time.monotonic()
-    found = _hunt_all(output, chosen, scenarios, jobs or len(os.sched_getaffinity(0)))
+    found = _hunt_all(output, chosen, scenarios, choose_jobs(jobs))
     wall_s = time.monotonic() - start_s
     killed = sum(each.killed for each in found)
     rows = [

@@ -1,6 +1,5 @@
 """`rota sim twins`: count, write and run scenarios of two hosts with one member's keys."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -10,7 +9,8 @@ import typer
 from msgspec.structs import replace
 
 from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, describe_bundles, keep_findings
-from localnet.sim.campaign import Report, judge, run_campaign
+from localnet.sim.campaign import Report, run_campaign
+from localnet.sim.options import JobsOption, choose_jobs
 from localnet.sim.schedule import (
     MEMBERS_MAX,
     VIEWS_MAX,
@@ -147,17 +147,7 @@ def run(
     run_views: Annotated[
         int, typer.Option("--run-views", min=1, max=VIEWS_MAX, help="Views of a run at least.")
     ] = 1,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            max=256,
-            help="Worker processes [default: one a core].",
-            show_default=False,
-        ),
-    ] = None,
+    jobs: JobsOption = None,
     keep: KeepOption = KEEP_DEFAULT,
     json: JsonOption = False,
 ) -> None:
@@ -180,7 +170,7 @@ def run(
         space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
         schedules = _draw(space, count, seed, every)
     schedules = [replace(each, views=max(each.views, run_views)) for each in schedules]
-    report = run_campaign(schedules, jobs or len(os.sched_getaffinity(0)))
+    report = run_campaign(schedules, choose_jobs(jobs))
     output = current_output(context)
     bundles = keep_findings(keep, report.findings, output.note)
     kinds = Counter(_name_kind(schedule) for schedule in schedules)
@@ -269,19 +259,7 @@ def _make_document(report: Report, kinds: Counter[str]) -> dict[str, Any]:
         "wall_s": round(report.wall_s, 1),
         "kinds": dict(sorted(kinds.items())),
         "coverage": report.coverage,
-        "violations": [
-            {
-                "seed": finding.schedule.seed,
-                "name": finding.schedule.name,
-                "verdict": judge(finding.violation).name.lower(),
-                "oracle": finding.violation.oracle,
-                "detail": finding.violation.detail,
-                "phase": finding.violation.phase,
-                "at_ms": finding.violation.at_ms,
-                "trace_hash": finding.trace_hash,
-            }
-            for finding in report.findings
-        ],
+        "violations": report.describe_violations(),
     }
 
 

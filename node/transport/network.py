@@ -265,6 +265,8 @@ class PeerNetwork:
             with self._handshakes.take(address), trio.fail_after(HANDSHAKE_TIMEOUT_S):
                 run = await self._authenticate(stream, address)
         except Exception:
+            # Whatever went wrong counts against the address; it is raised on to the connection's
+            # own barrier.
             self._failed_handshakes.add(address, trio.current_time())
             raise
         await run()

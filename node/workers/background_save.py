@@ -65,6 +65,8 @@ class BackgroundSave:
             try:
                 exit_code = self._save(state, write_end)
             except BaseException:
+                # The copy must end here, whatever happens: its caller's stack is the engine's.
+                # The exit code tells the engine that the save failed.
                 traceback.print_exc()
             finally:
                 # By no other way may the copy leave: the engine's own loop goes on above this.

@@ -43,7 +43,7 @@ def decode(kind: str, **parameters: object) -> Fault:
 
 
 def links_of(fault: Fault) -> set[str]:
-    return set(fault.links)  # type: ignore[union-attr]
+    return set(fault.links)  # type: ignore[union-attr]  # only faults on links are asked
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +78,7 @@ def test_other_faults_of_nodes_are_on_every_link_from_or_to_them():
 def test_a_decoded_link_is_read_back():
     fault = decode("reset", links=["0>3"])
     assert [parse_link(each) for each in fault.links] == [Link("node0", "node3")]
-    assert compute_links(fault, NODES) == (Link("node0", "node3"),)  # type: ignore[arg-type]
+    assert compute_links(fault, NODES) == (Link("node0", "node3"),)  # type: ignore[arg-type]  # a reset is on links
 
 
 @pytest.mark.parametrize(
