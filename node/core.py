@@ -133,7 +133,7 @@ class NodeCore:
         self._submissions = Submissions(self._admission)
         self._evidence = PendingEvidence(recovered.order_state.convictions(), recovered.evidence)
         self._judge = Judge(self.chain_id, committee)
-        self._clerk = Clerk()
+        self._clerk = Clerk(recovered.ledger)
         self.tracker = self._clerk.tracker
         self._execution = Execution(
             self.chain_id, committee.members, recovered.engine_height, config.execution_ahead_max
@@ -329,7 +329,7 @@ class NodeCore:
         self, now_ms: int, event: EnvelopesVerified, out: list[NodeEffect]
     ) -> None:
         reply, admitted = self._submissions.on_verified(now_ms, event)
-        self._clerk.tell_level(admitted, ReceiptLevel.RECEIVED, out)
+        self._clerk.tell_received(admitted, out)
         out.append(reply)
 
     def _on_opaque_submitted(
@@ -385,7 +385,7 @@ class NodeCore:
                 summary = self._delivery.summary(batch_id)
                 assert summary is not None, "a checked batch above the cursor has its summary"
                 self._available[author] = sequence
-                self._clerk.tell_level(summary.envelopes, ReceiptLevel.AVAILABLE, out)
+                self._clerk.tell_available(summary.envelopes, out)
 
     # ---- commits and delivery ---------------------------------------------------------------
 
@@ -443,10 +443,11 @@ class NodeCore:
             if passed:
                 self._results.add_passed(height, passed)
                 self._clerk.tell_settled(self._results.take_settled(), out)
+            refusals = self._clerk.tell_refused(delivered, out)
             replayed_root = self._replayed_roots.pop(height, None)
             if replayed_root is None:
                 self._lanes.on_delivered(height)
-                self._archive(delivered, out)
+                self._archive(delivered, refusals, out)
             elif replayed_root != delivered.order_root:
                 detail = f"height {height}: order root {delivered.order_root.hex()}, delivered"
                 self._halt("node.nondeterministic", f"{detail} as {replayed_root.hex()}", out)
@@ -460,9 +461,11 @@ class NodeCore:
     def _is_snapshot_due(self, height: int) -> bool:
         return height % self._config.snapshot_interval_blocks == 0
 
-    def _archive(self, delivered: DeliveredBlock, out: list[NodeEffect]) -> None:
+    def _archive(
+        self, delivered: DeliveredBlock, refusals: list[Put], out: list[NodeEffect]
+    ) -> None:
         height = delivered.block.height
-        puts = self._clerk.record(delivered, out)
+        puts = self._clerk.record(delivered, out) + refusals
         if self._is_snapshot_due(height):
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, compute_key(height), encode(snapshot)))

@@ -6,8 +6,11 @@ wrong batch. A refusal is of one copy: should another copy pass later (it may ha
 two nodes), that counts, so `ordered` is above `refused`.
 
 The map is a bounded memory of recent envelopes; what fell out of it is answered from the archive.
-For the same reason a refusal is told only of envelopes that this node itself took from a client in
-this life: of those it knows for certain that no earlier copy has passed.
+An envelope enters it while no copy has passed or as one passes (`node.clerk`), so of one that is
+here and has not passed it is certain that no copy did, and a refusal may be told.
+
+At the height at which an envelope expires no copy can pass any more, whatever became of the
+batches that carried it: who still waits for it then is to hear so.
 """
 
 from collections import OrderedDict
@@ -27,13 +30,18 @@ class EnvelopeStatus(NamedTuple):
     height: int
     """0 while it has none."""
     code: str | None
-    is_own: bool
-    """Taken from a client by this node, in this life."""
+    expiry_height: int
+    """From here on no copy can pass; 0 for an envelope that was not seen before it passed."""
 
     @property
     def has_passed(self) -> bool:
         """Did a copy pass the header ledger?"""
         return self.level.rank >= ReceiptLevel.ORDERED.rank
+
+    @property
+    def is_open(self) -> bool:
+        """Has it been neither passed nor refused?"""
+        return self.level.rank < ReceiptLevel.REFUSED.rank
 
 
 class EnvelopeTracker:
@@ -42,34 +50,70 @@ class EnvelopeTracker:
     def __init__(self, capacity: int = TRACKED_ENVELOPES_MAX) -> None:
         self._capacity = capacity
         self._statuses: OrderedDict[bytes, EnvelopeStatus] = OrderedDict()
+        self._open: dict[int, dict[bytes, None]] = {}
+        # The open envelopes by the height at which they expire, each in order of arrival.
 
     def __len__(self) -> int:
         return len(self._statuses)
 
-    def raise_level(
-        self,
-        envelope_id: bytes,
-        account: bytes,
-        level: ReceiptLevel,
-        height: int = 0,
-        code: str | None = None,
+    @property
+    def open_count(self) -> int:
+        """Envelopes that wait to be passed or refused."""
+        return sum(len(each) for each in self._open.values())
+
+    def open(
+        self, envelope_id: bytes, account: bytes, level: ReceiptLevel, expiry_height: int
     ) -> bool:
-        """Note a level; False when it is no news. `RECEIVED` is told when a client's envelope
-        was let in, so it marks the envelope as this node's own."""
+        """Note a level below `refused`; False when it is no news."""
         known = self._statuses.get(envelope_id)
-        is_own = level is ReceiptLevel.RECEIVED or (known is not None and known.is_own)
-        if known is not None and known.level.rank >= level.rank:
-            self._statuses[envelope_id] = known._replace(is_own=is_own)
-            return False
-        self._statuses[envelope_id] = EnvelopeStatus(account, level, height, code, is_own)
-        if known is None and len(self._statuses) > self._capacity:
-            self._statuses.popitem(last=False)
+        if known is not None:
+            return self._replace(envelope_id, known, known._replace(level=level))
+        self._add(envelope_id, EnvelopeStatus(account, level, 0, None, expiry_height))
+        self._open.setdefault(expiry_height, {})[envelope_id] = None
         return True
 
-    def forget(self, envelope_id: bytes) -> None:
-        """Leave the answer to the archive."""
-        self._statuses.pop(envelope_id, None)
+    def refuse(self, envelope_id: bytes, height: int, code: str) -> bool:
+        """Note that a copy was refused; False when it is no news, or when nothing is remembered
+        of the envelope: then an earlier copy may have passed."""
+        known = self._statuses.get(envelope_id)
+        if known is None:
+            return False
+        refused = known._replace(level=ReceiptLevel.REFUSED, height=height, code=code)
+        return self._replace(envelope_id, known, refused)
+
+    def settle(self, envelope_id: bytes, account: bytes, level: ReceiptLevel, height: int) -> bool:
+        """Note a level from `ordered` on; False when it is no news."""
+        known = self._statuses.get(envelope_id)
+        if known is None:
+            self._add(envelope_id, EnvelopeStatus(account, level, height, None, 0))
+            return True
+        settled = known._replace(level=level, height=height, code=None)
+        return self._replace(envelope_id, known, settled)
+
+    def expiring_at(self, height: int) -> list[bytes]:
+        """The open envelopes that expire at this height, oldest first."""
+        return list(self._open.get(height, ()))
 
     def status(self, envelope_id: bytes) -> EnvelopeStatus | None:
         """The newest level, or None for an envelope not seen lately."""
         return self._statuses.get(envelope_id)
+
+    def _add(self, envelope_id: bytes, status: EnvelopeStatus) -> None:
+        self._statuses[envelope_id] = status
+        if len(self._statuses) > self._capacity:
+            self._close(*self._statuses.popitem(last=False))
+
+    def _replace(self, envelope_id: bytes, known: EnvelopeStatus, status: EnvelopeStatus) -> bool:
+        if known.level.rank >= status.level.rank:
+            return False
+        if not status.is_open:
+            self._close(envelope_id, known)
+        self._statuses[envelope_id] = status
+        return True
+
+    def _close(self, envelope_id: bytes, known: EnvelopeStatus) -> None:
+        if known.is_open:
+            waiting = self._open[known.expiry_height]
+            del waiting[envelope_id]
+            if not waiting:
+                del self._open[known.expiry_height]

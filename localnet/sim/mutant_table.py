@@ -556,6 +556,22 @@ _DELIVERING: Final = (
         first=("losses", "liar:silent"),
     ),
     _mutant(
+        "level_told_again",
+        "E5: each level is told once",
+        "node.tracking:EnvelopeTracker._replace",
+        "known.level.rank >= status.level.rank",
+        "known.level.rank > status.level.rank",
+        first=("quiet",),
+    ),
+    _mutant(
+        "expiry_untold",
+        "E6: what expires is told to be refused",
+        "node.clerk:Clerk.tell_refused",
+        "self.tracker.expiring_at(height)",
+        "[]",
+        first=("losses",),
+    ),
+    _mutant(
         "evidence_unverified",
         "E4: evidence convicts if both signatures hold",
         "node.offences:Judge.on_verified",

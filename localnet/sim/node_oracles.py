@@ -204,17 +204,21 @@ class Promises(Watcher):
         running: Iterable[int],
     ) -> None:
         """At the end: what was available is ordered, unless it expired, and whoever of those that
-        run said `ordered` has said `executed`."""
+        run said `ordered` has said `executed`, and of what expired that it is refused."""
         assert not self.outstanding(order, expiries, height), "available, but never ordered"
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, "refused, yet executed"
         for index in running:
+            certified_height = order.certified.get(index, 0)
             for envelope_id, level in self.levels[index].items():
                 if level is ReceiptLevel.ORDERED:
                     ordered_height = self.heights[envelope_id]
-                    certified_height = order.certified.get(index, 0)
                     assert ordered_height > certified_height, (
                         f"node {index} certified {certified_height}, ordered {ordered_height}"
+                    )
+                elif level is not ReceiptLevel.EXECUTED and level is not ReceiptLevel.REFUSED:
+                    assert expiries[envelope_id] > certified_height, (
+                        f"node {index} leaves {level} what expired at {expiries[envelope_id]}"
                     )
 
 

@@ -23,8 +23,17 @@ from mempool.admission import Admission, AdmissionConfig
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher, BatcherConfig
 from mempool.ledger import HeaderLedger
+from mempool.validity import validate_envelope
+from node.clerk import Clerk
 from node.delivery import Delivery
-from node.events import EnvelopesSubmitted, EnvelopesVerified, SubmitReply, VerifyEnvelopes
+from node.events import (
+    EnvelopesSubmitted,
+    EnvelopesVerified,
+    NodeEffect,
+    ReceiptUpdate,
+    SubmitReply,
+    VerifyEnvelopes,
+)
 from node.protocol import ReceiptLevel
 from node.recovery import make_genesis_order
 from node.results import UNSETTLED_CHECKPOINTS_MAX, Results
@@ -158,40 +167,66 @@ def test_the_queue_is_full_at_its_two_limits():
 def test_levels_rise_and_a_refusal_of_one_copy_yields_to_the_pass_of_another():
     tracker = EnvelopeTracker()
     name = b"\x01" * 32
-    assert tracker.raise_level(name, ACCOUNT, ReceiptLevel.AVAILABLE)
-    assert not tracker.raise_level(name, ACCOUNT, ReceiptLevel.RECEIVED)
-    assert tracker.raise_level(name, ACCOUNT, ReceiptLevel.REFUSED, 3, "fee.insufficient")
-    assert tracker.raise_level(name, ACCOUNT, ReceiptLevel.ORDERED, 4)
-    assert not tracker.raise_level(name, ACCOUNT, ReceiptLevel.REFUSED, 5, "nonce.duplicate")
+    assert tracker.open(name, ACCOUNT, ReceiptLevel.AVAILABLE, 9)
+    assert not tracker.open(name, ACCOUNT, ReceiptLevel.RECEIVED, 9)
+    assert tracker.refuse(name, 3, "fee.insufficient")
+    assert not tracker.open(name, ACCOUNT, ReceiptLevel.AVAILABLE, 9), "another copy of it"
+    assert tracker.settle(name, ACCOUNT, ReceiptLevel.ORDERED, 4)
+    assert not tracker.refuse(name, 5, "nonce.duplicate")
     status = tracker.status(name)
     assert status is not None
     assert status.has_passed
     assert (status.level, status.height, status.code) == (ReceiptLevel.ORDERED, 4, None)
-    assert status.is_own, "told as received, though it was available already"
+    assert tracker.settle(name, ACCOUNT, ReceiptLevel.EXECUTED, 4)
+    assert not tracker.settle(name, ACCOUNT, ReceiptLevel.EXECUTED, 4)
 
 
-def test_only_what_was_received_here_is_the_nodes_own():
+def test_of_an_envelope_that_is_not_remembered_no_refusal_is_told():
     tracker = EnvelopeTracker()
-    tracker.raise_level(b"a" * 32, ACCOUNT, ReceiptLevel.RECEIVED)
-    tracker.raise_level(b"b" * 32, ACCOUNT, ReceiptLevel.AVAILABLE)
-    tracker.raise_level(b"a" * 32, ACCOUNT, ReceiptLevel.AVAILABLE)
-    own, foreign = tracker.status(b"a" * 32), tracker.status(b"b" * 32)
-    assert own is not None
-    assert foreign is not None
-    assert own.is_own
-    assert not foreign.is_own
-    tracker.forget(b"a" * 32)
-    tracker.forget(b"a" * 32)
+    assert not tracker.refuse(b"a" * 32, 5, "nonce.duplicate")
     assert tracker.status(b"a" * 32) is None
+
+
+def test_what_is_open_at_the_height_where_it_expires_is_named_then_and_nothing_else():
+    tracker = EnvelopeTracker()
+    for letter in (b"a", b"b", b"c", b"d"):
+        tracker.open(letter * 32, ACCOUNT, ReceiptLevel.AVAILABLE, 9)
+    tracker.open(b"e" * 32, ACCOUNT, ReceiptLevel.RECEIVED, 10)
+    tracker.settle(b"b" * 32, ACCOUNT, ReceiptLevel.ORDERED, 5)
+    tracker.refuse(b"c" * 32, 5, "fee.insufficient")
+    assert tracker.expiring_at(8) == []
+    assert tracker.expiring_at(9) == [b"a" * 32, b"d" * 32]
+    for letter in (b"a", b"d"):
+        tracker.refuse(letter * 32, 9, "envelope.expired")
+    assert tracker.expiring_at(9) == []
+    assert tracker.open_count == 1
 
 
 def test_the_memory_of_envelopes_is_bounded_oldest_out_first():
     tracker = EnvelopeTracker(capacity=3)
     for number in range(5):
-        tracker.raise_level(bytes([number]) * 32, ACCOUNT, ReceiptLevel.RECEIVED)
-    assert len(tracker) == 3
+        tracker.open(bytes([number]) * 32, ACCOUNT, ReceiptLevel.RECEIVED, 9)
+    assert len(tracker) == tracker.open_count == 3
     assert tracker.status(bytes([1]) * 32) is None
     assert tracker.status(bytes([2]) * 32) is not None
+
+
+def test_available_is_not_told_of_what_passed_in_an_earlier_life():
+    """A member may put an old envelope into its lane again, and have the batch certified."""
+    cluster = NodeCluster(1)
+    order = PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 1)
+    chain_id = cluster.genesis.chain_id()
+    old, new = (
+        validate_envelope(chain_id, cluster.make_envelope(cluster.accounts[0], [order]))[1]
+        for _ in range(2)
+    )
+    _, ledger = make_genesis_order(cluster.genesis, cluster.genesis.committee())
+    assert ledger.apply_block(1, ledger.time_ms + 1, [old]) == (None,)
+    told: list[NodeEffect] = []
+    Clerk(ledger).tell_available([old, new], told)
+    assert [each.envelope_id for each in told if isinstance(each, ReceiptUpdate)] == [
+        new.envelope_id
+    ]
 
 
 # ---- results ---------------------------------------------------------------------------------
