@@ -187,16 +187,26 @@ class ConsensusCore:
         self._now_ms = now_ms
         return self._settle()
 
+    @property
+    def view(self) -> int:
+        """The current view."""
+        return self._pacemaker.view
+
+    @property
+    def committed_height(self) -> int:
+        """The highest committed block's height."""
+        return self._chain.tree.root.height
+
     def statistics(self) -> ConsensusStatistics:
         """Where the node stands."""
         safety, tree = self._voter.state, self._chain.tree
         return ConsensusStatistics(
-            view=self._pacemaker.view,
+            view=self.view,
             leader=self._schedule.leader(self._pacemaker.view),
             high_qc_view=safety.high_qc.view,
             high_tc_view=safety.high_tc.view if safety.high_tc else 0,
             last_voted_view=safety.last_voted_view,
-            committed_height=tree.root.height,
+            committed_height=self.committed_height,
             tree_blocks=len(tree),
             orphan_blocks=tree.orphan_count,
             pending_messages=self._intake.pending_count,

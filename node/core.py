@@ -217,28 +217,47 @@ class NodeCore:
         self._settle(now_ms, out)
         return out
 
+    @property
+    def view(self) -> int:
+        """The view that consensus is in."""
+        return self._consensus.view
+
+    @property
+    def committed_height(self) -> int:
+        """The highest committed block's height."""
+        return self._consensus.committed_height
+
+    @property
+    def certified_height(self) -> int:
+        """The highest height whose result a quorum certified and this node confirmed."""
+        return self._results.certified_height
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Is it so far behind its own commits that it takes no part in consensus?"""
+        return self._delivery.is_full
+
     def statistics(self) -> NodeStatistics:
         """A snapshot of counters and heights."""
-        consensus = self._consensus.statistics()
         own = self._results.own
         return NodeStatistics(
-            committed_height=consensus.committed_height,
+            committed_height=self.committed_height,
             delivered_height=self._delivery.delivered_height,
             executed_height=self._results.executed_height,
-            certified_height=self._results.certified_height,
+            certified_height=self.certified_height,
             state_root=own.state_root if own else bytes(32),
             state_root_height=own.height if own else 0,
             pool_envelopes=self._admission.pending_count,
             pool_bytes=self._admission.pending_bytes,
             queued_blocks=self._delivery.queued_blocks,
             summaries_held=self._delivery.summaries_held,
-            is_catching_up=self._delivery.is_full,
+            is_catching_up=self.is_catching_up,
             verifying_bytes=self._submissions.size_bytes,
             convictions=tuple(
                 (record.offender, record.kind)
                 for record in self._delivery.order_state.convictions()
             ),
-            consensus=consensus,
+            consensus=self._consensus.statistics(),
             lanes=self._lanes.statistics(),
             checkpoints=self._checkpoints.statistics(),
         )
@@ -255,7 +274,7 @@ class NodeCore:
             case Received(_, StateVote()):
                 owner = Component.CHECKPOINTS
             case Received(sender):
-                if sender != self._me and self._delivery.is_full:
+                if sender != self._me and self.is_catching_up:
                     return
                 owner = Component.CONSENSUS
             case TimerFired(name):

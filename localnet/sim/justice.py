@@ -55,6 +55,8 @@ class _Place(NamedTuple):
 class Justice(Watcher):
     """See the module docstring."""
 
+    effects = (Persist, BlockNotice, Misbehaviour)
+
     def __init__(
         self,
         guilty: Iterable[int],

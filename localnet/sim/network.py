@@ -307,10 +307,11 @@ class World:
 
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
         watching, actions = self._seated().on_effect, self._actions
+        index = host.index
         for effect in effects:
             kind = effect.__class__
-            for watch in watching(kind):
-                watch(host.index, effect)
+            for watch in watching[kind]:
+                watch(index, effect)
             action = actions.get(kind)
             if action is not None:
                 action(host, effect)
@@ -445,7 +446,7 @@ class World:
     # ---- network -------------------------------------------------------------------------------
 
     def _send(self, host: Host, send: Send) -> None:
-        for watch in self._seated().on_sent(send.message.__class__):
+        for watch in self._seated().on_sent[send.message.__class__]:
             watch(host.index, send.message)
         event = Received(host.member, send.message)
         for member in send.to:
@@ -493,32 +494,35 @@ class _Seats:
 
     def __init__(self, observers: Sequence[Watcher]) -> None:
         self.observers = list(observers)
-        self._on_effect: dict[type, tuple[Callable[[int, Any], None], ...]] = {}
-        self._on_sent: dict[type, tuple[Callable[[int, Message], None], ...]] = {}
+        self.on_effect = _Listeners(
+            (each.on_effect, each.effects)
+            for each in observers
+            if _is_overridden(each, "on_effect")
+        )
+        """Whom to tell of an effect."""
+        self.on_sent = _Listeners(
+            (each.on_sent, each.messages) for each in observers if _is_overridden(each, "on_sent")
+        )
+        """Whom to tell of a message."""
         self.on_durable = tuple(
             each.on_durable for each in observers if _is_overridden(each, "on_durable")
         )
 
-    def on_effect(self, kind: type) -> tuple[Callable[[int, Any], None], ...]:
-        """Whom to tell of such an effect."""
-        found = self._on_effect.get(kind)
-        if found is None:
-            found = self._on_effect[kind] = tuple(
-                each.on_effect
-                for each in self.observers
-                if _is_overridden(each, "on_effect") and (not each.effects or kind in each.effects)
-            )
-        return found
 
-    def on_sent(self, kind: type) -> tuple[Callable[[int, Message], None], ...]:
-        """Whom to tell of such a message."""
-        found = self._on_sent.get(kind)
-        if found is None:
-            found = self._on_sent[kind] = tuple(
-                each.on_sent
-                for each in self.observers
-                if _is_overridden(each, "on_sent") and (not each.messages or kind in each.messages)
-            )
+class _Listeners(dict[type, tuple[Callable[[int, Any], None], ...]]):
+    """Whom to tell of something, by its kind; each kind is looked up once."""
+
+    def __init__(
+        self, hooks: Iterable[tuple[Callable[[int, Any], None], tuple[type, ...]]]
+    ) -> None:
+        """The hooks, each with the kinds that it wants to hear of; none named means all."""
+        super().__init__()
+        self._hooks = tuple(hooks)
+
+    def __missing__(self, kind: type) -> tuple[Callable[[int, Any], None], ...]:
+        found = self[kind] = tuple(
+            hook for hook, kinds in self._hooks if not kinds or kind in kinds
+        )
         return found
 
 

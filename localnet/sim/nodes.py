@@ -142,8 +142,8 @@ class NodeCluster:
 
     def _make_justice(self, exempt: frozenset[int]) -> Justice:
         def find_view(index: int) -> int | None:
-            statistics = self.core(index).statistics()
-            return None if statistics.is_catching_up else statistics.consensus.view
+            core = self.core(index)
+            return None if core.is_catching_up else core.view
 
         committee = self.genesis.committee()
         leaders = LeaderSchedule(committee, self.config.consensus.leader_seed)
@@ -270,7 +270,7 @@ class NodeCluster:
             orders = [self._make_order() for _ in range(random.randint(1, 3))]
             expiry_height = EXPIRY_HEIGHTS
             if number % 5 == 0:
-                lowest = self.lowest("committed_height")
+                lowest = self.lowest_committed()
                 expiry_height = lowest + random.randint(*EXPIRY_SOON_HEIGHTS)
             self.submit(self.make_envelope(secret, orders, expiry_height), *chosen)
             if number % 9 == 0:
@@ -303,11 +303,13 @@ class NodeCluster:
         """The honest hosts that run."""
         return tuple(index for index in self.honest if self.world.is_running(index))
 
-    def lowest(self, name: str) -> int:
-        """The lowest of one statistic (a height) among the honest that run."""
-        return min(
-            (getattr(self.core(index).statistics(), name) for index in self.running()), default=0
-        )
+    def lowest_committed(self) -> int:
+        """The lowest committed height among the honest that run."""
+        return min((self.core(index).committed_height for index in self.running()), default=0)
+
+    def lowest_certified(self) -> int:
+        """The lowest certified height among the honest that run."""
+        return min((self.core(index).certified_height for index in self.running()), default=0)
 
     def run_until(self, is_done: Callable[[], bool], duration_max_ms: int) -> bool:
         """Let time pass until `is_done`, asked every `POLL_INTERVAL_MS`, or for the duration."""
@@ -320,7 +322,7 @@ class NodeCluster:
 
     def run_until_certified(self, height: int, duration_max_ms: int) -> None:
         """Run until every node that runs has a height certified; AssertionError if never."""
-        assert self.run_until(lambda: self.lowest("certified_height") >= height, duration_max_ms), (
+        assert self.run_until(lambda: self.lowest_certified() >= height, duration_max_ms), (
             f"{self.describe()}: not certified up to {height}"
         )
 
@@ -351,7 +353,7 @@ class NodeCluster:
         running = self.running()
         # Later heights order nothing, and not each of them is certified.
         self.run_until_certified(max(self.promises.heights.values(), default=0), duration_max_ms)
-        height = self.lowest("committed_height")
+        height = self.lowest_committed()
         self.promises.validate(self.order, self.expiries, height, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())
@@ -367,7 +369,7 @@ class NodeCluster:
         node holds, but for those of the guilty and the dead, who may never have them certified."""
         running = self.running()
         is_whole = len(running) == len(self.hosts)
-        height = self.lowest("committed_height")
+        height = self.lowest_committed()
         return not self.promises.outstanding(self.order, self.expiries, height) and not any(
             each.pool_envelopes
             or each.verifying_bytes

@@ -168,7 +168,7 @@ class _Run:
         first_view = self._find_highest_view()
         cluster.trade(100, HEAL_MAX_MS)
         is_alive = cluster.run_until(
-            lambda: cluster.lowest("committed_height") >= start + PROGRESS_BLOCKS, HEAL_MAX_MS
+            lambda: cluster.lowest_committed() >= start + PROGRESS_BLOCKS, HEAL_MAX_MS
         )
         self.heal_views = self._find_highest_view() - first_view
         # An attack that stopped all views still makes a run of the length that was asked for.
@@ -195,8 +195,7 @@ class _Run:
 
     def _find_highest_view(self) -> int:
         cluster = self.cluster
-        views = (cluster.core(each).statistics().consensus.view for each in cluster.running())
-        return max(views, default=0)
+        return max((cluster.core(each).view for each in cluster.running()), default=0)
 
     def _has_quorum(self) -> bool:
         """Is more than two thirds of the power honest and up? Liveness needs it."""

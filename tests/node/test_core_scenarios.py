@@ -181,7 +181,7 @@ def test_all_nodes_lose_power_and_everything_that_no_sync_kept():
     cluster = NodeCluster(3, config=make_config(snapshot_interval_blocks=1_000))
     cluster.start()
     cluster.trade(20, 20_000)
-    assert cluster.run_until(lambda: cluster.lowest("committed_height") > 150, 20_000)
+    assert cluster.run_until(lambda: cluster.lowest_committed() > 150, 20_000)
     for index in cluster.members:
         cluster.world.lose_power(index, 100_000)
         assert not cluster.world.disk(index).archive_log
@@ -189,7 +189,7 @@ def test_all_nodes_lose_power_and_everything_that_no_sync_kept():
     cluster.stop_trading()
     cluster.run(3_000)
     cluster.settle()
-    assert cluster.lowest("committed_height") > 150
+    assert cluster.lowest_committed() > 150
 
 
 def test_an_engine_ahead_of_the_archive_waits_for_the_chain_to_reach_it():
@@ -263,7 +263,7 @@ def test_slow_engines_stop_new_orders_and_nothing_else():
     cluster.run(300)
     slow = cluster.world.node_conditions.slow_engines
     slow.update(dict.fromkeys(cluster.members, (400, 500)))
-    height = cluster.lowest("committed_height")
+    height = cluster.lowest_committed()
     cluster.run(2700)
     blocks = {height: block for height, (_, block) in cluster.order.blocks.items()}
     above = [blocks[each] for each in sorted(blocks) if each > height]
@@ -337,7 +337,7 @@ def test_an_expired_envelope_is_refused_by_the_node_that_took_it():
     cluster.run(300)
     # The batch is made in time, and acknowledged too late.
     cluster.world.rules = [Cut(Scope(kinds=frozenset({"batch"})))]
-    height = cluster.lowest("committed_height")
+    height = cluster.lowest_committed()
     order = PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 1)
     envelope = cluster.make_envelope(cluster.accounts[0], [order], expiry_height=height + 3)
     cluster.submit(envelope, 0)
