@@ -37,12 +37,57 @@ class OrdersSeen(Struct, frozen=True):
     """What became of the orders."""
 
     sent: int = 0
+    """Signed and handed to a node, whether or not it lived to answer."""
     acknowledged: int = 0
     executed: int = 0
     """Of the acknowledged ones; so below."""
     refused: int = 0
     unfinished: tuple[str, ...] = ()
     """Ids (hex) and what was last said of each."""
+
+
+class Fates:
+    """What was promised of each order, and what became of it. Pure."""
+
+    def __init__(self) -> None:
+        self._sent: set[bytes] = set()
+        self._acknowledged: dict[bytes, str] = {}
+        """What was last said of each."""
+        self._final: dict[bytes, ReceiptLevel] = {}
+
+    def send(self, envelope_id: bytes) -> None:
+        """An order was signed. Its receipt may be here before the answer to its submission, which
+        a dying node never gives; so it counts from now on."""
+        self._sent.add(envelope_id)
+
+    def note(self, envelope_id: bytes, level: ReceiptLevel) -> None:
+        """A node said this of an envelope; those of others are none of ours."""
+        if envelope_id not in self._sent:
+            return
+        if level in ACKNOWLEDGED or envelope_id in self._acknowledged:
+            self._acknowledged[envelope_id] = level.value
+        # A refusal is of one copy: another one may still be executed.
+        if level in FINAL and self._final.get(envelope_id) is not ReceiptLevel.EXECUTED:
+            self._final[envelope_id] = level
+
+    def note_unknown(self, envelope_id: bytes, code: str) -> None:
+        """A node knows nothing of an acknowledged order."""
+        self._acknowledged[envelope_id] = code
+
+    def open(self) -> list[bytes]:
+        """The acknowledged ones without a result."""
+        return [each for each in self._acknowledged if each not in self._final]
+
+    def seen(self) -> OrdersSeen:
+        """What became of them so far."""
+        levels = [self._final.get(each) for each in self._acknowledged]
+        return OrdersSeen(
+            sent=len(self._sent),
+            acknowledged=len(levels),
+            executed=levels.count(ReceiptLevel.EXECUTED),
+            refused=levels.count(ReceiptLevel.REFUSED),
+            unfinished=tuple(f"{each.hex()} {self._acknowledged[each]}" for each in self.open()),
+        )
 
 
 class FollowedOrders:
@@ -53,10 +98,7 @@ class FollowedOrders:
         self._account = network.account(ACCOUNT).account
         self._factory = EnvelopeFactory(network.account_secret(ACCOUNT), network.chain_id)
         self._nodes = [network.node(name) for name in nodes]
-        self._sent: set[bytes] = set()
-        self._acknowledged: dict[bytes, str] = {}
-        """What was last said of each."""
-        self._final: dict[bytes, ReceiptLevel] = {}
+        self._fates = Fates()
         self._is_sending = True
 
     async def run(self) -> None:
@@ -72,29 +114,18 @@ class FollowedOrders:
     async def settle(self) -> bool:
         """Ask what became of the acknowledged orders; True if all have a result."""
         for node in self._nodes:
-            open_ = [each for each in self._acknowledged if each not in self._final]
+            open_ = self._fates.open()
             if not open_:
                 return True
             try:
                 await self._ask(node, open_)
             except DoorError:
                 continue  # The others know as well.
-        return all(each in self._final for each in self._acknowledged)
+        return not self._fates.open()
 
     def seen(self) -> OrdersSeen:
         """What became of them so far."""
-        levels = [self._final.get(each) for each in self._acknowledged]
-        return OrdersSeen(
-            sent=len(self._sent),
-            acknowledged=len(levels),
-            executed=levels.count(ReceiptLevel.EXECUTED),
-            refused=levels.count(ReceiptLevel.REFUSED),
-            unfinished=tuple(
-                f"{envelope_id.hex()} {said}"
-                for envelope_id, said in self._acknowledged.items()
-                if envelope_id not in self._final
-            ),
-        )
+        return self._fates.seen()
 
     # ---- one node --------------------------------------------------------------------------
 
@@ -110,13 +141,14 @@ class FollowedOrders:
         async with DoorClient.connect(endpoint.host, endpoint.port, timeout_s=TIMEOUT_S) as client:
             receipts = await client.subscribe(Channel.RECEIPTS, self._account)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, client)
+                nursery.start_soon(self.send_orders, client)
                 while True:
                     event = await receipts.receive()
                     if isinstance(event, ReceiptEvent):
-                        self._note(event.envelope_id, event.level)
+                        self._fates.note(event.envelope_id, event.level)
 
-    async def _send(self, client: DoorClient) -> None:
+    async def send_orders(self, client: DoorClient) -> None:
+        """One after the other, until `stop_sending`. Raises `DoorError`."""
         while self._is_sending:
             order = PlaceOrder(
                 market=MARKET,
@@ -126,9 +158,8 @@ class FollowedOrders:
                 tif=TimeInForce.IOC,
             )
             envelope = self._factory.sign([order], EXPIRY_HEIGHT)
-            (result,) = await client.submit([envelope.data])
-            if result.code is None:
-                self._sent.add(result.envelope_id)
+            self._fates.send(envelope.envelope_id)
+            await client.submit([envelope.data])
             await trio.sleep(INTERVAL_S)
 
     async def _ask(self, node: NetworkNode, envelope_ids: Sequence[bytes]) -> None:
@@ -137,15 +168,8 @@ class FollowedOrders:
             for envelope_id in envelope_ids:
                 try:
                     answer = await client.query("envelope", envelope_id)
-                    self._note(envelope_id, ReceiptLevel(answer["level"]))
+                    self._fates.note(envelope_id, ReceiptLevel(answer["level"]))
                 except DoorError as error:
                     if error.code != "envelope.unknown":
                         raise
-                    self._acknowledged[envelope_id] = error.code
-
-    def _note(self, envelope_id: bytes, level: ReceiptLevel) -> None:
-        if level in ACKNOWLEDGED or envelope_id in self._acknowledged:
-            self._acknowledged[envelope_id] = level.value
-        # A refusal is of one copy: another one may still be executed.
-        if level in FINAL and self._final.get(envelope_id) is not ReceiptLevel.EXECUTED:
-            self._final[envelope_id] = level
+                    self._fates.note_unknown(envelope_id, error.code)
