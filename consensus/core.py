@@ -132,7 +132,7 @@ class ConsensusCore:
         self._votes = VoteCollector(chain_id, committee, bans, self._compute_vote_wait_ms)
         self._timeouts = TimeoutCollector(chain_id, committee, bans)
         self._exchange = Exchange(
-            chain_id, len(committee), me, self._chain, self._out, config.sync_retry_ms
+            chain_id, len(committee), me, self._chain, self._out, config.sync_retry_ms, bans
         )
         self._others = tuple(index for index in range(len(committee)) if index != me)
         self._proposals = Proposals()
@@ -227,6 +227,8 @@ class ConsensusCore:
         try:
             checks = self._validate(sender, message)
         except ValidationError as error:
+            if isinstance(message, CommittedResponse):
+                self._exchange.sync.refute(sender)
             self._out.refuse(sender, error.code, error.detail)
             return
         if checks is None:
@@ -270,6 +272,7 @@ class ConsensusCore:
                 return self._validator.check_advance(message) if is_news else None
             case BlockResponse() | CommittedResponse():
                 if not self._exchange.sync.is_solicited(sender, message):
+                    self._exchange.sync.pass_over(sender)
                     return None
                 if isinstance(message, BlockResponse):
                     return []

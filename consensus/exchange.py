@@ -5,6 +5,7 @@ S2, A3). Votes and proposals are the core's own business.
 from collections.abc import Sequence
 from typing import Final
 
+from consensus.bans import Bans
 from consensus.chain import Chain
 from consensus.messages import (
     Advance,
@@ -35,11 +36,12 @@ class Exchange:
         chain: Chain,
         out: Outbox,
         retry_ms: int,
+        bans: Bans,
     ) -> None:
         self._me = me
         self._chain = chain
         self._out = out
-        self.sync = BlockSync(chain_id, member_count, me, chain.tree, retry_ms)
+        self.sync = BlockSync(chain_id, member_count, me, chain.tree, retry_ms, bans)
         self._server = BlockServer(chain.tree, member_count)
         self._advances = Allowance(member_count)
 
@@ -58,7 +60,7 @@ class Exchange:
         """S1, S2: ask for what the newest certificate needs and the tree lacks."""
         self.sync.want(high_qc)
         self._request(self.sync.next_requests(now_ms))
-        self._out.set_timer(SYNC_TIMER, self.sync.compute_deadline_ms())
+        self._out.set_timer(SYNC_TIMER, self.sync.compute_deadline_ms(now_ms))
 
     def poll(self, now_ms: int) -> None:
         """Ask for what comes next, as an observer must."""
@@ -80,6 +82,7 @@ class Exchange:
                 else self.sync.take_committed(sender, response)
             )
         except ValidationError as error:
+            self.sync.refute(sender)
             self._out.refuse(sender, error.code, error.detail)
             return None
         for block_id, block in blocks:

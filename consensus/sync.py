@@ -11,15 +11,20 @@ two ways below is the one its quorum signed:
 - near (S1): `BlockRequest` by id, newest first, to the signers of the certificate in turn;
 - far (S2): `CommittedRequest` by rising height; the receiver replays the commit rule itself.
 
-At most `REQUESTS_IN_FLIGHT_MAX` requests are under way, each to another member. Retries rotate and
-slow down; only an answer with something new in it makes the next request leave at once.
+At most `REQUESTS_IN_FLIGHT_MAX` requests are under way, each to another member. Whom to ask comes
+round, by node and by request, and within one *round* for a block no signer is asked again who did
+not help. Any answer ends its request, so one that is of no use costs a round trip: the next signer
+is asked at once. Whose answer the certificate refutes is not asked for that block again. A round
+without progress takes at least the retry time, which grows: members that answer with nothing,
+however fast, cannot keep this node busy.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from consensus.backoff import compute_growing_wait_ms
+from consensus.bans import Bans
 from consensus.block_tree import COMMITTED_BLOCKS_KEPT, BlockTree
 from consensus.messages import BlockRequest, BlockResponse, CommittedRequest, CommittedResponse
 from consensus.types import QC, Block
@@ -30,8 +35,8 @@ REQUESTS_IN_FLIGHT_MAX: Final = 2
 TARGETS_MAX: Final = 4
 """Certified blocks wanted at a time; beyond it the one of the lowest view is dropped."""
 ATTEMPTS_MAX: Final = 24
-"""Requests made for one target without progress before it is dropped. Whatever still needs it
-then asks anew, so nothing is given up for ever."""
+"""Waits for one target without progress before it is dropped. Whatever still needs it then asks
+anew, so nothing is given up for ever."""
 FAR_HEIGHTS: Final = COMMITTED_BLOCKS_KEPT // 2
 """A target this far above the root is reached by rising height: its ancestors may have left the
 window in which peers keep committed blocks at hand."""
@@ -47,6 +52,13 @@ class _Target:
     peers: tuple[int, ...]
     """Members to ask in turn: the certificate's signers, who hold the block durably."""
     attempts: int = 0
+    """Unanswered requests, and rounds that ended early, since there was progress."""
+    asked: set[int] = field(default_factory=set)
+    """Who was asked in this round and did not help."""
+    liars: set[int] = field(default_factory=set)
+    """Whose answer the certificate refuted."""
+    round_began_ms: int = 0
+    rests_until_ms: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,8 +70,6 @@ class _Request:
     block_id: bytes | None
     """What a `BlockRequest` asked for; None for a `CommittedRequest`."""
     deadline_ms: int
-    is_answered: bool = False
-    """An answered request holds its place until its deadline unless the answer helped."""
 
 
 class Outgoing(NamedTuple):
@@ -73,8 +83,15 @@ class BlockSync:
     """Which blocks are wanted and who was asked."""
 
     def __init__(
-        self, chain_id: bytes, member_count: int, me: int | None, tree: BlockTree, retry_ms: int
+        self,
+        chain_id: bytes,
+        member_count: int,
+        me: int | None,
+        tree: BlockTree,
+        retry_ms: int,
+        bans: Bans,
     ) -> None:
+        """Members in `bans` are not heard, so they are not asked."""
         self._chain_id = chain_id
         self._member_count = member_count
         self._me = me
@@ -84,7 +101,10 @@ class BlockSync:
         self._in_flight: dict[int, _Request] = {}
         self._frontier_id = tree.root.block_id
         """The last block that came by rising height: the next request goes on above it."""
+        self._bans = bans
         self._poll_count = 0
+        self._turn = me or 0
+        # Rises with each request. Each member starts elsewhere, so that not all ask the same one.
 
     @property
     def target_count(self) -> int:
@@ -105,30 +125,32 @@ class BlockSync:
         if not is_useful or block_id in self._targets:
             return
         signers = decode_bitmap(qc.signers, self._member_count)
-        peers = [index for index in signers if index != self._me]
-        # Each member starts elsewhere, so that not all ask the same one.
-        start = (self._me or 0) % len(peers) if peers else 0
-        self._targets[block_id] = _Target(qc, tuple(peers[start:] + peers[:start]))
+        peers = tuple(index for index in signers if index != self._me)
+        self._targets[block_id] = _Target(qc, peers)
         if len(self._targets) > TARGETS_MAX:
             self._drop(min(self._targets, key=lambda key: self._targets[key].qc.view))
 
     def expire(self, now_ms: int) -> None:
         """Forget requests past their deadline and targets that nobody serves."""
-        self._in_flight = {
-            peer: request
-            for peer, request in self._in_flight.items()
-            if request.deadline_ms > now_ms
-        }
+        for peer, request in list(self._in_flight.items()):
+            if request.deadline_ms <= now_ms:
+                target = self._end_request(peer)
+                if target is not None:
+                    target.attempts += 1
         for block_id, target in list(self._targets.items()):
             if target.attempts >= ATTEMPTS_MAX:
                 self._drop(block_id)
 
-    def compute_deadline_ms(self) -> int | None:
-        """When the next request under way is given up."""
-        return min((request.deadline_ms for request in self._in_flight.values()), default=None)
+    def compute_deadline_ms(self, now_ms: int) -> int | None:
+        """When the next request under way is given up, or the next round begins."""
+        times = [request.deadline_ms for request in self._in_flight.values()]
+        times += [target.rests_until_ms for target in self._targets.values()]
+        return min((each for each in times if each > now_ms), default=None)
 
     def next_requests(self, now_ms: int) -> list[Outgoing]:
         """What to ask for now, newest certificate first."""
+        for peer in [peer for peer in self._in_flight if peer in self._bans]:
+            self._end_request(peer)
         requests: list[Outgoing] = []
         newest_first = sorted(self._targets.items(), key=lambda item: -item[1].qc.view)
         for block_id, target in newest_first:
@@ -155,20 +177,41 @@ class BlockSync:
     def _ask(
         self, now_ms: int, target_id: bytes, target: _Target, missing_id: bytes
     ) -> list[Outgoing]:
-        free = [peer for peer in target.peers if peer not in self._in_flight]
-        if not free or len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
+        if len(self._in_flight) >= REQUESTS_IN_FLIGHT_MAX:
             return []
-        peer = free[target.attempts % len(free)]
+        peer = self._choose_peer(now_ms, target)
+        if peer is None:
+            return []
+        target.asked.add(peer)
+        self._turn += 1
         # Every third attempt goes the other way: the peers may have moved on since.
         is_far = target.qc.height - self._tree.root.height > FAR_HEIGHTS
         by_height = is_far != (target.attempts % 3 == 2)
         deadline_ms = now_ms + compute_growing_wait_ms(self._retry_ms, target.attempts)
-        target.attempts += 1
         block_id = None if by_height else missing_id
         self._in_flight[peer] = _Request(target_id, block_id, deadline_ms)
         if by_height:
             return [Outgoing(peer, CommittedRequest(self._compute_from_height()))]
         return [Outgoing(peer, BlockRequest(missing_id, self._tree.root.height))]
+
+    def _choose_peer(self, now_ms: int, target: _Target) -> int | None:
+        """Whom to ask next; None while nobody is free or the round has to last a little longer."""
+        willing = [
+            peer for peer in target.peers if peer not in target.liars and peer not in self._bans
+        ]
+        if target.asked.issuperset(willing):
+            target.asked.clear()
+            wait_ms = compute_growing_wait_ms(self._retry_ms, target.attempts)
+            target.rests_until_ms = target.round_began_ms + wait_ms
+            if target.rests_until_ms > now_ms:
+                target.attempts += 1
+        if target.rests_until_ms > now_ms:
+            return None
+        if not target.asked:
+            target.round_began_ms = now_ms
+        left = [each for each in willing if each not in target.asked]
+        free = [each for each in left if each not in self._in_flight]
+        return free[self._turn % len(free)] if free else None
 
     def _compute_from_height(self) -> int:
         frontier = self._tree.get(self._frontier_id)
@@ -188,26 +231,35 @@ class BlockSync:
         """Is this an answer that is awaited from this member?
 
         What is not may be an honest answer to an earlier request, late or doubled on its way, so
-        nobody is blamed for it, and it does not use up the present request.
+        nobody is blamed for it.
         """
         request = self._in_flight.get(sender)
-        if request is None or request.is_answered:
+        if request is None:
             return False
         if isinstance(response, CommittedResponse) or request.block_id is None:
             return isinstance(response, CommittedResponse) and request.block_id is None
         blocks = response.blocks
         return not blocks or blocks[0].block_id(self._chain_id) == request.block_id
 
+    def pass_over(self, sender: int) -> None:
+        """A member answered with something else than what it was asked for: ask the next one."""
+        self._end_request(sender)
+
+    def refute(self, sender: int) -> None:
+        """A member gave an awaited answer that is refused: ask it no more for this block."""
+        target = self._end_request(sender)
+        if target is not None:
+            target.liars.add(sender)
+
     def take_blocks(self, sender: int, response: BlockResponse) -> list[BlockWithId]:
         """The answered blocks, oldest first: the one asked for and ancestors of it.
 
         Raises `ValidationError` if they are anything else.
         """
-        request = self._take_request(sender)
-        assert request.block_id is not None, "the answer is of the kind that was asked for"
-        chain = self._validate_chain(response.blocks, request.block_id)
-        if chain:
-            self._record_progress(sender)
+        block_id = self._in_flight[sender].block_id
+        assert block_id is not None, "the answer is of the kind that was asked for"
+        chain = self._validate_chain(response.blocks, block_id)
+        self._finish_request(sender, is_progress=bool(chain))
         return chain[::-1]
 
     def take_committed(self, sender: int, response: CommittedResponse) -> list[BlockWithId]:
@@ -216,18 +268,17 @@ class BlockSync:
 
         Raises `ValidationError` if they are not one chain.
         """
-        self._take_request(sender)
         if response.proof is None:
+            self._finish_request(sender, is_progress=False)
             return []
         chain = self._validate_chain(response.blocks[::-1], response.proof.block_id)[::-1]
         last_id, _ = chain[-1]
-        if self._tree.get(chain[0][1].parent_id) is None or self._tree.get(last_id) is not None:
-            # It does not connect, or brings nothing new: go on from the root.
-            self._frontier_id = self._tree.root.block_id
-            return []
-        self._frontier_id = last_id
-        self._record_progress(sender)
-        return chain
+        connects = self._tree.get(chain[0][1].parent_id) is not None
+        is_progress = connects and self._tree.get(last_id) is None
+        self._finish_request(sender, is_progress)
+        # If it does not connect, or brings nothing new: go on from the root.
+        self._frontier_id = last_id if is_progress else self._tree.root.block_id
+        return chain if is_progress else []
 
     def _validate_chain(self, newest_first: Sequence[Block], block_id: bytes) -> list[BlockWithId]:
         chain: list[BlockWithId] = []
@@ -239,14 +290,15 @@ class BlockSync:
             block_id = block.parent_id
         return chain
 
-    def _take_request(self, sender: int) -> _Request:
-        request = self._in_flight[sender]
-        self._in_flight[sender] = replace(request, is_answered=True)
-        return request
-
-    def _record_progress(self, sender: int) -> None:
-        """Ask for what comes next at once."""
-        request = self._in_flight.pop(sender)
-        target = self._targets.get(request.target_id) if request.target_id else None
-        if target is not None:
+    def _finish_request(self, sender: int, is_progress: bool) -> None:
+        target = self._end_request(sender)
+        if target is not None and is_progress:
             target.attempts = 0
+            target.asked.discard(sender)
+
+    def _end_request(self, peer: int) -> _Target | None:
+        """Free the place of a request; returns the target that it was for, if any."""
+        request = self._in_flight.pop(peer, None)
+        if request is None or request.target_id is None:
+            return None
+        return self._targets.get(request.target_id)

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from committee.committee import COMMITTEE_SIZE_MAX
 from consensus.backoff import GROWTHS_MAX
+from consensus.bans import Bans
 from consensus.block_tree import BlockTree, make_root
 from consensus.certificates import CERTIFICATES_MAX, CertificateCache
 from consensus.evidence import EVIDENCE_SIZE_MAX_BYTES
@@ -161,11 +162,11 @@ def test_votes_further_behind_than_the_limit_are_not_kept():
 def test_waits_for_a_missing_block_grow_up_to_a_limit():
     keys = Keys()
     tree = BlockTree(make_root(make_genesis_tip(CHAIN_ID, keys.committee, 0)))
-    sync = BlockSync(CHAIN_ID, 4, 0, tree, retry_ms=64)
+    sync = BlockSync(CHAIN_ID, 4, 0, tree, retry_ms=64, bans=Bans())
     now_ms, waits = 0, []
     sync.want(keys.make_qc(keys.make_block(1, keys.genesis)))
     while sync.next_requests(now_ms):
-        deadline_ms = sync.compute_deadline_ms()
+        deadline_ms = sync.compute_deadline_ms(now_ms)
         waits.append(deadline_ms - now_ms)
         now_ms = deadline_ms
         sync.expire(now_ms)

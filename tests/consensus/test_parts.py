@@ -354,7 +354,7 @@ def test_who_speaks_of_a_view_long_past_is_told_what_ended_it() -> None:
 
 
 def test_retries_rotate_slow_down_and_try_the_other_way_now_and_then() -> None:
-    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100)
+    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100, bans=Bans())
     qc = KEYS.make_qc(make_chain(2)[-1][1])
     sync.want(qc)
     kinds: list[str] = []
@@ -365,7 +365,7 @@ def test_retries_rotate_slow_down_and_try_the_other_way_now_and_then() -> None:
         assert sync.next_requests(times[-1]) == []
         kinds.append(type(message).__name__)
         peers.append(peer)
-        deadline_ms = sync.compute_deadline_ms()
+        deadline_ms = sync.compute_deadline_ms(times[-1])
         assert deadline_ms is not None
         times.append(deadline_ms)
         sync.expire(deadline_ms)
@@ -377,7 +377,7 @@ def test_retries_rotate_slow_down_and_try_the_other_way_now_and_then() -> None:
 
 
 def test_what_is_under_way_and_what_is_wanted_are_bounded() -> None:
-    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100)
+    sync = BlockSync(CHAIN_ID, 4, 3, make_tree(), retry_ms=100, bans=Bans())
     for salt in range(20):
         sync.want(KEYS.make_qc(make_chain(2, salt)[-1][1]))
     assert sync.target_count == TARGETS_MAX
