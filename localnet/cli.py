@@ -121,8 +121,9 @@ def up(
 
     Resumes the localnet in the folder if there is one. Every process it starts ends with it. With
     --for it counts from readiness and ends with a verdict: exit code 20 if nodes disagreed about a
-    block or a state root, 21 if there was no progress. A tape begins at readiness, and ends a run
-    with --for once its last order has its result; `tape.done` says whether it came to that.
+    block or a state root, 1 if a process ended by itself, 21 if there was no progress. A tape
+    begins at readiness, and ends a run with --for once its last order has its result; `tape.done`
+    says whether it came to that.
 
     \b
     Examples:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from localnet.agreement import Contradiction
 from localnet.tally import TapeProgress
+from localnet.verdicts import Verdict, find_gravest
 from node.exit_codes import ExitCode
 
 STALL_MAX_S: Final = 10.0
@@ -48,17 +49,15 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
     """Return the document and the exit code that belongs to it."""
     agree = not seen.contradictions and seen.common_root is not None
     stalled = seen.blocks == 0 or seen.stalled_s > STALL_MAX_S
-    if seen.contradictions or seen.halted:
-        code = ExitCode.SAFETY
-    elif stalled or seen.common_root is None or seen.orders == 0:
-        code = ExitCode.LIVENESS
-    elif seen.unexpected_exits:
-        code = ExitCode.UNEXPECTED
-    else:
-        code = ExitCode.OK
+    broken = {
+        Verdict.SAFETY: bool(seen.contradictions) or seen.halted,
+        Verdict.CRASH: bool(seen.unexpected_exits),
+        Verdict.LIVENESS: stalled or seen.common_root is None or seen.orders == 0,
+    }
+    verdict = find_gravest(each for each, is_broken in broken.items() if is_broken)
     elapsed_s = max(seen.elapsed_s, 0.001)
     document: dict[str, Any] = {
-        "verdict": code.name.lower(),
+        "verdict": verdict,
         "elapsed_s": round(seen.elapsed_s, 3),
         "counted_from": "readiness",
         "nodes": list(seen.nodes),
@@ -80,4 +79,4 @@ def compute_report(seen: Observations) -> tuple[dict[str, Any], ExitCode]:
         "receipt_latency_ms": seen.receipt_latency_ms,
         "tape": None if seen.tape is None else msgspec.structs.asdict(seen.tape),
     }
-    return document, code
+    return document, verdict.exit_code

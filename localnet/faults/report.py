@@ -9,7 +9,8 @@ import msgspec
 from localnet.bench.machine import describe_machine
 from localnet.faults.memory import MemorySample
 from localnet.faults.scenario import Scenario
-from localnet.faults.verdict import CODES, Finding, Seen
+from localnet.faults.verdict import Finding, Seen
+from localnet.verdicts import Verdict
 from node.home import write_atomically
 
 MEBIBYTE = 1 << 20
@@ -20,7 +21,7 @@ def write_report(
     scenario: Scenario,
     seen: Seen,
     samples: list[MemorySample],
-    verdict: str,
+    verdict: Verdict,
     findings: list[Finding],
 ) -> dict[str, Any]:
     """Write both files; returns the content of `report.json`."""
@@ -30,7 +31,7 @@ def write_report(
         "verdict": verdict,
         "expected_verdict": scenario.verdict,
         "as_expected": verdict == scenario.verdict,
-        "exit_code": int(CODES[verdict]),
+        "exit_code": int(verdict.exit_code),
         "ended": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "machine": msgspec.to_builtins(describe_machine()),
         "nodes": scenario.nodes,

@@ -25,10 +25,11 @@ from localnet.faults.report import write_report
 from localnet.faults.scenario import Scenario, TimedFault
 from localnet.faults.table import journal_path
 from localnet.faults.twins import with_twins
-from localnet.faults.verdict import CODES, Seen, judge
+from localnet.faults.verdict import Seen, judge
 from localnet.network import STAKE_DEFAULT, create_network, validate_ports_free
 from localnet.supervisor import ProcessPlan, ProcessState
 from localnet.up import Cluster, UpOptions, View, describe_end
+from localnet.verdicts import Verdict
 from node.cli.views import ConvictionInfo
 from node.client import DoorClient
 from node.client_stream import DoorError
@@ -313,9 +314,9 @@ def run_scenario(
     verdict, findings = judge(scenario, seen)
     _collect(network, report_dir)
     document = write_report(report_dir, scenario, seen, samples, verdict, findings)
-    if verdict == "pass":
+    if verdict is Verdict.PASS:
         shutil.rmtree(network_path)
-    return document, CODES[verdict]
+    return document, verdict.exit_code
 
 
 def read_disks(network: Network, seen: Seen) -> Seen:

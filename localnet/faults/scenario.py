@@ -29,6 +29,7 @@ from msgspec import Meta, Struct
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
 from localnet.faults.model import FaultError, decode_fault, parse_duration_s
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
+from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
 
 SCENARIOS_DIR: Final = Path(__file__).parent.parent / "scenarios"
@@ -36,7 +37,6 @@ SCENARIOS_DIR: Final = Path(__file__).parent.parent / "scenarios"
 FILE_MAX_BYTES: Final = 256 << 10
 ENTRIES_MAX: Final = 1_000
 """Of one kind in one file, and faults that a storm comes to."""
-VERDICTS: Final = ("pass", "crash", "safety", "liveness", "nondeterminism", "expectation")
 
 _Entries = Annotated[tuple[dict[str, Any], ...], Meta(max_length=ENTRIES_MAX)]
 
@@ -100,7 +100,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0, le=SEED_MAX)] = SEED_DEFAULT
     heal_within: str = "15s"
     converge_within: str = "30s"
-    verdict: str = "pass"
+    verdict: Verdict = Verdict.PASS
     fault: _Entries = ()
     byz: Annotated[tuple[_Liar, ...], Meta(max_length=ENTRIES_MAX)] = ()
     twin: Annotated[tuple[Twin, ...], Meta(max_length=NODES_MAX)] = ()
@@ -137,7 +137,7 @@ class Scenario(NamedTuple):
     run_for_s: float
     heal_within_s: float
     converge_within_s: float
-    verdict: str
+    verdict: Verdict
     faults: tuple[TimedFault, ...]
     """By rising time; so below."""
     liars: tuple[TimedLiar, ...]
@@ -211,10 +211,6 @@ def read_first_comment(text: str) -> str:
 
 
 def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
-    if file.verdict not in VERDICTS:
-        raise ScenarioError(
-            f"there is no verdict {file.verdict!r}", advice=f"one of {', '.join(VERDICTS)}"
-        )
     for liar in file.byz:
         try:
             find_behaviour(liar.behaviour)

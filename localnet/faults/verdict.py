@@ -7,16 +7,16 @@
 | `no_halt`: no honest node stopped itself because an invariant broke | safety |
 | `acknowledged_orders`: each was executed, or refused with a reason | safety |
 | `no_false_conviction`: nobody honest was convicted | safety |
-| `state_roots`: the same blocks gave the same roots | nondeterminism |
+| `state_roots`: the same blocks gave the same roots | safety |
 | `replay`: the chain, repeated under another hash seed, gave the same roots | nondeterminism |
 | `no_crash`: no process ended unless a fault ended it | crash |
 | `progress_after_heal`: a new height within the bound after each end of all faults | liveness |
 | `convergence`: at the end all honest nodes came to the same height and root | liveness |
 
-The gravest verdict counts: safety, nondeterminism, crash, liveness, expectation, pass.
+The gravest verdict counts (`localnet.verdicts`).
 """
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -26,17 +26,7 @@ from localnet.faults.memory import MemoryGrowth
 from localnet.faults.model import parse_duration_s
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.scenario import Expectation, Scenario
-from node.exit_codes import ExitCode
-
-CODES: Final = {
-    "safety": ExitCode.SAFETY,
-    "nondeterminism": ExitCode.NONDETERMINISM,
-    "crash": ExitCode.UNEXPECTED,
-    "liveness": ExitCode.LIVENESS,
-    "expectation": ExitCode.EXPECTATION,
-    "pass": ExitCode.OK,
-}
-"""The gravest comes first."""
+from localnet.verdicts import Verdict, find_gravest
 
 
 class Heal(Struct, frozen=True):
@@ -78,18 +68,16 @@ class Finding(Struct, frozen=True):
 
     name: str
     holds: bool
-    verdict: str
+    verdict: Verdict
     """If it does not hold."""
     detail: str = ""
 
 
-def judge(scenario: Scenario, seen: Seen) -> tuple[str, list[Finding]]:
+def judge(scenario: Scenario, seen: Seen) -> tuple[Verdict, list[Finding]]:
     """The verdict, and all that was asked for it."""
     findings = [*_invariants(scenario, seen)]
     findings += [_expectation(each, seen) for each in scenario.expectations]
-    broken = {finding.verdict for finding in findings if not finding.holds}
-    verdict = next((each for each in CODES if each in broken), "pass")
-    return verdict, findings
+    return find_gravest(each.verdict for each in findings if not each.holds), findings
 
 
 def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
@@ -111,20 +99,22 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
         for heal in slow
     ]
     return [
-        _holds("agreement", "safety", forks),
-        _holds("no_double_sign", "safety", seen.double_signs),
-        _holds("no_halt", "safety", seen.halts),
-        _holds("acknowledged_orders", "safety", lost),
-        _holds("no_false_conviction", "safety", false),
-        _holds("state_roots", "nondeterminism", roots),
-        _holds("replay", "nondeterminism", [seen.replay_problem] if seen.replay_problem else []),
-        _holds("no_crash", "crash", seen.unexpected_exits),
-        _holds("progress_after_heal", "liveness", progress),
-        _holds("convergence", "liveness", [seen.not_converged] if seen.not_converged else []),
+        _holds("agreement", Verdict.SAFETY, forks),
+        _holds("no_double_sign", Verdict.SAFETY, seen.double_signs),
+        _holds("no_halt", Verdict.SAFETY, seen.halts),
+        _holds("acknowledged_orders", Verdict.SAFETY, lost),
+        _holds("no_false_conviction", Verdict.SAFETY, false),
+        _holds("state_roots", Verdict.SAFETY, roots),
+        _holds(
+            "replay", Verdict.NONDETERMINISM, [seen.replay_problem] if seen.replay_problem else []
+        ),
+        _holds("no_crash", Verdict.CRASH, seen.unexpected_exits),
+        _holds("progress_after_heal", Verdict.LIVENESS, progress),
+        _holds("convergence", Verdict.LIVENESS, [seen.not_converged] if seen.not_converged else []),
     ]
 
 
-def _holds(name: str, verdict: str, problems: Any) -> Finding:
+def _holds(name: str, verdict: Verdict, problems: Any) -> Finding:
     return Finding(name, not problems, verdict, "; ".join(str(each) for each in problems)[:2_000])
 
 
@@ -153,4 +143,4 @@ def _expectation(expectation: Expectation, seen: Seen) -> Finding:
             worst = max((each.percent for each in seen.memory), default=None)
             found = "no node ran unbroken" if worst is None else f"{worst:g} %"
             holds = worst is not None and worst < wanted
-    return Finding(f"{key} = {wanted}", holds, "expectation", f"found: {found}")
+    return Finding(f"{key} = {wanted}", holds, Verdict.EXPECTATION, f"found: {found}")

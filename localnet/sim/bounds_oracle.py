@@ -14,6 +14,8 @@ from consensus.state_signer import VOTES_RESENT_MAX
 from consensus.sync import REQUESTS_IN_FLIGHT_MAX, TARGETS_MAX
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.violation import BrokenRuleError
+from localnet.verdicts import Verdict
 from node.core import NodeCore
 from node.core_config import NodeCoreConfig
 
@@ -21,8 +23,11 @@ CHECK_INTERVAL_MS: Final = 100
 """Of virtual time, between two looks at all nodes."""
 
 
-class BoundExceededError(AssertionError):
+class BoundExceededError(BrokenRuleError):
     """Something holds more than it may."""
+
+    oracle = "MemoryBounds"
+    verdict = Verdict.SAFETY
 
 
 class MemoryBounds:

@@ -13,10 +13,11 @@ from typing import Any, Final
 from msgspec import Struct
 
 from localnet.sim.generator import generate
-from localnet.sim.scenario import Outcome, Violation
+from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule
+from localnet.sim.violation import Violation
 from localnet.sim.workers import Ran, Task, run_tasks
-from node.exit_codes import ExitCode
+from localnet.verdicts import Verdict, find_gravest
 
 REPEAT_EVERY: Final = 20
 PROFILE_EVERY: Final = 200
@@ -25,8 +26,7 @@ FINDINGS_MAX: Final = 20
 """A campaign that found so much ends: the next seeds would tell nothing new."""
 
 DETERMINISM: Final = "determinism"
-
-_LIVENESS: Final = frozenset({"liveness", "rest"})
+"""The rule that a schedule run twice leaves one trace; what breaks it cannot be shrunk."""
 
 
 class Finding(Struct, frozen=True):
@@ -62,11 +62,9 @@ class Report(Struct, kw_only=True):
         """A core, by the workers' own processor time."""
         return self.views / self.cpu_s if self.cpu_s else 0.0
 
-    def verdict(self) -> ExitCode:
-        """The exit code: that of the gravest finding."""
-        verdicts = [judge(finding.violation) for finding in self.findings]
-        order = (ExitCode.SAFETY, ExitCode.NONDETERMINISM, ExitCode.UNEXPECTED, ExitCode.LIVENESS)
-        return next((code for code in order if code in verdicts), ExitCode.OK)
+    def verdict(self) -> Verdict:
+        """That of the gravest finding."""
+        return find_gravest(finding.violation.verdict for finding in self.findings)
 
     def describe_violations(self) -> list[dict[str, Any]]:
         """The findings as `--json` tells them."""
@@ -74,7 +72,7 @@ class Report(Struct, kw_only=True):
             {
                 "seed": finding.schedule.seed,
                 "name": finding.schedule.name,
-                "verdict": judge(finding.violation).name.lower(),
+                "verdict": finding.violation.verdict,
                 "oracle": finding.violation.oracle,
                 "detail": finding.violation.detail,
                 "phase": finding.violation.phase,
@@ -83,18 +81,6 @@ class Report(Struct, kw_only=True):
             }
             for finding in self.findings
         ]
-
-
-def judge(violation: Violation) -> ExitCode:
-    """What kind of trouble a violation is. A node that breaks one of its own invariants stops:
-    that is a crash."""
-    if violation.oracle == DETERMINISM:
-        return ExitCode.NONDETERMINISM
-    if violation.oracle in _LIVENESS:
-        return ExitCode.LIVENESS
-    if violation.oracle == "simulator" or violation.oracle.startswith("invariant of "):
-        return ExitCode.UNEXPECTED
-    return ExitCode.SAFETY
 
 
 def generate_all(
@@ -176,5 +162,7 @@ class _Campaign:
         if outcome == other:
             return
         detail = f"two runs, two traces: {outcome.trace_hash} and {other.trace_hash}"
-        violation = Violation(DETERMINISM, detail, at_ms=outcome.virtual_ms, phase="repetition")
+        violation = Violation(
+            DETERMINISM, detail, outcome.virtual_ms, "repetition", Verdict.NONDETERMINISM
+        )
         self.report.findings.append(Finding(schedule, violation, outcome.trace_hash))

@@ -18,7 +18,7 @@ from localnet.sim.bundle import (
     write_timeline,
     writing,
 )
-from localnet.sim.campaign import Report, generate_all, judge, run_campaign
+from localnet.sim.campaign import Report, generate_all, run_campaign
 from localnet.sim.options import JobsOption, choose_jobs
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import (
@@ -30,6 +30,7 @@ from localnet.sim.schedule import (
     load_schedule,
 )
 from localnet.sim.shrink import RUNS_MAX, NothingToShrinkError, shrink
+from localnet.verdicts import Verdict
 from node.cli.output import JsonOption, Output, command_group, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
 
@@ -231,7 +232,7 @@ def finish(
         report = run_campaign(schedules, choose_jobs(jobs), progress.show)
     bundles = keep_findings(keep, report.findings, output.note)
     print_report(output, report, bundles)
-    raise typer.Exit(int(report.verdict()))
+    raise typer.Exit(int(report.verdict().exit_code))
 
 
 def print_report(output: Output, report: Report, bundles: Sequence[Path] = ()) -> None:
@@ -264,8 +265,8 @@ def make_document(report: Report) -> dict[str, Any]:
     """The report for programs."""
     total = sum(report.parts.values()) or 1.0
     return {
-        "verdict": report.verdict().name.lower(),
-        "exit_code": int(report.verdict()),
+        "verdict": report.verdict(),
+        "exit_code": int(report.verdict().exit_code),
         "runs": report.runs,
         "repeated": report.repeated,
         "views": report.views,
@@ -302,13 +303,14 @@ def describe_outcome(outcome: Outcome) -> str:
     if violation is None:
         return "no violation"
     return (
-        f"{judge(violation).name.lower()}: {violation.oracle} at {violation.at_ms} ms"
+        f"{violation.verdict}: {violation.oracle} at {violation.at_ms} ms"
         f" ({violation.phase}): {violation.detail}"
     )
 
 
 def _judge_outcome(outcome: Outcome) -> ExitCode:
-    return ExitCode.OK if outcome.violation is None else judge(outcome.violation)
+    verdict = Verdict.PASS if outcome.violation is None else outcome.violation.verdict
+    return verdict.exit_code
 
 
 def _parse_seeds(text: str) -> range:

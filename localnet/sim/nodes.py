@@ -28,6 +28,8 @@ from localnet.sim.keys import Keys
 from localnet.sim.node_oracles import Expiry, Innocence, OneOrder, Promises, validate_replay
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
 from localnet.sim.oracles import SignedOnce
+from localnet.sim.violation import BrokenRuleError
+from localnet.verdicts import Verdict
 from mempool.envelope import (
     NAMESPACE_ENGINE,
     BodyKind,
@@ -70,6 +72,13 @@ _PARAMS: Final = MarketParams(
     price_band_ppm=100_000,
     oracle_max_age_ms=60_000,
 )
+
+
+class NotAtRestError(BrokenRuleError):
+    """Traffic has ended, and something still waits."""
+
+    oracle = "rest"
+    verdict = Verdict.LIVENESS
 
 
 class NodeCluster:
@@ -321,10 +330,9 @@ class NodeCluster:
         return True
 
     def run_until_certified(self, height: int, duration_max_ms: int) -> None:
-        """Run until every node that runs has a height certified; AssertionError if never."""
-        assert self.run_until(lambda: self.lowest_certified() >= height, duration_max_ms), (
-            f"{self.describe()}: not certified up to {height}"
-        )
+        """Run until every node that runs has a height certified; `NotAtRestError` if never."""
+        if not self.run_until(lambda: self.lowest_certified() >= height, duration_max_ms):
+            raise NotAtRestError(f"{self.describe()}: not certified up to {height}")
 
     def describe(self) -> str:
         """Where every node stands."""
@@ -348,8 +356,8 @@ class NodeCluster:
     def come_to_rest(self, duration_max_ms: int = 60_000) -> None:
         """As `settle`, with whoever runs, and without the replay."""
         self.world.run_for(CALM_MS)
-        is_done = self.run_until(self._is_settled, duration_max_ms)
-        assert is_done, f"does not come to rest: {self.describe()}"
+        if not self.run_until(self._is_settled, duration_max_ms):
+            raise NotAtRestError(f"does not come to rest: {self.describe()}")
         running = self.running()
         # Later heights order nothing, and not each of them is certified.
         self.run_until_certified(max(self.promises.heights.values(), default=0), duration_max_ms)

@@ -18,6 +18,7 @@ from consensus.messages import Message, Proposal, Timeout, Vote
 from consensus.safety import BLOCK_TABLE, TIMEOUT_TABLE, VOTE_TABLE
 from consensus.types import Block, TimeoutData, VoteData
 from crypto.codec import encode
+from localnet.verdicts import Verdict
 
 
 class Watcher:
@@ -27,6 +28,8 @@ class Watcher:
     """The kinds of effects that it wants to hear of; none named means all."""
     messages: ClassVar[tuple[type, ...]] = ()
     """The kinds of messages, likewise."""
+    verdict: ClassVar[Verdict] = Verdict.SAFETY
+    """On a run in which it raises."""
 
     def on_start(self, index: int) -> None:
         """A machine starts, for the first time or again."""

@@ -5,7 +5,6 @@ stabilisation time), and liveness is asked for as well: within `HEAL_VIEWS_MAX` 
 honest node commits again, everything that was promised is kept, and all engines agree.
 """
 
-import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from consensus.messages import Advance, Message
 from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
 from localnet.byzantine import find_behaviour
-from localnet.sim.bounds_oracle import BoundExceededError, MemoryBounds
+from localnet.sim.bounds_oracle import MemoryBounds
 from localnet.sim.certificates_oracle import Certificates, Judge
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, kind_of
@@ -23,9 +22,10 @@ from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
-from localnet.sim.oracles import Watcher
 from localnet.sim.rulebook import Finality, LaneRules, SigningRules
 from localnet.sim.schedule import Schedule, validate_schedule
+from localnet.sim.violation import BrokenRuleError, Violation, make_violation
+from localnet.verdicts import Verdict
 
 VIEW_MAX_MS: Final = 2_500
 """Of attack, for each view that the schedule asks for: an attack that stops all views ends so."""
@@ -39,17 +39,6 @@ views in a row with honest leaders, which always commit, are missing in 60 once 
 
 PROGRESS_BLOCKS: Final = 3
 REST_MAX_MS: Final = 120_000
-
-
-class Violation(Struct, frozen=True):
-    """Something that must never happen, and did."""
-
-    oracle: str
-    """The name of the rule that was broken."""
-    detail: str
-    at_ms: int
-    phase: str
-    """`attack`, `heal` or `rest`."""
 
 
 class Outcome(Struct, frozen=True):
@@ -121,9 +110,7 @@ class _Run:
             self._rest()
         except Exception as error:
             # Whatever a node or an oracle raises is the finding that the run is for.
-            violation = Violation(
-                name_oracle(error), _describe(error), self.cluster.world.now_ms, self.phase
-            )
+            violation = make_violation(error, self.cluster.world.now_ms, self.phase)
         order = self.cluster.order
         counts = self.coverage.counts
         counts.update({f"fault.{kind}": count for kind, count in self.nemesis.struck.items()})
@@ -237,8 +224,11 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
     return MemoryBounds(cluster)
 
 
-class LivenessLostError(AssertionError):
+class LivenessLostError(BrokenRuleError):
     """Everything is healed, and nothing is committed."""
+
+    oracle = "liveness"
+    verdict = Verdict.LIVENESS
 
 
 class _TwinNetwork:
@@ -263,29 +253,3 @@ def view_of(message: Message) -> int | None:
     if held is None:
         held = getattr(getattr(message, "data", None), "view", None)
     return None if held is None else int(held)
-
-
-def name_oracle(error: BaseException) -> str:
-    """Which rule an error speaks of: the oracle that raised it, else the part that did."""
-    if isinstance(error, LivenessLostError):
-        return "liveness"
-    if isinstance(error, BoundExceededError):
-        return "MemoryBounds"
-    name = "simulator"
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        owner = frame.f_locals.get("self")
-        module = frame.f_globals.get("__name__", "")
-        if isinstance(owner, Watcher):
-            name = type(owner).__name__
-        elif module == "engine.invariants":
-            name = "conservation"
-        elif module.startswith(("node.", "consensus.", "mempool.", "engine.", "committee.")):
-            name = f"invariant of {module}"
-        elif frame.f_code.co_name == "come_to_rest":
-            name = "rest"
-    return name
-
-
-def _describe(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from localnet.sim.scenario import Violation, run_schedule
+from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (
     Network,
     Schedule,
@@ -21,6 +21,7 @@ from localnet.sim.schedule import (
     encode_schedule,
     validate_schedule,
 )
+from localnet.sim.violation import Violation
 
 RUNS_MAX: Final = 500
 """Runs that one shrinking may take; what it has by then is its result."""

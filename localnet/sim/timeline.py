@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
-from localnet.sim.campaign import judge
 from localnet.sim.faults import FOREVER_MS, Fault, kind_of
 from localnet.sim.recorder import Moment, Recorder
 from localnet.sim.scenario import Outcome
@@ -181,7 +180,7 @@ class _Page:
         if violation is None:
             return '<div class="verdict">No violation.</div>'
         return (
-            f'<div class="verdict bad"><b>{escape(judge(violation).name.lower())}: '
+            f'<div class="verdict bad"><b>{escape(violation.verdict)}: '
             f"{escape(violation.oracle)}</b> at {violation.at_ms} ms, in the phase"
             f" <i>{escape(violation.phase)}</i><br>{escape(violation.detail)}</div>"
         )

@@ -190,7 +190,7 @@ def run(
         *(_describe_findings(report) or ["no violation"]),
         *describe_bundles(bundles),
     )
-    raise typer.Exit(int(report.verdict()))
+    raise typer.Exit(int(report.verdict().exit_code))
 
 
 def _parse_powers(nodes: int, text: str | None) -> tuple[int, ...]:
@@ -249,8 +249,8 @@ def _name_kind(schedule: Schedule) -> str:
 
 def _make_document(report: Report, kinds: Counter[str]) -> dict[str, Any]:
     return {
-        "verdict": report.verdict().name.lower(),
-        "exit_code": int(report.verdict()),
+        "verdict": report.verdict(),
+        "exit_code": int(report.verdict().exit_code),
         "scenarios": report.runs,
         "repeated": report.repeated,
         "views": report.views,

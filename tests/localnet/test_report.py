@@ -1,4 +1,4 @@
-"""The verdict: disagreement outranks a stall, and a stall outranks success."""
+"""The verdict: disagreement outranks a crash, a crash a stall, and a stall outranks success."""
 
 import msgspec
 import pytest
@@ -10,6 +10,7 @@ from localnet.demo import DemoTraders
 from localnet.report import STALL_MAX_S, Observations, compute_report
 from localnet.tally import TapeProgress
 from localnet.up import describe_tape
+from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode
 
 GOOD = Observations(
@@ -75,7 +76,7 @@ def test_a_good_run_reports_its_figures() -> None:
         ({"orders": None}, ExitCode.OK),
         ({"halted": True, "unexpected_exits": ("node1 ended",)}, ExitCode.SAFETY),
         ({"unexpected_exits": ("node1 ended",)}, ExitCode.UNEXPECTED),
-        ({"unexpected_exits": ("node1 ended",), "blocks": 0}, ExitCode.LIVENESS),
+        ({"unexpected_exits": ("node1 ended",), "blocks": 0}, ExitCode.UNEXPECTED),
         ({"contradictions": tuple(disagreement().contradictions)}, ExitCode.SAFETY),
         ({"contradictions": tuple(disagreement().contradictions), "blocks": 0}, ExitCode.SAFETY),
     ],
@@ -83,7 +84,7 @@ def test_a_good_run_reports_its_figures() -> None:
 def test_what_went_wrong_decides_the_exit_code(changes: dict, code: ExitCode) -> None:
     document, found = compute_report(msgspec.structs.replace(GOOD, **changes))
     assert found is code
-    assert document["verdict"] == code.name.lower()
+    assert Verdict(document["verdict"]).exit_code is code
     if "contradictions" in changes:
         assert not document["state_roots_agree"]
         assert "node1 says 0b0b" in document["contradictions"][0]

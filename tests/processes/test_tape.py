@@ -35,7 +35,7 @@ def test_a_tape_is_played_to_its_end_with_roots_equal_and_all_money_conserved(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
-    assert report["verdict"] == "ok"
+    assert report["verdict"] == "pass"
     assert report["tape"]["trades"] == report["tape"]["played"] == TRADES
     assert report["tape"]["done"] is True
     assert report["tape"]["filled"] + report["tape"]["refused"] <= TRADES

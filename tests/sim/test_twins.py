@@ -154,7 +154,7 @@ def test_scenarios_are_written_counted_and_run(tmp_path) -> None:
     result = runner.invoke(app, ["twins", "run", str(out), "--jobs", "1", "--json"], obj=Output())
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert (document["verdict"], document["scenarios"], document["violations"]) == ("ok", 3, [])
+    assert (document["verdict"], document["scenarios"], document["violations"]) == ("pass", 3, [])
 
 
 def test_beyond_f_the_command_exits_with_the_code_of_safety(tmp_path) -> None:

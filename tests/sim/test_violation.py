@@ -1,0 +1,54 @@
+"""Every error in a run names its rule, and the rule its verdict."""
+
+from types import ModuleType
+
+import pytest
+
+from engine.errors import InvariantViolation
+from localnet.sim.bounds_oracle import BoundExceededError
+from localnet.sim.nodes import NotAtRestError
+from localnet.sim.oracles import Watcher
+from localnet.sim.scenario import LivenessLostError
+from localnet.sim.violation import find_rule
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def fail_within(module_name: str, error: Exception) -> None:
+    """Raise from code of a module of this name."""
+    module = ModuleType(module_name)
+    module.error = error
+    exec("def fail():\n    raise error", module.__dict__)
+    module.fail()
+
+
+class Particular(Watcher):
+    """An oracle."""
+
+    def check(self) -> None:
+        raise AssertionError("broken")
+
+
+@pytest.mark.parametrize(
+    ("call", "oracle", "exit_code"),
+    [
+        (lambda: Particular().check(), "Particular", 20),
+        (lambda: fail_within("engine.invariants", InvariantViolation("x")), "conservation", 20),
+        (lambda: fail(BoundExceededError("x")), "MemoryBounds", 20),
+        (lambda: fail(LivenessLostError("x")), "liveness", 21),
+        (lambda: fail(NotAtRestError("x")), "rest", 21),
+        (lambda: fail(ValueError("x")), "simulator", 1),
+        (
+            lambda: fail_within("consensus.chain", AssertionError("x")),
+            "invariant of consensus.chain",
+            1,
+        ),
+    ],
+)
+def test_every_violation_has_a_rule_and_a_verdict(call, oracle: str, exit_code: int) -> None:
+    with pytest.raises((AssertionError, InvariantViolation, ValueError)) as caught:
+        call()
+    found, verdict = find_rule(caught.value)
+    assert (found, verdict.exit_code) == (oracle, exit_code)
