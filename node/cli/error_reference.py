@@ -1,14 +1,15 @@
 """The reference page of stable codes, gathered from where the code itself states them.
 
 Three sources: the words for the enumerations that clients branch on (`node.cli.reasons`), the
-tables in the docstrings of exceptions, and, for rules without either, the calls that report their
-breach.
+docstrings of exceptions, and, for codes without either, the calls that report them. The source is
+parsed, not imported: packages above the node have codes of their own.
 """
 
 import ast
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import node
 from mempool.batch import BatchError
 from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
 from node.client_stream import DoorError
+from node.exit_codes import OperatorError
 from node.framing import FramingError
 from node.storage.errors import SafetyError, StorageError
 from node.transport import network
@@ -33,21 +35,28 @@ _PEER_REPORTS: Final = frozenset(
 """Calls that say which rule a member broke."""
 
 _ALARMS: Final = frozenset({"Alarm"})
-_HALT_REPORTS: Final = frozenset({"halt", "_halt"})
-_OPERATOR_REPORTS: Final = frozenset(
-    {"ConfigError", "HomeError", "KeystoreError", "NetworkError", "NodeKeyError"}
-    | {"RecoveryError"}
-)
-"""Errors whose raiser chooses among several codes."""
+_HALT_REPORTS: Final = frozenset({"halt", "_halt", "Halted"})
+_OTHER_REPORTS: Final = frozenset({"KeystoreError", "RecoveryError", "_Problem"})
+"""What is turned into an `OperatorError` further up, or stands for one on the wire."""
 
 _PEER_ERRORS: Final = frozenset({"PeerError"})
 _DOOR_REPORTS: Final = frozenset({"Refused", "QueryError", "WorkerQueryError"})
-_OPERATOR_CLASSES: Final = re.compile(r"exit_code = ExitCode\.")
+_PACKAGES: Final = (
+    "committee",
+    "consensus",
+    "crypto",
+    "engine",
+    "localnet",
+    "mempool",
+    "node",
+)
 
 
 def render_errors(head: str) -> str:
     """The page's text."""
     root = Path(node.__file__).parent.parent
+    everything = [root / package for package in _PACKAGES]
+    operator_errors = _find_subclasses(everything, OperatorError.__name__)
     parts = [head, "# Stable codes", ""]
     parts += [
         "A code never changes its meaning and is never used again for something else. Texts beside",
@@ -90,10 +99,10 @@ def render_errors(head: str) -> str:
     )
     parts += _section(
         "What ends a node or a command",
-        "In the log (`node_failed`) and on stderr, with what to do next.",
-        _call_rows((root / package for package in ("consensus", "crypto", "localnet", "node")),
-                   _HALT_REPORTS | _OPERATOR_REPORTS)
-        | _class_rows(root)
+        "In the log (`node_failed`) and on stderr, with what to do next; `bug` is an error that"
+        " nobody foresaw, and has a traceback.",
+        _call_rows(everything, _HALT_REPORTS | _OTHER_REPORTS, operator_errors)
+        | _class_rows(everything, operator_errors.__contains__)
         | _doc_rows(StorageError) | _doc_rows(SafetyError)
         | _doc_rows(WorkerError) | _doc_rows(EngineWorkerError),
     )  # fmt: skip
@@ -108,6 +117,12 @@ def render_errors(head: str) -> str:
         "Alarms",
         "Logged as `alarm`: the node goes on, and its operator should look.",
         _call_rows((Path(consensus.__file__).parent,), _ALARMS),
+    )
+    parts += _section(
+        "Errors inside the program",
+        "Of bytes or books that are not what they should be. Whoever meets one refuses, halts or"
+        " reports under a code above; these stand in tracebacks and in details.",
+        _class_rows(everything, lambda name: name not in operator_errors),
     )
     return "\n".join(parts) + "\n"
 
@@ -128,17 +143,19 @@ def _doc_rows(error: type[Exception]) -> dict[str, str]:
     return rows
 
 
-def _call_rows(folders: Iterable[Path], names: frozenset[str]) -> dict[str, str]:
+def _call_rows(
+    folders: Iterable[Path], names: frozenset[str], others: frozenset[str] = frozenset()
+) -> dict[str, str]:
     """Codes that calls of these names are given as plain text, and the module that does so.
 
-    Raises AssertionError for a name that no such call has: whatever it was is called otherwise now,
-    and its codes would be missing.
+    Raises AssertionError for one of `names` that no such call has: whatever it was is called
+    otherwise now, and its codes would be missing. Calls of `others` may have codes or not.
     """
     rows: dict[str, set[str]] = {}
     silent = set(names)
     for path, tree in _parse(folders):
         for call in ast.walk(tree):
-            if isinstance(call, ast.Call) and _name(call.func) in names:
+            if isinstance(call, ast.Call) and _name(call.func) in names | others:
                 for code in _codes(call):
                     rows.setdefault(code, set()).add(_module(path))
                     silent.discard(_name(call.func))
@@ -158,23 +175,53 @@ def _return_rows(path: Path) -> dict[str, str]:
     }
 
 
-def _class_rows(root: Path) -> dict[str, str]:
-    """The codes of exception classes with an exit code, and the first line of their docstring."""
+def _class_rows(folders: Iterable[Path], is_wanted: Callable[[str], bool]) -> dict[str, str]:
+    """The codes that classes state in their bodies, and the first line of their docstrings."""
     rows: dict[str, str] = {}
-    for _, tree in _parse(root / package for package in ("node", "localnet")):
+    for _, tree in _parse(folders):
         for each in ast.walk(tree):
-            if isinstance(each, ast.ClassDef) and _OPERATOR_CLASSES.search(ast.unparse(each)):
+            if isinstance(each, ast.ClassDef) and is_wanted(each.name):
                 for statement in each.body:
-                    if isinstance(statement, ast.Assign) and _name(statement.targets[0]) == "code":
-                        code = ast.literal_eval(statement.value)
-                        rows[code] = (ast.get_docstring(each) or "").splitlines()[0]
+                    match statement:
+                        case (
+                            ast.Assign(targets=[ast.Name(id="code")], value=value)
+                            | ast.AnnAssign(target=ast.Name(id="code"), value=value)
+                        ) if value is not None and _is_code(value):
+                            rows[ast.literal_eval(value)] = _first_line(each)
+                        case _:
+                            pass
     return rows
+
+
+def _first_line(each: ast.ClassDef) -> str:
+    return (ast.get_docstring(each) or "").splitlines()[0]
+
+
+def _find_subclasses(folders: Iterable[Path], name: str) -> frozenset[str]:
+    """The names of a class and of all that derive from it, however far."""
+    bases = {
+        each.name: {_name(base) for base in each.bases}
+        for _, tree in _parse(folders)
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ClassDef)
+    }
+    found: set[str] = set()
+    more = {name}
+    while more:
+        found |= more
+        more = {each for each, parents in bases.items() if parents & found} - found
+    return frozenset(found)
 
 
 def _parse(folders: Iterable[Path]) -> Iterator[tuple[Path, ast.Module]]:
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
-            yield path, ast.parse(path.read_text())
+            yield path, _parse_file(path)
+
+
+@cache
+def _parse_file(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def _name(target: ast.expr) -> str:
