@@ -84,6 +84,10 @@ _STRAGGLER_TIMER: Final = make_timer_name(Component.CONSENSUS, "stragglers")
 _Suspicion = DoubleVote | DoubleTimeout | DoubleProposal
 _Subject = Message | _Suspicion
 
+SUSPICIONS_MAX_PER_MEMBER: Final = 3
+"""Pairs under verification that came from one member: one of each kind, apart from what of its
+messages waits, so that no flood keeps evidence out."""
+
 
 class ConsensusCore:
     """Two-chain HotStuff for one member of one epoch's committee; see the package docstring."""
@@ -138,6 +142,8 @@ class ConsensusCore:
         self._proposals = Proposals()
         self._unannounced_qc: QC | None = None
         self._convicted: set[tuple[type, int]] = set()
+        self._suspected: set[tuple[type, int]] = set()
+        # Kind of the suspicions under verification, and from whom their second half came.
         self._counts = Counts()
         self._now_ms = 0
 
@@ -165,6 +171,7 @@ class ConsensusCore:
                 self._on_received(sender, message)
             case Verified(token, results):
                 for verdict in self._intake.resolve(token, results):
+                    self._suspected.discard((type(verdict.subject), verdict.sender))
                     if verdict.is_valid:
                         self._apply(verdict.sender, verdict.subject)
                     else:
@@ -293,7 +300,7 @@ class ConsensusCore:
             return True
         return proposal.view < max(view - PROPOSAL_VIEWS_BEHIND_MAX, self._chain.tree.root.view + 1)
 
-    def _submit(self, sender: int, subject: _Subject, checks: Sequence[Check]) -> None:
+    def _submit(self, sender: int, subject: Message, checks: Sequence[Check]) -> None:
         verify = self._intake.submit(sender, subject, checks, self._out.token())
         if verify is not None:
             self._out.add(verify)
@@ -428,7 +435,8 @@ class ConsensusCore:
         if seen.block_id != block_id:
             # The block itself is not kept: should a quorum certify it, it is fetched by its id.
             second = (block_id, proposal.signature)
-            self._suspect(make_double_proposal(sender, block.epoch, block.view, seen, second))
+            pair = make_double_proposal(sender, block.epoch, block.view, seen, second)
+            self._suspect(pair, sender)
         elif not self._chain.tree.is_full:
             self._chain.add_block(block, block_id)
             self._exchange.sync.want(block.qc)
@@ -462,7 +470,7 @@ class ConsensusCore:
     def _apply_vote(self, vote: Vote) -> None:
         conflicting = self._votes.add(self._now_ms, vote)
         if conflicting is not None:
-            self._suspect(make_double_vote(conflicting, vote))
+            self._suspect(make_double_vote(conflicting, vote), vote.author)
 
     # ---- timeouts ----------------------------------------------------------------------------
 
@@ -493,7 +501,7 @@ class ConsensusCore:
             return
         conflicting = self._timeouts.add(timeout)
         if conflicting is not None:
-            self._suspect(make_double_timeout(conflicting, timeout))
+            self._suspect(make_double_timeout(conflicting, timeout), timeout.author)
 
     # ---- aggregation -------------------------------------------------------------------------
 
@@ -530,13 +538,19 @@ class ConsensusCore:
 
     # ---- evidence ----------------------------------------------------------------------------
 
-    def _suspect(self, suspicion: _Suspicion) -> None:
-        """Two contents compete: verify both signatures, until one such pair convicted."""
-        offender = suspicion.offender
-        if (type(suspicion), offender) in self._convicted or not self._intake.has_room(offender):
+    def _suspect(self, suspicion: _Suspicion, source: int) -> None:
+        """Two contents compete, one of them from `source`: verify both signatures, until one such
+        pair convicted. While one waits, another adds nothing: either it convicts as well, or a
+        signature is bad and its source is banned."""
+        kind = type(suspicion)
+        if (kind, suspicion.offender) in self._convicted or (kind, source) in self._suspected:
             return
+        self._suspected.add((kind, source))
         claims = compute_evidence_claims(suspicion, self._committee, self._chain_id)
-        self._submit(offender, suspicion, [Check(None, claims)])
+        token, checks = self._out.token(), [Check(None, claims)]
+        verify = self._intake.submit(source, suspicion, checks, token, is_counted=False)
+        assert verify is not None, "nobody else waits for these signatures"
+        self._out.add(verify)
 
     def _convict(self, evidence: _Suspicion) -> None:
         key = (type(evidence), evidence.offender)

@@ -3,7 +3,7 @@
 A message waits here until every certificate in it and its own signature are verified; only then
 does it touch any state, whole or not at all. A certificate under verification for one message is
 not verified again for another: the second waits for the same verdict. What one peer can have
-waiting is bounded.
+waiting is bounded; for what must not be crowded out by that, the caller keeps other bounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ Need = Certificate | Token
 class _Waiting(Generic[S]):
     sender: int
     subject: S
+    is_counted: bool
     needs: set[Need] = field(default_factory=set)
 
 
@@ -59,18 +60,25 @@ class Intake(Generic[S]):
         return self._count_by_peer.get(sender, 0) < PENDING_MAX_PER_PEER
 
     def submit(
-        self, sender: int, subject: S, checks: Sequence[Check], token: Token
+        self,
+        sender: int,
+        subject: S,
+        checks: Sequence[Check],
+        token: Token,
+        *,
+        is_counted: bool = True,
     ) -> Verify | None:
-        """Let a message wait for its checks (at least one).
+        """Let a message wait for its checks (at least one), as one of those that its peer has
+        room for or apart from them.
 
         Returns what to verify under `token`; None when all of it is under way already.
         """
         assert checks, "what needs no check does not wait"
-        assert self.has_room(sender), "the caller asks for room first"
+        assert not is_counted or self.has_room(sender), "the caller asks for room first"
         distinct = tuple(dict.fromkeys(checks))
-        waiting = _Waiting(sender, subject, {check.certificate or token for check in distinct})
-        self._waiting.append(waiting)
-        self._count_by_peer[sender] = self._count_by_peer.get(sender, 0) + 1
+        needs = {check.certificate or token for check in distinct}
+        self._waiting.append(_Waiting(sender, subject, is_counted, needs))
+        self._count_by_peer[sender] = self._count_by_peer.get(sender, 0) + is_counted
         new = tuple(check for check in distinct if check.certificate not in self._in_flight)
         if not new:
             return None
@@ -105,7 +113,7 @@ class Intake(Generic[S]):
             if waiting.needs and not is_refuted:
                 still.append(waiting)
                 continue
-            self._count_by_peer[waiting.sender] -= 1
+            self._count_by_peer[waiting.sender] -= waiting.is_counted
             decided.append(Verdict(waiting.sender, waiting.subject, not is_refuted))
         self._waiting = still
         return decided

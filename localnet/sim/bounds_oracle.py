@@ -4,6 +4,7 @@ from typing import Final
 
 from consensus.block_tree import ORPHANS_MAX, TREE_BLOCKS_MAX
 from consensus.checkpoints import CERTIFIED_HEADERS_MAX, OWN_HEADERS_MAX, VOTE_WINDOW_HEIGHTS
+from consensus.core import SUSPICIONS_MAX_PER_MEMBER
 from consensus.intake import PENDING_MAX_PER_PEER
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,
@@ -62,7 +63,7 @@ def compute_bounds(config: NodeCoreConfig, members: int) -> dict[str, int]:
     return {
         "tree_blocks": TREE_BLOCKS_MAX,
         "orphan_blocks": ORPHANS_MAX,
-        "pending_messages": PENDING_MAX_PER_PEER * members,
+        "pending_messages": (PENDING_MAX_PER_PEER + SUSPICIONS_MAX_PER_MEMBER) * members,
         "pending_votes": (VIEW_BEHIND_MAX + VIEW_AHEAD_MAX + 1) * members,
         "pending_timeouts": members,
         "sync_targets": TARGETS_MAX,

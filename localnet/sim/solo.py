@@ -90,6 +90,11 @@ class Solo:
             self._events.append(Received(sender, message))
             self._run(())
 
+    def answer(self, event: Event) -> None:
+        """A worker answers late, with what a test wants."""
+        self._events.append(event)
+        self._run(())
+
     def tell_payload(self) -> None:
         """Something new to order."""
         self._run(self.core.on_payload(self.now_ms))

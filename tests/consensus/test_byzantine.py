@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consensus.core import ConsensusCore
-from consensus.effects import EvidenceFound, Received, Send
+from consensus.effects import EvidenceFound, Received, Send, Verified, Verify
 from consensus.evidence import DoubleProposal, DoubleVote, decode_evidence, verify_evidence
 from consensus.intake import PENDING_MAX_PER_PEER
 from consensus.messages import (
@@ -271,6 +271,29 @@ def test_a_second_signature_that_does_not_verify_convicts_nobody() -> None:
     solo.receive(0, vote, replace(vote, data=replace(vote.data, block_id=bytes(32))))
     assert solo.refusals == ["signature.invalid"]
     assert not [each for each in solo.effects if isinstance(each, EvidenceFound)]
+
+
+def test_a_flood_keeps_no_evidence_against_its_sender_out() -> None:
+    solo = Solo(me=LIAR)
+    solo.wait(solo.config.idle_interval_ms)
+    (proposal,) = solo.proposals()
+    keys = solo.keys
+    solo.holds_verdicts = True
+    for view in range(2, PENDING_MAX_PER_PEER + 4):
+        solo.receive(0, Advance(keys.make_qc(keys.make_block(view, keys.genesis)), None))
+    assert solo.core.statistics().messages_dropped
+    vote, rival = (
+        keys.make_vote(0, each)
+        for each in (proposal.block, replace(proposal.block, time_ms=proposal.block.time_ms + 1))
+    )
+    for _ in range(3):
+        solo.receive(0, vote, rival)
+    statistics = solo.core.statistics()
+    assert statistics.pending_messages == PENDING_MAX_PER_PEER + 1, "one place for each kind"
+    pending = [each for each in solo.effects if isinstance(each, Verify)][-1]
+    solo.answer(Verified(pending.token, (True, True)))
+    (found,) = (each for each in solo.effects if isinstance(each, EvidenceFound))
+    assert found.offender == 0
 
 
 def test_an_answer_whose_blocks_are_no_chain_is_refused_and_a_late_one_is_not_blamed() -> None:

@@ -28,7 +28,7 @@ def test_whoever_gives_proof_of_guilt_stands_convicted_everywhere() -> None:
 
 
 def test_a_node_that_overlooks_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConsensusCore, "_suspect", lambda self, suspicion: None)
+    monkeypatch.setattr(ConsensusCore, "_suspect", lambda self, suspicion, source: None)
     violation = run_schedule(DOUBLE_VOTER).violation
     assert violation is not None
     assert violation.oracle == "Justice"
@@ -45,7 +45,7 @@ def test_a_node_that_forgets_its_proof_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_evidence_whose_signatures_are_not_verified_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def believe(self: ConsensusCore, suspicion: object) -> None:
+    def believe(self: ConsensusCore, suspicion: object, source: int) -> None:
         self._convict(suspicion)
 
     monkeypatch.setattr(ConsensusCore, "_suspect", believe)
