@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
-import trio
 import typer
 
-from localnet.control import call_supervisor
+from localnet.ask import ask_localnet
 from localnet.faults.commands import AddRequest
 from localnet.faults.model import (
     BANDWIDTH_MAX_BYTES_PER_S,
@@ -21,7 +19,6 @@ from localnet.faults.model import (
 )
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
-from node.network import load_network
 
 app = command_group(
     "Break a running localnet on purpose, and heal it.",
@@ -46,70 +43,66 @@ KindArgument = Annotated[
     str,
     typer.Argument(metavar="KIND", callback=_validate_kind, help=f"One of {', '.join(KINDS)}."),
 ]
+LinksOption = Annotated[
+    str | None, typer.Option(help="Links, as in '0>1,0<>2,*>3'.", show_default=False)
+]
+NodesOption = Annotated[
+    str | None, typer.Option(help="Nodes, as in node1,node2 or *.", show_default=False)
+]
+DurationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        callback=_validate_duration,
+        help="Heal by itself after this long, as in 30s; else it lasts until removed.",
+        show_default=False,
+    ),
+]
+MessagesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of loss, duplicate, reorder: only these, as in vote,proposal.", show_default=False
+    ),
+]
+
+
+def _number(least: int, most: int, text: str) -> Any:
+    return typer.Option(min=least, max=most, help=text, show_default=False)
+
+
+DelayOption = Annotated[int | None, _number(0, DELAY_MAX_MS, "Of delay: so much longer.")]
+JitterOption = Annotated[int | None, _number(0, DELAY_MAX_MS, "Of delay: give or take so much.")]
+HoldOption = Annotated[int | None, _number(1, DELAY_MAX_MS, "Of reorder: held back up to this.")]
+IntervalOption = Annotated[
+    int | None, _number(RESET_INTERVAL_MIN_MS, DELAY_MAX_MS, "Of reset: from one to the next.")
+]
+OffsetOption = Annotated[
+    int | None, _number(-SKEW_MAX_MS, SKEW_MAX_MS, "Of clock-skew: ahead; negative: behind.")
+]
+RateOption = Annotated[
+    int | None,
+    _number(BANDWIDTH_MIN_BYTES_PER_S, BANDWIDTH_MAX_BYTES_PER_S, "Of bandwidth: the most."),
+]
+PermilleOption = Annotated[
+    int | None, _number(1, PERMILLE, "Of loss, duplicate, reorder: this part of the messages.")
+]
 
 
 @app.command()
 def add(
     context: typer.Context,
     kind: KindArgument,
-    links: Annotated[
-        str | None, typer.Option(help="Links, as in '0>1,0<>2,*>3'.", show_default=False)
-    ] = None,
-    nodes: Annotated[
-        str | None, typer.Option(help="Nodes, as in node1,node2 or *.", show_default=False)
-    ] = None,
-    for_: Annotated[
-        str | None,
-        typer.Option(
-            "--for",
-            callback=_validate_duration,
-            help="Heal by itself after this long, as in 30s; else it lasts until removed.",
-            show_default=False,
-        ),
-    ] = None,
-    ms: Annotated[
-        int | None,
-        typer.Option(
-            min=-SKEW_MAX_MS,
-            max=SKEW_MAX_MS,
-            help="Of delay, clock-skew, or the most of reorder.",
-            show_default=False,
-        ),
-    ] = None,
-    jitter: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=DELAY_MAX_MS, help="Milliseconds around a delay.", show_default=False
-        ),
-    ] = None,
-    permille: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=PERMILLE, help="Of loss, duplicate and reorder.", show_default=False
-        ),
-    ] = None,
-    messages: Annotated[
-        str | None,
-        typer.Option(help="Only these messages, as in vote,proposal.", show_default=False),
-    ] = None,
-    bytes_per_s: Annotated[
-        int | None,
-        typer.Option(
-            min=BANDWIDTH_MIN_BYTES_PER_S,
-            max=BANDWIDTH_MAX_BYTES_PER_S,
-            help="Of bandwidth.",
-            show_default=False,
-        ),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(
-            min=RESET_INTERVAL_MIN_MS,
-            max=DELAY_MAX_MS,
-            help="Milliseconds between resets.",
-            show_default=False,
-        ),
-    ] = None,
+    links: LinksOption = None,
+    nodes: NodesOption = None,
+    for_: DurationOption = None,
+    delay_ms: DelayOption = None,
+    jitter_ms: JitterOption = None,
+    hold_max_ms: HoldOption = None,
+    interval_ms: IntervalOption = None,
+    offset_ms: OffsetOption = None,
+    bytes_per_s: RateOption = None,
+    permille: PermilleOption = None,
+    messages: MessagesOption = None,
     directory: DirOption = DIR_DEFAULT,
     json: JsonOption = False,
 ) -> None:
@@ -120,25 +113,28 @@ def add(
 
     \b
     Examples:
-      rota fault add delay --links '0>1' --ms 200 --jitter 50 --for 30s
+      rota fault add delay --links '0>1' --delay-ms 200 --jitter-ms 50 --for 30s
       rota fault add partition --nodes node2 --for 10s
       rota fault add loss --nodes node1 --permille 300 --messages vote --for 20s
       rota fault add kill --nodes node3 --for 5s
     """
-    document = _without_nones(
-        kind=kind,
-        links=_split(links),
-        nodes=_split(nodes),
-        ms=ms,
-        jitter_ms=jitter,
-        permille=permille,
-        messages=_split(messages),
-        bytes_per_s=bytes_per_s,
-        every_ms=every,
-    )
+    given = {
+        "kind": kind,
+        "links": _split(links),
+        "nodes": _split(nodes),
+        "delay_ms": delay_ms,
+        "jitter_ms": jitter_ms,
+        "hold_max_ms": hold_max_ms,
+        "interval_ms": interval_ms,
+        "offset_ms": offset_ms,
+        "bytes_per_s": bytes_per_s,
+        "permille": permille,
+        "messages": _split(messages),
+    }
+    document = {key: value for key, value in given.items() if value is not None}
     request = AddRequest(document, None if for_ is None else parse_duration_s(for_))
     output = current_output(context)
-    entry = _ask(directory, "fault-add", request)
+    entry = ask_localnet(directory, "fault-add", request)
     output.data(entry, _fault_table([entry]))
     output.note(f"end it: rota fault remove {entry['id']}   end all: rota fault heal")
 
@@ -153,7 +149,7 @@ def list_faults(
     Example:
       rota fault list
     """
-    entries = _ask(directory, "fault-list")
+    entries = ask_localnet(directory, "fault-list")
     current_output(context).data(entries, _fault_table(entries))
 
 
@@ -171,7 +167,7 @@ def remove(
       rota fault remove 3
     """
     output = current_output(context)
-    entry = _ask(directory, "fault-remove", number)
+    entry = ask_localnet(directory, "fault-remove", number)
     output.data(entry)
     output.note(f"{entry['kind']} has ended")
 
@@ -187,7 +183,7 @@ def heal(
       rota fault heal
     """
     output = current_output(context)
-    answer = _ask(directory, "fault-heal")
+    answer = ask_localnet(directory, "fault-heal")
     output.data(answer)
     output.note(f"{len(answer['healed'])} faults have ended")
 
@@ -259,18 +255,8 @@ def scenarios(context: typer.Context, json: JsonOption = False) -> None:
     current_output(context).data(document, table(["scenario", "runs for>", "shows"], rows))
 
 
-def _ask(directory: Path, command: str, argument: object = None) -> Any:
-    network = load_network(directory)
-    text = "" if argument is None else msgspec.json.encode(argument).decode()
-    return trio.run(call_supervisor, network.run_dir, command, text)
-
-
 def _split(text: str | None) -> list[str] | None:
     return None if text is None else [each.strip() for each in text.split(",")]
-
-
-def _without_nones(**values: object) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 _PLACE = ("id", "kind", "links", "nodes", "since_ms", "left_ms")

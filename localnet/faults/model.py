@@ -2,16 +2,16 @@
 
 | kind | where | what |
 |---|---|---|
-| `delay` | links | bytes take `ms` longer, give or take `jitter_ms` |
+| `delay` | links | bytes take `delay_ms` longer, give or take `jitter_ms` |
 | `bandwidth` | links | at most `bytes_per_s` |
 | `partition` | links | nothing arrives until it heals; connections stay open |
-| `reset` | links | connections are reset, again every `every_ms` while it lasts |
+| `reset` | links | connections are reset, again every `interval_ms` while it lasts |
 | `loss` | links | messages are lost, `permille` of them |
 | `duplicate` | links | messages are sent twice, `permille` of them |
-| `reorder` | links | messages are held back up to `ms` while later ones pass, `permille` of them |
+| `reorder` | links | `permille` of them are held back up to `hold_max_ms` while others pass |
 | `kill` | nodes | SIGKILL; started again when it heals |
 | `pause` | nodes | SIGSTOP; SIGCONT when it heals |
-| `clock-skew` | nodes | the wall clock is off by `ms` |
+| `clock-skew` | nodes | the wall clock is off by `offset_ms`; negative: behind |
 | `disk-full` | nodes | every write finds no space; started again when it heals |
 | `torn-write` | nodes | the next write is cut in two by SIGKILL; started again when it heals |
 
@@ -81,7 +81,7 @@ class OnNodes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 class Delay(OnLinks, frozen=True, kw_only=True, tag="delay"):
-    ms: Milliseconds
+    delay_ms: Milliseconds
     jitter_ms: Milliseconds = 0
 
 
@@ -94,7 +94,7 @@ class Partition(OnLinks, frozen=True, kw_only=True, tag="partition"):
 
 
 class Reset(OnLinks, frozen=True, kw_only=True, tag="reset"):
-    every_ms: Annotated[int, Meta(ge=RESET_INTERVAL_MIN_MS, le=DELAY_MAX_MS)] = 1_000
+    interval_ms: Annotated[int, Meta(ge=RESET_INTERVAL_MIN_MS, le=DELAY_MAX_MS)] = 1_000
 
 
 class _OnMessages(OnLinks, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Duplicate(_OnMessages, frozen=True, kw_only=True, tag="duplicate"):
 
 
 class Reorder(_OnMessages, frozen=True, kw_only=True, tag="reorder"):
-    ms: Annotated[int, Meta(ge=1, le=DELAY_MAX_MS)] = 50
+    hold_max_ms: Annotated[int, Meta(ge=1, le=DELAY_MAX_MS)] = 50
 
 
 class Kill(OnNodes, frozen=True, kw_only=True, tag="kill"):
@@ -124,7 +124,7 @@ class Pause(OnNodes, frozen=True, kw_only=True, tag="pause"):
 
 
 class ClockSkew(OnNodes, frozen=True, kw_only=True, tag="clock-skew"):
-    ms: Annotated[int, Meta(ge=-SKEW_MAX_MS, le=SKEW_MAX_MS)]
+    offset_ms: Annotated[int, Meta(ge=-SKEW_MAX_MS, le=SKEW_MAX_MS)]
 
 
 class DiskFull(OnNodes, frozen=True, kw_only=True, tag="disk-full"):

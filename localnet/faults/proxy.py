@@ -122,7 +122,7 @@ class Proxy:
             due_ms = self._next_reset_ms.get(number, now_ms)
             if now_ms >= due_ms:
                 self.reset(map(parse_link, reset.links))
-                due_ms = now_ms + reset.every_ms
+                due_ms = now_ms + reset.interval_ms
             next_reset_ms[number] = due_ms
         self._next_reset_ms = next_reset_ms
 
@@ -165,9 +165,10 @@ async def _connect(target: Endpoint) -> trio.SocketStream:
 def _worsen(quality: Quality, fault: ProxyFault) -> Quality:
     """Add one fault to what a link does."""
     match fault:
-        case Delay(ms=ms, jitter_ms=jitter_ms):
+        case Delay(delay_ms=delay_ms, jitter_ms=jitter_ms):
             return quality._replace(
-                delay_s=quality.delay_s + ms / 1_000, jitter_s=quality.jitter_s + jitter_ms / 1_000
+                delay_s=quality.delay_s + delay_ms / 1_000,
+                jitter_s=quality.jitter_s + jitter_ms / 1_000,
             )
         case Bandwidth(bytes_per_s=limit):
             return quality._replace(bytes_per_s=min(limit, quality.bytes_per_s or limit))

@@ -72,7 +72,7 @@ class Weather:
                     if link.sender == self.name:
                         self.rules.setdefault(link.receiver, []).append((entry.id, entry.fault))
         faults = [entry.fault for entry in mine.values()]
-        self.skew_ms = sum(each.ms for each in faults if isinstance(each, ClockSkew))
+        self.skew_ms = sum(each.offset_ms for each in faults if isinstance(each, ClockSkew))
         self.is_disk_full = any(isinstance(each, DiskFull) for each in faults)
         self.is_write_torn = any(isinstance(each, TornWrite) for each in faults)
         for event, entry in self._differences.take(mine):
@@ -147,8 +147,8 @@ class BadNetwork(PeerNetwork):
                     return False
                 case Duplicate():
                     copies += 1
-                case Reorder(ms=most_ms):
-                    held_ms += self._random.randint(1, most_ms)
+                case Reorder(hold_max_ms=hold_max_ms):
+                    held_ms += self._random.randint(1, hold_max_ms)
         if held_ms and self._held < HELD_MAX and self._nursery is not None:
             self._held += 1
             self._nursery.start_soon(self._send_later, held_ms, to, traffic, frame, copies)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from localnet.faults.model import KINDS
+from localnet.faults.model import KINDS, decode_fault
 from node.cli.main import run
 from node.exit_codes import ExitCode
 
@@ -48,3 +48,33 @@ def test_every_kind_is_explained_in_the_help(capsys):
     assert run(["fault", "add", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert all(kind in told for kind in KINDS)
+
+
+@pytest.mark.parametrize("option", ["--ms", "--jitter", "--every"])
+def test_every_number_says_its_unit(option, capsys):
+    assert run(["fault", "add", "delay", "--links", "0>1", option, "5"]) == ExitCode.USAGE
+    assert run(["fault", "add", "--help"]) == 0
+    assert f"{option} " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "document"),
+    [
+        ("delay --links 0>1 --delay-ms 5 --jitter-ms 2", {"delay_ms": 5, "jitter_ms": 2}),
+        ("reorder --links 0>1 --permille 9 --hold-max-ms 70", {"permille": 9, "hold_max_ms": 70}),
+        ("reset --links 0>1 --interval-ms 900", {"interval_ms": 900}),
+        ("bandwidth --links 0>1 --bytes-per-s 9000", {"bytes_per_s": 9000}),
+    ],
+)
+def test_the_options_are_the_parameters_that_files_have(arguments, document, monkeypatch, capsys):
+    asked = []
+
+    def ask(directory, command, request):
+        asked.append((command, request.fault))
+        return {"id": 1, "links": ["node0>node1"], "left_ms": None, **request.fault}
+
+    monkeypatch.setattr("localnet.faults.cli.ask_localnet", ask)
+    kind, *rest = arguments.split()
+    assert run(["fault", "add", kind, *rest]) == 0
+    assert asked == [("fault-add", {"kind": kind, "links": ["0>1"], **document})]
+    decode_fault(asked[0][1], ("node0", "node1"))

@@ -80,7 +80,7 @@ def ended(name, exit_code):
 
 
 KILL = {"kind": "kill", "nodes": ["1"]}
-DELAY = {"kind": "delay", "links": ["0>1"], "ms": 5}
+DELAY = {"kind": "delay", "links": ["0>1"], "delay_ms": 5}
 FULL = {"kind": "disk-full", "nodes": ["1"]}
 
 

@@ -23,7 +23,7 @@ from localnet.faults.model import (
 NODES = ("node0", "node1", "node2", "node3")
 
 EXAMPLES = {
-    "delay": {"links": ["0>1"], "ms": 200, "jitter_ms": 50},
+    "delay": {"links": ["0>1"], "delay_ms": 200, "jitter_ms": 50},
     "loss": {"links": ["0>1"], "permille": 100},
     "duplicate": {"nodes": ["node2"], "permille": 1_000, "messages": ["vote"]},
     "reorder": {"links": ["*>1"], "permille": 10},
@@ -32,7 +32,7 @@ EXAMPLES = {
     "reset": {"links": ["*>*"]},
     "kill": {"nodes": ["node1"]},
     "pause": {"nodes": ["*"]},
-    "clock-skew": {"nodes": ["3"], "ms": -5_000},
+    "clock-skew": {"nodes": ["3"], "offset_ms": -5_000},
     "disk-full": {"nodes": ["2"]},
     "torn-write": {"nodes": ["2"]},
 }
@@ -54,9 +54,9 @@ def test_every_kind_is_read_and_names_what_there_is(kind):
 
 
 def test_a_link_is_one_direction_unless_both_are_asked_for():
-    assert links_of(decode("delay", links=["0>1"], ms=1)) == {"node0>node1"}
-    assert links_of(decode("delay", links=["0<>1"], ms=1)) == {"node0>node1", "node1>node0"}
-    assert links_of(decode("delay", links=["*>2"], ms=1)) == {
+    assert links_of(decode("delay", links=["0>1"], delay_ms=1)) == {"node0>node1"}
+    assert links_of(decode("delay", links=["0<>1"], delay_ms=1)) == {"node0>node1", "node1>node0"}
+    assert links_of(decode("delay", links=["*>2"], delay_ms=1)) == {
         "node0>node2",
         "node1>node2",
         "node3>node2",
@@ -71,8 +71,8 @@ def test_a_partition_of_nodes_leaves_them_connected_among_themselves():
 
 
 def test_other_faults_of_nodes_are_on_every_link_from_or_to_them():
-    assert len(links_of(decode("delay", nodes=["0"], ms=1))) == 6
-    assert len(links_of(decode("delay", nodes=["0", "1"], ms=1))) == 10
+    assert len(links_of(decode("delay", nodes=["0"], delay_ms=1))) == 6
+    assert len(links_of(decode("delay", nodes=["0", "1"], delay_ms=1))) == 10
 
 
 def test_a_decoded_link_is_read_back():
@@ -89,15 +89,15 @@ def test_a_decoded_link_is_read_back():
         {"kind": "kill"},
         {"kind": "kill", "nodes": []},
         {"kind": "kill", "nodes": ["node9"]},
-        {"kind": "kill", "nodes": ["0"], "ms": 5},
+        {"kind": "kill", "nodes": ["0"], "delay_ms": 5},
         {"kind": "delay", "links": ["0>1"]},
-        {"kind": "delay", "links": ["0>1"], "ms": DELAY_MAX_MS + 1},
-        {"kind": "delay", "links": ["0>1"], "ms": True},
-        {"kind": "delay", "links": ["0-1"], "ms": 1},
-        {"kind": "delay", "links": ["0>0"], "ms": 1},
-        {"kind": "delay", "links": ["0>9"], "ms": 1},
-        {"kind": "delay", "ms": 1},
-        {"kind": "delay", "links": ["0>1"], "nodes": ["2"], "ms": 1},
+        {"kind": "delay", "links": ["0>1"], "delay_ms": DELAY_MAX_MS + 1},
+        {"kind": "delay", "links": ["0>1"], "delay_ms": True},
+        {"kind": "delay", "links": ["0-1"], "delay_ms": 1},
+        {"kind": "delay", "links": ["0>0"], "delay_ms": 1},
+        {"kind": "delay", "links": ["0>9"], "delay_ms": 1},
+        {"kind": "delay", "delay_ms": 1},
+        {"kind": "delay", "links": ["0>1"], "nodes": ["2"], "delay_ms": 1},
         {"kind": "partition", "nodes": ["*"]},
         {"kind": "loss", "links": ["0>1"], "permille": 0},
         {"kind": "loss", "links": ["0>1"], "permille": 1_001},

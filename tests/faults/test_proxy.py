@@ -101,7 +101,7 @@ async def test_without_faults_bytes_pass_both_ways_and_so_does_the_end():
 async def test_a_delay_makes_bytes_late_but_loses_and_reorders_none():
     async with open_world() as world:
         client, server = await world.dial()
-        world.add("delay", links=["a>b"], ms=120, jitter_ms=60)
+        world.add("delay", links=["a>b"], delay_ms=120, jitter_ms=60)
         began = trio.current_time()
         sent = b"".join(bytes([number]) * 10 for number in range(50))
         for number in range(50):
@@ -121,7 +121,7 @@ async def test_a_delay_makes_bytes_late_but_loses_and_reorders_none():
 async def test_what_waits_for_a_long_delay_goes_on_when_it_heals():
     async with open_world() as world:
         client, server = await world.dial()
-        world.add("delay", links=["a>b"], ms=60_000)
+        world.add("delay", links=["a>b"], delay_ms=60_000)
         await client.send_all(b"late")
         assert await is_silent(server)
         world.heal()
@@ -170,7 +170,7 @@ async def test_a_reset_breaks_both_ends_and_comes_again():
         client, server = await world.dial()
         await client.send_all(b"x")
         await receive(server, 1)
-        world.add("reset", links=["b>a"], every_ms=1_000)
+        world.add("reset", links=["b>a"], interval_ms=1_000)
         for stream in (client, server):
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some(1)

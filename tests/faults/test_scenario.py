@@ -31,7 +31,7 @@ for = ["2s", "4s"]
 calm = ["3s", "5s"]
 fault = [
   {{ kind = "kill", one_of = ["node0", "node1"] }},
-  {{ kind = "delay", links = ["*>*"], ms = 20 }},
+  {{ kind = "delay", links = ["*>*"], delay_ms = 20 }},
 ]
 """
 

@@ -109,7 +109,13 @@ def test_doubled_messages_are_sent_twice(bench, network):
 
 async def test_held_back_messages_are_overtaken_and_arrive(bench, network, autojump_clock):
     bench.set(
-        {"kind": "reorder", "links": ["0>1"], "permille": 1_000, "ms": 50, "messages": ["vote"]}
+        {
+            "kind": "reorder",
+            "links": ["0>1"],
+            "permille": 1_000,
+            "hold_max_ms": 50,
+            "messages": ["vote"],
+        }
     )
     async with trio.open_nursery() as nursery:
         network._nursery = nursery
@@ -126,7 +132,11 @@ def test_links_of_others_are_not_ours(bench, network):
 
 def test_skews_add_up_and_end(bench):
     skew = {"kind": "clock-skew", "nodes": ["0"]}
-    bench.set({**skew, "ms": 500}, {**skew, "ms": -200}, {**skew, "nodes": ["1"], "ms": 9})
+    bench.set(
+        {**skew, "offset_ms": 500},
+        {**skew, "offset_ms": -200},
+        {**skew, "nodes": ["1"], "offset_ms": 9},
+    )
     assert bench.weather.skew_ms == 300
     bench.set()
     assert bench.weather.skew_ms == 0
@@ -208,6 +218,6 @@ def test_a_reader_ends_what_is_over_without_anybody_writing(tmp_path, monkeypatc
 def test_the_table_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "faults.json"
     assert read_table(path) == ()
-    fault = decode_fault({"kind": "delay", "links": ["0>1"], "ms": 5}, NODES)
+    fault = decode_fault({"kind": "delay", "links": ["0>1"], "delay_ms": 5}, NODES)
     write_table(path, (ActiveFault(3, fault, 5, 9),))
     assert read_table(path) == (ActiveFault(3, fault, 5, 9),)
