@@ -1,9 +1,11 @@
 """What a failure leaves behind: its schedule, a minimal one, a trace and a timeline."""
 
+import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -23,6 +25,9 @@ KEEP_DEFAULT: Final = Path("sim-failures")
 BUNDLES_MAX: Final = 5
 """Findings that are written down; all are named."""
 
+SLUG_MAX: Final = 60
+"""Characters of a schedule's name in the name of its folder."""
+
 KeepOption = Annotated[
     Path, typer.Option("--keep", metavar="DIR", help="Where failures leave their folders.")
 ]
@@ -33,6 +38,19 @@ class KeepError(OperatorError):
 
     code = "sim.unwritable"
     exit_code = ExitCode.STORAGE
+
+
+class Bundle(NamedTuple):
+    """The folder of one failure."""
+
+    folder: Path
+    smallest: Path
+    """The smallest schedule there on which it fails."""
+
+    @property
+    def replay_line(self) -> str:
+        """The command that shows the failure again."""
+        return make_replay_line(self.smallest)
 
 
 @contextmanager
@@ -49,10 +67,10 @@ def writing(path: Path) -> Iterator[None]:
 
 def keep_findings(
     directory: Path, findings: Sequence[Finding], note: Callable[[str], None]
-) -> list[Path]:
+) -> list[Bundle]:
     """Leave a bundle for the first findings; the first of each oracle is shrunk, too. Raises
     `KeepError`."""
-    bundles: list[Path] = []
+    bundles: list[Bundle] = []
     oracles: set[str] = set()
     for finding in findings[:BUNDLES_MAX]:
         oracle = finding.violation.oracle
@@ -64,9 +82,9 @@ def keep_findings(
     return bundles
 
 
-def describe_bundles(bundles: Sequence[Path]) -> list[str]:
-    """Where to look, in words."""
-    return [f"look: {path / 'timeline.html'}   repeat: {path / 'README.md'}" for path in bundles]
+def make_replay_line(file: Path) -> str:
+    """The command that runs a schedule file again, as a shell takes it."""
+    return shlex.join(["rota", "sim", "replay", str(file)])
 
 
 def record_run(schedule: Schedule) -> tuple[Outcome, Recorder]:
@@ -84,26 +102,33 @@ def write_timeline(path: Path, schedule: Schedule) -> Outcome:
 
 def write_bundle(
     directory: Path, finding: Finding, shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX
-) -> Path:
-    """Make a folder for one finding and return it; an earlier one of the same seed is written
+) -> Bundle:
+    """Make a folder for one finding; an earlier one of the same seed is written
     over. Raises `OSError`."""
     schedule = finding.schedule
-    folder = directory / (
-        f"{schedule.name}-{schedule.seed}" if schedule.name else f"{schedule.seed}"
-    )
+    folder = directory / make_folder_name(schedule)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "schedule.json").write_bytes(encode_schedule(schedule))
+    file = folder / "schedule.json"
+    file.write_bytes(encode_schedule(schedule))
     shrunk: Shrunk | None = None
     if finding.violation.oracle != DETERMINISM and shrink_runs_max > 1:
         shrunk = shrink(schedule, shrink_runs_max)
-        (folder / "minimal.json").write_bytes(encode_schedule(shrunk.schedule))
+        file = folder / "minimal.json"
+        file.write_bytes(encode_schedule(shrunk.schedule))
     smallest = schedule if shrunk is None else shrunk.schedule
     outcome, recorder = record_run(smallest)
     (folder / "trace.txt").write_text(write_trace(recorder), encoding="utf-8")
     page = render_timeline(smallest, outcome, recorder)
     (folder / "timeline.html").write_text(page, encoding="utf-8")
     (folder / "README.md").write_text(_describe(folder, finding, shrunk), encoding="utf-8")
-    return folder
+    return Bundle(folder, file)
+
+
+def make_folder_name(schedule: Schedule) -> str:
+    """One plain word, whatever the schedule is called: its name as far as that is letters and
+    digits, and its seed."""
+    slug = "-".join(re.findall(r"[a-z0-9]+", schedule.name.lower()))[:SLUG_MAX].strip("-")
+    return f"{slug}-{schedule.seed}" if slug else f"{schedule.seed}"
 
 
 def _describe(folder: Path, finding: Finding, shrunk: Shrunk | None) -> str:
@@ -116,10 +141,10 @@ def _describe(folder: Path, finding: Finding, shrunk: Shrunk | None) -> str:
         f"At {violation.at_ms} ms of virtual time, in the phase `{violation.phase}`.",
         "",
         "```sh",
-        f"rota sim replay {folder / 'schedule.json'}",
+        make_replay_line(folder / "schedule.json"),
     ]
     if shrunk is not None:
-        lines.append(f"rota sim replay {folder / 'minimal.json'}")
+        lines.append(make_replay_line(folder / "minimal.json"))
     lines += ["```", ""]
     if shrunk is not None:
         small = shrunk.schedule

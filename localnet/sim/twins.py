@@ -299,7 +299,7 @@ class TwinSpace:
             for offset in range(self.span)
         )
         return Schedule(
-            name=f"twins {self.alphabet} {len(self.powers)}+{len(self.twins)} seed {seed}",
+            name=f"twins {self.alphabet} {len(self.powers)}+{len(self.twins)}",
             seed=seed,
             powers=self.powers,
             views=len(links) + CALM_VIEWS,

@@ -3,24 +3,22 @@
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from msgspec.structs import replace
 
-from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, describe_bundles, keep_findings
-from localnet.sim.campaign import Report, run_campaign
-from localnet.sim.options import JobsOption, choose_jobs
+from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, writing
+from localnet.sim.options import JobsOption
+from localnet.sim.report import finish, read_schedule
 from localnet.sim.schedule import (
     MEMBERS_MAX,
     VIEWS_MAX,
     Schedule,
-    ScheduleError,
     encode_schedule,
-    load_schedule,
 )
 from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins, generate_twins
-from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.cli.output import JsonOption, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
 
 COUNT_DEFAULT: Final = 200
@@ -101,10 +99,11 @@ def generate(
     """
     space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
     schedules = _draw(space, count, seed, every)
-    out.mkdir(parents=True, exist_ok=True)
     width = len(str(len(schedules) - 1))
-    for number, schedule in enumerate(schedules):
-        (out / f"{number:0{width}}.json").write_bytes(encode_schedule(schedule))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for number, schedule in enumerate(schedules):
+            (out / f"{number:0{width}}.json").write_bytes(encode_schedule(schedule))
     document = {
         "scenarios": space.count(),
         "classes": space.count_classes(),
@@ -170,27 +169,8 @@ def run(
         space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
         schedules = _draw(space, count, seed, every)
     schedules = [replace(each, views=max(each.views, run_views)) for each in schedules]
-    report = run_campaign(schedules, choose_jobs(jobs))
-    output = current_output(context)
-    bundles = keep_findings(keep, report.findings, output.note)
     kinds = Counter(_name_kind(schedule) for schedule in schedules)
-    rows = [
-        ("scenarios", f"{report.runs:,} ({report.repeated:,} of them twice)"),
-        ("views", f"{report.views:,} (at least {report.views_least} in each run)"),
-        ("committed", f"{report.committed:,} blocks"),
-        ("timeouts", f"{report.coverage.get('timeout.sent', 0):,}"),
-        ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
-    ]
-    output.data(
-        _make_document(report, kinds) | {"bundles": [str(path) for path in bundles]},
-        record(rows),
-        "",
-        table(["kind", "runs>"], sorted(kinds.items())),
-        "",
-        *(_describe_findings(report) or ["no violation"]),
-        *describe_bundles(bundles),
-    )
-    raise typer.Exit(int(report.verdict().exit_code))
+    finish(context, schedules, len(schedules), jobs, keep, kinds)
 
 
 def _parse_powers(nodes: int, text: str | None) -> tuple[int, ...]:
@@ -229,14 +209,7 @@ def _draw(space: TwinSpace, count: int, seed: int, every: bool) -> list[Schedule
 
 
 def _read_all(directory: Path) -> list[Schedule]:
-    found = []
-    for path in sorted(directory.glob("*.json")):
-        try:
-            found.append(load_schedule(path))
-        except (OSError, ScheduleError) as error:
-            raise TwinsError(f"{path}: {error}", advice="leave only schedule files there") from (
-                error
-            )
+    found = [read_schedule(path) for path in sorted(directory.glob("*.json"))]
     if not found:
         raise TwinsError(f"{directory} holds no *.json", advice="run `rota sim twins generate`")
     return found
@@ -244,28 +217,4 @@ def _read_all(directory: Path) -> list[Schedule]:
 
 def _name_kind(schedule: Schedule) -> str:
     views = len(schedule.twin_links)
-    return f"{schedule.name.partition(' seed')[0]}, {views} views, powers {schedule.powers}"
-
-
-def _make_document(report: Report, kinds: Counter[str]) -> dict[str, Any]:
-    return {
-        "verdict": report.verdict(),
-        "exit_code": int(report.verdict().exit_code),
-        "scenarios": report.runs,
-        "repeated": report.repeated,
-        "views": report.views,
-        "committed": report.committed,
-        "cpu_s": round(report.cpu_s, 1),
-        "wall_s": round(report.wall_s, 1),
-        "kinds": dict(sorted(kinds.items())),
-        "coverage": report.coverage,
-        "violations": report.describe_violations(),
-    }
-
-
-def _describe_findings(report: Report) -> list[str]:
-    return [
-        f"VIOLATION  {finding.schedule.name}  {finding.violation.oracle}"
-        f" ({finding.violation.phase}, {finding.violation.at_ms} ms): {finding.violation.detail}"
-        for finding in report.findings
-    ]
+    return f"{schedule.name}, {views} views, powers {schedule.powers}"

@@ -1,6 +1,5 @@
 """Campaigns: many schedules, one verdict; what is broken or not repeatable is named."""
 
-import json
 import re
 import sys
 from itertools import chain
@@ -18,13 +17,6 @@ from localnet.sim.parts import measure_parts
 from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
 from localnet.sim.twins import generate_twins
 from localnet.verdicts import Verdict
-from node.cli.main import run as run_command
-
-
-def run_json(capsys, *arguments: str):
-    """(exit code, document) of a command."""
-    code = run_command([*arguments, "--json"])
-    return code, json.loads(capsys.readouterr().out)
 
 
 def test_the_schedule_in_the_documentation_runs_without_a_violation() -> None:
@@ -51,15 +43,17 @@ def test_a_campaign_in_two_processes_repeats_one_seed_in_twenty_and_sums_up() ->
     assert len(seen) == 24 + 2 + 1
 
 
-def test_a_broken_rule_gives_exit_code_20_and_names_the_oracle(capsys, monkeypatch) -> None:
+def test_a_broken_rule_gives_exit_code_20_and_names_the_oracle(
+    run_sim, monkeypatch, tmp_path
+) -> None:
     send = Outbox.send
     monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))
-    code, document = run_json(
-        capsys, "sim", "run", "--seeds", "1..2", "--views", "5", "-n", "4", "--jobs", "1"
-    )
+    code, document = run_sim("run", *["--seeds", "1..2", "--views", "5", "-n", "4", "--jobs", "1"])
     assert (code, document["verdict"]) == (20, "safety")
     assert [each["seed"] for each in document["violations"]] == [1, 2]
     assert {each["oracle"] for each in document["violations"]} == {"SignedOnce"}
+    assert {each["verdict"] for each in document["violations"]} == {"safety"}
+    assert {path.name for path in (tmp_path / "sim-failures").iterdir()} == {"1", "2"}
 
 
 def test_a_run_that_cannot_be_repeated_gives_exit_code_22(monkeypatch) -> None:
@@ -74,30 +68,33 @@ def test_a_run_that_cannot_be_repeated_gives_exit_code_22(monkeypatch) -> None:
     assert report.verdict().exit_code == 22
 
 
-def test_a_file_is_replayed_to_the_same_trace(capsys, tmp_path) -> None:
+def test_a_file_is_replayed_to_the_same_trace(run_sim, tmp_path) -> None:
     path = tmp_path / "schedule.json"
     path.write_bytes(encode_schedule(Schedule(seed=6, views=4)))
-    first = run_json(capsys, "sim", "replay", str(path))
-    assert first == run_json(capsys, "sim", "replay", str(path))
-    assert first[0] == 0
+    first = run_sim("replay", str(path))
+    assert first == run_sim("replay", str(path))
+    assert (first[0], first[1]["verdict"], first[1]["exit_code"]) == (0, "pass", 0)
     assert first[1]["views"] >= 4
 
 
 @pytest.mark.parametrize("seeds", ["3..1", "x", "1..", "-1..4", "1..9999999999999999999"])
-def test_a_range_that_is_none_is_refused(capsys, seeds: str) -> None:
-    code, document = run_json(capsys, "sim", "run", "--seeds", seeds)
+def test_a_range_that_is_none_is_refused(run_sim, seeds: str) -> None:
+    code, document = run_sim("run", "--seeds", seeds)
     assert (code, document["error"]["code"]) == (2, "usage.invalid")
 
 
+@pytest.mark.parametrize("command", [("replay",), ("shrink",), ("twins", "run")])
 @pytest.mark.parametrize(
     "text", [b"{", b'{"liars": [{"member": 0, "behaviour": "none"}]}', b"\xff", b'{"views": 0}']
 )
-def test_a_file_that_is_no_schedule_is_refused_with_a_stable_code(
-    capsys, tmp_path, text: bytes
+def test_a_file_that_is_no_schedule_is_refused_alike_by_every_command(
+    run_sim, tmp_path, command: tuple[str, ...], text: bytes
 ) -> None:
-    path = tmp_path / "schedule.json"
+    path = tmp_path / "files" / "schedule.json"
+    path.parent.mkdir()
     path.write_bytes(text)
-    code, document = run_json(capsys, "sim", "replay", str(path))
+    target = path.parent if command[0] == "twins" else path
+    code, document = run_sim(*command, str(target))
     assert (code, document["error"]["code"]) == (3, "sim.schedule_invalid")
 
 

@@ -1,12 +1,13 @@
 """Failing schedules are cut down, written down, and repeated."""
 
-import json
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 
 from consensus.outbox import Outbox
-from localnet.sim.bundle import record_run
+from localnet.sim.bundle import SLUG_MAX, make_folder_name, make_replay_line, record_run
 from localnet.sim.faults import ClockFault, CrashFault, DelayFault, PartitionFault
 from localnet.sim.generator import generate
 from localnet.sim.links import Partition
@@ -16,7 +17,6 @@ from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Network, Schedule, encode_schedule, load_schedule
 from localnet.sim.shrink import NothingToShrinkError, shrink
 from localnet.sim.timeline import render_timeline
-from node.cli.main import run as run_command
 from node.core import NodeCore
 
 
@@ -80,37 +80,37 @@ def test_a_budget_ends_shrinking_with_what_there_is(planted) -> None:
     assert run_schedule(shrunk.schedule).violation is not None
 
 
-def test_what_breaks_no_rule_is_not_shrunk(capsys, tmp_path) -> None:
+def test_what_breaks_no_rule_is_not_shrunk(run_sim, tmp_path) -> None:
     with pytest.raises(NothingToShrinkError):
         shrink(Schedule(views=2))
     path = tmp_path / "good.json"
     path.write_bytes(encode_schedule(Schedule(views=2)))
-    assert run_command(["sim", "shrink", str(path), "--json"]) == 5
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "sim.no_violation"
+    code, document = run_sim("shrink", str(path))
+    assert (code, document["error"]["code"]) == (5, "sim.no_violation")
 
 
-def test_a_violation_leaves_a_bundle_that_repeats_it(capsys, tmp_path, monkeypatch) -> None:
+def test_a_violation_leaves_a_bundle_that_repeats_it(run_sim, tmp_path, monkeypatch) -> None:
     send = Outbox.send
     monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))
     arguments = ["--seeds", "1..2", "--views", "5", "--jobs", "1", "--keep", str(tmp_path)]
-    assert run_command(["sim", "run", *arguments, "--json"]) == 20
-    report = json.loads(capsys.readouterr().out)
+    code, report = run_sim("run", *arguments)
+    assert code == 20
     assert report["bundles"] == [str(tmp_path / "1"), str(tmp_path / "2")]
     names = {path.name for path in (tmp_path / "1").iterdir()}
     assert names == {"schedule.json", "minimal.json", "trace.txt", "timeline.html", "README.md"}
     assert not (tmp_path / "2" / "minimal.json").exists()
     commands = re.findall(
-        r"^rota (sim replay .*)$", (tmp_path / "1" / "README.md").read_text(), re.M
+        r"^rota sim (replay .*)$", (tmp_path / "1" / "README.md").read_text(), re.M
     )
     assert len(commands) == 2
     for command in commands:
-        assert run_command([*command.split(), "--json"]) == 20
-        assert json.loads(capsys.readouterr().out)["violation"]["oracle"] == "SignedOnce"
+        code, document = run_sim(*shlex.split(command))
+        assert (code, document["violation"]["oracle"]) == (20, "SignedOnce")
     minimal = load_schedule(tmp_path / "1" / "minimal.json")
     assert minimal.faults == ()
     assert "sends proposal of view 1" in (tmp_path / "1" / "trace.txt").read_text()
-    assert run_command(["sim", "shrink", str(tmp_path / "2" / "schedule.json"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["faults"] == 0
+    code, document = run_sim("shrink", str(tmp_path / "2" / "schedule.json"))
+    assert (code, document["faults"]) == (0, 0)
     assert (tmp_path / "2" / "schedule.min.json").exists()
 
 
@@ -131,12 +131,32 @@ def test_recording_changes_nothing_and_the_page_stands_alone() -> None:
     assert re.search(r"node0 .* hears vote of view \d+ for block [0-9a-f]{8} from node", trace)
 
 
-def test_a_random_run_is_drawn_to_a_file(capsys, tmp_path) -> None:
+def test_a_random_run_is_drawn_to_a_file(run_sim, tmp_path) -> None:
     path, page = tmp_path / "schedule.json", tmp_path / "timeline.html"
     path.write_bytes(encode_schedule(generate(4, views=5)))
-    assert run_command(["sim", "replay", str(path), "--timeline", str(page), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["violation"] is None
+    code, document = run_sim("replay", str(path), "--timeline", str(page))
+    assert (code, document["violation"]) == (0, None)
     assert page.read_text().endswith("</html>")
     missing = tmp_path / "none" / "timeline.html"
-    assert run_command(["sim", "replay", str(path), "--timeline", str(missing), "--json"]) == 72
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "sim.unwritable"
+    code, document = run_sim("replay", str(path), "--timeline", str(missing))
+    assert (code, document["error"]["code"]) == (72, "sim.unwritable")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("", "7"),
+        ("twins halves 4+1", "twins-halves-4-1-7"),
+        ("../../x", "x-7"),
+        ("/etc/passwd", "etc-passwd-7"),
+        ("..", "7"),
+        ("a" * 500, "a" * SLUG_MAX + "-7"),
+    ],
+)
+def test_no_name_of_a_schedule_leads_out_of_the_folder_for_failures(name, folder) -> None:
+    assert make_folder_name(Schedule(seed=7, name=name)) == folder
+
+
+def test_the_line_that_repeats_a_run_is_quoted_for_a_shell() -> None:
+    line = make_replay_line(Path("it's here") / "x.json")
+    assert shlex.split(line) == ["rota", "sim", "replay", "it's here/x.json"]

@@ -1,16 +1,18 @@
 """Twins: counted exactly, drawn fairly, run without violation; and beyond f they bite."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
 
 import pytest
-from typer.testing import CliRunner
 
+import localnet
 from consensus.messages import Proposal
 from localnet.sim.certificates_oracle import find_leader
-from localnet.sim.cli import app
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
@@ -22,7 +24,7 @@ from localnet.sim.twins import (
     find_leader_seed,
     generate_twins,
 )
-from node.cli.output import Output
+from node.cli.main import run as run_command
 from node.exit_codes import ExitCode
 
 FOUR = (1, 1, 1, 1)
@@ -144,31 +146,57 @@ def test_beyond_f_the_same_campaign_finds_a_fork_and_names_it() -> None:
     )
 
 
-def test_scenarios_are_written_counted_and_run(tmp_path) -> None:
-    runner, out = CliRunner(), tmp_path / "twins"
-    text = ["twins", "generate", "--views", "2", "--alphabet", "halves", "--out", str(out)]
-    result = runner.invoke(app, [*text, "--count", "3", "--seed", "4", "--json"], obj=Output())
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
+def test_scenarios_are_written_counted_and_run(run_sim) -> None:
+    text = "twins generate --views 2 --alphabet halves --out drawn --count 3 --seed 4"
+    code, document = run_sim(*text.split())
+    assert code == 0
     assert (document["scenarios"], document["classes"], document["written"]) == (4096, 510, 3)
-    result = runner.invoke(app, ["twins", "run", str(out), "--jobs", "1", "--json"], obj=Output())
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    assert (document["verdict"], document["scenarios"], document["violations"]) == ("pass", 3, [])
+    code, document = run_sim(*["twins", "run", "drawn", "--jobs", "1"])
+    assert (code, document["verdict"]) == (0, "pass")
+    assert (document["runs"], document["violations"]) == (3, [])
+    assert document["views_per_s"] > 0
+    assert document["time_permille"]
+    assert sum(document["kinds"].values()) == 3
 
 
-def test_beyond_f_the_command_exits_with_the_code_of_safety(tmp_path) -> None:
-    space = "--nodes 4 --twins 2 --alphabet halves --views 1 --span 8"
-    text = f"twins run {space} --count 1 --seed 10 --jobs 1 --json --keep {tmp_path}"
-    result = CliRunner().invoke(app, text.split(), obj=Output())
-    assert result.exit_code == ExitCode.SAFETY
-    document = json.loads(result.stdout)
-    assert "OneOrder" in {each["oracle"] for each in document["violations"]}
-    assert all((Path(path) / "timeline.html").exists() for path in document["bundles"])
-    assert document["bundles"]
+def test_a_file_where_scenarios_are_to_go_is_named(run_sim, tmp_path) -> None:
+    (tmp_path / "taken").touch()
+    code, document = run_sim("twins", "generate", "--count", "1", "--out", "taken")
+    assert (code, document["error"]["code"]) == (72, "sim.unwritable")
 
 
-def test_impossible_scenarios_are_refused() -> None:
-    for text in ("--powers 5,x", "--nodes 3", "--nodes 4 --alphabet none", "--nodes 7 --all"):
-        result = CliRunner().invoke(app, ["twins", "run", *text.split()], obj=Output())
-        assert result.exit_code != 0
+def test_beyond_f_the_command_names_the_fork_and_prints_the_line_that_shows_it_again(
+    capsys, tmp_path
+) -> None:
+    keep = tmp_path / "kept here"
+    space = "--nodes 4 --twins 2 --alphabet halves --views 1 --span 8 --count 1 --seed 10"
+    code = run_command(["sim", "twins", "run", *space.split(), "--jobs", "1", "--keep", str(keep)])
+    said = capsys.readouterr().out
+    assert code == ExitCode.SAFETY
+    assert "OneOrder" in said
+    (folder,) = keep.iterdir()
+    assert (folder / "timeline.html").exists()
+    *_, last = said.splitlines()
+    # As a shell of the one who pastes it, where `rota` is this checkout's.
+    rota = tmp_path / "bin" / "rota"
+    rota.parent.mkdir()
+    rota.write_text(f'#!/bin/sh\nexec {sys.executable} -m node.cli.main "$@"\n')
+    rota.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{last} --json"],
+        cwd=Path(localnet.__file__).parent.parent,
+        env={"PATH": f"{rota.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.SAFETY, done.stderr
+    assert json.loads(done.stdout)["violation"]["oracle"] == "OneOrder"
+
+
+@pytest.mark.parametrize(
+    "space", ["--powers 5,x", "--nodes 3", "--nodes 4 --alphabet none", "--nodes 7 --all"]
+)
+def test_impossible_scenarios_are_refused(run_sim, space: str) -> None:
+    code, document = run_sim("twins", "run", *space.split())
+    assert (code, document["error"]["code"]) == (2, "sim.twins_invalid")

@@ -1,0 +1,225 @@
+"""What a campaign says while it runs and when it ends: the same for every command that runs one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from localnet.sim.bundle import Bundle, keep_findings
+from localnet.sim.campaign import Finding, Report, run_campaign
+from localnet.sim.options import choose_jobs
+from localnet.sim.scenario import Outcome
+from localnet.sim.schedule import Schedule, ScheduleError, load_schedule
+from localnet.verdicts import Verdict
+from node.cli.output import Output, current_output, record, table
+from node.exit_codes import ExitCode, OperatorError
+
+REFRESH_PER_S: Final = 4
+
+
+class ScheduleFileError(OperatorError):
+    """A file that holds no schedule that can be run."""
+
+    code = "sim.schedule_invalid"
+    exit_code = ExitCode.CONFIG
+
+
+def read_schedule(path: Path) -> Schedule:
+    """A schedule file. Raises `ScheduleFileError`."""
+    try:
+        return load_schedule(path)
+    except (OSError, ScheduleError) as error:
+        raise ScheduleFileError(
+            f"{path}: {error}", advice="write it as docs/simulator.md describes"
+        ) from error
+
+
+def finish(
+    context: typer.Context,
+    schedules: Iterable[Schedule],
+    total: int,
+    jobs: int | None,
+    keep: Path,
+    kinds: Mapping[str, int] | None = None,
+) -> None:
+    """Run a campaign over schedules, print what it came to, keep what failed, and exit by the
+    verdict. `kinds` counts the schedules by what they have in common."""
+    output = current_output(context)
+    with _Progress(output, total) as progress:
+        report = run_campaign(schedules, choose_jobs(jobs), progress.show)
+    bundles = keep_findings(keep, report.findings, output.note)
+    print_report(output, report, bundles, kinds)
+    raise typer.Exit(int(report.verdict().exit_code))
+
+
+def print_report(
+    output: Output,
+    report: Report,
+    bundles: Sequence[Bundle] = (),
+    kinds: Mapping[str, int] | None = None,
+) -> None:
+    """The figures of a campaign, then its failures."""
+    document = make_document(report) | {"bundles": [str(each.folder) for each in bundles]}
+    tables: list[object] = []
+    if kinds is not None:
+        document["kinds"] = dict(sorted(kinds.items()))
+        tables += [table(["kind", "runs>"], sorted(kinds.items())), ""]
+    output.data(
+        document,
+        record(
+            [
+                ("runs", f"{report.runs:,} ({report.repeated:,} of them twice)"),
+                ("views", f"{report.views:,} (at least {report.views_least} in each run)"),
+                ("speed", f"{report.views_per_s:,.0f} views/s a core"),
+                ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
+                ("virtual time", f"{report.virtual_s:,} s"),
+                ("committed", f"{report.committed:,} blocks"),
+                ("executed", f"{report.orders:,} envelopes, {report.fills:,} fills"),
+                ("where time goes", _describe_parts(report)),
+            ]
+        ),
+        "",
+        *tables,
+        table(["faults that struck", "all>", "under a lock>"], _fault_rows(report.coverage)),
+        "",
+        table(["what happened", "times>"], _event_rows(report.coverage)),
+        "",
+        *_describe_findings(report.findings, bundles),
+    )
+
+
+def make_document(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    total = sum(report.parts.values()) or 1.0
+    verdict = report.verdict()
+    return {
+        "verdict": verdict,
+        "exit_code": int(verdict.exit_code),
+        "runs": report.runs,
+        "repeated": report.repeated,
+        "views": report.views,
+        "views_least": report.views_least,
+        "views_per_s": round(report.views_per_s, 1),
+        "cpu_s": round(report.cpu_s, 1),
+        "wall_s": round(report.wall_s, 1),
+        "committed": report.committed,
+        "orders": report.orders,
+        "fills": report.fills,
+        "virtual_s": report.virtual_s,
+        "time_permille": {
+            part: round(1_000 * seconds / total)
+            for part, seconds in sorted(report.parts.items(), key=lambda item: -item[1])
+        },
+        "coverage": report.coverage,
+        "violations": report.describe_violations(),
+    }
+
+
+def print_outcome(output: Output, outcome: Outcome) -> None:
+    """What one run came to; its exit code is that of its verdict."""
+    violation = outcome.violation
+    verdict = Verdict.PASS if violation is None else violation.verdict
+    words = "no violation"
+    if violation is not None:
+        words = (
+            f"{verdict}: {violation.oracle} at {violation.at_ms} ms ({violation.phase}):"
+            f" {violation.detail}"
+        )
+    rows = [
+        ("verdict", words),
+        ("trace", outcome.trace_hash),
+        ("views", outcome.views),
+        ("committed", outcome.committed_height),
+        ("orders", outcome.orders),
+        ("fills", outcome.fills),
+        ("virtual ms", outcome.virtual_ms),
+    ]
+    document = {"verdict": verdict, "exit_code": int(verdict.exit_code)}
+    output.data(document | msgspec.structs.asdict(outcome), record(rows))
+    raise typer.Exit(int(verdict.exit_code))
+
+
+def describe_size(schedule: Schedule) -> str:
+    """How much there is of a schedule."""
+    return (
+        f"{len(schedule.faults)} faults, {len(schedule.liars)} liars,"
+        f" {len(schedule.twin_links)} twin links, {schedule.views} views,"
+        f" {len(schedule.powers)} members"
+    )
+
+
+def _describe_parts(report: Report) -> str:
+    total = sum(report.parts.values())
+    if not total:
+        return "not measured"
+    parts = sorted(report.parts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts)
+
+
+def _fault_rows(coverage: dict[str, int]) -> list[tuple[str, int, int]]:
+    return [
+        (name.removeprefix("fault."), count, coverage.get(f"fault_under_lock.{name[6:]}", 0))
+        for name, count in coverage.items()
+        if name.startswith("fault.")
+    ]
+
+
+def _event_rows(coverage: dict[str, int]) -> list[tuple[str, int]]:
+    return [
+        (name, count)
+        for name, count in coverage.items()
+        if not name.startswith(("fault.", "fault_under_lock."))
+    ]
+
+
+def _describe_findings(findings: Sequence[Finding], bundles: Sequence[Bundle]) -> list[str]:
+    """Each failure, and for the first ones what to look at and the line that repeats it."""
+    if not findings:
+        return ["no violation"]
+    lines: list[str] = []
+    for number, finding in enumerate(findings):
+        schedule, violation = finding.schedule, finding.violation
+        name = f" ({schedule.name})" if schedule.name else ""
+        lines.append(
+            f"VIOLATION  seed {schedule.seed}{name}  {violation.oracle}"
+            f" ({violation.phase}, {violation.at_ms} ms): {violation.detail}"
+        )
+        if number < len(bundles):
+            bundle = bundles[number]
+            lines += [f"look: {bundle.folder / 'timeline.html'}", bundle.replay_line]
+    return lines
+
+
+class _Progress:
+    """A line that moves, on a terminal only."""
+
+    def __init__(self, output: Output, total: int) -> None:
+        self._total = total
+        self._is_shown = output.err.is_terminal and not output.is_json
+        self._live = Live(console=output.err, refresh_per_second=REFRESH_PER_S, transient=True)
+
+    def __enter__(self) -> "_Progress":
+        if self._is_shown:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            self._live.stop()
+
+    def show(self, report: Report) -> None:
+        """Say how far it is."""
+        if not self._is_shown:
+            return
+        rate = report.runs / report.wall_s if report.wall_s else 0.0
+        left_s = (self._total - report.runs) / rate if rate else 0.0
+        line = (
+            f"{report.runs:,}/{self._total:,} runs  {report.views:,} views  "
+            f"{report.views_per_s:,.0f} views/s a core  {len(report.findings)} violations  "
+            f"{left_s:,.0f} s left"
+        )
+        self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
