@@ -146,14 +146,28 @@ def check_batch(batch: CheckableBatch, scheme: IdentityScheme, chain_id: bytes) 
     The cheap checks that bind the body to its author come first, so that nobody but the author
     can make a node verify thousands of signatures in its name.
     """
-    body = batch.body
-    if len(body) > BATCH_BODY_MAX_BYTES:
+    if len(batch.body) > BATCH_BODY_MAX_BYTES:
         return BatchVerdict(BatchError.TOO_LARGE)
-    if len(body) != batch.size_bytes:
+    if len(batch.body) != batch.size_bytes:
         return BatchVerdict(BatchError.SIZE_MISMATCH)
     if not scheme.verify(batch.author_key, batch.author_signing_bytes, batch.signature):
         return BatchVerdict(BatchError.AUTHOR_SIGNATURE_INVALID)
-    if bulk_digest(Domain.BATCH_BODY, body) != batch.body_digest:
+    return _summarize(batch.body, batch.body_digest, scheme, chain_id)
+
+
+def reopen_batch(body: bytes, body_digest: bytes, chain_id: bytes) -> BatchVerdict:
+    """What a batch contains that passed `check_batch` before, without verifying signatures.
+
+    The digest says that the body is the one that passed, so the signatures in it are those that
+    were verified. An error means that it is another one, or never was checked.
+    """
+    return _summarize(body, body_digest, None, chain_id)
+
+
+def _summarize(
+    body: bytes, body_digest: bytes, scheme: IdentityScheme | None, chain_id: bytes
+) -> BatchVerdict:
+    if bulk_digest(Domain.BATCH_BODY, body) != body_digest:
         return BatchVerdict(BatchError.BODY_MISMATCH)
     try:
         decoded = decode_batch_body(body)
@@ -178,14 +192,16 @@ def check_batch(batch: CheckableBatch, scheme: IdentityScheme, chain_id: bytes) 
 
 
 def _check_envelope(
-    scheme: IdentityScheme, chain_id: bytes, data: bytes
+    scheme: IdentityScheme | None, chain_id: bytes, data: bytes
 ) -> EnvelopeSummary | RefusalCode:
     try:
         envelope, summary = validate_envelope(chain_id, data)
     except EnvelopeInvalidError as error:
         return error.code
     header = envelope.header
-    if not scheme.verify(header.signer, header.signing_bytes(), envelope.signature):
+    if scheme is not None and not scheme.verify(
+        header.signer, header.signing_bytes(), envelope.signature
+    ):
         return RefusalCode.SIGNATURE_INVALID
     return summary
 

@@ -1,19 +1,34 @@
-"""Batches that are being checked, and those of delivered blocks that wait to be checked again.
+"""Batches that are being checked, and those of earlier lives that are opened again.
 
-A check costs up to thousands of signatures, so it is an effect whose verdict comes back later; what
-the verdict is about is remembered here. Summaries die with the process: after a restart the stored
-batches of blocks that are delivered again are checked once more, a few at a time.
+A check costs up to thousands of signatures, so it is an effect whose verdict comes back later.
+Summaries die with the process. After a restart the batches of the blocks that are delivered again
+are opened once more, many in one request: each passed its check before its height was delivered
+for the first time, or it would have no delivery record, so its signatures are not verified again.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
-from consensus.effects import CheckBatch, Token
-from consensus.lane_limits import RECHECKS_PENDING_MAX
-from consensus.ownership import Component, Tokens
-from consensus.types import BatchHeader, SignedBatchHeader
+from consensus.effects import Token
+from consensus.ownership import Tokens
+from consensus.types import SignedBatchHeader
 from mempool.batch import CheckableBatch
-from node.recovery import StoredBatchHeader
+from node.events import BatchToOpen, OpenBatches
+from node.recovery import DeliveredHeader
+
+OPENED_BATCHES_MAX: Final = 64
+"""Batches in one request. On a busy machine the way to a worker and back takes tens of
+milliseconds, whatever its size."""
+
+OPENED_SIZE_MAX_BYTES: Final = 512 << 10
+"""Their bodies together, unless the first alone is larger."""
+
+OPENINGS_MAX: Final = 4
+"""Requests under way, so that the workers never wait for the next one."""
+
+OPENED_AHEAD_HEIGHTS: Final = 256
+"""How far ahead of delivery batches are opened: what they contain is in memory until then."""
 
 
 def make_checkable(
@@ -30,38 +45,38 @@ def make_checkable(
     )
 
 
-class BatchChecks:
-    """Checks under way, the lanes' and this node's own."""
+class Openings:
+    """The batches of heights that were delivered before, in the order of their delivery."""
 
-    def __init__(self, tokens: Tokens, unchecked: Iterable[StoredBatchHeader]) -> None:
-        """`unchecked` are stored batches to check again; `tokens` those of `Component.NODE`."""
+    def __init__(self, tokens: Tokens, batches: Iterable[DeliveredHeader]) -> None:
         self._tokens = tokens
-        self._rechecks = deque(unchecked)
-        self._under_way: dict[Token, tuple[bytes, BatchHeader]] = {}
-        self._rechecks_under_way = 0
+        self._waiting = deque(batches)
+        self._under_way: dict[Token, list[DeliveredHeader]] = {}
 
-    def add(self, effect: CheckBatch) -> None:
-        """Note a check that the lanes ask for."""
-        self._under_way[effect.token] = (effect.batch_id, effect.signed_header.header)
-
-    def begin_rechecks(self) -> list[CheckBatch]:
-        """Checks to begin now: as many as there is room for."""
-        effects: list[CheckBatch] = []
-        while self._rechecks and self._rechecks_under_way < RECHECKS_PENDING_MAX:
-            stored = self._rechecks.popleft()
-            effect = CheckBatch(
-                self._tokens.issue(),
-                stored.batch_id,
-                stored.signed_header,
-                stored.author_key,
-                body=None,
-            )
-            self.add(effect)
-            self._rechecks_under_way += 1
-            effects.append(effect)
+    def begin(self, delivered_height: int) -> list[OpenBatches]:
+        """Requests to make now: as many as there is room for."""
+        effects: list[OpenBatches] = []
+        while len(self._under_way) < OPENINGS_MAX:
+            batches = self._take(delivered_height + OPENED_AHEAD_HEIGHTS)
+            if not batches:
+                break
+            token = self._tokens.issue()
+            self._under_way[token] = batches
+            wanted = (BatchToOpen(each.batch_id, each.header.body_digest) for each in batches)
+            effects.append(OpenBatches(token, tuple(wanted)))
         return effects
 
-    def finish(self, token: Token) -> tuple[bytes, BatchHeader]:
-        """The batch that a verdict is about; its check is over."""
-        self._rechecks_under_way -= token.component == Component.NODE
+    def finish(self, token: Token) -> list[DeliveredHeader]:
+        """The batches that an answer is about, in its order; their request is over."""
         return self._under_way.pop(token)
+
+    def _take(self, height_max: int) -> list[DeliveredHeader]:
+        taken: list[DeliveredHeader] = []
+        size_bytes = 0
+        while self._waiting and len(taken) < OPENED_BATCHES_MAX:
+            following = self._waiting[0]
+            size_bytes += following.header.size_bytes
+            if following.height > height_max or (taken and size_bytes > OPENED_SIZE_MAX_BYTES):
+                break
+            taken.append(self._waiting.popleft())
+        return taken

@@ -56,6 +56,7 @@ from consensus.messages import (
 from consensus.ownership import Component, Tokens, find_timer_owner, make_timer_name
 from consensus.types import (
     AvailabilityCertificate,
+    BatchHeader,
     Block,
     StateCertificate,
 )
@@ -63,7 +64,7 @@ from crypto.codec import encode
 from mempool.admission import Admission
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher
-from node.batch_checks import BatchChecks
+from node.batch_checks import Openings
 from node.clerk import Clerk
 from node.core_config import NodeCoreConfig, NodeStatistics
 from node.delivery import (
@@ -71,6 +72,7 @@ from node.delivery import (
     Delivery,
 )
 from node.events import (
+    BatchesOpened,
     BlockNotice,
     EnvelopesSubmitted,
     EnvelopesVerified,
@@ -144,7 +146,9 @@ class NodeCore:
 
         self._me = me
         self._tokens = Tokens(Component.NODE)
-        self._checks = BatchChecks(self._tokens, recovered.unchecked_batches)
+        self._checks: dict[Token, tuple[bytes, BatchHeader]] = {}
+        """Batches whose check is under way."""
+        self._openings = Openings(self._tokens, recovered.delivered_batches)
         self._commits: deque[Committed] = deque()
         self._available = [0] * len(committee)
         self._batch_deadline_ms: int | None = None
@@ -180,7 +184,6 @@ class NodeCore:
         out: list[NodeEffect] = []
         for replayed in recovered.blocks:
             self._queue_block(replayed.block_id, replayed.block, replayed.batch_ids, out)
-        out.extend(self._checks.begin_rechecks())
         self._absorb(now_ms, self._lanes.start(now_ms), out)
         for replayed in recovered.blocks:
             if replayed.record is None:
@@ -210,6 +213,8 @@ class NodeCore:
                 self._batch_deadline_ms = None
             case BatchChecked():
                 self._on_batch_checked(now_ms, event, out)
+            case BatchesOpened():
+                self._on_batches_opened(event, out)
             case Verified(token, results) if token.component == Component.NODE:
                 self._on_judged(token, results)
             case _:
@@ -321,7 +326,8 @@ class NodeCore:
                     self._offer_payload(now_ms, out)
                     continue
                 case CheckBatch():
-                    self._checks.add(effect)
+                    header = effect.signed_header.header
+                    self._checks[effect.token] = (effect.batch_id, header)
                 case Halt():
                     self._is_halted = True
                 case _:
@@ -340,6 +346,7 @@ class NodeCore:
         if self._is_delivery_due:
             self._deliver(out)
         if not self._is_halted:
+            out.extend(self._openings.begin(self._delivery.delivered_height))
             self._make_batches(now_ms, out)
 
     # ---- clients ----------------------------------------------------------------------------
@@ -378,19 +385,23 @@ class NodeCore:
 
     def _on_batch_checked(self, now_ms: int, event: BatchChecked, out: list[NodeEffect]) -> None:
         self._is_delivery_due = True
-        batch_id, header = self._checks.finish(event.token)
+        batch_id, header = self._checks.pop(event.token)
         if event.error is None:
             assert isinstance(event.summary, BatchSummary), "a good batch comes with its summary"
             self._delivery.add_summary(batch_id, header, event.summary)
-        if event.token.component == Component.NODE:
-            if event.error is not None:
-                detail = f"batch {batch_id.hex()}, delivered before: {event.error} {event.detail}"
+        self._absorb(now_ms, self._lanes.step(now_ms, event), out)
+        self._update_available(out)
+
+    def _on_batches_opened(self, event: BatchesOpened, out: list[NodeEffect]) -> None:
+        self._is_delivery_due = True
+        batches = self._openings.finish(event.token)
+        for (_, batch_id, header), verdict in zip(batches, event.verdicts, strict=True):
+            if verdict.summary is None:
+                error = "" if verdict.error is None else verdict.error.value
+                detail = f"batch {batch_id.hex()}, delivered before: {error} {verdict.detail}"
                 self._halt("node.stored_batch_invalid", detail.rstrip(), out)
                 return
-            out.extend(self._checks.begin_rechecks())
-        else:
-            self._absorb(now_ms, self._lanes.step(now_ms, event), out)
-        self._update_available(out)
+            self._delivery.add_summary(batch_id, header, verdict.summary)
 
     def _update_available(self, out: list[NodeEffect]) -> None:
         """Give `available` to the envelopes under each lane's newest certificate, oldest first."""

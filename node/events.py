@@ -10,6 +10,7 @@ from consensus.effects import Effect, Event, Token
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.scheme import Claim
 from engine.block import Reporter
+from mempool.batch import BatchVerdict
 from node.protocol import ReceiptLevel, SubmitResult
 
 # ---- events --------------------------------------------------------------------------------
@@ -50,7 +51,16 @@ class Executed(Struct, frozen=True):
     fills: int
 
 
-NodeEvent = Event | EnvelopesSubmitted | OpaqueSubmitted | EnvelopesVerified | Executed
+class BatchesOpened(Struct, frozen=True):
+    """What the batches of `OpenBatches` contain, in order."""
+
+    token: Token
+    verdicts: tuple[BatchVerdict, ...]
+
+
+NodeEvent = (
+    Event | EnvelopesSubmitted | OpaqueSubmitted | EnvelopesVerified | Executed | BatchesOpened
+)
 
 
 # ---- effects -------------------------------------------------------------------------------
@@ -61,6 +71,20 @@ class VerifyEnvelopes(Struct, frozen=True):
 
     token: Token
     claims: tuple[Claim, ...]
+
+
+class BatchToOpen(Struct, frozen=True):
+    """A stored batch that passed its check in an earlier life of this node."""
+
+    batch_id: bytes
+    body_digest: bytes
+
+
+class OpenBatches(Struct, frozen=True):
+    """Say what stored batches contain (`mempool.batch.reopen_batch`). Answer: `BatchesOpened`."""
+
+    token: Token
+    batches: tuple[BatchToOpen, ...]
 
 
 class SubmitReply(Struct, frozen=True):
@@ -145,6 +169,7 @@ class CertifiedNotice(Struct, frozen=True):
 NodeEffect = (
     Effect
     | VerifyEnvelopes
+    | OpenBatches
     | SubmitReply
     | OpaqueReply
     | Execute

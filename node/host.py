@@ -51,6 +51,7 @@ from node.clock import Clock
 from node.core import NodeCore
 from node.durability import Durability
 from node.events import (
+    BatchesOpened,
     BlockNotice,
     CertifiedNotice,
     DeliveredNotice,
@@ -59,12 +60,13 @@ from node.events import (
     NodeEffect,
     NodeEvent,
     OpaqueReply,
+    OpenBatches,
     ReceiptUpdate,
     SaveState,
     SubmitReply,
     VerifyEnvelopes,
 )
-from node.executor import Executor
+from node.executor import Executor, read_bodies
 from node.keystores import NodeKeys
 from node.logs import is_doubling
 from node.serving import Serving
@@ -190,6 +192,7 @@ class NodeHost:
             CheckBatch: self._check_batch,
             VerifyEnvelopes: self._verify_envelopes,
             VerifyIdentities: self._verify_identities,
+            OpenBatches: lambda effect: self._start(self._open_batches, effect),
             ServeBatches: self._serving.serve,
             ServeCommitted: self._serving.serve,
         }
@@ -328,6 +331,13 @@ class NodeHost:
             body = stored[1]
         verdict = await self._pool.check_batch(self._checkable(effect, body))
         self._on_batch_checked(effect, verdict)
+
+    async def _open_batches(self, effect: OpenBatches) -> None:
+        ids = tuple(batch.batch_id for batch in effect.batches)
+        bodies = await trio.to_thread.run_sync(read_bodies, self._batches, ids)
+        digests = (batch.body_digest for batch in effect.batches)
+        verdicts = await self._pool.reopen_batches(tuple(zip(digests, bodies, strict=True)))
+        self.dispatch(BatchesOpened(effect.token, verdicts))
 
     def _checkable(self, effect: CheckBatch, body: bytes) -> CheckableBatch:
         return make_checkable(effect.signed_header, effect.author_key, body, self.core.chain_id)

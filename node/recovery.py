@@ -31,6 +31,7 @@ from consensus.recovery import Recovered, RecoveryError, recover
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
     AvailabilityCertificate,
+    BatchHeader,
     Block,
     CheckpointHeader,
     SignedBatchHeader,
@@ -84,12 +85,14 @@ class Batches(Protocol):
     def get(self, batch_id: bytes, /) -> tuple[SignedBatchHeader, bytes] | None: ...
 
 
-class BatchIndex(Batches, Protocol):
+class BatchIndex(Protocol):
     """What recovery reads of the batch store (`node.storage.batches.BatchStore`)."""
 
     def headers_above(
         self, cursors: Mapping[int, int]
     ) -> list[tuple[bytes, SignedBatchHeader]]: ...
+
+    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None: ...
 
 
 class OrderSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -131,12 +134,12 @@ class ReplayedBlock(NamedTuple):
         return tuple(each.batch_id for each in self.record.batches)
 
 
-class StoredBatchHeader(NamedTuple):
-    """A stored batch whose contents are to be read again."""
+class DeliveredHeader(NamedTuple):
+    """A batch of a delivered height, whose contents are to be read again."""
 
+    height: int
     batch_id: bytes
-    signed_header: SignedBatchHeader
-    author_key: bytes
+    header: BatchHeader
 
 
 class RecoveredNode(NamedTuple):
@@ -149,8 +152,8 @@ class RecoveredNode(NamedTuple):
     ledger: HeaderLedger
     blocks: tuple[ReplayedBlock, ...]
     """Committed blocks above the order state, by rising height."""
-    unchecked_batches: tuple[StoredBatchHeader, ...]
-    """Batches of delivered blocks among them."""
+    delivered_batches: tuple[DeliveredHeader, ...]
+    """Batches of delivered blocks among them, in the order of their delivery."""
     engine_height: int
     own_checkpoint: CheckpointHeader | None
     """The newest at or below the engine's height."""
@@ -207,7 +210,7 @@ def _recover(
         cursor = order_state.lane_cursor(author)
         if cursor.sequence:
             cursors[author] = LanePoint(cursor.sequence, cursor.batch_id)
-    unchecked: list[StoredBatchHeader] = []
+    delivered: list[DeliveredHeader] = []
     for replayed in blocks:
         batch_ids = replayed.batch_ids
         if batch_ids is None:
@@ -215,7 +218,8 @@ def _recover(
         for tip in replayed.block.lanes:
             cursors[tip.data.author] = LanePoint(tip.data.sequence, tip.data.batch_id)
         for batch_id in batch_ids:
-            unchecked.append(_stored_header(committee, batches, batch_id))
+            header = _read_header(chain_id, batches, batch_id)
+            delivered.append(DeliveredHeader(replayed.block.height, batch_id, header))
     certificates = [
         decode(AvailabilityCertificate, value)
         for _, value in archive.read_range(CERTIFICATE_TABLE, b"", len(committee))
@@ -237,7 +241,7 @@ def _recover(
         order_state=order_state,
         ledger=ledger,
         blocks=blocks,
-        unchecked_batches=tuple(unchecked),
+        delivered_batches=tuple(delivered),
         engine_height=engine_height,
         own_checkpoint=decode(CheckpointHeader, own[0][1]) if own else None,
         evidence=tuple(value for _, value in evidence),
@@ -298,9 +302,13 @@ def _read_blocks(
     return tuple(replayed)
 
 
-def _stored_header(committee: Committee, batches: BatchIndex, batch_id: bytes) -> StoredBatchHeader:
-    stored = batches.get(batch_id)
-    if stored is None:
+def _read_header(chain_id: bytes, batches: BatchIndex, batch_id: bytes) -> BatchHeader:
+    """The header of a batch that was delivered: what it says of the body goes without signatures
+    from here on, so it must be the one that the id names."""
+    signed_header = batches.find_header(batch_id)
+    if signed_header is None:
         raise RecoveryError("recovery.gap", f"the batch store lacks batch {batch_id.hex()}")
-    author = stored[0].header.author
-    return StoredBatchHeader(batch_id, stored[0], committee.members[author].identity_key)
+    if signed_header.header.batch_id(chain_id) != batch_id:
+        detail = f"the batch store has another header for batch {batch_id.hex()}"
+        raise RecoveryError("recovery.damaged", detail)
+    return signed_header.header

@@ -25,7 +25,7 @@ from consensus.messages import (
     Timeout,
 )
 from localnet.sim.oracles import Watcher
-from node.events import BlockNotice, CertifiedNotice, SaveState
+from node.events import BlockNotice, CertifiedNotice, OpenBatches, SaveState
 
 
 class Coverage(Watcher):
@@ -41,6 +41,7 @@ class Coverage(Watcher):
         SaveState,
         Aggregate,
         CheckBatch,
+        OpenBatches,
     )
     messages = (Proposal, Timeout, Advance, BlockRequest, CommittedRequest, LaneRequest)
 
@@ -80,6 +81,8 @@ class Coverage(Watcher):
                 self.counts["votes.aggregated"] += 1
             case CheckBatch(body=None):
                 self.counts["batch.rechecked"] += 1
+            case OpenBatches():
+                self.counts["batch.reopened"] += 1
             case _:
                 pass
 

@@ -40,15 +40,17 @@ from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.network import Conditions, Disk, Host, World
-from mempool.batch import check_batch
+from mempool.batch import check_batch, reopen_batch
 from node.batch_checks import make_checkable
 from node.core import NodeCore
 from node.engine_input import OrderedBatch, make_block_input, open_batch
 from node.events import (
+    BatchesOpened,
     EnvelopesVerified,
     Execute,
     Executed,
     NodeEvent,
+    OpenBatches,
     SaveState,
     VerifyEnvelopes,
 )
@@ -128,6 +130,11 @@ class NodeDisk(Disk):
             if signed.header.sequence > cursors.get(signed.header.author, 0)
         ]
 
+    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:
+        """The signed header of a stored batch."""
+        stored = self.batches.get(batch_id)
+        return None if stored is None else stored[0]
+
     def get(self, batch_id: bytes) -> Batch | None:
         """A stored batch."""
         return self.batches.get(batch_id)
@@ -198,6 +205,7 @@ class NodeWorld(World):
             SignIdentity: self._sign_identity,
             StoreBatch: self._store_batch,
             CheckBatch: self._check_batch,
+            OpenBatches: self._open_batches,
             VerifyEnvelopes: self._verify_envelopes,
             VerifyIdentities: self._verify_members,
             ServeBatches: self._serve_batches,
@@ -338,6 +346,15 @@ class NodeWorld(World):
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
         self._later(host, self._pick(self.node_conditions.check_ms), event)
+
+    def _open_batches(self, host: Host, effect: OpenBatches) -> None:
+        stored = self.disk(host.index).batches
+        verdicts = tuple(
+            reopen_batch(stored[each.batch_id][1], each.body_digest, self._chain_id)
+            for each in effect.batches
+        )
+        delay_ms = self._pick(self.node_conditions.check_ms)
+        self._later(host, delay_ms, BatchesOpened(effect.token, verdicts))
 
     def _serve_batches(self, host: Host, effect: ServeBatches) -> None:
         to = effect.to

@@ -124,6 +124,10 @@ class BatchStore:
         """`BatchReader.get`."""
         return self._reader.get(batch_id)
 
+    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:
+        """`BatchReader.find_header`."""
+        return self._reader.find_header(batch_id)
+
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
         """`BatchReader.headers_above`."""
         return self._reader.headers_above(cursors)

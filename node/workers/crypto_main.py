@@ -5,13 +5,15 @@ import gc
 from crypto.codec import decode_lenient, encode
 from crypto.ed25519 import ED25519
 from crypto.scheme import Claim
-from mempool.batch import BatchVerdict, CheckableBatch, check_batch
+from mempool.batch import BatchVerdict, CheckableBatch, check_batch, reopen_batch
 from node.workers.child import ParentGoneError, ParentPipe
 from node.workers.crypto_messages import (
     BatchChecked,
+    BatchesReopened,
     CheckBatch,
     IdentitiesVerified,
     Open,
+    ReopenBatches,
     Request,
     VerifyIdentities,
 )
@@ -41,6 +43,12 @@ def main() -> None:
                 case VerifyIdentities():
                     results = tuple(is_identity_claim_true(claim) for claim in request.claims)
                     pipe.send(encode(IdentitiesVerified(results)))
+                case ReopenBatches():
+                    verdicts = tuple(
+                        reopen_batch(pipe.receive(), body_digest, chain_id)
+                        for body_digest in request.body_digests
+                    )
+                    pipe.send(encode(BatchesReopened(verdicts)))
     except ParentGoneError:
         return
 

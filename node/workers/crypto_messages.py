@@ -38,7 +38,14 @@ class VerifyIdentities(Struct, frozen=True, array_like=True, forbid_unknown_fiel
     claims: tuple[Claim, ...]
 
 
-Request = Open | CheckBatch | VerifyIdentities
+class ReopenBatches(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    """Batches for `mempool.batch.reopen_batch`; their bodies follow, a frame each. Answer:
+    `BatchesReopened`."""
+
+    body_digests: tuple[Digest, ...]
+
+
+Request = Open | CheckBatch | VerifyIdentities | ReopenBatches
 
 
 class BatchChecked(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
@@ -53,4 +60,10 @@ class IdentitiesVerified(Struct, frozen=True, array_like=True, forbid_unknown_fi
     results: tuple[bool, ...]
 
 
-Reply = BatchChecked | IdentitiesVerified
+class BatchesReopened(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """One verdict a batch, in order."""
+
+    verdicts: tuple[BatchVerdict, ...]
+
+
+Reply = BatchChecked | IdentitiesVerified | BatchesReopened

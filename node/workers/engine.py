@@ -57,9 +57,10 @@ __all__ = [
     "open_engine_worker",
 ]
 
-COMMANDS_AHEAD_MAX: Final = 2
+COMMANDS_AHEAD_MAX: Final = 16
 """Blocks and saves that are sent and not answered; further callers wait their turn. Two keep the
-process busy: one runs while the next one's bytes arrive."""
+process busy on an idle machine: one runs while the next one's bytes arrive. On a busy one the node
+may be woken only every tens of milliseconds, in which many small blocks are done."""
 
 QUERIES_PENDING_MAX: Final = 64
 """Queries that are sent and not answered; more are refused. A query takes well below a millisecond,
@@ -113,6 +114,13 @@ class EngineWorker:
         Heights come without gaps, one above `height` first. The caller may ask for the next height
         before the previous one is answered.
         """
+        return await (await self.begin_execute(request))()
+
+    async def begin_execute(
+        self, request: ExecuteRequest
+    ) -> Callable[[], Awaitable[ExecuteResult]]:
+        """Ask for one height as `execute` does, once there is room; call what it returns for the
+        result. Both raise `EngineWorkerError`."""
         header = Execute(
             request.height,
             request.time_ms,
@@ -126,7 +134,7 @@ class EngineWorker:
         assert request.height == self._sent_height + 1, "heights come in order"
         self._sent_height += 1
         self._send(call)
-        return await self._finish(call, ExecuteResult)
+        return lambda: self._finish(call, ExecuteResult)
 
     async def begin_save(self, height: int) -> None:
         """Begin to save the state while later heights are executed.

@@ -23,6 +23,7 @@ from mempool.batch import (
     check_batch,
     encode_batch_body,
     is_cheap_to_check,
+    reopen_batch,
 )
 from mempool.envelope import BODY_SIZE_MAX_BYTES, ENVELOPE_SIZE_MAX_BYTES, BodyKind
 from mempool.keys import (
@@ -64,6 +65,20 @@ def test_a_good_batch_is_summarised_without_its_bodies(chain_id, alice, bob):
     assert verdict.summary.envelopes[0].envelope_id == headers[0].envelope_id()
     assert verdict.summary.opaque == (OpaqueSummary(2, 1, 3), OpaqueSummary(7, 3, 10))
     assert len(encode(verdict)) < 1500
+
+
+def test_reopening_says_what_the_check_said_and_binds_the_body_but_not_its_signatures(
+    chain_id, alice, bob
+):
+    chunks = (OpaqueChunk(7, 4, b"abcdefgh"),)
+    body = encode(BatchBody((alice.envelope(1), bob.envelope(1)), chunks))
+    body_digest = bulk_digest(Domain.BATCH_BODY, body)
+    assert reopen_batch(body, body_digest, chain_id) == check(chain_id, body)
+    assert check(chain_id, body, signature=bytes(64)).error is not None
+    changed = body[:-1] + bytes([body[-1] ^ 1])
+    for wrong in (reopen_batch(changed, body_digest, chain_id), reopen_batch(body, bytes(32), b"")):
+        assert wrong == BatchVerdict(BatchError.BODY_MISMATCH)
+    assert reopen_batch(body, body_digest, bytes(32)).error is BatchError.ENVELOPE_INVALID
 
 
 def test_a_verdict_survives_the_way_back_from_a_worker(chain_id, alice, bob):

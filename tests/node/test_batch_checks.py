@@ -1,77 +1,76 @@
-"""Stored batches are checked again a few at a time, whatever the lanes have checked meanwhile."""
+"""Batches of earlier lives are opened many at a time, in order, and not far ahead of delivery."""
 
 import pytest
 
-from consensus.effects import CheckBatch
-from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.ownership import Component, Tokens
-from consensus.types import BatchHeader, SignedBatchHeader
-from node.batch_checks import BatchChecks
-from node.recovery import StoredBatchHeader
+from consensus.types import BatchHeader
+from node.batch_checks import (
+    OPENED_AHEAD_HEIGHTS,
+    OPENED_BATCHES_MAX,
+    OPENED_SIZE_MAX_BYTES,
+    OPENINGS_MAX,
+    Openings,
+)
+from node.recovery import DeliveredHeader
 
 
-def make_header(sequence):
-    return SignedBatchHeader(
-        BatchHeader(
-            epoch=0,
-            author=0,
-            sequence=sequence,
-            parent=bytes(32),
-            body_digest=bytes(32),
-            size_bytes=1,
-        ),
-        bytes(64),
-    )
-
-
-def make_stored(count):
+def make_delivered(count, *, size_bytes=1, heights=lambda number: 1):
     return [
-        StoredBatchHeader(bytes([number]) * 32, make_header(number), bytes(32))
+        DeliveredHeader(
+            heights(number),
+            number.to_bytes(32, "big"),
+            BatchHeader(0, 0, number + 1, bytes(32), number.to_bytes(32, "big"), size_bytes),
+        )
         for number in range(count)
     ]
 
 
-def test_no_more_than_the_bound_are_under_way_and_each_end_makes_room_for_one():
-    stored = make_stored(RECHECKS_PENDING_MAX + 3)
-    checks = BatchChecks(Tokens(Component.NODE), stored)
-    begun = checks.begin_rechecks()
-    assert [each.batch_id for each in begun] == [
-        each.batch_id for each in stored[:RECHECKS_PENDING_MAX]
-    ]
-    assert all(each.body is None for each in begun)
-    assert checks.begin_rechecks() == []
-    for number in range(3):
-        finished = begun.pop(0)
-        assert checks.finish(finished.token) == (
-            finished.batch_id,
-            finished.signed_header.header,
-        )
-        [more] = checks.begin_rechecks()
-        assert more.batch_id == stored[RECHECKS_PENDING_MAX + number].batch_id
-        begun.append(more)
-    for each in begun:
-        checks.finish(each.token)
-        assert checks.begin_rechecks() == []
+def make_openings(batches):
+    return Openings(Tokens(Component.NODE), batches)
 
 
-def test_checks_of_the_lanes_take_no_room_from_those():
-    lanes = Tokens(Component.LANES)
-    checks = BatchChecks(Tokens(Component.NODE), make_stored(RECHECKS_PENDING_MAX))
-    effects = [
-        CheckBatch(lanes.issue(), bytes([100]) * 32, make_header(9), bytes(32), b"body")
-        for _ in range(5)
-    ]
-    for effect in effects:
-        checks.add(effect)
-    assert len(checks.begin_rechecks()) == RECHECKS_PENDING_MAX
-    for effect in effects:
-        assert checks.finish(effect.token) == (effect.batch_id, make_header(9).header)
-    assert checks.begin_rechecks() == []
+def ids(effects):
+    return [[each.batch_id for each in effect.batches] for effect in effects]
 
 
-def test_a_verdict_ends_its_check_once():
-    checks = BatchChecks(Tokens(Component.NODE), make_stored(1))
-    [effect] = checks.begin_rechecks()
-    checks.finish(effect.token)
+def test_many_batches_share_a_request_and_each_answer_makes_room_for_another():
+    batches = make_delivered((OPENINGS_MAX + 1) * OPENED_BATCHES_MAX + 3)
+    openings = make_openings(batches)
+    begun = openings.begin(0)
+    assert [len(effect.batches) for effect in begun] == [OPENED_BATCHES_MAX] * OPENINGS_MAX
+    assert openings.begin(0) == []
+    asked = []
+    while begun:
+        first = begun.pop(0)
+        answered = openings.finish(first.token)
+        assert [(each.batch_id, each.body_digest) for each in first.batches] == [
+            (each.batch_id, each.header.body_digest) for each in answered
+        ]
+        asked += answered
+        begun += openings.begin(0)
+    assert asked == batches
+
+
+def test_a_request_is_bounded_in_bytes_but_takes_one_batch_of_any_size():
+    batches = make_delivered(3, size_bytes=OPENED_SIZE_MAX_BYTES // 2)
+    batches += make_delivered(1, size_bytes=2 * OPENED_SIZE_MAX_BYTES)
+    openings = make_openings(batches)
+    assert [len(effect.batches) for effect in openings.begin(0)] == [2, 1, 1]
+
+
+def test_batches_far_above_what_is_delivered_wait():
+    batches = make_delivered(OPENED_AHEAD_HEIGHTS + 2, heights=lambda number: number + 1)
+    openings = make_openings(batches)
+    opened = 0
+    while begun := openings.begin(0):
+        opened += sum(len(openings.finish(effect.token)) for effect in begun)
+    assert opened == OPENED_AHEAD_HEIGHTS
+    assert ids(openings.begin(1)) == [[batches[-2].batch_id]]
+
+
+def test_an_answer_ends_its_request_once():
+    openings = make_openings(make_delivered(1))
+    [effect] = openings.begin(0)
+    openings.finish(effect.token)
     with pytest.raises(KeyError):
-        checks.finish(effect.token)
+        openings.finish(effect.token)

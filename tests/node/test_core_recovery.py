@@ -18,15 +18,16 @@ from consensus.effects import (
 )
 from consensus.evidence import Evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
-from consensus.lane_limits import RECHECKS_PENDING_MAX
 from consensus.ownership import Component
 from consensus.recovery import RecoveryError
 from consensus.types import CheckpointHeader
 from crypto.codec import decode, encode
 from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.oracles import Watcher
+from node.batch_checks import OPENED_BATCHES_MAX, OPENINGS_MAX
 from node.core import NodeCore
 from node.delivery import DeliveryRecord
+from node.events import OpenBatches
 from node.offences import EVIDENCE_TABLE
 from node.recovery import (
     BLOCK_ID_TABLE,
@@ -64,17 +65,21 @@ def table(cluster, name):
     return cluster.world.disk(0).table(Store.ARCHIVE, name)
 
 
-def newest_with_batches(cluster) -> DeliveryRecord:
+def delivered_with_batches(cluster) -> list[DeliveryRecord]:
     records = table(cluster, DELIVERY_TABLE)
     decoded = [decode(DeliveryRecord, records[key]) for key in sorted(records)]
-    return [record for record in decoded if record.batches][-1]
+    return [record for record in decoded if record.batches]
+
+
+def newest_with_batches(cluster) -> DeliveryRecord:
+    return delivered_with_batches(cluster)[-1]
 
 
 def test_nothing_stored_is_a_first_start():
     cluster = NodeCluster(1)
     recovered = recover(cluster, 0)
     assert recovered.order_state.height == 0
-    assert recovered.blocks == recovered.unchecked_batches == recovered.evidence == ()
+    assert recovered.blocks == recovered.delivered_batches == recovered.evidence == ()
     assert recovered.own_checkpoint is None
     assert recovered.consensus.is_first_start
 
@@ -111,6 +116,15 @@ def test_a_missing_batch_of_a_delivered_block_is_a_gap(cluster):
     with pytest.raises(RecoveryError) as caught:
         recover(cluster, 0)
     assert caught.value.code == "recovery.gap"
+
+
+def test_another_header_under_the_id_of_a_delivered_batch_is_damage(cluster):
+    one, other = (each.batches[0].batch_id for each in delivered_with_batches(cluster)[-2:])
+    batches = cluster.world.disk(0).batches
+    batches[one] = batches[other]
+    with pytest.raises(RecoveryError) as caught:
+        recover(cluster, 0)
+    assert caught.value.code == "recovery.damaged"
 
 
 @pytest.mark.parametrize(
@@ -239,41 +253,38 @@ def test_consensus_hears_of_nothing_before_it_has_started(cluster):
     assert {each.block_id for each in undelivered} <= written, "the crash may have come between"
 
 
-class _Rechecks(Watcher):
-    """How many checks of the restarted core are out at once."""
+class _Work(Watcher):
+    """What the restarted core asks of its workers."""
 
     def __init__(self) -> None:
-        self.out: set = set()
-        self.most = 0
-        self.total = 0
+        self.checks = 0
+        self.openings: list[int] = []
 
     def on_effect(self, index, effect):
-        if index == 0 and isinstance(effect, CheckBatch) and effect.token.component == "node":
-            self.out.add(effect.token)
-            self.total += 1
-            self.most = max(self.most, len(self.out))
+        if index == 0 and isinstance(effect, CheckBatch):
+            self.checks += 1
+        if index == 0 and isinstance(effect, OpenBatches):
+            self.openings.append(len(effect.batches))
 
 
-def test_a_restart_checks_a_few_batches_at_a_time():
+def test_a_restart_opens_what_it_delivered_in_few_requests_and_checks_none_of_it_again():
     cluster = NodeCluster(2, config=make_config(snapshot_interval_blocks=1000))
     cluster.start()
     cluster.trade(8, 900)
     cluster.run(900)
     cluster.settle()
     cluster.crash(0)
-    rechecks = _Rechecks()
-    cluster.world.observers.append(rechecks)
-    deliver = cluster.world._deliver
-
-    def counting(index, event):
-        rechecks.out.discard(getattr(event, "token", None))
-        deliver(index, event)
-
-    cluster.world._deliver = counting
+    recovered = recover(cluster, 0)
+    assert all(replayed.record is not None for replayed in recovered.blocks)
+    delivered = len(recovered.delivered_batches)
+    assert delivered > 16
+    work = _Work()
+    cluster.world.observers.append(work)
     cluster.start(0)
     cluster.settle()
-    assert rechecks.total > RECHECKS_PENDING_MAX
-    assert rechecks.most == RECHECKS_PENDING_MAX
+    assert sum(work.openings) == delivered
+    assert len(work.openings) <= -(-delivered // OPENED_BATCHES_MAX) + OPENINGS_MAX
+    assert work.checks == 0, "everybody's batches were delivered before the crash"
 
 
 def test_a_node_starts_once(cluster):

@@ -1,4 +1,5 @@
-"""Heights go to the engine one at a time and in order, and no save gets ahead of the archive."""
+"""Heights go to the engine in order, those that wait together, and no save gets ahead of the
+archive."""
 
 import pytest
 import trio
@@ -6,10 +7,21 @@ from trio.testing import wait_all_tasks_blocked
 
 from consensus.effects import compute_key
 from node.events import BatchToExecute, Execute, Executed, SaveState
-from node.executor import EXECUTION_QUEUE_MAX, Executor
+from node.executor import (
+    EXECUTION_QUEUE_MAX,
+    HEIGHTS_TOGETHER_MAX,
+    READ_TOGETHER_MAX_BYTES,
+    Executor,
+)
 from node.recovery import OUTPUT_TABLE
 from node.storage.group_commit import GroupCommitter
 from node.workers.engine import ExecuteResult
+
+STORED = {
+    b"one": ("header", b"body one"),
+    b"two": ("header", b"body two"),
+    b"large": ("header", bytes(READ_TOGETHER_MAX_BYTES)),
+}
 
 
 class FakeEngine:
@@ -19,10 +31,16 @@ class FakeEngine:
         self.gate.set()
         self.instructions = 1
 
-    async def execute(self, request):
+    async def begin_execute(self, request):
         self.log.append(("execute", request.height, request.batches))
-        await self.gate.wait()
-        return ExecuteResult(request.height, bytes(32), bytes(32), self.instructions, 0, b"output")
+
+        async def result():
+            await self.gate.wait()
+            return ExecuteResult(
+                request.height, bytes(32), bytes(32), self.instructions, 0, b"output"
+            )
+
+        return result
 
     async def begin_save(self, height):
         self.log.append(("save", height))
@@ -35,7 +53,7 @@ class Bench:
         self.archive = GroupCommitter(self.commit)
         self.executor = Executor(
             self.engine,
-            {b"one": ("header", b"body one"), b"two": ("header", b"body two")},
+            STORED,
             self.archive,
             lambda height, output: self.log.append(("output", height, output)),
             self.log.append,
@@ -61,7 +79,9 @@ def executed(height, instructions=1):
 async def bench(nursery):
     made = Bench()
     nursery.start_soon(made.executor.run)
-    return made
+    yield made
+    # What was begun is finished.
+    made.engine.gate.set()
 
 
 async def test_a_height_gets_its_batches_in_order_with_the_refused_positions(bench):
@@ -72,10 +92,46 @@ async def test_a_height_gets_its_batches_in_order_with_the_refused_positions(ben
     assert bench.log == [("execute", 1, batches), ("output", 1, b"output"), executed(1)]
 
 
+async def submit_and_wait(bench, heights):
+    """Let the engine be given what it gets before its first result; return those heights."""
+    bench.engine.gate = trio.Event()
+    for request in heights:
+        bench.executor.submit(request)
+    with trio.fail_after(30):
+        while not bench.log:
+            # A thread reads; that all tasks are blocked does not mean that it is done.
+            await wait_all_tasks_blocked(0.001)
+    return [entry[1] for entry in bench.log]
+
+
+async def test_heights_that_wait_go_to_the_engine_before_its_first_result(bench):
+    count = HEIGHTS_TOGETHER_MAX + 3
+    given = await submit_and_wait(bench, [execute(height + 1) for height in range(count)])
+    assert given == list(range(1, HEIGHTS_TOGETHER_MAX + 1))
+    bench.engine.gate.set()
+    with trio.fail_after(30):
+        while executed(count) not in bench.log:
+            await wait_all_tasks_blocked(0.001)
+    results = [entry.height for entry in bench.log if isinstance(entry, Executed)]
+    assert results == list(range(1, count + 1))
+
+
+async def test_no_more_is_read_at_once_than_the_bound_and_the_height_that_reaches_it(bench):
+    one, large = BatchToExecute(b"one", ()), BatchToExecute(b"large", ())
+    requests = [execute(1, one), execute(2, large), execute(3, one)]
+    assert await submit_and_wait(bench, requests) == [1, 2]
+
+
+async def test_heights_above_a_save_wait_for_it(bench):
+    requests = [execute(1), SaveState(1), execute(2)]
+    assert await submit_and_wait(bench, requests) == [1]
+
+
 async def test_a_height_without_instructions_leaves_no_output(bench):
     bench.engine.instructions = 0
     bench.executor.submit(execute(1))
-    await wait_all_tasks_blocked()
+    while len(bench.log) < 2:
+        await wait_all_tasks_blocked()
     assert bench.log == [("execute", 1, ()), executed(1, 0)]
     assert bench.archive.statistics().pending == 0
 
@@ -83,6 +139,8 @@ async def test_a_height_without_instructions_leaves_no_output(bench):
 async def test_the_state_is_saved_only_after_everything_archived_so_far_is_synced(bench, nursery):
     for request in (execute(1), SaveState(1), execute(2)):
         bench.executor.submit(request)
+    while executed(1) not in bench.log:
+        await wait_all_tasks_blocked()
     await wait_all_tasks_blocked()
     assert ("save", 1) not in bench.log, "the archive does not write yet"
     nursery.start_soon(bench.archive.run)
@@ -95,20 +153,19 @@ async def test_the_state_is_saved_only_after_everything_archived_so_far_is_synce
 
 async def test_what_was_begun_is_finished_when_the_node_stops():
     bench = Bench()
-    bench.engine.gate = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.executor.run)
-        bench.executor.submit(execute(1))
-        bench.executor.submit(execute(2))
-        await wait_all_tasks_blocked()
+        given = await submit_and_wait(bench, map(execute, range(1, HEIGHTS_TOGETHER_MAX + 2)))
         nursery.cancel_scope.cancel()
         bench.engine.gate.set()
-    assert bench.log == [("execute", 1, ()), ("output", 1, b"output"), executed(1)]
+    assert given == list(range(1, HEIGHTS_TOGETHER_MAX + 1))
+    results = [entry.height for entry in bench.log if isinstance(entry, Executed)]
+    assert results == given
 
 
 async def test_requests_that_wait_have_a_bound():
     bench = Bench()
     for height in range(EXECUTION_QUEUE_MAX):
         bench.executor.submit(execute(height + 1))
-    with pytest.raises(trio.WouldBlock):
+    with pytest.raises(AssertionError):
         bench.executor.submit(execute(EXECUTION_QUEUE_MAX + 1))

@@ -19,9 +19,17 @@ from mempool.batch import (
     CheckableBatch,
     OpaqueChunk,
     check_batch,
+    reopen_batch,
 )
 from mempool.envelope import BodyKind, Envelope, EnvelopeHeader, compute_body_digest
-from node.workers.crypto import JOBS_QUEUED_MAX, TRIES_MAX, WorkerError, open_crypto_pool
+from node.workers.crypto import (
+    AHEAD_SIZE_MAX_BYTES,
+    JOBS_AHEAD_MAX,
+    JOBS_QUEUED_MAX,
+    TRIES_MAX,
+    WorkerError,
+    open_crypto_pool,
+)
 
 CHAIN_ID = bytes(range(32))
 AUTHOR = digest(Domain.SEED, b"author")
@@ -108,6 +116,63 @@ async def test_identity_claims_are_verified_one_by_one():
         assert await pool.verify_identities(odd) == (False, False, False)
 
 
+async def test_batches_are_reopened_many_at_a_time():
+    bodies = [GOOD, FORGED, LARGE, b"\xc1" * 100]
+    batches = [(bulk_digest(Domain.BATCH_BODY, body), body) for body in bodies]
+    batches.append((bytes(32), GOOD))
+    async with open_crypto_pool(1, CHAIN_ID) as pool:
+        verdicts = await pool.reopen_batches(batches)
+        assert await pool.reopen_batches(()) == ()
+    assert verdicts == tuple(
+        reopen_batch(body, body_digest, CHAIN_ID) for body_digest, body in batches
+    )
+    assert [verdict.error for verdict in verdicts] == [
+        None,
+        None,
+        None,
+        BatchError.MALFORMED,
+        BatchError.BODY_MISMATCH,
+    ]
+
+
+async def test_every_job_that_was_sent_ahead_survives_the_death_of_its_process():
+    async with open_crypto_pool(1, CHAIN_ID) as pool:
+        await pool.verify_identities(claims(1))
+        (pid,) = pool.statistics().pids
+        done = []
+
+        async def verify(count):
+            done.append((count, await pool.verify_identities(claims(count))))
+
+        os.kill(pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for count in range(1, JOBS_AHEAD_MAX + 3):
+                nursery.start_soon(verify, count)
+                await wait_all_tasks_blocked()
+            assert pool.statistics().queued == 2
+            os.kill(pid, signal.SIGKILL)
+        assert [count for count, _ in sorted(done)] == list(range(1, JOBS_AHEAD_MAX + 3))
+        assert all(
+            results == tuple(n % 3 != 0 for n in range(1, count + 1)) for count, results in done
+        )
+        assert pool.statistics().restarts == 1
+
+
+async def test_no_more_is_sent_ahead_of_a_large_job():
+    async with open_crypto_pool(1, CHAIN_ID) as pool:
+        await pool.verify_identities(claims(1))
+        assert len(LARGE) >= AHEAD_SIZE_MAX_BYTES
+        (pid,) = pool.statistics().pids
+        os.kill(pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.check_batch, signed(LARGE))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(pool.verify_identities, claims(1))
+            await wait_all_tasks_blocked()
+            assert pool.statistics().queued == 1
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_a_job_survives_the_death_of_its_process():
     async with open_crypto_pool(1, CHAIN_ID) as pool:
         await pool.verify_identities(claims(1))
@@ -172,13 +237,13 @@ async def test_the_queue_is_bounded_and_served_in_order():
         (pid,) = pool.statistics().pids
         async with trio.open_nursery() as nursery:
             os.kill(pid, signal.SIGSTOP)
-            # One is with the process, the queue takes as many as it may, one more has to wait.
-            for number in range(1, JOBS_QUEUED_MAX + 3):
+            # Some are with the process, the queue takes as many as it may, one more has to wait.
+            for number in range(1, JOBS_AHEAD_MAX + JOBS_QUEUED_MAX + 2):
                 nursery.start_soon(verify, pool, number)
                 await wait_all_tasks_blocked()
             assert pool.statistics().queued == JOBS_QUEUED_MAX
             os.kill(pid, signal.SIGCONT)
-        assert done == list(range(JOBS_QUEUED_MAX + 3))
+        assert sorted(done) == list(range(JOBS_AHEAD_MAX + JOBS_QUEUED_MAX + 2))
 
 
 async def test_what_nobody_waits_for_is_not_done():
@@ -187,14 +252,14 @@ async def test_what_nobody_waits_for_is_not_done():
         (pid,) = pool.statistics().pids
         os.kill(pid, signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
-            for _ in range(10):
+            for _ in range(JOBS_AHEAD_MAX + 9):
                 nursery.start_soon(pool.verify_identities, claims(1))
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         os.kill(pid, signal.SIGCONT)
         assert await pool.verify_identities(claims(3)) == (True, True, False)
-        # The first of the ten was with the process already.
-        assert pool.statistics().jobs == 3
+        # The first ones were with the process already.
+        assert pool.statistics().jobs == 2 + JOBS_AHEAD_MAX
 
 
 async def test_a_closed_pool_answers_nothing():
@@ -216,9 +281,9 @@ async def test_closing_a_pool_fails_those_who_wait_for_it():
     async with trio.open_nursery() as nursery, open_crypto_pool(1, CHAIN_ID) as pool:
         await pool.verify_identities(claims(1))
         os.kill(pool.statistics().pids[0], signal.SIGSTOP)
-        for _ in range(JOBS_QUEUED_MAX + 2):
+        for _ in range(JOBS_AHEAD_MAX + JOBS_QUEUED_MAX + 2):
             nursery.start_soon(verify, pool)
         await wait_all_tasks_blocked()
         os.kill(pool.statistics().pids[0], signal.SIGKILL)
     assert set(errors) == {"worker.closed"}
-    assert len(errors) == JOBS_QUEUED_MAX + 2
+    assert len(errors) == JOBS_AHEAD_MAX + JOBS_QUEUED_MAX + 2
