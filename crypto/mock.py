@@ -11,6 +11,7 @@ which like a curve sum ignores order, counts repetition, and leaves a single sig
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
@@ -24,6 +25,12 @@ from crypto.scheme import (
     SIGNATURE_SIZE_BYTES,
     SchemeError,
 )
+
+KEYS_MAX: Final = 4_096
+"""Public keys remembered; others are derived again."""
+
+MACS_MAX: Final = 8_192
+"""MACs remembered; others are computed again. What one party signs, all others verify."""
 
 _MODULUS: Final[int] = 2 ** (8 * SIGNATURE_SIZE_BYTES)
 _IDENTITY: Final = bytes(SIGNATURE_SIZE_BYTES)
@@ -42,8 +49,7 @@ class _SecretRegistry:
     def register(self, secret: bytes) -> bytes:
         if len(secret) != SECRET_SIZE_BYTES:
             raise SchemeError("scheme.secret_invalid", "a mock secret is 32 bytes")
-        hasher = blake3(secret, derive_key_context=self._context)
-        public_key = hasher.digest(length=self._public_key_size_bytes)
+        public_key = _derive_public_key(secret, self._context, self._public_key_size_bytes)
         self._secrets[public_key] = secret
         return public_key
 
@@ -51,6 +57,12 @@ class _SecretRegistry:
         return self._secrets.get(public_key)
 
 
+@lru_cache(maxsize=KEYS_MAX)
+def _derive_public_key(secret: bytes, context: str, size_bytes: int) -> bytes:
+    return blake3(secret, derive_key_context=context).digest(length=size_bytes)
+
+
+@lru_cache(maxsize=MACS_MAX)
 def _compute_mac(secret: bytes, tag: bytes, message: bytes, size_bytes: int) -> bytes:
     return blake3(tag + message, key=secret).digest(length=size_bytes)
 

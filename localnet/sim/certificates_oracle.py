@@ -11,7 +11,8 @@ archives, its commits, and the certificates in whatever it sends.
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 import msgpack
 
@@ -27,12 +28,17 @@ from consensus.types import (
     CheckpointHeader,
     StateCertificate,
 )
-from crypto.codec import decode_lenient
+from crypto.codec import decode_lenient, encode
 from crypto.scheme import SignatureScheme
 from localnet.sim.oracles import Watcher
 
 HISTORY_MAX: Final = 20_000
 """Certificates remembered as good, so that none is verified again and again."""
+
+RECORDS_MAX: Final = 4_096
+"""Records remembered as they were read: all nodes write the same ones."""
+
+T = TypeVar("T")
 
 Certificate = QC | TC | AvailabilityCertificate | StateCertificate
 
@@ -82,6 +88,26 @@ class Judge:
         self._leader_seed = leader_seed
         self._epoch = epoch
         self._known: set[Certificate] = set()
+        self._records: dict[tuple[type, bytes], Any] = {}
+        self._identify = lru_cache(maxsize=RECORDS_MAX)(self._compute_block_id)
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def read(self, type_: type[T], value: bytes) -> T:
+        """A record that some node wrote."""
+        found: T | None = self._records.get((type_, value))
+        if found is None:
+            if len(self._records) >= RECORDS_MAX:
+                self._records.clear()
+            found = self._records[type_, value] = decode_lenient(type_, value)
+        return found
+
+    def read_block(self, value: bytes) -> tuple[Block, bytes]:
+        """A written block, and its id."""
+        return self.read(Block, value), self._identify(value)
+
+    def _compute_block_id(self, value: bytes) -> bytes:
+        return hash_parts("rota/block/v1", self._chain_id, encode(self.read(Block, value)))
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -237,18 +263,18 @@ class Certificates(Watcher):
         """What `exempt` hosts adopt is their own affair."""
         self._judge = judge
         self._exempt = frozenset(exempt)
-        self._blocks: set[bytes] = set()
-        """Encoded blocks that were found good."""
+        self._good: set[tuple[str, bytes]] = set()
+        """(table, value) of records that hold nothing but what was found good."""
         self._readers: dict[str, Callable[[bytes], None]] = {
             "safety": self._read_safety,
-            "pending_block": self._read_block,
-            "block": self._read_block,
-            "commit": lambda value: judge.judge_qc(decode_lenient(QC, value)),
-            "tip": lambda value: judge.judge_qc(decode_lenient(CommittedTip, value).qc),
+            "pending_block": lambda value: judge.judge_block(judge.read(Block, value)),
+            "block": lambda value: judge.judge_block(judge.read(Block, value)),
+            "commit": lambda value: judge.judge_qc(judge.read(QC, value)),
+            "tip": lambda value: judge.judge_qc(judge.read(CommittedTip, value).qc),
             "lane_certificate": lambda value: judge.judge_availability(
-                decode_lenient(AvailabilityCertificate, value)
+                judge.read(AvailabilityCertificate, value)
             ),
-            "certificate": lambda value: judge.judge_state(decode_lenient(StateCertificate, value)),
+            "certificate": lambda value: judge.judge_state(judge.read(StateCertificate, value)),
         }
 
     def on_effect(self, index: int, effect: Any) -> None:
@@ -257,8 +283,9 @@ class Certificates(Watcher):
         if isinstance(effect, Persist):
             for put in effect.puts:
                 reader = self._readers.get(put.table)
-                if reader is not None:
+                if reader is not None and (put.table, put.value) not in self._good:
                     reader(put.value)
+                    self._good.add((put.table, put.value))
         elif isinstance(effect, Send):
             self._judge_message(effect.message)
 
@@ -277,12 +304,7 @@ class Certificates(Watcher):
                 pass
 
     def _read_safety(self, value: bytes) -> None:
-        state = decode_lenient(SafetyState, value)
+        state = self._judge.read(SafetyState, value)
         self._judge.judge_qc(state.high_qc)
         if state.high_tc is not None:
             self._judge.judge_tc(state.high_tc)
-
-    def _read_block(self, value: bytes) -> None:
-        if value not in self._blocks:
-            self._judge.judge_block(decode_lenient(Block, value))
-            self._blocks.add(value)

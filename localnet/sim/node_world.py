@@ -10,7 +10,7 @@ takes back the newest archive writes that were already reported, since nothing w
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from consensus.effects import (
@@ -35,12 +35,12 @@ from consensus.types import SignedBatchHeader
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockOutput
+from engine.block import BlockInput, BlockOutput
 from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.network import Conditions, Disk, Host, World
-from mempool.batch import check_batch, reopen_batch
+from mempool.batch import BatchVerdict, check_batch, reopen_batch
 from node.batch_checks import make_checkable
 from node.core import NodeCore
 from node.engine_input import OrderedBatch, make_block_input, open_batch
@@ -61,6 +61,9 @@ ENGINE_SNAPSHOTS_KEPT: Final = 2
 
 ARCHIVE_WRITES_LOST_MAX: Final = 1_000
 """A power loss takes back so many writes at most."""
+
+OPENED_MAX: Final = 256
+"""Blocks remembered with their batches opened: all nodes execute the same ones."""
 
 Batch = tuple[SignedBatchHeader, bytes]
 
@@ -201,6 +204,9 @@ class NodeWorld(World):
         self._storing: dict[int, deque[StoreBatch]] = {}
         self._stored_at_ms: dict[int, int] = {}
         self._host_tokens = 0
+        self._verdicts: dict[tuple[SignedBatchHeader, bytes, bytes], BatchVerdict] = {}
+        """Of batches that are good, which all nodes check: by header, author's key and body."""
+        self._open = lru_cache(maxsize=OPENED_MAX)(_open_block)
         self._actions |= {
             SignIdentity: self._sign_identity,
             StoreBatch: self._store_batch,
@@ -341,8 +347,7 @@ class NodeWorld(World):
         body = check.body
         if body is None:
             body = self.disk(host.index).batches[check.batch_id][1]
-        batch = make_checkable(check.signed_header, check.author_key, body, self._chain_id)
-        verdict = check_batch(batch, self._identity_scheme, self._chain_id)
+        verdict = self._judge_batch(check.signed_header, check.author_key, body)
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
         self._later(host, self._pick(self.node_conditions.check_ms), event)
@@ -355,6 +360,18 @@ class NodeWorld(World):
         )
         delay_ms = self._pick(self.node_conditions.check_ms)
         self._later(host, delay_ms, BatchesOpened(effect.token, verdicts))
+
+    def _judge_batch(
+        self, signed_header: SignedBatchHeader, author_key: bytes, body: bytes
+    ) -> BatchVerdict:
+        key = (signed_header, author_key, body)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            batch = make_checkable(signed_header, author_key, body, self._chain_id)
+            verdict = check_batch(batch, self._identity_scheme, self._chain_id)
+            if verdict.error is None:
+                self._verdicts[key] = verdict
+        return verdict
 
     def _serve_batches(self, host: Host, effect: ServeBatches) -> None:
         to = effect.to
@@ -397,24 +414,15 @@ class NodeWorld(World):
         self._soon(host, bounds_ms, finish)
 
     def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed:
-        batches: list[OrderedBatch] = []
-        ordered: list[bytes] = []
+        bodies: list[bytes] = []
         for batch in request.batches:
             stored = self.disk(host.index).get(batch.batch_id)
             assert stored is not None, "a delivered batch is stored"
-            batches.append(OrderedBatch(stored[1], batch.refused))
-            ordered += (each.envelope_id for each in open_batch(OrderedBatch(stored[1], ())))
-        block = make_block_input(
-            height=request.height,
-            time_ms=request.time_ms,
-            seed=request.seed,
-            batches=batches,
-            reporters=request.reporters,
-        )
+            bodies.append(stored[1])
+        block, ordered, passed = self._open(request, tuple(bodies))
         output = apply_block(engine.state, block)
         for watch in self.on_executed:
-            passed = tuple(each.envelope_id for each in block.envelopes)
-            watch(host.index, request, tuple(ordered), passed, output)
+            watch(host.index, request, ordered, passed, output)
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
@@ -426,3 +434,25 @@ class NodeWorld(World):
             output.stats.instructions,
             output.stats.fills,
         )
+
+
+def _open_block(
+    request: Execute, bodies: tuple[bytes, ...]
+) -> tuple[BlockInput, tuple[bytes, ...], tuple[bytes, ...]]:
+    """What the engine gets, and the ids of all envelopes and of those that passed."""
+    block = make_block_input(
+        height=request.height,
+        time_ms=request.time_ms,
+        seed=request.seed,
+        batches=[
+            OrderedBatch(body, batch.refused)
+            for batch, body in zip(request.batches, bodies, strict=True)
+        ],
+        reporters=request.reporters,
+    )
+    ordered = (each for body in bodies for each in open_batch(OrderedBatch(body, ())))
+    return (
+        block,
+        tuple(each.envelope_id for each in ordered),
+        tuple(each.envelope_id for each in block.envelopes),
+    )

@@ -13,7 +13,7 @@ from consensus.effects import Persist, Store
 from consensus.messages import Ack, Message, Proposal, StateVote, Vote
 from consensus.safety import SafetyState
 from consensus.types import QC, Block, TimeoutData, VoteData
-from crypto.codec import decode_lenient, encode
+from crypto.codec import encode
 from localnet.sim.certificates_oracle import Judge, hash_parts
 from localnet.sim.network import World
 from localnet.sim.node_world import NodeWorld
@@ -65,7 +65,7 @@ class SigningRules(Watcher):
         tables = {put.table: put.value for put in effect.puts}
         if effect.store is not Store.SAFETY or not tables.keys() >= {"vote", "pending_block"}:
             return
-        block = decode_lenient(Block, tables["pending_block"])
+        block, _ = self._judge.read_block(tables["pending_block"])
         clock_ms = self._world.now_ms + self._world.hosts[index].clock_offset_ms
         ahead_ms = block.time_ms - clock_ms
         assert ahead_ms <= self._clock_drift_ms, (
@@ -87,16 +87,15 @@ class SigningRules(Watcher):
                 f"node {index} signs and does not remember its state"
             )
             return
-        state = decode_lenient(SafetyState, tables["safety"].value)
+        state = self._judge.read(SafetyState, tables["safety"].value)
         tc_view = state.high_tc.view if state.high_tc is not None else 0
         view = max(state.high_qc.data.view, tc_view) + 1
         if "vote" in tables:
-            vote = decode_lenient(VoteData, tables["vote"].value)
+            vote = self._judge.read(VoteData, tables["vote"].value)
             assert "pending_block" in tables, f"node {index} votes and does not keep the block"
-            block = decode_lenient(Block, tables["pending_block"].value)
-            self._check_vote(index, history, view, vote, block)
+            self._check_vote(index, history, view, vote, tables["pending_block"].value)
         if "timeout" in tables:
-            timeout = decode_lenient(TimeoutData, tables["timeout"].value)
+            timeout = self._judge.read(TimeoutData, tables["timeout"].value)
             self._check_timeout(index, history, view, timeout, state)
         if "proposal" in tables:
             proposed = int.from_bytes(tables["proposal"].key, "big")
@@ -121,7 +120,7 @@ class SigningRules(Watcher):
             )
 
     def _check_vote(
-        self, index: int, history: _History, view: int, vote: VoteData, block: Block
+        self, index: int, history: _History, view: int, vote: VoteData, kept: bytes
     ) -> None:
         who = f"node {index} votes in view {vote.view}"
         assert vote.view == view, f"{who}, and is in view {view}"
@@ -129,7 +128,7 @@ class SigningRules(Watcher):
         assert vote.view > history.timed_out_view, (
             f"{who} after giving view {history.timed_out_view} up"
         )
-        block_id = hash_parts("rota/block/v1", self._chain_id, encode(block))
+        block, block_id = self._judge.read_block(kept)
         said = (vote.epoch, vote.view, vote.height, vote.block_id)
         held = (block.epoch, block.view, block.height, block_id)
         assert said == held, f"{who} for another block than it keeps"
@@ -234,7 +233,7 @@ class Finality(Watcher):
         if persist.store is Store.SAFETY:
             for put in persist.puts:
                 if put.table == "pending_block":
-                    block = decode_lenient(Block, put.value)
+                    block = self._judge.read(Block, put.value)
                     known = self._children.setdefault(block.parent_id, set())
                     known.add((put.key[8:], block.qc.data.view))
 
@@ -248,17 +247,16 @@ class Finality(Watcher):
             return
         if effect.store is not Store.ARCHIVE:
             return
-        blocks = [decode_lenient(Block, put.value) for put in effect.puts if put.table == "block"]
+        blocks = [self._judge.read_block(put.value) for put in effect.puts if put.table == "block"]
         if not blocks:
             return
         certificates = [
-            decode_lenient(QC, put.value) for put in effect.puts if put.table == "commit"
+            self._judge.read(QC, put.value) for put in effect.puts if put.table == "commit"
         ]
-        heights = [block.height for block in blocks]
+        heights = [block.height for block, _ in blocks]
         rising = list(range(heights[0], heights[0] + len(heights)))
         assert heights == rising, f"node {index} commits {heights}: not oldest first, without gaps"
-        for block, certificate in zip(blocks, certificates, strict=True):
-            block_id = hash_parts("rota/block/v1", self._chain_id, encode(block))
+        for (_, block_id), certificate in zip(blocks, certificates, strict=True):
             assert certificate.data.block_id == block_id, f"node {index}: another block's QC"
         newest = certificates[-1].data
         assert self._is_final(newest.block_id, newest.view), (
