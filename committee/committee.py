@@ -81,4 +81,5 @@ class Committee(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
     def power_of(self, indices: Iterable[int]) -> int:
         """The power of distinct members given by index."""
-        return sum(self.powers[index] for index in indices)
+        powers = self.powers
+        return sum([powers[index] for index in indices])

@@ -26,14 +26,16 @@ class CertificateCache:
         return len(self._known)
 
     def __contains__(self, certificate: Certificate) -> bool:
-        if certificate not in self._known:
+        try:
+            self._known.move_to_end(certificate)
+        except KeyError:
             return False
-        self._known.move_to_end(certificate)
         return True
 
     def add(self, certificate: Certificate) -> None:
         """Remember a certificate that was verified, or formed from verified votes."""
+        if certificate in self:
+            return
         self._known[certificate] = None
-        self._known.move_to_end(certificate)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)

@@ -389,17 +389,18 @@ class ConsensusCore:
     def _maybe_propose(self) -> None:
         """Propose a block if this node leads the view, once, when the pace allows (L1, L2)."""
         state, view = self._voter.state, self._pacemaker.view
-        parent = self._chain.tree.get(state.high_qc.block_id)
-        is_mine = self._me is not None and self._schedule.leader(view) == self._me
+        is_mine = self._schedule.leader(view) == self._me
         due_ms: int | None = None
-        if is_mine and parent is not None and is_safe_to_propose(state, view):
-            contents = Contents(self._config, self._chain.tree, parent, self._payload)
-            due_ms = self._pacemaker.compute_proposal_time_ms(
-                self._now_ms, parent.time_ms, contents.urgency
-            )
-            if due_ms <= self._now_ms or compute_entry_tc(state) is not None:
-                self._propose(contents, view, parent.time_ms)
-                due_ms = None
+        if is_mine and is_safe_to_propose(state, view):
+            parent = self._chain.tree.get(state.high_qc.block_id)
+            if parent is not None:
+                contents = Contents(self._config, self._chain.tree, parent, self._payload)
+                due_ms = self._pacemaker.compute_proposal_time_ms(
+                    self._now_ms, parent.time_ms, contents.urgency
+                )
+                if due_ms <= self._now_ms or compute_entry_tc(state) is not None:
+                    self._propose(contents, view, parent.time_ms)
+                    due_ms = None
         self._out.set_timer(_PROPOSE_TIMER, due_ms)
 
     def _maybe_announce(self) -> None:
@@ -486,9 +487,9 @@ class ConsensusCore:
 
     def _maybe_time_out(self) -> None:
         """T4: an honest member has given the view up, so everybody does."""
-        if self._me is None or is_timed_out(self._voter.state):
+        if self._me is None or self._timeouts.power < self._committee.honest_power:
             return
-        if self._timeouts.power >= self._committee.honest_power:
+        if not is_timed_out(self._voter.state):
             self._counts.timeouts_by_amplification += 1
             self._pacemaker.rearm(self._now_ms)
             self._voter.time_out()

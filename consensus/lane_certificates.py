@@ -49,6 +49,8 @@ class LaneCertificates:
         self._cache = cache
         """Shared with whoever validates blocks, so that none is verified twice."""
         self._newest: dict[int, AvailabilityCertificate] = {}
+        self._points: dict[int, LanePoint] = {}
+        """What each of them names."""
         self._verifying: dict[Token, tuple[int, AvailabilityCertificate]] = {}
         self._busy: set[tuple[int, int]] = set()
         """(sender, author) with a verification under way."""
@@ -67,17 +69,16 @@ class LaneCertificates:
 
     def point(self, author: int) -> LanePoint:
         """What the newest certificate of a lane names; the lane's start without one."""
-        certificate = self._newest.get(author)
-        if certificate is None:
-            return LANE_START
-        return LanePoint(certificate.data.sequence, certificate.data.batch_id)
+        return self._points.get(author, LANE_START)
 
     def adopt(self, certificate: AvailabilityCertificate) -> None:
         """Keep a verified certificate as its lane's newest."""
-        author = certificate.data.author
-        assert certificate.data.sequence > self.point(author).sequence
+        data = certificate.data
+        author = data.author
+        assert data.sequence > self.point(author).sequence
         self._cache.add(certificate)
         self._newest[author] = certificate
+        self._points[author] = LanePoint(data.sequence, data.batch_id)
         self._unarchived.add(author)
 
     def receive(

@@ -74,23 +74,21 @@ class VoteCollector:
 
     def find_due_view(self, now_ms: int) -> int | None:
         """The lowest view whose votes should be aggregated now."""
-        due = [
-            view
-            for view, votes in self._views.items()
-            if (due_ms := self._compute_due_ms(view, votes)) is not None and due_ms <= now_ms
-        ]
-        return min(due, default=None)
+        due = self._compute_due_ms()
+        return min((view for view, due_ms in due.items() if due_ms <= now_ms), default=None)
 
     def compute_deadline_ms(self) -> int | None:
         """When the next view becomes due."""
-        times = (self._compute_due_ms(view, votes) for view, votes in self._views.items())
-        return min((due_ms for due_ms in times if due_ms is not None), default=None)
+        return min(self._compute_due_ms().values(), default=None)
 
-    def _compute_due_ms(self, view: int, votes: _ViewVotes) -> int | None:
-        if votes.quorum_at_ms is None or votes.token is not None or votes.is_certified:
-            return None
-        missing = len(self._committee) - len(self._bans) - len(votes.slots)
-        return votes.quorum_at_ms + self._compute_wait_ms(view, missing <= 0)
+    def _compute_due_ms(self) -> dict[int, int]:
+        """When to aggregate, by view, where a quorum waits for it."""
+        heard = len(self._committee) - len(self._bans)
+        return {
+            view: votes.quorum_at_ms + self._compute_wait_ms(view, len(votes.slots) >= heard)
+            for view, votes in self._views.items()
+            if votes.quorum_at_ms is not None and votes.token is None and not votes.is_certified
+        }
 
     def start(self, view: int, token: Token) -> Aggregate:
         """Begin to aggregate a due view."""
@@ -196,7 +194,7 @@ class TimeoutCollector:
     @property
     def power(self) -> int:
         """Power of the members that gave the view up."""
-        return self._committee.power_of(self._slots)
+        return self._committee.power_of(self._slots) if self._slots else 0
 
     @property
     def is_due(self) -> bool:

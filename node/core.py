@@ -98,7 +98,18 @@ from node.recovery import (
 from node.results import Results
 from node.submissions import Submissions
 
-_LANE_MESSAGES = (BatchMessage, Ack, LaneCertificate, BatchRequest, LaneRequest)
+_OWNERS: Final[Mapping[type, Component]] = {
+    BatchMessage: Component.LANES,
+    Ack: Component.LANES,
+    LaneCertificate: Component.LANES,
+    BatchRequest: Component.LANES,
+    LaneRequest: Component.LANES,
+    StateVote: Component.CHECKPOINTS,
+}
+"""Whom a message is for; all others are for consensus."""
+
+_ABSORBED: Final = (Committed, EvidenceFound, LanesAdvanced, StateCertified, CheckBatch, Halt)
+"""Effects that other parts must hear of."""
 
 _BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
 
@@ -121,6 +132,11 @@ class NodeCore:
         self._consensus = ConsensusCore(
             config.consensus, self.chain_id, committee, me, self, recovered.consensus, certificates
         )
+        self._parts: Mapping[str, Callable[[int, Event], list[Effect]]] = {
+            Component.CONSENSUS: self._consensus.step,
+            Component.LANES: self._lanes.step,
+            Component.CHECKPOINTS: self._checkpoints.step,
+        }
         self._delivery = Delivery(
             recovered.order_state,
             recovered.ledger,
@@ -201,6 +217,8 @@ class NodeCore:
         if self._is_halted:
             return out
         match event:
+            case Received():
+                self._route(now_ms, event, out)
             case EnvelopesSubmitted():
                 out.append(self._submissions.submit(now_ms, event, self._tokens.issue()))
             case OpaqueSubmitted():
@@ -274,28 +292,19 @@ class NodeCore:
 
     def _route(self, now_ms: int, event: Event, out: list[NodeEffect]) -> None:
         match event:
-            case Received(_, message) if isinstance(message, _LANE_MESSAGES):
-                owner = Component.LANES
-            case Received(_, StateVote()):
-                owner = Component.CHECKPOINTS
-            case Received(sender):
-                if sender != self._me and self.is_catching_up:
+            case Received(sender, message):
+                owner: str = _OWNERS.get(type(message), Component.CONSENSUS)
+                is_for_consensus = owner is Component.CONSENSUS
+                if is_for_consensus and sender != self._me and self.is_catching_up:
                     return
-                owner = Component.CONSENSUS
             case TimerFired(name):
-                owner = Component(find_timer_owner(name))
+                owner = find_timer_owner(name)
             case _:
-                owner = Component(event.token.component)
-        match owner:
-            case Component.CONSENSUS:
-                effects = self._consensus.step(now_ms, event)
-            case Component.LANES:
-                effects = self._lanes.step(now_ms, event)
-            case Component.CHECKPOINTS:
-                effects = self._checkpoints.step(now_ms, event)
-            case Component.NODE:
-                raise ValueError(f"the node never asked for {event!r}")
-        self._absorb(now_ms, effects, out)
+                owner = event.token.component
+        step = self._parts.get(owner)
+        if step is None:
+            raise ValueError(f"the node never asked for {event!r}")
+        self._absorb(now_ms, step(now_ms, event), out)
         if isinstance(event, BatchStored):
             self._is_delivery_due = True
             self._update_available(out)
@@ -307,6 +316,9 @@ class NodeCore:
         its delivery writes there, and no part is called from within its own call.
         """
         for effect in effects:
+            if not isinstance(effect, _ABSORBED):
+                out.append(effect)
+                continue
             match effect:
                 case Committed():
                     self._commits.append(effect)
@@ -330,8 +342,6 @@ class NodeCore:
                     self._checks[effect.token] = (effect.batch_id, header)
                 case Halt():
                     self._is_halted = True
-                case _:
-                    pass
             out.append(effect)
 
     def _offer_payload(self, now_ms: int, out: list[NodeEffect]) -> None:
@@ -371,7 +381,7 @@ class NodeCore:
     def _make_batches(self, now_ms: int, out: list[NodeEffect]) -> None:
         """Turn what waits into batches of this node's lane, as far as its backlog allows."""
         deadline_ms = None
-        while self._lanes.can_propose():
+        while self._batcher.next_deadline_ms() is not None and self._lanes.can_propose():
             body = self._batcher.take(now_ms)
             if body is None:
                 deadline_ms = self._batcher.next_deadline_ms()
