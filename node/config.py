@@ -175,6 +175,10 @@ class StorageSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int,
         Meta(ge=1, le=1_000_000, description="The state is saved every so many blocks."),
     ] = 1_000
+    snapshot_interval_ms: Annotated[
+        int,
+        Meta(ge=1_000, le=86_400_000, description="And when so much time has passed on the chain."),
+    ] = 60_000
 
 
 class LogSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -495,18 +495,24 @@ class NodeCore:
             execute = self._execution.submit(delivered)
             if execute is not None:
                 out.append(execute)
-                if self._is_snapshot_due(height):
+                if self._is_snapshot_due(delivered):
                     out.append(SaveState(height))
 
-    def _is_snapshot_due(self, height: int) -> bool:
-        return height % self._config.snapshot_interval_blocks == 0
+    def _is_snapshot_due(self, delivered: DeliveredBlock) -> bool:
+        """At the same heights in every life of a node, from the chain alone: a state of the engine
+        is only worth as much as the order state that was saved at or below its height."""
+        block, interval_ms = delivered.block, self._config.snapshot_interval_ms
+        return (
+            block.height % self._config.snapshot_interval_blocks == 0
+            or block.time_ms // interval_ms > delivered.parent_time_ms // interval_ms
+        )
 
     def _archive(
         self, delivered: DeliveredBlock, refusals: list[Put], out: list[NodeEffect]
     ) -> None:
         height = delivered.block.height
         puts = self._clerk.record(delivered, out) + refusals
-        if self._is_snapshot_due(height):
+        if self._is_snapshot_due(delivered):
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, compute_key(height), encode(snapshot)))
         self._put(out, *puts)

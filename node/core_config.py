@@ -22,6 +22,9 @@ class NodeCoreConfig(Struct, frozen=True):
     batcher: BatcherConfig = BatcherConfig()
     snapshot_interval_blocks: int = 1000
     """Order and market state are saved every so many heights; a restart replays the rest."""
+    snapshot_interval_ms: int = 60_000
+    """And whenever so much time has passed on the chain: a slow chain needs many minutes for those
+    heights, and a node that is killed before each save would never come forward."""
     queued_blocks_max: int = QUEUED_BLOCKS_MAX
     queued_loaded_blocks_max: int = QUEUED_LOADED_BLOCKS_MAX
     execution_ahead_max: int = EXECUTION_AHEAD_MAX

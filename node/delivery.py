@@ -94,6 +94,7 @@ class DeliveredBlock(NamedTuple):
     batches: tuple[DeliveredBatch, ...]
     convictions: tuple[EvidenceRecord, ...]
     """Those that are new."""
+    parent_time_ms: int
 
     def passed(self) -> tuple[tuple[bytes, bytes], ...]:
         """(envelope id, account) of the envelopes that the header ledger let through, in order."""
@@ -237,6 +238,7 @@ class Delivery:
         self, queued: _Queued, evidence_verdicts: tuple[bool, ...], batch_ids: tuple[bytes, ...]
     ) -> DeliveredBlock:
         block = queued.block
+        parent_time_ms = self.order_state.time_ms
         summaries = [(each, self._summaries[each]) for each in batch_ids]
         entries = [entry for _, summary in summaries for entry in summary.envelopes]
         verdicts = self.ledger.apply_block(block.height, block.time_ms, entries)
@@ -263,7 +265,9 @@ class Delivery:
             batches.append(DeliveredBatch(batch_id, summary, tuple(verdicts[position:end])))
             position = end
         order_root = compute_order_root(self.order_state, self.ledger)
-        return DeliveredBlock(queued.block_id, block, order_root, tuple(batches), convictions)
+        return DeliveredBlock(
+            queued.block_id, block, order_root, tuple(batches), convictions, parent_time_ms
+        )
 
     def _drop_summaries(self, author: int, sequence: int) -> None:
         """Forget what lies at or below a place that is being delivered."""

@@ -106,6 +106,7 @@ def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
             batch_size_bytes=config.mempool.batch_size_bytes,
         ),
         snapshot_interval_blocks=config.storage.snapshot_interval_blocks,
+        snapshot_interval_ms=config.storage.snapshot_interval_ms,
     )
 
 

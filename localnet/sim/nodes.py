@@ -407,6 +407,7 @@ class NodeCluster:
 
 def make_config(
     snapshot_interval_blocks: int = 20,
+    snapshot_interval_ms: int = 60_000,
     execution_lag_max_blocks: int = 64,
     leader_seed: bytes = b"",
 ) -> NodeCoreConfig:
@@ -420,4 +421,5 @@ def make_config(
         ),
         lanes=LanesConfig(tick_ms=LANES_TICK_MS),
         snapshot_interval_blocks=snapshot_interval_blocks,
+        snapshot_interval_ms=snapshot_interval_ms,
     )

@@ -25,6 +25,7 @@ from localnet.sim.nodes import (
 from localnet.sim.oracles import Watcher
 from node.events import DeliveredNotice, OpaqueReply
 from node.protocol import ReceiptLevel
+from node.recovery import ORDER_SNAPSHOT_TABLE
 
 
 class _Opaque(Watcher):
@@ -365,3 +366,23 @@ def test_a_node_without_its_archive_starts_over_from_the_others(seed: int):
     cluster.start(3)
     cluster.run(800)
     cluster.settle()
+
+
+def test_a_node_that_is_killed_again_and_again_comes_forward_on_a_slow_chain():
+    """A slow chain takes many lives for the heights between two saved states; what it takes in
+    time is saved as well."""
+    config = make_config(snapshot_interval_blocks=1_000_000, snapshot_interval_ms=1_000)
+    cluster = NodeCluster(3, config=config)
+    cluster.start()
+    cluster.trade(20, 7_500)
+    saved = [0]
+    for _ in range(4):
+        cluster.run(1_700)
+        cluster.crash(1)
+        saved.append(max(cluster.world.disk(1).engine_snapshots, default=0))
+        cluster.run(50)
+        cluster.start(1)
+    assert sorted(set(saved)) == saved, "every life begins above the one before"
+    cluster.settle()
+    orders = cluster.world.disk(1).table(Store.ARCHIVE, ORDER_SNAPSHOT_TABLE)
+    assert {compute_key(height) for height in saved[1:]} <= set(orders)
