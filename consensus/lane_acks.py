@@ -29,7 +29,7 @@ from committee.committee import Committee
 from consensus.backoff import compute_doubling_wait_ms
 from consensus.bans import Bans
 from consensus.effects import Aggregate, Aggregated, Effect, Send, SetTimer, Sign, Token
-from consensus.lane_chain import LaneChain
+from consensus.lane_chain import LaneChain, LanePoint
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,
     LanesConfig,
@@ -119,7 +119,8 @@ class AckSigner:
         return sorted(self._waiting)
 
     def on_signed(self, now_ms: int, token: Token, signature: bytes) -> Ack | None:
-        """The acknowledgement to send to the lane's author, or None for a foreign token."""
+        """The finished acknowledgement, or None for a foreign token. It is for the lane's author
+        if it still is the lane's `newest` after `on_committed`."""
         author = self._signing.pop(token, None)
         if author is None:
             return None
@@ -141,6 +142,17 @@ class AckSigner:
         lane = self._lane(author)
         if lane.newest is not None and lane.newest.data.sequence <= sequence:
             lane.newest = None
+
+    def on_committed(self, author: int, chain: LaneChain) -> None:
+        """Withdraw what no longer rests on the cursor. Where the author forked its lane, the rival
+        of an acknowledged batch may be committed, while the signature is made or thereafter; to
+        sign for another batch at that place instead would contradict the first, so the place
+        stays taken."""
+        lane = self._lane(author)
+        if lane.newest is not None:
+            data = lane.newest.data
+            if not chain.is_above_cursor(LanePoint(data.sequence, data.batch_id)):
+                lane.newest = None
 
     def resend(self, now_ms: int) -> list[Effect]:
         """Repeat what has waited too long for a certificate."""

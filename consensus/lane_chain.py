@@ -150,6 +150,17 @@ class LaneChain:
         assert len(links) == 1, "below the first fork a sequence has one link"
         return LanePoint(sequence, links[0].batch_id)
 
+    def is_above_cursor(self, point: LanePoint) -> bool:
+        """Does a hash chain of known links lead from a point down to the cursor? No longer once a
+        rival of what lies below it was committed."""
+        wanted = point
+        while wanted.sequence > self.cursor.sequence:
+            link = self._links.get(wanted.batch_id)
+            if link is None:
+                return False
+            wanted = LanePoint(link.sequence - 1, link.signed_header.header.parent)
+        return point.sequence > self.cursor.sequence and wanted == self.cursor
+
     def compute_chain(self, tip: bytes, above_sequence: int) -> tuple[bytes, ...] | None:
         """Batch ids from `above_sequence` + 1 up to `tip`, oldest first; None unless all are
         ready. Where to stop goes by sequence: if the author equivocated, what counts is the chain

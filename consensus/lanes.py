@@ -233,6 +233,7 @@ class Lanes:
             owed.append(OwedLane(author, target))
             effects += self._on_certified(now_ms, certificate)
             chain.apply_commit(target.tip)
+            self._signer.on_committed(author, chain)
         self._deliveries.add(block.height, owed)
         for author, _ in owed:
             self._prune(author)
@@ -328,8 +329,11 @@ class Lanes:
         if ack is None:
             return []
         author = ack.data.author
+        self._signer.on_committed(author, self._chains[author])
+        effects: list[Effect] = []
+        if self._signer.newest(author) is ack:
+            effects = self._collect(ack) if author == self._me else [Send((author,), ack)]
         self._signer.on_covered(author, self._covered_sequence(author))
-        effects = self._collect(ack) if author == self._me else [Send((author,), ack)]
         return effects + self._acknowledge(now_ms, author)
 
     def _on_ack(self, now_ms: int, sender: int, ack: Ack) -> list[Effect]:
