@@ -570,7 +570,6 @@ def test_d7_what_a_peer_claims_never_shadows_what_is_certified(solo: Solo) -> No
     assert isinstance(first, BlockRequest)
     solo.receive(first_to[0], BlockResponse((wrong,)))
     assert solo.core.statistics().tree_blocks == 0
-    solo.wait(solo.config.sync_retry_ms)
     second_to = [to for to, m in solo.sent if isinstance(m, BlockRequest)][1]
     assert second_to != first_to
     solo.receive(second_to[0], BlockResponse((genuine,)))
