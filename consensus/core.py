@@ -50,6 +50,7 @@ from consensus.messages import (
     CommittedResponse,
     Message,
     Proposal,
+    ShownProposal,
     Timeout,
     Vote,
 )
@@ -72,7 +73,7 @@ from consensus.types import QC, TC, Block, make_genesis_qc
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, TimeoutCollector, VoteCollector
-from crypto.bitmap import is_member_set
+from crypto.bitmap import decode_bitmap, is_member_set
 from crypto.codec import encode
 
 _VIEW_TIMER: Final = make_timer_name(Component.CONSENSUS, "view")
@@ -122,6 +123,7 @@ class ConsensusCore:
         self._intake: Intake[_Subject] = Intake(self._certificates)
         self._out = Outbox()
         self._chain = Chain(config, recovered.tip, self._out)
+        self._proposals = Proposals()
         self._voter = Voter(
             chain_id,
             len(committee),
@@ -130,6 +132,7 @@ class ConsensusCore:
             recovered.safety,
             self._chain,
             self._out,
+            self._proposals,
         )
         self._pacemaker = Pacemaker(config)
         bans = self._bans = Bans()
@@ -139,7 +142,6 @@ class ConsensusCore:
             chain_id, len(committee), me, self._chain, self._out, config.sync_retry_ms, bans
         )
         self._others = tuple(index for index in range(len(committee)) if index != me)
-        self._proposals = Proposals()
         self._unannounced_qc: QC | None = None
         self._convicted: set[tuple[type, int]] = set()
         self._suspected: set[tuple[type, int]] = set()
@@ -264,6 +266,8 @@ class ConsensusCore:
                     raise ValidationError("vote.not_for_me")
                 return []
             case Timeout(data=data):
+                if message.proposal is not None:
+                    self._compare_proposal(sender, message.proposal)
                 if data.view < view:
                     self._exchange.tell_news(self._now_ms, sender, self._voter.state)
                     return None
@@ -272,6 +276,9 @@ class ConsensusCore:
                 if self._is_proposal_stale(sender, message):
                     return None
                 return self._validator.check_proposal(sender, message)
+            case ShownProposal():
+                self._compare_proposal(sender, message)
+                return None
             case Advance(qc=qc, tc=tc):
                 is_news = qc.view > self._voter.state.high_qc.view or (
                     tc is not None and tc.view >= view
@@ -335,6 +342,7 @@ class ConsensusCore:
             detail = f"certified vote of view {qc.view} is above the last one remembered"
             self._out.halt("safety.amnesia", detail)
             return
+        self._show_rival(qc)
         self._chain.add_qc(qc)
         self._voter.add_qc(qc)
         self._votes.note_certified(qc.view)
@@ -552,6 +560,24 @@ class ConsensusCore:
         verify = self._intake.submit(source, suspicion, checks, token, is_counted=False)
         assert verify is not None, "nobody else waits for these signatures"
         self._out.add(verify)
+
+    def _compare_proposal(self, source: int, shown: ShownProposal) -> None:
+        """A member shows what it saw proposed in a view: is it what this node saw?"""
+        seen = self._proposals.find_rival(shown.view, shown.block_id)
+        if seen is not None:
+            leader, epoch = self._schedule.leader(shown.view), self._committee.epoch
+            halves = [(each.block_id, each.signature) for each in (seen, shown)]
+            self._suspect(make_double_proposal(leader, epoch, shown.view, *halves), source)
+
+    def _show_rival(self, qc: QC) -> None:
+        """A quorum voted for another block of a view than the one that its leader proposed here:
+        show the voters this one, for they hold the other. Once a view."""
+        if (DoubleProposal, self._schedule.leader(qc.view)) in self._convicted:
+            return
+        rival = self._proposals.take_rival(qc.view, qc.block_id)
+        if rival is not None:
+            voters = decode_bitmap(qc.signers, len(self._committee))
+            self._out.send([each for each in voters if each != self._me], rival)
 
     def _convict(self, evidence: _Suspicion) -> None:
         key = (type(evidence), evidence.offender)

@@ -65,6 +65,17 @@ class Vote(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
     signature: BlsSignature
 
 
+class ShownProposal(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="shown_proposal"
+):
+    """That a view's leader proposed a block, in its own signature: half of the proof that it
+    proposed two. Anybody may show it, since it proves itself."""
+
+    view: Uint
+    block_id: Digest
+    signature: BlsSignature
+
+
 class Timeout(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="timeout"):
     """One member gives a view up; broadcast, and the same bytes again until the view ends."""
 
@@ -75,6 +86,9 @@ class Timeout(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     """Why its signer is in this view when `high_qc.view + 1 != data.view`."""
     author: MemberIndex
     signature: BlsSignature
+    proposal: ShownProposal | None = None
+    """What its signer saw proposed in this view. A leader that divides the members makes its view
+    fail, and so the two halves of the proof meet."""
 
 
 class Advance(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="advance"):
@@ -177,6 +191,7 @@ class CommittedResponse(
 
 ControlMessage = (
     Proposal
+    | ShownProposal
     | Vote
     | Timeout
     | Advance

@@ -13,6 +13,7 @@ from consensus.chain import Chain
 from consensus.effects import Put, Sign, Store, Token
 from consensus.messages import Proposal, Timeout, Vote, proposal_signing_bytes
 from consensus.outbox import Outbox
+from consensus.proposals import Proposals
 from consensus.safety import (
     SafetyState,
     TimeoutRecord,
@@ -58,6 +59,7 @@ class Voter:
         state: SafetyState,
         chain: Chain,
         outbox: Outbox,
+        proposals: Proposals,
     ) -> None:
         self.state = state
         self._chain_id = chain_id
@@ -67,6 +69,7 @@ class Voter:
         self._schedule = schedule
         self._chain = chain
         self._out = outbox
+        self._proposals = proposals
         self._decisions: dict[Token, _Decision] = {}
         self._timeout: _SentTimeout | None = None
 
@@ -128,7 +131,8 @@ class Voter:
                 collectors = self._schedule.collectors(data.view)
                 self._out.send(collectors, Vote(data, self._me, signature), decision.after)
             case TimeoutRecord(data=data, high_qc=high_qc, last_tc=last_tc):
-                timeout = Timeout(data, high_qc, last_tc, self._me, signature)
+                shown = self._proposals.show(data.view)
+                timeout = Timeout(data, high_qc, last_tc, self._me, signature, shown)
                 self._timeout = _SentTimeout(timeout, decision.after)
                 self._out.send(self._everyone, timeout, decision.after)
             case Block() as block:

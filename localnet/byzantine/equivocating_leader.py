@@ -42,7 +42,7 @@ class EquivocatingLeader(Behaviour):
 
 
 class EquivocatingLeaderHalves(EquivocatingLeader):
-    """Proposes one block to half of the others and another one to the rest: nobody can prove it."""
+    """Proposes one block to half of the others and another one to the rest: nobody holds both."""
 
     name: ClassVar[str] = "equivocating_leader_halves"
 
@@ -51,12 +51,14 @@ class EquivocatingLeaderHalves(EquivocatingLeader):
 
 
 class EquivocatingLeaderOne(EquivocatingLeader):
-    """Proposes one block to one member and another one to the rest: nobody can prove it."""
+    """Proposes one block to one member and another one, which a quorum then certifies, to the
+    rest: nobody holds both."""
 
     name: ClassVar[str] = "equivocating_leader_one"
 
     def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        return split_one(others)
+        one, rest = split_one(others)
+        return rest, one
 
 
 class EquivocatingLeaderBoth(EquivocatingLeader):

@@ -4,6 +4,10 @@ The oracle overhears what the guilty say to the honest. Two contents that contra
 the hands of one honest node in one of its lives and at a time when that node still counts both, are
 a *chance*. Whoever gave `CHANCES_MIN` of them for one offence to one node stands convicted of it at
 the end, on every node. One is not enough: the view may end between the two.
+
+A leader that shows one honest node one block of a view and another node another gives nobody two
+contents, but a *split*: members that see a view fail show each other what they saw. So splits in
+`CHANCES_MIN` views convict like chances.
 """
 
 from collections import Counter
@@ -82,6 +86,8 @@ class Justice(Watcher):
         """How many nodes found and kept it."""
         self._chances: Counter[tuple[int, Offence]] = Counter()
         self._heard: dict[int, dict[_Place, Message]] = {}
+        self._proposed: dict[_Place, dict[int, bytes]] = {}
+        """Ids of the blocks that the honest saw first, by host."""
         self._distrusted: set[tuple[int, int]] = set()
         """(host, member): who once broke a rule may not be listened to any more."""
         self._certified: Counter[int] = Counter()
@@ -93,12 +99,17 @@ class Justice(Watcher):
     def on_start(self, index: int) -> None:
         """What a node held in memory is gone."""
         self._heard[index] = {}
+        for seen in self._proposed.values():
+            seen.pop(index, None)
         self._take_back(index, self._guilty)
 
     def _take_back(self, index: int, members: frozenset[int]) -> None:
         """Whatever these members gave a host, it need not have noticed."""
         for key in [key for key in self._chances if key[0] == index and key[1][0] in members]:
             del self._chances[key]
+        for place, seen in self._proposed.items():
+            if place.author in members:
+                seen.pop(index, None)
 
     def on_effect(self, index: int, effect: Any) -> None:
         if index in self._exempt:
@@ -155,6 +166,9 @@ class Justice(Watcher):
         if place is None or not self._is_counted(index, place):
             return
         held = self._heard.setdefault(index, {}).setdefault(place, message)
+        if isinstance(message, Proposal) and held is message:
+            block_id = message.block.block_id(self._chain_id)
+            self._proposed.setdefault(place, {})[index] = block_id
         if held is message or (index, author) in self._distrusted:
             return
         evidence = self._make_evidence(held, message)
@@ -211,6 +225,10 @@ class Justice(Watcher):
         due = self.proven | {
             offence for (_, offence), count in self._chances.items() if count >= CHANCES_MIN
         }
+        splits = Counter(
+            place.author for place, seen in self._proposed.items() if len(set(seen.values())) > 1
+        )
+        due |= {(author, "DoubleProposal") for author in splits if splits[author] >= CHANCES_MIN}
         return [
             f"node {index} has not convicted {offender} of {kind}"
             for index, convicted in sorted(convictions.items())

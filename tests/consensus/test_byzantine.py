@@ -18,6 +18,7 @@ from consensus.messages import (
     BlockResponse,
     Message,
     Proposal,
+    ShownProposal,
     Timeout,
     Vote,
 )
@@ -271,6 +272,94 @@ def test_a_second_signature_that_does_not_verify_convicts_nobody() -> None:
     solo.receive(0, vote, replace(vote, data=replace(vote.data, block_id=bytes(32))))
     assert solo.refusals == ["signature.invalid"]
     assert not [each for each in solo.effects if isinstance(each, EvidenceFound)]
+
+
+def make_halves(solo: Solo) -> tuple[Block, Block]:
+    """Two blocks that the leader of the first view proposes; the node sees the first."""
+    block = solo.keys.make_block(1, solo.keys.genesis)
+    rival = replace(block, time_ms=block.time_ms + 1)
+    solo.propose(block)
+    return block, rival
+
+
+def show(keys: Keys, block: Block) -> ShownProposal:
+    return ShownProposal(block.view, block.block_id(CHAIN_ID), keys.make_proposal(block).signature)
+
+
+def is_proven_twofaced(solo: Solo) -> bool:
+    """Does the node hold proof that the liar proposed two blocks?"""
+    found = [decode_evidence(each.encoded) for each in solo.effects if is_evidence(each)]
+    keys = solo.keys
+    return [(type(each), each.offender) for each in found] == [(DoubleProposal, LIAR)] and all(
+        verify_evidence(each, keys.committee, CHAIN_ID, keys.scheme, keys.identity_scheme)
+        for each in found
+    )
+
+
+def is_evidence(effect: object) -> bool:
+    return isinstance(effect, EvidenceFound)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_timeout_shows_what_was_proposed_and_so_the_halves_of_an_offence_meet(
+    is_late: bool,
+) -> None:
+    solo = Solo()
+    keys = solo.keys
+    _, rival = make_halves(solo)
+    if is_late:
+        solo.receive(1, Advance(keys.genesis, keys.make_tc(1, keys.genesis)))
+        assert solo.view == 2
+    solo.receive(0, keys.make_timeout(0, 1, keys.genesis))
+    assert not is_proven_twofaced(solo), "nothing is shown"
+    timeout = keys.make_timeout(1, 1, keys.genesis)
+    solo.receive(1, replace(timeout, proposal=show(keys, rival)))
+    assert is_proven_twofaced(solo)
+    assert solo.refusals == []
+
+
+def test_the_own_timeout_shows_what_was_proposed() -> None:
+    solo = Solo()
+    block, _ = make_halves(solo)
+    solo.wait(60_000)
+    assert solo.sent_of(Timeout)[0].proposal == show(solo.keys, block)
+
+
+def test_a_certificate_for_another_block_than_the_one_proposed_here_makes_a_node_show_it_once() -> (
+    None
+):
+    solo = Solo()
+    block, rival = make_halves(solo)
+    qc = solo.keys.make_qc(rival)
+    for _ in range(2):
+        solo.receive(1, Advance(qc, None))
+    (shown,) = solo.sent_of(ShownProposal)
+    assert shown == show(solo.keys, block)
+    assert [to for to, each in solo.sent if each == shown] == [(0, 1, 2)]
+    holder = Solo(me=0)
+    holder.propose(rival)
+    holder.receive(3, shown)
+    assert is_proven_twofaced(holder)
+
+
+def test_whoever_makes_a_half_up_accuses_nobody_but_itself() -> None:
+    solo = Solo()
+    _, rival = make_halves(solo)
+    forged = replace(show(solo.keys, rival), signature=solo.keys.sign(0, b"mine"))
+    solo.receive(0, forged)
+    assert solo.refusals == ["signature.invalid"]
+    assert not is_proven_twofaced(solo)
+    solo.receive(1, show(solo.keys, rival))
+    assert is_proven_twofaced(solo), "the true half comes from somebody else"
+
+
+def test_a_shown_proposal_of_a_view_in_which_nothing_was_seen_here_is_passed_over() -> None:
+    solo = Solo()
+    block = solo.keys.make_block(1, solo.keys.genesis)
+    solo.receive(0, show(solo.keys, block), ShownProposal(2**60, bytes(32), bytes(96)))
+    assert solo.core.statistics().pending_messages == 0
+    assert solo.verified_claims == 0
+    assert solo.refusals == []
 
 
 def test_a_flood_keeps_no_evidence_against_its_sender_out() -> None:

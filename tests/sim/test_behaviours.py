@@ -260,8 +260,8 @@ LIES: dict[str, Lie] = {
     "empty_blocks": Lie(is_empty),
     "equivocating_leader": convicted("DoubleProposal", is_proposed_twice),
     "equivocating_leader_both": convicted("DoubleProposal", is_proposed_twice),
-    "equivocating_leader_halves": Lie(is_proposed_twice),
-    "equivocating_leader_one": Lie(is_proposed_twice),
+    "equivocating_leader_halves": convicted("DoubleProposal", is_proposed_twice),
+    "equivocating_leader_one": convicted("DoubleProposal", is_proposed_twice),
     "equivocating_leader_voting": Lie(
         is_voted_twice, convicted=frozenset(("DoubleProposal", "DoubleVote"))
     ),
