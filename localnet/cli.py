@@ -9,6 +9,7 @@ import msgspec
 import trio
 import typer
 
+from localnet.ask import NodeArgument
 from localnet.audit import ContradictionError, audit
 from localnet.control import call_supervisor, is_supervised
 from localnet.detached import up_detached
@@ -259,9 +260,6 @@ def _stop_supervisor(network: Network) -> None:
                 exit_code=ExitCode.TIMED_OUT,
             )
         time.sleep(POLL_S)
-
-
-NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as node2.")]
 
 
 @app.command()

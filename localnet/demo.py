@@ -5,15 +5,12 @@ waits until it is told that the localnet is ready (`START_SIGNAL`).
 """
 
 import signal
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from localnet.percentiles import LatencyHistogram
-from localnet.supervisor import ProcessPlan
 from localnet.tally import TradersStatistics
-from node.network import Network
 
 TRADERS: Final = "traders"
 """Name of the process, beside the nodes' names."""
@@ -65,21 +62,3 @@ class DemoTraders:
     def rejected(self) -> int:
         """Orders refused since measuring began."""
         return self.last.rejected - self._base.rejected
-
-
-def traders_plan(
-    network: Network, *, seed: int, tape: Path | None, speed: str | None
-) -> ProcessPlan:
-    """How to start the traders' process."""
-    arguments = ["--dir", str(network.path), "--seed", str(seed)]
-    if tape is not None:
-        arguments += ["--tape", str(tape.absolute()), "--await-start"]
-    if speed is not None:
-        arguments += ["--speed", speed]
-    return ProcessPlan(
-        name=TRADERS,
-        module="localnet.traders",
-        arguments=tuple(arguments),
-        stderr_path=network.run_dir / "traders.log",
-        pipe_stdout=True,
-    )

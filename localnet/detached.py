@@ -9,11 +9,12 @@ from typing import Final
 
 import trio
 
+from localnet.cluster import READY_TIMEOUT_S, NotReadyError
 from localnet.control import call_supervisor, is_supervised, make_run_dir, running_error
 from localnet.folder import validate_folder
 from localnet.screen import show_network
 from localnet.status import STATUS_TIMEOUT_S
-from localnet.up import READY_TIMEOUT_S, NotReadyError, UpOptions
+from localnet.up import UpOptions
 from node.cli.hints import rota_command, short_path
 from node.cli.output import Output
 from node.exit_codes import ExitCode, OperatorError

@@ -7,7 +7,7 @@ import trio
 from rich.live import Live
 from rich.text import Text
 
-from localnet.up import Cluster, View
+from localnet.cluster import Cluster, View
 from node.cli.hints import rota_command, short_path
 from node.cli.output import Output, table
 from node.network import Network
@@ -103,7 +103,7 @@ def _watched_parts(cluster: Cluster, fills_per_s: float) -> list[_Part]:
     latency_ms = demo.recent_commit_latency.median_ms()
     if latency_ms is not None:
         parts.append(_Part(f"commit {latency_ms:.0f} ms", f"{latency_ms:.0f} ms"))
-    if cluster.options.traders:
+    if cluster.has_traders:
         orders, fills = f"{demo.orders_per_s} ord", f"{fills_per_s:.0f} fills/s"
         parts += [_Part(f"{orders}ers/s", f"{orders}/s"), _Part(fills, fills)]
     return parts

@@ -1,50 +1,18 @@
-"""`rota localnet up`: start everything, wait until it is ready, watch it, stop it, judge it."""
+"""`rota localnet up`: resume or make a localnet, and run it."""
 
-import math
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 
-from localnet.control import Handler, acquire_supervisor_lock, serve_control
-from localnet.demo import START_SIGNAL, TRADERS, DemoTraders, traders_plan
-from localnet.faults import plans as plans_of_faults
-from localnet.faults.commands import fault_handlers
-from localnet.faults.desk import FaultDesk
-from localnet.faults.proxy import PROXY, links_path
+from localnet.cluster import View
+from localnet.control import acquire_supervisor_lock
+from localnet.faults.cluster import FaultCluster, make_plans
 from localnet.folder import remove_network, validate_folder
-from localnet.monitor import Monitor
 from localnet.network import PORT_FIRST, open_network, validate_ports_free
-from localnet.report import Observations, compute_report
-from localnet.status import (
-    STATUS_TIMEOUT_S,
-    compute_committed_height,
-    describe_status,
-    query_statuses,
-)
-from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
-from localnet.tally import TapeProgress
-from node.cli.hints import rota_command
-from node.exit_codes import ExitCode, OperatorError
+from localnet.plans import traders_plan
+from node.exit_codes import ExitCode
 from node.network import Network
-
-READY_TIMEOUT_S: Final = 30.0
-"""From the start of the first process until all nodes answer and all markets are quoted."""
-TRADERS_STOP_WAIT_S: Final = 5.0
-"""For nodes to certify what was in flight when the traders stopped."""
-POLL_S: Final = 0.05
-STDERR_TAIL_BYTES: Final = 4_000
-STDERR_TAIL_LINES: Final = 3
-"""The end of a traceback; the log has the rest."""
-
-
-class NotReadyError(OperatorError):
-    """The localnet did not get to work."""
-
-    code = "localnet.not_ready"
-    exit_code = ExitCode.NOT_READY
 
 
 class UpOptions(NamedTuple):
@@ -63,18 +31,7 @@ class UpOptions(NamedTuple):
     for_s: float | None
     """Length of the run from readiness, unless a tape ends before; None runs until told to stop."""
     faults: bool = False
-    """Run in a world that can be made bad (`localnet.faults`)."""
-
-
-class View(NamedTuple):
-    """How the run shows itself; each is called on the event loop and returns at once."""
-
-    note: Callable[[str], None]
-    """Something happened."""
-    ready: Callable[[Network, float], None]
-    """All is up, so many seconds after the start."""
-    tick: Callable[["Cluster"], None]
-    """Called several times a second while running."""
+    """Connect the nodes through a proxy, with parts that can be made bad (`localnet.faults`)."""
 
 
 def prepare_network(options: UpOptions) -> Network:
@@ -92,349 +49,8 @@ def prepare_network(options: UpOptions) -> Network:
     )
 
 
-def node_plan(network: Network, name: str) -> ProcessPlan:
-    """How to start one node's process."""
-    home = network.home(name)
-    return ProcessPlan(
-        name=name,
-        module="node.cli.main",
-        # The log file has it all; stderr is kept for what happens outside the log.
-        arguments=("node", "start", "--home", str(home.path), "--set", "log.format=none"),
-        stderr_path=home.log_dir / "stderr.log",
-    )
-
-
-class Cluster:
-    """A running localnet."""
-
-    def __init__(self, network: Network, options: UpOptions, view: View) -> None:
-        self.network = network
-        self.options = options
-        self.monitor = Monitor(network)
-        self.demo = DemoTraders()
-        self.ready = False
-        self.started_at = trio.current_time()
-        self.measured_from = self.started_at
-        self.unexpected_exits: list[ProcessStatus] = []
-        self._view = view
-        self.stopped = trio.Event()
-        """Set when somebody asks for the end."""
-        self.interrupted = False
-        """It was asked for by a signal."""
-        self.supervisor = Supervisor(
-            self.make_plans(),
-            on_end=self._process_ended,
-            on_output=self._process_said,
-            # Its errors are read wherever another command was typed.
-            rota=rota_command(network.path, from_anywhere=True),
-        )
-        honest = {node.name: node_plan(network, node.name) for node in network.nodes}
-        self.faults = FaultDesk(network, self.supervisor, None if options.faults else honest)
-
-    def make_plans(self) -> list[ProcessPlan]:
-        """How to start everything."""
-        network, options = self.network, self.options
-        names = [node.name for node in network.nodes]
-        if options.faults:
-            plans = [plans_of_faults.node_plan(network, name, True) for name in names]
-            plans.append(plans_of_faults.proxy_plan(network))
-        else:
-            plans = [node_plan(network, name) for name in names]
-        if options.traders:
-            plans.append(
-                traders_plan(
-                    network,
-                    seed=network.manifest.seed,
-                    tape=options.tape,
-                    speed=options.speed,
-                )
-            )
-        return plans
-
-    async def run(self) -> tuple[dict[str, Any], ExitCode]:
-        """Start, watch until the end, stop; return the report and the exit code.
-
-        Raises `NotReadyError`. Whatever happens, no process is left.
-        """
-        failure: OperatorError | None = None
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.supervisor.run)
-            await nursery.start(serve_control, self.network.run_dir, self._handlers())
-            await nursery.start(self._heed_signals)
-            nursery.start_soon(self.monitor.run)
-            nursery.start_soon(self.faults.run)
-            try:
-                result = await self._run_to_end()
-            except OperatorError as error:
-                # Raised outside of the nursery, which would wrap it into a group.
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return result
-
-    async def _run_to_end(self) -> tuple[dict[str, Any], ExitCode]:
-        await self.before_start()
-        if self.options.faults:
-            await self._start_proxy()
-        for name in self.supervisor.names():
-            if name not in (PROXY, TRADERS):
-                await self.supervisor.start(name)
-        await self._wait_ready()
-        if self.stopped.is_set():
-            return {"verdict": "interrupted"}, ExitCode.INTERRUPTED
-        self.ready = True
-        self._begin_measuring()
-        if self.options.tape is not None:
-            self.supervisor.send_signal(TRADERS, START_SIGNAL)
-        self._view.ready(self.network, trio.current_time() - self.started_at)
-        await self.watch()
-        return await self.conclude()
-
-    async def before_start(self) -> None:
-        """Called once the supervisor runs, before any process does."""
-
-    async def watch(self) -> None:
-        """Return when the run is over."""
-        deadline = math.inf if self.options.for_s is None else self.options.for_s
-        with trio.move_on_after(deadline):
-            while not self.stopped.is_set() and not self._is_over():
-                self.tick()
-                await trio.sleep(POLL_S)
-
-    def tick(self) -> None:
-        """Show where the run is."""
-        self._view.tick(self)
-
-    def note(self, text: str) -> None:
-        """Say that something happened."""
-        self._view.note(text)
-
-    def _is_over(self) -> bool:
-        """Has a run that is to be judged played its tape to the end before its time?"""
-        tape = self.demo.last.tape
-        return self.options.for_s is not None and tape is not None and tape.done
-
-    # ---- getting ready ---------------------------------------------------------------------
-
-    async def _start_proxy(self) -> None:
-        """Return when the links between the nodes are there."""
-        self.faults.publish()
-        links = links_path(self.network.run_dir)
-        links.unlink(missing_ok=True)
-        await self.supervisor.start(PROXY)
-        with trio.move_on_after(READY_TIMEOUT_S):
-            while not links.exists():
-                self._validate_starting()
-                await trio.sleep(POLL_S)
-            return
-        raise NotReadyError(
-            f"the proxy was not ready after {READY_TIMEOUT_S:g} s",
-            advice=f"look at {self.network.run_dir / 'proxy.log'}",
-        )
-
-    async def _wait_ready(self) -> None:
-        with trio.move_on_after(READY_TIMEOUT_S):
-            while not self.stopped.is_set() and not self._nodes_ready():
-                self._validate_starting()
-                await trio.sleep(POLL_S)
-            if self.options.traders and not self.stopped.is_set():
-                await self.supervisor.start(TRADERS)
-                while not self.stopped.is_set() and not self.demo.last.quoted:
-                    self._validate_starting()
-                    await trio.sleep(POLL_S)
-            return
-        raise NotReadyError(
-            f"not ready after {READY_TIMEOUT_S:g} s: {self._missing()}",
-            advice=f"`{rota_command(self.network.path)}localnet logs` shows what the nodes did",
-        )
-
-    def _nodes_ready(self) -> bool:
-        statuses = self.monitor.statuses.values()
-        return all(status is not None and status.committed_height > 0 for status in statuses)
-
-    def _missing(self) -> str:
-        silent = [name for name, status in self.monitor.statuses.items() if status is None]
-        if silent:
-            return f"{', '.join(silent)} did not answer"
-        if not self._nodes_ready():
-            return "the nodes answer but have committed no block"
-        return "the demo traders have not quoted all markets"
-
-    def _validate_starting(self) -> None:
-        """Raise `NotReadyError` at once if a process has ended already."""
-        for name in self.supervisor.names():
-            status = self.supervisor.status(name)
-            if status.state is ProcessState.EXITED:
-                raise NotReadyError(
-                    f"{describe_end(status)}\n{self._stderr_tail(name)}".strip(),
-                    advice=f"`{rota_command(self.network.path)}localnet logs {name}` shows more",
-                )
-
-    def _stderr_tail(self, name: str) -> str:
-        path = self.supervisor.plan(name).stderr_path
-        try:
-            tail = path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(tail.strip().splitlines()[-STDERR_TAIL_LINES:])
-
-    # ---- while it runs ---------------------------------------------------------------------
-
-    def _process_ended(self, status: ProcessStatus) -> None:
-        if status.state is ProcessState.EXITED and not self.faults.heed_end(status):
-            self.unexpected_exits.append(status)
-            if self.ready:
-                self.note(describe_end(status))
-
-    def _process_said(self, name: str, line: bytes) -> None:
-        assert name == TRADERS, "only the traders' stdout is read"
-        self.demo.read_line(line)
-
-    async def _heed_signals(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.interrupted = True
-                self.stopped.set()
-
-    def _handlers(self) -> dict[str, Handler]:
-        async def status(_argument: str) -> object:
-            return self.describe()
-
-        async def kill(name: str) -> object:
-            await self.supervisor.kill(name)
-            rota = rota_command(self.network.path)
-            self.note(f"{name} was killed; bring it back: {rota}localnet restart {name}")
-            return self._describe_process(name)
-
-        async def restart(name: str) -> object:
-            await self.supervisor.restart(name)
-            self.note(f"{name} was restarted")
-            return self._describe_process(name)
-
-        async def down(_argument: str) -> object:
-            self.stopped.set()
-            return {"stopping": self.supervisor.names()}
-
-        return {
-            "status": status,
-            "kill": kill,
-            "restart": restart,
-            "down": down,
-            **fault_handlers(self.faults),
-        }
-
-    def _describe_process(self, name: str) -> dict[str, Any]:
-        status = self.supervisor.status(name)
-        return {
-            "name": name,
-            "state": status.state.value,
-            "pid": status.pid,
-            "exit_code": status.exit_code,
-            "starts": status.starts,
-            "uptime_s": status.uptime_s,
-        }
-
-    def describe(self) -> dict[str, Any]:
-        """What the supervisor knows, for other commands."""
-        return {
-            "ready": self.ready,
-            "chain_id": self.network.chain_id.hex(),
-            "processes": [self._describe_process(name) for name in self.supervisor.names()],
-            "contradictions": [str(each) for each in self.monitor.agreement.contradictions],
-        }
-
-    # ---- the end ---------------------------------------------------------------------------
-
-    def _begin_measuring(self) -> None:
-        self.measured_from = trio.current_time()
-        self.demo.begin_measuring()
-        self.monitor.begin_measuring()
-
-    async def conclude(self) -> tuple[dict[str, Any], ExitCode]:
-        """Judge the run, while all still runs but the traders."""
-        elapsed_s = trio.current_time() - self.measured_from
-        stalled_s = trio.current_time() - self.monitor.last_progress_at
-        blocks = self.monitor.blocks
-        if self.options.traders:
-            await self.supervisor.stop(TRADERS)
-        # What was in flight belongs to the run, so it is counted when it has arrived.
-        await self._wait_common_root()
-        demo = self.demo if self.options.traders else None
-        answers = await query_statuses(self.network, timeout_s=STATUS_TIMEOUT_S)
-        report, code = compute_report(
-            Observations(
-                elapsed_s=elapsed_s,
-                nodes=tuple(
-                    describe_status(node, answers[node.name].status) for node in self.network.nodes
-                ),
-                committed_height=compute_committed_height(answers) or 0,
-                blocks=blocks,
-                instructions=self.monitor.instructions,
-                fills=self.monitor.fills,
-                envelopes_refused=self.monitor.refused,
-                stalled_s=stalled_s,
-                contradictions=tuple(self.monitor.agreement.contradictions),
-                common_root=self._common_root(),
-                unexpected_exits=tuple(describe_end(each) for each in self.unexpected_exits),
-                halted=any(each.exit_code == ExitCode.HALTED for each in self.unexpected_exits),
-                orders=demo.orders if demo else None,
-                orders_rejected=demo.rejected if demo else None,
-                commit_latency_ms=demo.commit_latency.summary() if demo else None,
-                receipt_latency_ms=demo.receipt_latency.summary() if demo else None,
-                tape=demo.last.tape if demo else None,
-            )
-        )
-        if demo and demo.last.tape:
-            self.note(describe_tape(demo.last.tape))
-        if self.options.for_s is None:
-            # Stopped by whoever started it, whenever they liked: only safety is judged.
-            return report, code if code is ExitCode.SAFETY else ExitCode.OK
-        if self.interrupted and code is ExitCode.OK:
-            return report, ExitCode.INTERRUPTED
-        return report, code
-
-    def _common_root(self) -> tuple[int, bytes] | None:
-        return self.monitor.agreement.highest_common("state_root", self.monitor.up())
-
-    async def _wait_common_root(self) -> None:
-        """Let the nodes certify what was committed when the run ended, so that roots compare."""
-        newest = self.monitor.newest()
-        goal = newest.state_root_height if newest else 0
-        with trio.move_on_after(TRADERS_STOP_WAIT_S):
-            while True:
-                common = self._common_root()
-                if common is not None and common[0] >= goal:
-                    return
-                await trio.sleep(POLL_S)
-
-
-def describe_tape(tape: TapeProgress) -> str:
-    """How far a tape came, in words."""
-    outcome = f"{tape.filled} filled, {tape.refused} refused"
-    if tape.done:
-        return f"the tape was played to its end: {tape.trades} trades, {outcome}"
-    return f"the tape is unfinished: {tape.played} of {tape.trades} trades played, {outcome}"
-
-
-def describe_end(status: ProcessStatus) -> str:
-    """How a process ended, in words."""
-    code = status.exit_code
-    if code is None:
-        return f"{status.name} has not ended"
-    if code < 0:
-        return f"{status.name} was ended by {signal.Signals(-code).name}"
-    try:
-        return f"{status.name} ended with exit code {code}: {ExitCode(code).meaning}"
-    except ValueError:
-        return f"{status.name} ended with exit code {code}"
-
-
 def run_up(options: UpOptions, view: View) -> tuple[dict[str, Any], ExitCode]:
-    """Run a localnet in this process to its end (`Cluster.run`).
+    """Run a localnet in this process to its end (`localnet.cluster.Cluster.run`).
 
     The process keeps the supervisor's lock until it ends itself.
     """
@@ -443,7 +59,19 @@ def run_up(options: UpOptions, view: View) -> tuple[dict[str, Any], ExitCode]:
     network = prepare_network(options)
     validate_ports_free(network)
 
+    traders = None
+    if options.traders:
+        traders = traders_plan(network, tape=options.tape, speed=options.speed)
+
     async def main() -> tuple[dict[str, Any], ExitCode]:
-        return await Cluster(network, options, view).run()
+        cluster = FaultCluster(
+            network,
+            make_plans(network, traders, has_bad_parts=options.faults),
+            view,
+            has_bad_parts=options.faults,
+            for_s=options.for_s,
+            has_tape=options.tape is not None,
+        )
+        return await cluster.run()
 
     return trio.run(main)

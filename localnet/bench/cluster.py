@@ -15,8 +15,8 @@ from localnet.bench.machine import ProcessCpu, read_descendants
 from localnet.markets import ACCOUNTS, AccountPlan
 from localnet.monitor import Monitor
 from localnet.network import STAKE_DEFAULT, create_network
+from localnet.plans import node_plan
 from localnet.supervisor import ProcessStatus, Supervisor
-from localnet.up import node_plan
 from node.exit_codes import ExitCode
 from node.network import Network
 

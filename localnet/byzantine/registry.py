@@ -24,8 +24,7 @@ class UnknownBehaviourError(OperatorError):
 def behaviours() -> dict[str, type[Behaviour]]:
     """Every behaviour of this package by name, by rising name."""
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in ("cli", "process"):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
     found = {kind.name: kind for kind in _find_kinds(Behaviour) if "name" in vars(kind)}
     return dict(sorted(found.items()))
 

@@ -215,10 +215,10 @@ def run(
       rota fault run my.toml --report /tmp/report --json
     """
     # Imported here: the other commands start faster without it.
+    from localnet.cluster import View
     from localnet.faults.report import render
     from localnet.faults.runner import PORT_FIRST, run_scenario
     from localnet.faults.scenario import find_scenario, load_scenario
-    from localnet.up import View
 
     output = current_output(context)
     scenario = load_scenario(find_scenario(file))

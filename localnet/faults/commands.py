@@ -54,7 +54,7 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         "fault-remove": remove,
         "fault-heal": heal,
         "byz-set": set_liar,
-        "byz-list": liars,
+        "byz-active": liars,
     }
 
 

@@ -7,8 +7,8 @@ supervisor that is killed could not do it any more.
 
 import math
 import signal
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
@@ -24,7 +24,6 @@ from localnet.faults.model import (
     decode_fault,
     kind_of,
 )
-from localnet.faults.plans import node_plan
 from localnet.faults.table import (
     FAULTS_MAX,
     ActiveFault,
@@ -44,16 +43,23 @@ AFTERMATH_S: Final = 20.0
 """A node whose disk was bad may need this long to notice and end, also once the disk is good."""
 
 
+class PlanNode(Protocol):
+    """How a node is started, with a behaviour as a liar."""
+
+    def __call__(self, name: str, *, behaviour: str | None) -> ProcessPlan: ...
+
+
 class FaultDesk:
     """The faults and the liars of one running localnet. Use `run` as a task."""
 
     def __init__(
-        self, network: Network, supervisor: Supervisor, honest: Mapping[str, ProcessPlan] | None
+        self, network: Network, supervisor: Supervisor, plan_node: PlanNode, *, has_bad_parts: bool
     ) -> None:
-        """`honest` says how nodes are started that know of no faults; None if all of them do."""
+        """Without bad parts around the nodes only processes can be hit."""
         self._network = network
         self._supervisor = supervisor
-        self._honest = honest
+        self._plan_node = plan_node
+        self._has_bad_parts = has_bad_parts
         self._nodes = tuple(node.name for node in network.nodes)
         self._entries: dict[int, ActiveFault] = {}
         self._last_id = 0
@@ -91,7 +97,7 @@ class FaultDesk:
     async def add(self, document: dict[str, Any], for_s: float | None) -> ActiveFault:
         """Begin a fault. Raises `FaultError`."""
         fault = decode_fault(document, self._nodes)
-        if self._honest is not None and not isinstance(fault, Kill | Pause):
+        if not self._has_bad_parts and not isinstance(fault, Kill | Pause):
             raise FaultError(
                 f"this localnet knows no {kind_of(fault)}",
                 advice="start it with `rota localnet up --faults`",
@@ -163,11 +169,7 @@ class FaultDesk:
                 self.liars.pop(name, None)
             else:
                 self.liars[name] = behaviour
-            if self._honest is not None and behaviour is None:
-                plan = self._honest[name]
-            else:
-                plan = node_plan(self._network, name, self._honest is None, behaviour)
-            self._supervisor.set_plan(name, plan)
+            self._supervisor.set_plan(name, self._plan_node(name, behaviour=behaviour))
             self._journal.note("liar", node=name, behaviour=behaviour)
             if self._supervisor.status(name).state is ProcessState.RUNNING:
                 await self._supervisor.restart(name)

@@ -1,4 +1,4 @@
-"""A node of a localnet in a bad world, or one that lies: `python -m localnet.faults.node_main`.
+"""A node that lies, or has bad parts, or both: `python -m localnet.faults.node_main`.
 
 With `--dir` its connections go through the localnet's proxy and its network, clock and disk obey
 the table of faults; with `--behaviour` it lies. Everything else is what `rota node start` runs.
@@ -6,18 +6,64 @@ the table of faults; with `--behaviour` it lies. Everything else is what `rota n
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from localnet.byzantine import find_behaviour
-from localnet.byzantine.process import choose_liar
+from crypto.bls import BLS
+from crypto.ed25519 import ED25519
+from localnet.byzantine import Behaviour, find_behaviour, make_liar
 from localnet.faults.proxy import read_links
 from localnet.faults.table import Journal, journal_path, table_path
 from localnet.faults.weather import Weather, make_parts
-from node.cli.node import start_node
+from node.cli.node import ChooseCore, start_node
+from node.core import CoreFactory
 from node.exit_codes import ExitCode, OperatorError
+from node.keystores import NodeKeys
 from node.network import load_network
+
+
+def start_bad_node(
+    home: Path,
+    settings: list[str] | None,
+    password_file: Path | None = None,
+    *,
+    behaviour: str | None = None,
+    seed: int = 0,
+    network_path: Path | None = None,
+    routes: Mapping[str, str] | None = None,
+) -> None:
+    """Run a node until it is stopped: lying if there is a behaviour, whose open choices `seed`
+    decides, and with bad parts if it belongs to the localnet in a folder.
+
+    `routes` says which members it dials under another name. Raises `OperatorError`, and `OSError`
+    or `msgspec.MsgspecError` if the localnet's proxy does not run.
+    """
+    choose_core = None if behaviour is None else _choose_liar(find_behaviour(behaviour), seed)
+    parts, vfs = None, None
+    if network_path is not None:
+        network = load_network(network_path)
+        journal = Journal(journal_path(network.path), home.name)
+        weather = Weather(home.name, table_path(network.run_dir), journal)
+        parts, vfs = make_parts(weather, read_links(network.run_dir), routes or {})
+    start_node(home, settings, password_file, choose_core=choose_core, parts=parts)
+    # SQLite finds the file system by name: it has to live as long as the node.
+    del vfs
+
+
+def _choose_liar(behaviour: type[Behaviour], seed: int) -> ChooseCore:
+    def choose(keys: NodeKeys) -> CoreFactory:
+        return make_liar(
+            behaviour,
+            scheme=BLS,
+            identity_scheme=ED25519,
+            secret=keys.consensus,
+            identity_secret=keys.identity,
+            seed=seed,
+        )
+
+    return choose
 
 
 def main() -> int:
@@ -31,25 +77,14 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], help="override SECTION.KEY=VALUE")
     options = parser.parse_args()
     try:
-        choose_core = None
-        if options.behaviour is not None:
-            choose_core = choose_liar(find_behaviour(options.behaviour), options.seed)
-        parts, vfs = None, None
-        if options.dir is not None:
-            network = load_network(options.dir)
-            name = options.home.name
-            journal = Journal(journal_path(network.path), name)
-            weather = Weather(name, table_path(network.run_dir), journal)
-            routes = dict(each.split("=", 1) for each in options.route)
-            parts, vfs = make_parts(weather, read_links(network.run_dir), routes)
-        start_node(
+        start_bad_node(
             options.home,
-            ["log.format=none", *options.set],
-            None,
-            choose_core=choose_core,
-            parts=parts,
+            options.set,
+            behaviour=options.behaviour,
+            seed=options.seed,
+            network_path=options.dir,
+            routes=dict(each.split("=", 1) for each in options.route),
         )
-        del vfs
     except OperatorError as error:
         sys.stderr.write(f"error: {error.message} [{error.code}]\n  {error.advice}\n")
         return int(error.exit_code)

@@ -43,15 +43,13 @@ from localnet.faults.table import (
     table_path,
     wall_ms,
 )
+from localnet.network import HOST
+from localnet.plans import PROXY
 from node.config import Endpoint, parse_endpoint
 from node.groups import walk_leaves
 from node.home import write_atomically
 from node.network import Network, load_network
 
-PROXY: Final = "proxy"
-"""Name of the process, beside the nodes' names."""
-
-HOST: Final = "127.0.0.1"
 CONNECTIONS_PER_LINK_MAX: Final = 32
 """While a link is cut its dialer tries again and again; beyond this many the oldest is reset."""
 CONNECT_TIMEOUT_S: Final = 5.0

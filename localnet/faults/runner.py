@@ -16,8 +16,10 @@ import msgspec
 import trio
 
 from localnet.audit import audit_stores
+from localnet.cluster import View, describe_end
 from localnet.control import acquire_supervisor_lock
 from localnet.demo import TRADERS
+from localnet.faults.cluster import FaultCluster, make_plans
 from localnet.faults.memory import INTERVAL_S, MemorySample, compute_growth, read_rss_bytes
 from localnet.faults.orders import FollowedOrders
 from localnet.faults.progress import Progress
@@ -27,8 +29,8 @@ from localnet.faults.table import journal_path
 from localnet.faults.twins import with_twins
 from localnet.faults.verdict import Seen, judge
 from localnet.network import STAKE_DEFAULT, create_network, validate_ports_free
-from localnet.supervisor import ProcessPlan, ProcessState
-from localnet.up import Cluster, UpOptions, View, describe_end
+from localnet.plans import traders_plan
+from localnet.supervisor import ProcessState
 from localnet.verdicts import Verdict
 from node.cli.views import ConvictionInfo
 from node.client import DoorClient
@@ -62,24 +64,16 @@ class InterruptedRunError(OperatorError):
     exit_code = ExitCode.INTERRUPTED
 
 
-class ScenarioCluster(Cluster):
+class ScenarioCluster(FaultCluster):
     """A localnet in which a scenario happens."""
 
     def __init__(self, network: Network, scenario: Scenario, view: View) -> None:
-        options = UpOptions(
-            path=network.path,
-            stakes=None,
-            seed=None,
-            port_base=None,
-            reset=False,
-            traders=scenario.traders,
-            tape=None,
-            speed=None,
-            for_s=scenario.run_for_s,
-            faults=True,
+        traders = traders_plan(network) if scenario.traders else None
+        plans = with_twins(
+            network, make_plans(network, traders, has_bad_parts=True), scenario.twins
         )
+        super().__init__(network, plans, view, has_bad_parts=True, for_s=scenario.run_for_s)
         self._scenario = scenario
-        super().__init__(network, options, view)
         self._liars = {liar.node for liar in scenario.liars} | {
             twin.node for twin in scenario.twins
         }
@@ -91,10 +85,6 @@ class ScenarioCluster(Cluster):
         self._ended_s = 0.0
         self.not_converged: str | None = "the run did not come to its end"
 
-    def make_plans(self) -> list[ProcessPlan]:
-        """As for any localnet, and the twins."""
-        return with_twins(self.network, super().make_plans(), self._scenario.twins)
-
     async def before_start(self) -> None:
         """Who lies from the beginning is started as a liar, and into what is wrong from then on."""
         for fault in self._scenario.faults:
@@ -103,6 +93,7 @@ class ScenarioCluster(Cluster):
         for liar in self._scenario.liars:
             if liar.at_s == 0:
                 await self.faults.set_liar(liar.node, liar.behaviour)
+        await super().before_start()
 
     async def watch(self) -> None:
         """Let the scenario happen, heal everything, and wait until the nodes come together."""
@@ -128,7 +119,7 @@ class ScenarioCluster(Cluster):
 
     async def conclude(self) -> tuple[dict[str, Any], ExitCode]:
         """The judge comes later, when all is stopped."""
-        if self.options.traders:
+        if self.has_traders:
             await self.supervisor.stop(TRADERS)
         return {}, ExitCode.OK
 

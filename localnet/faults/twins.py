@@ -7,10 +7,9 @@ without the other. (Bano et al., "Twins: BFT Systems Made Robust", OPODIS 2021.)
 import shutil
 from collections.abc import Sequence
 
-from localnet.faults.plans import add_routes, node_plan, proxy_plan
-from localnet.faults.proxy import PROXY
 from localnet.faults.scenario import Twin
 from localnet.network import HOST, PORTS_PER_NODE, choose_port_bases
+from localnet.plans import PROXY, add_routes, node_plan, proxy_plan
 from localnet.supervisor import ProcessPlan
 from node.network import Network
 
@@ -29,16 +28,10 @@ def with_twins(
     first = max(node.peer_endpoint().port for node in network.nodes) + PORTS_PER_NODE
     targets, seconds = {}, []
     for twin, base in zip(twins, choose_port_bases(len(twins), first), strict=True):
-        home = network.path / twin.name
-        shutil.copytree(network.path / twin.node, home)
+        shutil.copytree(network.path / twin.node, network.path / twin.name)
         targets[twin.name] = f"{HOST}:{base}"
-        plan = node_plan(network, twin.node, True)
         listening = (f"peer.listen={HOST}:{base}", f"door.listen={HOST}:{base + 1}")
-        words = ["--home", str(home), "--dir", str(network.path)]
-        words += [word for each in listening for word in ("--set", each)]
-        plan = plan._replace(
-            name=twin.name, arguments=tuple(words), stderr_path=home / "log" / "stderr.log"
-        )
+        plan = node_plan(network, twin.name, has_bad_parts=True, settings=listening)
         seconds.append(add_routes(plan, routes))
     changed = [add_routes(plan, routes) if plan.name in beside else plan for plan in plans]
     proxied = [proxy_plan(network, targets) if plan.name == PROXY else plan for plan in changed]

@@ -32,6 +32,7 @@ from localnet.faults.model import (
     parse_link,
 )
 from localnet.faults.table import ActiveFault, Differences, Journal, TableReader
+from localnet.network import HOST
 from node.clock import Clock
 from node.runtime import HostParts
 from node.storage.disk import Disk
@@ -122,7 +123,7 @@ class BadNetwork(PeerNetwork):
         for index, each in peers.items():
             name = members[index].name
             port = ports[Link(weather.name, routes.get(name, name))]
-            redirected[index] = PeerAddress("127.0.0.1", port, each.certificate)
+            redirected[index] = PeerAddress(HOST, port, each.certificate)
         super().__init__(peers=redirected, **options)
         self._names = {index: member.name for index, member in enumerate(members)}
         self._weather = weather

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from functools import partial
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from localnet.byzantine import UnknownBehaviourError
 from localnet.faults.desk import AFTERMATH_S, FaultDesk
 from localnet.faults.model import FaultError
 from localnet.faults.table import FAULTS_MAX, journal_path, read_table, table_path
+from localnet.plans import node_plan
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus
 from node.exit_codes import ExitCode
 from node.network import Manifest, Network, NetworkError, NetworkNode
@@ -52,7 +54,7 @@ class FakeSupervisor:
 
 
 class Bench:
-    def __init__(self, path, honest=None):
+    def __init__(self, path, has_bad_parts=True):
         nodes = tuple(
             NetworkNode(f"node{index}", 1, f"127.0.0.1:{index + 1}", f"127.0.0.1:{index + 9}")
             for index in range(4)
@@ -60,7 +62,10 @@ class Bench:
         self.network = Network(path, Manifest(1, 42, "00" * 32, nodes, ()))
         self.network.run_dir.mkdir()
         self.supervisor = FakeSupervisor()
-        self.desk = FaultDesk(self.network, self.supervisor, honest)
+        self.plan_node = partial(node_plan, self.network, has_bad_parts=has_bad_parts)
+        self.desk = FaultDesk(
+            self.network, self.supervisor, self.plan_node, has_bad_parts=has_bad_parts
+        )
 
     def table(self):
         return [each.id for each in read_table(table_path(self.network.run_dir))]
@@ -183,8 +188,7 @@ async def test_a_liar_is_started_as_one_and_becomes_honest_again(bench):
 
 
 async def test_without_proxy_and_bad_parts_only_processes_can_be_hit(tmp_path):
-    plan = ProcessPlan("node1", "honest", (), tmp_path / "log")
-    bench = Bench(tmp_path, {"node1": plan})
+    bench = Bench(tmp_path, has_bad_parts=False)
     await bench.desk.add(KILL, None)
     with pytest.raises(FaultError) as caught:
         await bench.desk.add(DELAY, None)
@@ -192,4 +196,5 @@ async def test_without_proxy_and_bad_parts_only_processes_can_be_hit(tmp_path):
     await bench.desk.set_liar("node1", "silent")
     assert "--dir" not in bench.supervisor.plans["node1"].arguments
     await bench.desk.set_liar("node1", None)
-    assert bench.supervisor.plans["node1"] is plan
+    plan = bench.supervisor.plans["node1"]
+    assert (plan.module, plan.arguments[:2]) == ("node.cli.main", ("node", "start"))

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 
 from localnet.faults.model import FaultError, decode_fault
-from localnet.faults.plans import node_plan, proxy_plan
 from localnet.faults.scenario import (
     SCENARIOS_DIR,
     ScenarioError,
@@ -16,6 +15,7 @@ from localnet.faults.scenario import (
 )
 from localnet.faults.twins import with_twins
 from localnet.network import create_network
+from localnet.plans import node_plan, proxy_plan
 from node.exit_codes import ExitCode
 
 SHIPPED = sorted(SCENARIOS_DIR.glob("*.toml"))
@@ -133,7 +133,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_twins_listen_elsewhere_and_are_dialed_by_those_beside_them(tmp_path):
     network = create_network(tmp_path / "net", port_first=18_000)
-    plans = [node_plan(network, node.name, True) for node in network.nodes]
+    plans = [node_plan(network, node.name, has_bad_parts=True) for node in network.nodes]
     twins = (Twin("node2", ("node1",)), Twin("node3", ("node1",)))
     changed = with_twins(network, [*plans, proxy_plan(network)], twins)
     by_name = {plan.name: plan.arguments for plan in changed}

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localnet.agreement import HEIGHTS_REMEMBERED_MAX, Agreement
+from localnet.cluster import describe_tape
 from localnet.demo import DemoTraders
 from localnet.report import STALL_MAX_S, Observations, compute_report
 from localnet.tally import TapeProgress
-from localnet.up import describe_tape
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode
 

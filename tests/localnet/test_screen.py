@@ -29,7 +29,7 @@ def make_cluster(
     return SimpleNamespace(
         measured_from=now - 86_000,
         network=SimpleNamespace(nodes=range(nodes)),
-        options=SimpleNamespace(traders=True),
+        has_traders=True,
         demo=SimpleNamespace(
             orders_per_s=orders_per_s,
             last=TradersStatistics(tape=tape),

@@ -99,15 +99,15 @@ trio.run(main)
 DRIVER = """
 import sys
 import localnet.detached
-import localnet.up
+import localnet.faults.cluster
 from localnet.supervisor import ProcessPlan
 
-def plan(network, name):
+def plan(network, name, **options):
     home = network.home(name)
     stderr_path = home.log_dir / "stderr.log"
     return ProcessPlan(name, "fake_node", ("--home", str(home.path)), stderr_path)
 
-localnet.up.node_plan = plan
+localnet.faults.cluster.node_plan = plan
 localnet.detached.ROTA_COMMAND = (sys.executable, __file__)
 from node.cli.main import main
 if __name__ == "__main__":

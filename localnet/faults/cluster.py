@@ -1,0 +1,86 @@
+"""A localnet that can be broken: the cluster with a desk for faults and liars, and the proxy.
+
+Every `rota localnet up` runs this. Without bad parts it has no proxy, and only processes can be
+hit: killed, frozen, or started as liars.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from localnet.cluster import POLL_S, READY_TIMEOUT_S, Cluster, NotReadyError, View
+from localnet.control import Handler
+from localnet.faults.commands import fault_handlers
+from localnet.faults.desk import FaultDesk
+from localnet.faults.proxy import links_path
+from localnet.plans import PROXY, node_plan, proxy_plan
+from localnet.supervisor import ProcessPlan, ProcessStatus
+from node.network import Network
+
+
+def make_plans(
+    network: Network, traders: ProcessPlan | None, *, has_bad_parts: bool
+) -> list[ProcessPlan]:
+    """How to start everything."""
+    plans = [node_plan(network, node.name, has_bad_parts=has_bad_parts) for node in network.nodes]
+    if has_bad_parts:
+        plans.append(proxy_plan(network))
+    return plans if traders is None else [*plans, traders]
+
+
+class FaultCluster(Cluster):
+    """A running localnet with a desk for faults."""
+
+    def __init__(
+        self,
+        network: Network,
+        plans: Sequence[ProcessPlan],
+        view: View,
+        *,
+        has_bad_parts: bool,
+        for_s: float | None = None,
+        has_tape: bool = False,
+    ) -> None:
+        """The plans are those of `make_plans`, perhaps with more nodes."""
+        super().__init__(network, plans, view, for_s=for_s, has_tape=has_tape)
+        self._has_bad_parts = has_bad_parts
+        self.faults = FaultDesk(
+            network,
+            self.supervisor,
+            partial(node_plan, network, has_bad_parts=has_bad_parts),
+            has_bad_parts=has_bad_parts,
+        )
+
+    async def before_start(self) -> None:
+        """The links between the nodes come first."""
+        if self._has_bad_parts:
+            await self._start_proxy()
+
+    async def attend(self) -> None:
+        """Heal what is due."""
+        await self.faults.run()
+
+    def is_expected(self, status: ProcessStatus) -> bool:
+        """Was it a fault's doing?"""
+        return self.faults.heed_end(status)
+
+    def handlers(self) -> dict[str, Handler]:
+        """As any localnet's, and `rota fault` and `rota byz`."""
+        return super().handlers() | fault_handlers(self.faults)
+
+    async def _start_proxy(self) -> None:
+        """Return when the links between the nodes are there."""
+        self.faults.publish()
+        links = links_path(self.network.run_dir)
+        links.unlink(missing_ok=True)
+        await self.supervisor.start(PROXY)
+        with trio.move_on_after(READY_TIMEOUT_S):
+            while not links.exists():
+                self.validate_starting()
+                await trio.sleep(POLL_S)
+            return
+        raise NotReadyError(
+            f"the proxy was not ready after {READY_TIMEOUT_S:g} s",
+            advice=f"look at {self.network.run_dir / 'proxy.log'}",
+        )
