@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from localnet.sim import mutants_cli, twins_cli
+from localnet.sim.bounds import MEMBERS_MAX, VIEWS_MAX
 from localnet.sim.bundle import (
     KEEP_DEFAULT,
     KeepOption,
@@ -18,7 +19,7 @@ from localnet.sim.campaign import generate_all
 from localnet.sim.options import JobsOption
 from localnet.sim.report import describe_size, finish, print_outcome, read_schedule
 from localnet.sim.scenario import run_schedule
-from localnet.sim.schedule import MEMBERS_MAX, VIEWS_MAX, Schedule, encode_schedule
+from localnet.sim.schedule import Schedule, encode_schedule
 from localnet.sim.shrink import RUNS_MAX, NothingToShrinkError, shrink
 from node.cli.output import JsonOption, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError

@@ -14,16 +14,22 @@ from msgspec import Meta, Struct
 
 from consensus.effects import Persist, Store
 from consensus.recovery import RecoveryError
+from localnet.sim.bounds import (
+    BANDWIDTH_MAX_BYTES_PER_S,
+    CLOCK_STEP_MAX_MS,
+    RECORD_MAX,
+    WRITES_SKIPPED_MAX,
+    Hosts,
+    Index,
+    Kinds,
+    Milliseconds,
+    Name,
+    Permille,
+)
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
 from localnet.sim.network import CrashPoint
-from localnet.sim.node_world import NodeDisk, NodeWorld
+from localnet.sim.node_world import ARCHIVE_WRITES_LOST_MAX, NodeDisk, NodeWorld
 from node.storage.errors import StorageError
-
-Index = Annotated[int, Meta(ge=0, le=255)]
-Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
-Permille = Annotated[int, Meta(ge=0, le=1_000)]
-Hosts = Annotated[tuple[Index, ...], Meta(max_length=256)]
-Kinds = Annotated[tuple[str, ...], Meta(max_length=32)]
 
 FOREVER_MS: Final = 0
 """As a duration: until everything is healed at the end of the attack."""
@@ -93,7 +99,7 @@ class DelayFault(_OnLinks, frozen=True, kw_only=True, tag="delay"):
 
 
 class BandwidthFault(_OnLinks, frozen=True, kw_only=True, tag="bandwidth"):
-    bytes_per_s: Annotated[int, Meta(ge=1)]
+    bytes_per_s: Annotated[int, Meta(ge=1, le=BANDWIDTH_MAX_BYTES_PER_S)]
 
     def rule(self) -> LinkRule:
         return Bandwidth(self.scope(), self.bytes_per_s)
@@ -115,9 +121,9 @@ class CrashAtPersistFault(_OnHost, frozen=True, kw_only=True, tag="crash_at_pers
     """Killed at the `skip`-th write of one table after `at_ms`, just before or after it is
     durable: nothing that waits for the write has left."""
 
-    table: str = ""
-    """Empty: any write."""
-    skip: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    table: Name = ""
+    """One of `localnet.sim.bounds.TABLES`; empty: any write."""
+    skip: Annotated[int, Meta(ge=0, le=WRITES_SKIPPED_MAX)] = 0
     is_durable: bool = False
 
 
@@ -125,7 +131,7 @@ class PowerLossFault(_OnHost, frozen=True, kw_only=True, tag="power_loss"):
     """Killed, and the newest archive writes are lost although they were reported: nothing waits
     for those, so they are not synced one by one."""
 
-    archive_writes: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    archive_writes: Annotated[int, Meta(ge=0, le=ARCHIVE_WRITES_LOST_MAX)] = 0
 
 
 class DiskFailureFault(_OnHost, frozen=True, kw_only=True, tag="disk_failure"):
@@ -138,9 +144,9 @@ class BitFlipFault(_OnHost, frozen=True, kw_only=True, tag="bit_flip"):
     the node does not start any more."""
 
     store: Store = Store.SAFETY
-    record: Annotated[int, Meta(ge=0)] = 0
+    record: Annotated[int, Meta(ge=0, le=RECORD_MAX)] = 0
     """Which record: taken modulo their number, in order of table and key."""
-    bit: Annotated[int, Meta(ge=0)] = 0
+    bit: Annotated[int, Meta(ge=0, le=RECORD_MAX)] = 0
 
 
 class RollbackFault(_OnHost, frozen=True, kw_only=True, tag="rollback"):
@@ -155,7 +161,7 @@ class WipeFault(_OnHost, frozen=True, kw_only=True, tag="wipe"):
 class ClockFault(_OnHost, frozen=True, kw_only=True, tag="clock"):
     """Its clock jumps by `offset_ms`, and back after the duration."""
 
-    offset_ms: Annotated[int, Meta(ge=-3_600_000, le=3_600_000)]
+    offset_ms: Annotated[int, Meta(ge=-CLOCK_STEP_MAX_MS, le=CLOCK_STEP_MAX_MS)]
 
 
 class SlowWorkFault(_OnHost, frozen=True, kw_only=True, tag="slow_work"):

@@ -10,6 +10,26 @@ from random import Random
 from typing import Final
 
 from consensus.effects import Store
+from consensus.messages import (
+    Ack,
+    Advance,
+    BatchMessage,
+    BlockResponse,
+    CommittedResponse,
+    LaneCertificate,
+    Proposal,
+    StateVote,
+    Timeout,
+    Vote,
+)
+from consensus.safety import (
+    BLOCK_TABLE,
+    PROPOSAL_TABLE,
+    STATE_TABLE,
+    TIMEOUT_TABLE,
+    VOTE_TABLE,
+)
+from consensus.state_signer import STATE_VOTE_TABLE
 from localnet.byzantine import behaviours
 from localnet.sim.faults import (
     BandwidthFault,
@@ -31,23 +51,43 @@ from localnet.sim.faults import (
 )
 from localnet.sim.schedule import Liar, Network, Schedule, Traffic
 
-FAULTS_MAX: Final = 12
+FAULTS_DRAWN_MAX: Final = 12
+"""In one schedule, besides what takes a memory away; more would hide each other."""
 WINDOW_MS: Final = 60
 """Of attack time a view, over which faults are spread."""
+WRITES_SKIPPED_DRAWN_MAX: Final = 3
+"""A crash at a write comes at one of the next few."""
+ARCHIVE_WRITES_DRAWN_MAX: Final = 29
+"""More than a snapshot's worth of blocks, less than all there is."""
+RECORD_DRAWN_MAX: Final = 9_999
 
-TABLES: Final = ("vote", "timeout", "proposal", "state_vote", "pending_block", "state", "")
-KINDS: Final = (
-    "proposal",
-    "vote",
-    "timeout",
-    "advance",
-    "batch",
-    "ack",
-    "lane_certificate",
-    "state_vote",
-    "block_response",
-    "committed_response",
+_TABLES: Final = (
+    VOTE_TABLE,
+    TIMEOUT_TABLE,
+    PROPOSAL_TABLE,
+    STATE_VOTE_TABLE,
+    BLOCK_TABLE,
+    STATE_TABLE,
+    "",
 )
+"""Writes that a node's next message waits for; the last stands for any."""
+
+_KINDS: Final = tuple(
+    str(each.__struct_config__.tag)
+    for each in (
+        Proposal,
+        Vote,
+        Timeout,
+        Advance,
+        BatchMessage,
+        Ack,
+        LaneCertificate,
+        StateVote,
+        BlockResponse,
+        CommittedResponse,
+    )
+)
+"""Messages whose loss alone tells something; requests are asked again anyway."""
 
 _POWERS: Final = (
     (1, 1, 1, 1),
@@ -66,7 +106,7 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
     draw = _Draw(random, chosen, views)
     liars = draw.liars()
     makers = random.sample(draw.makers, random.randint(1, 4))
-    count = random.choice((0, 1, 2, 3, 5, 8, FAULTS_MAX))
+    count = random.choice((0, 1, 2, 3, 5, 8, FAULTS_DRAWN_MAX))
     faults = sorted((random.choice(makers)() for _ in range(count)), key=lambda each: each.at_ms)
     faults += draw.memory_loss()
     network = random.choice(
@@ -158,8 +198,8 @@ class _Draw:
                 duration_ms=duration_ms,
                 host=member,
                 store=self._random.choice((Store.SAFETY, Store.ARCHIVE)),
-                record=self._random.randrange(10_000),
-                bit=self._random.randrange(10_000),
+                record=self._random.randrange(RECORD_DRAWN_MAX + 1),
+                bit=self._random.randrange(RECORD_DRAWN_MAX + 1),
             )
         ]
 
@@ -181,7 +221,7 @@ class _Draw:
     def _kinds(self) -> tuple[str, ...]:
         if self._random.random() < 0.6:
             return ()
-        return tuple(sorted(self._random.sample(KINDS, self._random.randint(1, 3))))
+        return tuple(sorted(self._random.sample(_KINDS, self._random.randint(1, 3))))
 
     # ---- faults --------------------------------------------------------------------------------
 
@@ -244,8 +284,8 @@ class _Draw:
             at_ms=self._time(),
             duration_ms=self._duration(),
             host=self._host(),
-            table=self._random.choice(TABLES),
-            skip=self._random.randrange(4),
+            table=self._random.choice(_TABLES),
+            skip=self._random.randrange(WRITES_SKIPPED_DRAWN_MAX + 1),
             is_durable=self._random.random() < 0.5,
         )
 
@@ -254,7 +294,7 @@ class _Draw:
             at_ms=self._time(),
             duration_ms=self._duration(),
             host=self._host(),
-            archive_writes=self._random.randrange(30),
+            archive_writes=self._random.randrange(ARCHIVE_WRITES_DRAWN_MAX + 1),
         )
 
     def disk_failure(self) -> Fault:

@@ -11,12 +11,23 @@ import msgspec
 from msgspec import Meta, Struct
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
-from localnet.sim.faults import Fault, Index, Milliseconds, Permille, amnesiacs
+from localnet.sim.bounds import (
+    FAULTS_MAX,
+    FILE_MAX_BYTES,
+    KINDS,
+    MEMBERS_MAX,
+    TABLES,
+    TWIN_HOSTS_MAX,
+    TWIN_VIEWS_MAX,
+    VIEWS_MAX,
+    Index,
+    Milliseconds,
+    Name,
+    Permille,
+)
+from localnet.sim.faults import Fault, amnesiacs
 
 FORMAT_VERSION: Final = 1
-MEMBERS_MAX: Final = 100
-FAULTS_MAX: Final = 2_000
-VIEWS_MAX: Final = 100_000
 
 
 class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +50,7 @@ class Liar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A member whose node runs a byzantine behaviour."""
 
     member: Index
-    behaviour: str
+    behaviour: Name
     """A name in `localnet.byzantine`."""
 
 
@@ -47,15 +58,19 @@ class TwinLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who hears whom about one view, when there are twins: one mask of receiving hosts (bit i
     stands for host i) for each sending host. Masks may overlap."""
 
-    view: Annotated[int, Meta(ge=1)]
-    masks: tuple[Annotated[int, Meta(ge=0)], ...]
+    view: Annotated[int, Meta(ge=1, le=VIEWS_MAX)]
+    masks: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=(1 << TWIN_HOSTS_MAX) - 1)], ...],
+        Meta(max_length=TWIN_HOSTS_MAX),
+    ]
 
 
 class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """See the module docstring."""
 
     version: Annotated[int, Meta(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
-    name: str = ""
+    name: Name = ""
+    """What it is, for people; the seed alone tells schedules of a name apart."""
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     """Decides every delay, every choice and all traffic that the schedule leaves open."""
     powers: Annotated[
@@ -67,10 +82,10 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The attack ends when an honest node gets here, or when no view ends any more."""
     network: Network = Network()
     traffic: Traffic | None = Traffic()
-    liars: tuple[Liar, ...] = ()
+    liars: Annotated[tuple[Liar, ...], Meta(max_length=MEMBERS_MAX)] = ()
     twins: Annotated[tuple[Index, ...], Meta(max_length=MEMBERS_MAX)] = ()
     """Members with a second host of the same keys; the k-th gets host index `len(powers) + k`."""
-    twin_links: tuple[TwinLinks, ...] = ()
+    twin_links: Annotated[tuple[TwinLinks, ...], Meta(max_length=TWIN_VIEWS_MAX)] = ()
     """For views that are not named, everybody hears everybody."""
     faults: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
     real_signatures: bool = False
@@ -98,7 +113,8 @@ class ScheduleError(ValueError):
 
 
 def validate_schedule(schedule: Schedule) -> None:
-    """Refuse what names hosts or members that do not exist. Raises `ScheduleError`."""
+    """Refuse what names a host, a member, a kind of message or a table that does not exist.
+    Raises `ScheduleError`."""
     count = len(schedule.powers)
     hosts = count + len(schedule.twins)
     for liar in schedule.liars:
@@ -116,11 +132,19 @@ def validate_schedule(schedule: Schedule) -> None:
     for links in schedule.twin_links:
         if len(links.masks) != hosts:
             raise ScheduleError(f"twin_links of view {links.view}: {hosts} hosts need masks")
+        if any(mask >> hosts for mask in links.masks):
+            raise ScheduleError(f"twin_links of view {links.view} name more than {hosts} hosts")
     for number, fault in enumerate(schedule.faults):
         named = {getattr(fault, "host", 0), *getattr(fault, "side", ())}
         named.update(getattr(fault, "senders", ()), getattr(fault, "receivers", ()))
         if max(named) >= hosts:
             raise ScheduleError(f"fault {number} names host {max(named)} of {hosts}")
+        unknown = sorted(set(getattr(fault, "kinds", ())) - KINDS)
+        if unknown:
+            raise ScheduleError(f"fault {number}: no message is called {unknown[0]!r}")
+        table = getattr(fault, "table", "")
+        if table and table not in TABLES:
+            raise ScheduleError(f"fault {number}: no table is called {table!r}")
 
 
 def decode_schedule(data: bytes) -> Schedule:
@@ -140,4 +164,8 @@ def encode_schedule(schedule: Schedule) -> bytes:
 
 def load_schedule(path: Path) -> Schedule:
     """Read a schedule file. Raises `ScheduleError` and `OSError`."""
-    return decode_schedule(path.read_bytes())
+    with path.open("rb") as file:
+        data = file.read(FILE_MAX_BYTES + 1)
+    if len(data) > FILE_MAX_BYTES:
+        raise ScheduleError(f"not a schedule: more than {FILE_MAX_BYTES} bytes")
+    return decode_schedule(data)

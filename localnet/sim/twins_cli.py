@@ -8,15 +8,11 @@ from typing import Annotated, Final
 import typer
 from msgspec.structs import replace
 
+from localnet.sim.bounds import MEMBERS_MAX, TWIN_HOSTS_MAX, TWIN_VIEWS_MAX, VIEWS_MAX
 from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, writing
 from localnet.sim.options import JobsOption
 from localnet.sim.report import finish, read_schedule
-from localnet.sim.schedule import (
-    MEMBERS_MAX,
-    VIEWS_MAX,
-    Schedule,
-    encode_schedule,
-)
+from localnet.sim.schedule import Schedule, encode_schedule
 from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins, generate_twins
 from node.cli.output import JsonOption, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
@@ -24,6 +20,9 @@ from node.exit_codes import ExitCode, OperatorError
 COUNT_DEFAULT: Final = 200
 VIEWS_DEFAULT: Final = 4
 COUNT_MAX: Final = 1_000_000
+LETTERS_MAX: Final = 100
+SPAN_MAX: Final = TWIN_VIEWS_MAX // LETTERS_MAX
+"""So that the longest scenario fits into a schedule."""
 
 app = command_group(
     "Two hosts with one member's keys, and who hears whom in each view.",
@@ -56,10 +55,13 @@ TwinsOption = Annotated[
     ),
 ]
 ViewsOption = Annotated[
-    int, typer.Option("--views", min=1, max=100, help="Views under attack: letters of a scenario.")
+    int,
+    typer.Option(
+        "--views", min=1, max=LETTERS_MAX, help="Views under attack: letters of a scenario."
+    ),
 ]
 SpanOption = Annotated[
-    int, typer.Option("--span", min=1, max=100, help="Views for which each letter holds.")
+    int, typer.Option("--span", min=1, max=SPAN_MAX, help="Views for which each letter holds.")
 ]
 AlphabetOption = Annotated[
     str, typer.Option("--alphabet", help=f"Who may hear whom: {', '.join(ALPHABETS)}.")
@@ -189,7 +191,10 @@ def _make_space(
     powers: tuple[int, ...], twins: int | None, views: int, alphabet: str, span: int
 ) -> TwinSpace:
     try:
-        return TwinSpace(powers, choose_twins(powers, twins), views, alphabet, span)
+        chosen = choose_twins(powers, twins)
+        if len(powers) + len(chosen) > TWIN_HOSTS_MAX:
+            raise ValueError(f"more than {TWIN_HOSTS_MAX} hosts, twins included")
+        return TwinSpace(powers, chosen, views, alphabet, span)
     except ValueError as error:
         raise TwinsError(str(error), advice="see `rota sim twins generate --help`") from error
 
