@@ -1,6 +1,18 @@
-"""A deterministic world for the pure cores: virtual time, network, disks, crashes, worker delays.
+"""Deterministic worlds for the pure cores: virtual time, network, disks, crashes, worker delays.
 
-Everything that happens follows from one seed. `network` hosts any machine with `start` and `step`;
-`cluster` builds committees of consensus cores in it; `oracles` say what must never happen. The
-same core objects run here and in a real node, so a failing seed is a failing protocol.
+Everything that happens follows from one seed. The same core objects run here and in a real node, so
+a failing seed is a failing protocol. docs/simulator.md tells how to use it.
+
+- worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there;
+  `node_world` adds what whole nodes need: batch stores, archives, engines.
+- committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
+  `solo` (one core among scripted peers).
+- what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`, `justice`,
+  `bounds_oracle`; `violation` names the rule that broke and its verdict.
+- one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
+  (its phases), `coverage` (what it went through).
+- many runs: `generator` and `twins` draw schedules, `workers` and `campaign` run them, `parts`
+  tells where the time goes, `mutants` and `mutant_table` see that broken rules are noticed.
+- what is left of a failure: `shrink`, `recorder`, `timeline`, `bundle`.
+- commands: `cli`, `twins_cli`, `mutants_cli`, with `options` and `report` for what they share.
 """

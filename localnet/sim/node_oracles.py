@@ -1,6 +1,8 @@
 """What must hold for whole nodes: one order, one result, and every promise kept.
 
 The oracles see what nodes ask their hosts for and what leaves their engines, never their insides.
+`validate_replay` is different: it repeats a chain with the product's own code, so it finds what
+differs between a run and its repetition, and not what is wrong in both.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +15,15 @@ from crypto.codec import encode
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.block import BlockOutput
 from localnet.sim.oracles import Watcher
+from localnet.sim.violation import BrokenRuleError
+from localnet.verdicts import Verdict
 from mempool.batch import decode_batch_body
 from mempool.envelope import decode_envelope
 from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate
 from node.genesis import Genesis
 from node.protocol import ReceiptLevel
 from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches
-from node.replay import ChainReplay
+from node.replay import ChainReplay, ReplayError
 
 
 class OneOrder(Watcher):
@@ -250,6 +254,13 @@ class Innocence(Watcher):
                 pass
 
 
+class ReplayDiffersError(BrokenRuleError):
+    """The chain on an honest node's disk, repeated, comes to something else."""
+
+    oracle = "replay"
+    verdict = Verdict.NONDETERMINISM
+
+
 def validate_replay(
     order: OneOrder,
     genesis: Genesis,
@@ -259,15 +270,24 @@ def validate_replay(
     identity_scheme: IdentityScheme,
 ) -> tuple[int, int]:
     """Repeat an archived chain from genesis, and hold every checkpoint that any node made against
-    it; returns how many heights there were and how many checkpoints were compared."""
+    it; returns how many heights there were and how many checkpoints were compared. Raises
+    `ReplayDiffersError`."""
     run = ChainReplay(genesis, archive, batches, scheme=scheme, identity_scheme=identity_scheme)
     compared = 0
-    while run.apply(run.counts["heights"] + 1):
+    while _apply_next(run):
         header = run.newest
         if header is None or header.height != run.counts["heights"]:
             continue
         known = order.headers.get(compute_key(header.height))
         if known is not None:
-            assert known == encode(header), f"replay differs at height {header.height}"
+            if known != encode(header):
+                raise ReplayDiffersError(f"other roots at height {header.height}")
             compared += 1
     return run.counts["heights"], compared
+
+
+def _apply_next(run: ChainReplay) -> bool:
+    try:
+        return run.apply(run.counts["heights"] + 1)
+    except ReplayError as error:
+        raise ReplayDiffersError(str(error)) from error

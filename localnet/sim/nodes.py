@@ -25,7 +25,14 @@ from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
 from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
-from localnet.sim.node_oracles import Expiry, Innocence, OneOrder, Promises, validate_replay
+from localnet.sim.node_oracles import (
+    Expiry,
+    Innocence,
+    OneOrder,
+    Promises,
+    ReplayDiffersError,
+    validate_replay,
+)
 from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
 from localnet.sim.oracles import SignedOnce
 from localnet.sim.violation import BrokenRuleError
@@ -351,7 +358,8 @@ class NodeCluster:
         asked for its final word."""
         self.start()
         self.come_to_rest(duration_max_ms)
-        self.validate_replay()
+        _, compared = self.validate_replay()
+        assert compared, "there were checkpoints"
 
     def come_to_rest(self, duration_max_ms: int = 60_000) -> None:
         """As `settle`, with whoever runs, and without the replay."""
@@ -387,22 +395,29 @@ class NodeCluster:
             for each in (self.core(index).statistics() for index in running)
         )
 
-    def validate_replay(self) -> int:
-        """Replay the longest archive from genesis; returns how many checkpoints were compared."""
-        longest = max(
-            (self.world.disk(index) for index in self.honest),
-            key=lambda disk: len(disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)),
-        )
-        archive = longest.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
+    def validate_replay(self) -> tuple[int, int]:
+        """Replay the longest archive of an honest node that runs, from genesis; returns how many
+        heights there were and how many checkpoints were compared. Raises `ReplayDiffersError`."""
+
+        def read_archive(index: int) -> Mapping[bytes, bytes]:
+            return self.world.disk(index).table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
+
+        longest = max(self.running(), key=lambda index: len(read_archive(index)))
         batches: dict[bytes, Batch] = {}
-        for index in self.hosts:
+        # What an honest host stored counts for more than what a liar did.
+        for index in (*reversed(self.hosts), *self.honest):
             batches.update(self.world.disk(index).batches)
         heights, compared = validate_replay(
-            self.order, self.genesis, longest, batches, self.keys.scheme, self.identity
+            self.order,
+            self.genesis,
+            self.world.disk(longest),
+            batches,
+            self.keys.scheme,
+            self.identity,
         )
-        assert heights == len(archive), "the archive has no gap"
-        assert compared, "there were checkpoints"
-        return compared
+        if heights != len(read_archive(longest)):
+            raise ReplayDiffersError(f"node {longest} archived nothing at height {heights + 1}")
+        return heights, compared
 
 
 def make_config(

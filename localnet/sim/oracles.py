@@ -1,4 +1,5 @@
-"""What must never happen, checked by code that shares nothing with the cores but the wire types.
+"""What must never happen, checked by code that shares nothing with the cores but the types of what
+they say and write, and the codec.
 
 Each oracle watches a whole world. Indices in `byzantine` are exempt where only the honest promise.
 """

@@ -25,7 +25,7 @@ from localnet.sim.faults import (
 )
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.scenario import run_schedule
+from localnet.sim.scenario import REPLAY_EVERY, run_schedule
 from localnet.sim.schedule import (
     Liar,
     Schedule,
@@ -79,6 +79,34 @@ def test_a_quiet_run_makes_promises_that_bind() -> None:
     outcome = run_schedule(Schedule(seed=9, views=40), clusters.append)
     assert outcome.violation is None
     assert len(clusters[0].promises.binding()) >= 20
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+def test_one_seed_in_ten_ends_with_a_replay_of_the_chain(seed: int) -> None:
+    outcome = run_schedule(Schedule(seed=seed, views=15))
+    assert outcome.violation is None
+    is_replayed = seed % REPLAY_EVERY == 0
+    assert outcome.coverage.get("replay.run", 0) == is_replayed
+    if is_replayed:
+        assert outcome.coverage["replay.height"] >= outcome.committed_height
+        assert outcome.coverage["replay.checkpoint"] > 0
+
+
+def test_a_disk_that_tells_another_story_than_the_run_is_found_by_the_replay(monkeypatch) -> None:
+    """Every disk loses the batches of one block once all has come to rest."""
+    come_to_rest = NodeCluster.come_to_rest
+
+    def come_to_rest_and_forget(self, duration_max_ms) -> None:
+        come_to_rest(self, duration_max_ms)
+        forgotten = min(self.world.disk(0).batches)
+        for index in self.hosts:
+            self.world.disk(index).batches.pop(forgotten, None)
+
+    monkeypatch.setattr(NodeCluster, "come_to_rest", come_to_rest_and_forget)
+    violation = run_schedule(Schedule(seed=10, views=15)).violation
+    assert violation is not None
+    assert (violation.oracle, violation.phase) == ("replay", "replay")
+    assert violation.verdict.exit_code == 22
 
 
 def test_other_seeds_are_other_runs() -> None:

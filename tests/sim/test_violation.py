@@ -1,11 +1,15 @@
 """Every error in a run names its rule, and the rule its verdict."""
 
+import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import localnet.sim
 from engine.errors import InvariantViolation
 from localnet.sim.bounds_oracle import BoundExceededError
+from localnet.sim.node_oracles import ReplayDiffersError
 from localnet.sim.nodes import NotAtRestError
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import LivenessLostError
@@ -39,6 +43,7 @@ class Particular(Watcher):
         (lambda: fail(BoundExceededError("x")), "MemoryBounds", 20),
         (lambda: fail(LivenessLostError("x")), "liveness", 21),
         (lambda: fail(NotAtRestError("x")), "rest", 21),
+        (lambda: fail(ReplayDiffersError("x")), "replay", 22),
         (lambda: fail(ValueError("x")), "simulator", 1),
         (
             lambda: fail_within("consensus.chain", AssertionError("x")),
@@ -52,3 +57,9 @@ def test_every_violation_has_a_rule_and_a_verdict(call, oracle: str, exit_code: 
         call()
     found, verdict = find_rule(caught.value)
     assert (found, verdict.exit_code) == (oracle, exit_code)
+
+
+def test_the_package_describes_every_module_of_it() -> None:
+    names = {path.stem for path in Path(localnet.sim.__file__).parent.glob("*.py")} - {"__init__"}
+    described = set(re.findall(r"`(\w+)`", localnet.sim.__doc__ or ""))
+    assert names <= described
