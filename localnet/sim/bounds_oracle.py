@@ -37,7 +37,7 @@ class MemoryBounds:
 
     def __init__(self, cluster: NodeCluster) -> None:
         self._cluster = cluster
-        self._bounds = compute_bounds(cluster.config, len(cluster.members))
+        self.bounds = compute_bounds(cluster.config, len(cluster.members))
         self.highest: dict[str, int] = {}
         """The most that any node ever held, by name."""
         cluster.world.after(CHECK_INTERVAL_MS, self._look)
@@ -52,8 +52,8 @@ class MemoryBounds:
             for name, size in measure(self._cluster.core(index)).items():
                 if size > self.highest.get(name, 0):
                     self.highest[name] = size
-                if size > self._bounds[name]:
-                    bound = self._bounds[name]
+                if size > self.bounds[name]:
+                    bound = self.bounds[name]
                     raise BoundExceededError(f"node {index} holds {size} {name}, bound {bound}")
 
 

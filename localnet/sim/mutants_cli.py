@@ -1,8 +1,6 @@
 """`rota sim mutants`: does the campaign notice a rule that is switched off?"""
 
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +8,7 @@ import typer
 from localnet.sim.mutant_table import MUTANTS
 from localnet.sim.mutants import SCENARIOS_MAX, Hunt, hunt
 from localnet.sim.options import JobsOption, choose_jobs
+from localnet.sim.workers import run_all
 from node.cli.output import JsonOption, Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
 
@@ -99,20 +98,19 @@ def make_document(found: list[Hunt], wall_s: float) -> dict[str, Any]:
     }
 
 
-def hunt_by_name(name: str, scenarios: int) -> Hunt:
-    """What a worker does."""
+def hunt_by_name(task: tuple[str, int]) -> Hunt:
+    """What a worker does: hunt the mutant of a name with so many schedules at most."""
+    name, scenarios = task
     return hunt(next(each for each in MUTANTS if each.name == name), scenarios)
 
 
 def _hunt_all(output: Output, names: list[str], scenarios: int, jobs: int) -> list[Hunt]:
-    if jobs == 1:
-        return [hunt_by_name(name, scenarios) for name in names]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        futures = [pool.submit(hunt_by_name, name, scenarios) for name in names]
-        if output.err.is_terminal and not output.is_json:
-            for number, future in enumerate(as_completed(futures), start=1):
-                each = future.result()
-                verdict = "killed" if each.killed else "SURVIVED"
-                output.note(f"{number}/{len(names)}  {each.name}: {verdict}")
-        return [future.result() for future in futures]
+    tasks = [(name, scenarios) for name in names]
+    is_told = output.err.is_terminal and not output.is_json
+    found: dict[str, Hunt] = {}
+    for each in run_all(hunt_by_name, tasks, jobs, lambda task: f"mutant {task[0]}"):
+        found[each.name] = each
+        if is_told:
+            verdict = "killed" if each.killed else "SURVIVED"
+            output.note(f"{len(found)}/{len(names)}  {each.name}: {verdict}")
+    return [found[name] for name in names]

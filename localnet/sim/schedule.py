@@ -158,7 +158,7 @@ def decode_schedule(data: bytes) -> Schedule:
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
-    """Write a schedule as JSON for people, without what is at its default."""
+    """Write a schedule as JSON for people, with all its fields: a later default changes no run."""
     return msgspec.json.format(msgspec.json.encode(schedule), indent=2) + b"\n"
 
 

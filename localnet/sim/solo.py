@@ -95,10 +95,6 @@ class Solo:
         self._events.append(event)
         self._run(())
 
-    def tell_payload(self) -> None:
-        """Something new to order."""
-        self._run(self.core.on_payload(self.now_ms))
-
     def wait(self, duration_ms: int) -> None:
         """Let time pass; timers fire in order."""
         end_ms = self.now_ms + duration_ms

@@ -239,20 +239,22 @@ class TwinSpace:
         """One scenario of every class. Raises `ValueError` if the space is too large for that."""
         if self.alphabet == "masks" or self.count() > LISTED_MAX:
             raise ValueError(f"{self.count()} scenarios are too many to list: sample them")
-        relations = sorted(self._list_relations())
+        relations = sorted(self.list_relations())
         letters = [
             Letter(leader, relation) for leader in range(len(self.powers)) for relation in relations
         ]
         places = {letter: place for place, letter in enumerate(letters)}
         tables = [
-            [places[self._rename(letter, names)] for letter in letters]
-            for names in self._list_host_renamings()
+            [places[self.rename(letter, names)] for letter in letters]
+            for names in self.list_host_renamings()
         ]
         for word in product(range(len(letters)), repeat=self.rounds):
             if all(tuple(table[place] for place in word) >= word for table in tables):
                 yield tuple(letters[place] for place in word)
 
-    def _list_relations(self) -> set[Relation]:
+    def list_relations(self) -> set[Relation]:
+        """Every way in which hosts may hear each other during one letter; few for `halves` and
+        `groups`, too many to list for `masks`."""
         sides = 2 if self.alphabet == "halves" else 3
         return {
             _separate(
@@ -263,7 +265,7 @@ class TwinSpace:
             for colours in product(range(sides), repeat=self.hosts)
         }
 
-    def _list_host_renamings(self) -> Iterator[tuple[int, ...]]:
+    def list_host_renamings(self) -> Iterator[tuple[int, ...]]:
         """Every renaming, as the new name of each host."""
         honest = [list(permutations(members)) for members in self._honest]
         twinned = [list(self._rename_twins(members)) for members in self._twinned]
@@ -278,7 +280,8 @@ class TwinSpace:
                         names[host] = cycle[(place + 1) % len(cycle)]
                 yield tuple(names)
 
-    def _rename(self, letter: Letter, names: Sequence[int]) -> Letter:
+    def rename(self, letter: Letter, names: Sequence[int]) -> Letter:
+        """The same letter when each host bears the name given for it."""
         masks = [0] * self.hosts
         for sender, mask in enumerate(letter.relation):
             renamed = sum(1 << names[each] for each in range(self.hosts) if mask >> each & 1)

@@ -1,4 +1,4 @@
-"""Worker processes that run schedules: one schedule at a time, one process a core.
+"""Worker processes: one task at a time, one process a core.
 
 Each worker has a hash seed of its own, so that a schedule that is run a second time by another
 worker also shows an order that depends on hashes.
@@ -8,20 +8,23 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
 from localnet.sim.parts import measure_parts
 from localnet.sim.scenario import Outcome, run_schedule
-from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
+from localnet.sim.schedule import Schedule
 from node.exit_codes import ExitCode, OperatorError
 
-COLLECT_EVERY_RUNS: Final = 8
+T = TypeVar("T")
+R = TypeVar("R")
+
+COLLECT_EVERY_TASKS: Final = 8
 """A cluster is one large cycle: memory is reclaimed after so many of them."""
 
 
@@ -64,12 +67,20 @@ def run_task(task: Task) -> Ran:
 
 
 def run_tasks(tasks: Iterable[Task], jobs: int) -> Iterator[Ran]:
-    """Run tasks in worker processes, or in this one if there is to be one only; results come as
-    they are ready. Raises `WorkerDiedError`."""
+    """Run schedules in worker processes, or in this one if there is to be one only; results come
+    as they are ready. Raises `WorkerDiedError`."""
+    return run_all(run_task, tasks, jobs, lambda task: f"seed {task.schedule.seed}")
+
+
+def run_all(
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, describe: Callable[[T], str]
+) -> Iterator[R]:
+    """Call a function of some module for each task, in worker processes or in this one if there
+    is to be one only; results come as they are ready. Raises `WorkerDiedError`."""
     if jobs <= 1:
-        yield from map(run_task, tasks)
+        yield from map(function, tasks)
         return
-    pool = _Pool(jobs)
+    pool = _Pool(function, jobs, describe)
     try:
         yield from pool.run(iter(tasks))
     finally:
@@ -77,54 +88,51 @@ def run_tasks(tasks: Iterable[Task], jobs: int) -> Iterator[Ran]:
 
 
 @dataclass(slots=True)
-class _Worker:
+class _Worker(Generic[T]):
     process: BaseProcess
     connection: Connection
-    task: Task | None = None
+    task: T | None = None
 
 
-class _Pool:
-    def __init__(self, jobs: int) -> None:
+class _Pool(Generic[T, R]):
+    def __init__(self, function: Callable[[T], R], jobs: int, describe: Callable[[T], str]) -> None:
+        self._describe = describe
         context = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker] = []
+        self._workers: list[_Worker[T]] = []
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process = context.Process(target=_serve, args=(function, theirs), daemon=True)
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Ran]:
+    def run(self, tasks: Iterator[T]) -> Iterator[R]:
         for worker in self._workers:
             self._give(worker, tasks)
         while busy := [worker for worker in self._workers if worker.task is not None]:
             for connection in wait([worker.connection for worker in busy]):
                 worker = next(each for each in busy if each.connection is connection)
-                ran = self._take(worker)
+                result = self._take(worker)
                 self._give(worker, tasks)
-                yield ran
+                yield result
 
-    def _give(self, worker: _Worker, tasks: Iterator[Task]) -> None:
+    def _give(self, worker: _Worker[T], tasks: Iterator[T]) -> None:
         worker.task = next(tasks, None)
         if worker.task is not None:
-            task = worker.task
-            worker.connection.send(
-                (encode_schedule(task.schedule), task.is_repetition, task.is_profiled)
-            )
+            worker.connection.send(worker.task)
 
-    def _take(self, worker: _Worker) -> Ran:
+    def _take(self, worker: _Worker[T]) -> R:
         task = worker.task
         assert task is not None, "only the busy are waited for"
         try:
-            outcome, cpu_s, parts = worker.connection.recv()
+            result: R = worker.connection.recv()
         except (EOFError, ConnectionError) as error:
             worker.process.join()
             raise WorkerDiedError(
-                f"the worker of seed {task.schedule.seed} ended"
-                f" (exit code {worker.process.exitcode})",
-                advice="see that there is memory left, and run this seed alone with --jobs 1",
+                f"the worker of {self._describe(task)} ended (exit code {worker.process.exitcode})",
+                advice="see that there is memory left, and run this alone with --jobs 1",
             ) from error
-        return Ran(task, outcome, cpu_s, parts)
+        return result
 
     def close(self) -> None:
         for worker in self._workers:
@@ -134,7 +142,7 @@ class _Pool:
             worker.process.join()
 
 
-def _serve(connection: Connection) -> None:
+def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a worker does: it ends when nobody listens any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Who started it ends it.
     gc.freeze()
@@ -142,11 +150,10 @@ def _serve(connection: Connection) -> None:
     count = 0
     while True:
         try:
-            encoded, is_repetition, is_profiled = connection.recv()
+            task = connection.recv()
         except (EOFError, ConnectionError):
             return
-        ran = run_task(Task(0, decode_schedule(encoded), is_repetition, is_profiled))
-        connection.send((ran.outcome, ran.cpu_s, ran.parts))
+        connection.send(function(task))
         count += 1
-        if count % COLLECT_EVERY_RUNS == 0:
+        if count % COLLECT_EVERY_TASKS == 0:
             gc.collect()

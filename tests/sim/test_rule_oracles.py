@@ -151,7 +151,7 @@ def test_all_that_is_measured_is_bounded_and_a_breach_is_reported() -> None:
     cluster.run(1_000)
     assert measure(cluster.core(0)).keys() == compute_bounds(cluster.config, 4).keys()
     assert memory.highest["links"] > 0
-    memory._bounds["links"] = 0
+    memory.bounds["links"] = 0
     with pytest.raises(BoundExceededError, match="links, bound 0"):
         memory.check()
 

@@ -34,8 +34,8 @@ BEYOND = TwinPlan(FOUR, (0, 1), 1, "halves", 8)
 
 def canonicalise(space: TwinSpace, word) -> tuple:
     """The least of all names of a scenario, by trying them all."""
-    renamings = list(space._list_host_renamings())
-    return min(tuple(space._rename(letter, names) for letter in word) for names in renamings)
+    renamings = list(space.list_host_renamings())
+    return min(tuple(space.rename(letter, names) for letter in word) for names in renamings)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_count_of_classes_is_the_number_of_scenarios_listed(
     space = TwinSpace(powers, twins, rounds, alphabet)
     words = list(space.enumerate())
     assert len(words) == len(set(words)) == space.count_classes()
-    letters = len(powers) * len(space._list_relations())
+    letters = len(powers) * len(space.list_relations())
     assert space.count() == letters**rounds
 
 
