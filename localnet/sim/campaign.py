@@ -20,8 +20,11 @@ from localnet.sim.workers import Ran, Task, run_tasks
 from localnet.verdicts import Verdict, find_gravest
 
 REPEAT_EVERY: Final = 20
+"""Of schedules, so many to one that is run twice."""
 PROFILE_EVERY: Final = 200
+"""Of schedules, so many to one that is run once more under a profiler."""
 PROFILED_MAX: Final = 10
+"""Runs under a profiler, which are slow, of one campaign."""
 FINDINGS_MAX: Final = 20
 """A campaign that found so much ends: the next seeds would tell nothing new."""
 

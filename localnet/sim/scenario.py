@@ -77,8 +77,9 @@ def run_schedule(
 class _Run:
     def __init__(self, schedule: Schedule, prepare: Callable[[NodeCluster], None] | None) -> None:
         self.schedule = schedule
-        network = schedule.network
+        network, disks = schedule.network, schedule.disks
         conditions = NodeConditions(
+            persist_ms=(disks.write_least_ms, max(disks.write_least_ms, disks.write_most_ms)),
             delay_ms=(network.delay_least_ms, max(network.delay_least_ms, network.delay_most_ms)),
             drop_permille=network.drop_permille,
             duplicate_permille=network.duplicate_permille,
@@ -154,6 +155,7 @@ class _Run:
         cluster = self.cluster
         cluster.stop_trading()
         self.conditions.drop_permille = self.conditions.duplicate_permille = 0
+        self.conditions.persist_ms = NodeConditions().persist_ms
         self.nemesis.heal()
         if not self.schedule.is_within_f():
             return

@@ -39,6 +39,13 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duplicate_permille: Permille = 0
 
 
+class Disks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long each durable write of every host takes before any fault, and until healing."""
+
+    write_least_ms: Milliseconds = 0
+    write_most_ms: Milliseconds = 4
+
+
 class Traffic(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What clients do while the attack lasts."""
 
@@ -81,6 +88,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     views: Annotated[int, Meta(ge=1, le=VIEWS_MAX)] = 100
     """The attack ends when an honest node gets here, or when no view ends any more."""
     network: Network = Network()
+    disks: Disks = Disks()
     traffic: Traffic | None = Traffic()
     liars: Annotated[tuple[Liar, ...], Meta(max_length=MEMBERS_MAX)] = ()
     twins: Annotated[tuple[Index, ...], Meta(max_length=MEMBERS_MAX)] = ()

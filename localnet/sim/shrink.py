@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (
+    Disks,
     Network,
     Schedule,
     ScheduleError,
@@ -181,7 +182,10 @@ def _fewer_members(schedule: Schedule) -> Iterator[Schedule]:
 
 
 def _plain_network(schedule: Schedule) -> Iterator[Schedule]:
+    """Disks of the usual pace, and a network that loses and doubles nothing."""
     network, plain = schedule.network, Network()
+    if schedule.disks != Disks():
+        yield replace(schedule, disks=Disks())
     if network == plain:
         return
     yield replace(schedule, network=plain)

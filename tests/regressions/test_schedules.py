@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from localnet.sim.mutant_table import MUTANTS
-from localnet.sim.mutants import planted
+from localnet.sim.mutants import Change, Mutant, planted
 from localnet.sim.rulebook import Finality
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
@@ -16,6 +16,18 @@ FILES = sorted((Path(__file__).parent / "schedules").glob("*.json"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_kept_schedule_runs_clean(file: Path) -> None:
     assert run_schedule(load_schedule(file)).violation is None
+
+
+def test_a_repeated_timeout_left_a_slow_disk_before_its_record() -> None:
+    """A view's timer fires again while the view lasts. Where writing took longer than that, the
+    timeout was broadcast a second time before its record was durable: a crash forgot it."""
+    schedule = load_schedule(Path(__file__).parent / "schedules" / "slow_disk.json")
+    change = Change("consensus.voter:Voter.repeat_timeout", ", sent.after)", ")")
+    with planted(Mutant("early_timeout", "a repeated timeout waits for its record", (change,))):
+        violation = run_schedule(schedule).violation
+    assert violation is not None
+    assert (violation.oracle, violation.phase) == ("SignedOnce", "attack")
+    assert "not durable" in violation.detail
 
 
 def test_the_flaw_of_fast_hotstuff_forks_the_chain_where_it_is_planted(monkeypatch) -> None:

@@ -1,0 +1,87 @@
+"""What a campaign, its bundles, its pages and its worlds keep is bounded."""
+
+import pytest
+
+from crypto.mock import MockScheme
+from localnet.sim import bundle, campaign, certificates_oracle, network, recorder, timeline, workers
+from localnet.sim.bundle import BUNDLES_MAX, Bundle, keep_findings, record_run
+from localnet.sim.campaign import FINDINGS_MAX, Finding, generate_all, run_campaign
+from localnet.sim.scenario import Outcome, run_schedule
+from localnet.sim.schedule import Schedule
+from localnet.sim.timeline import render_timeline
+from localnet.sim.violation import Violation
+from localnet.verdicts import Verdict
+
+BROKEN = Violation("Finality", "planted", 1, "attack", Verdict.SAFETY)
+
+
+def test_a_campaign_that_finds_much_ends(monkeypatch) -> None:
+    outcome = Outcome(1, "", 1, 0, 0, 0, 1, 1, BROKEN, {})
+    monkeypatch.setattr(workers, "run_schedule", lambda schedule: outcome)
+    report = run_campaign(generate_all(range(10 * FINDINGS_MAX), 1))
+    assert len(report.findings) == FINDINGS_MAX == 20
+
+
+def test_a_few_findings_are_written_down_and_one_of_each_oracle_is_shrunk(
+    monkeypatch, tmp_path
+) -> None:
+    shrinks: list[int] = []
+
+    def write(directory, finding, runs_max) -> Bundle:
+        shrinks.append(runs_max)
+        return Bundle(directory, directory)
+
+    monkeypatch.setattr(bundle, "write_bundle", write)
+    findings = [Finding(Schedule(seed=seed), BROKEN, "") for seed in range(3 * BUNDLES_MAX)]
+    assert len(keep_findings(tmp_path, findings, lambda text: None)) == BUNDLES_MAX == 5
+    assert shrinks == [bundle.BUNDLE_SHRINK_RUNS_MAX, 0, 0, 0, 0]
+
+
+def test_only_some_runs_are_profiled(monkeypatch) -> None:
+    monkeypatch.setattr(campaign, "PROFILE_EVERY", 2)
+    monkeypatch.setattr(campaign, "PROFILED_MAX", 3)
+    profiled: list[int] = []
+
+    def run(task) -> workers.Ran:
+        if task.is_profiled:
+            profiled.append(task.number)
+        return workers.Ran(task, Outcome(1, "", 1, 0, 0, 0, 1, 1, None, {}), 0.0, {})
+
+    monkeypatch.setattr(workers, "run_task", run)
+    run_campaign(generate_all(range(20), 1))
+    assert profiled == [0, 2, 4]
+
+
+def test_a_world_that_never_comes_to_rest_is_stopped(monkeypatch) -> None:
+    monkeypatch.setattr(network, "STEPS_MAX", 100)
+    world = network.World(1, MockScheme())
+
+    def again() -> None:
+        world.after(0, again)
+
+    again()
+    with pytest.raises(AssertionError, match="does not come to rest"):
+        world.run_for(1)
+    assert world.steps == 101
+
+
+def test_a_trace_keeps_the_newest_moments_and_a_page_the_newest_views(monkeypatch) -> None:
+    monkeypatch.setattr(recorder, "MOMENTS_MAX", 100)
+    monkeypatch.setattr(timeline, "VIEWS_SHOWN_MAX", 3)
+    schedule = Schedule(seed=3, views=12)
+    outcome, kept = record_run(schedule)
+    assert 100 <= len(kept.moments) <= 200
+    assert kept.moments[-1].at_ms > kept.moments[0].at_ms > 100
+    page = render_timeline(schedule, outcome, kept)
+    last = max(moment.view for moment in kept.moments if moment.kind == "enter")
+    assert f"<b>{last}</b>" in page
+    assert f"<b>{last - 2}</b>" in page
+    assert f"<b>{last - 3}</b>" not in page
+
+
+def test_what_an_oracle_remembers_only_to_be_quick_may_be_forgotten(monkeypatch) -> None:
+    schedule = Schedule(seed=3, views=8)
+    outcome = run_schedule(schedule)
+    monkeypatch.setattr(certificates_oracle, "HISTORY_MAX", 2)
+    monkeypatch.setattr(certificates_oracle, "RECORDS_MAX", 2)
+    assert run_schedule(schedule) == outcome
