@@ -91,8 +91,6 @@ class Validator:
             # Known for its groups alone: the QC inside answers for itself.
             return self.check_qc(tc.high_qc)
         self._require_epoch(tc.epoch, "tc.epoch")
-        _require(tc.view > GENESIS_VIEW, "tc.view_zero")
-        _require(len(tc.groups) <= len(self._committee), "tc.groups_too_many")
         reported = [(group.high_qc_view, group.tip_view) for group in tc.groups]
         _require(
             all(low < high for low, high in pairwise(reported)),
@@ -144,7 +142,6 @@ class Validator:
         data, tc = timeout.data, timeout.last_tc
         _require(sender == timeout.author, "timeout.author")
         self._require_epoch(data.epoch, "timeout.epoch")
-        _require(data.view > GENESIS_VIEW, "timeout.view_zero")
         self._require_timeout_views(data, "timeout")
         _require(timeout.high_qc.view == data.high_qc_view, "timeout.high_qc_mismatch")
         if timeout.high_qc.view + 1 == data.view:
@@ -165,7 +162,6 @@ class Validator:
         block, author = proposal.block, proposal.author
         _require(sender == author, "proposal.author")
         _require(proposal.view == block.view, "proposal.view_mismatch")
-        _require(block.view > GENESIS_VIEW, "proposal.view_zero")
         self._require_epoch(block.epoch, "proposal.epoch")
         _require(author == self._schedule.leader(proposal.view), "proposal.not_leader")
         _require(block.author == author, "proposal.block_author")

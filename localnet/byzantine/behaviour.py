@@ -150,7 +150,7 @@ class LyingNode(NodeCore):
         behaviour: Behaviour,
     ) -> None:
         super().__init__(config, genesis, me, recovered)
-        self._behaviour = behaviour
+        self.behaviour = behaviour
 
     def start(self, now_ms: int) -> list[NodeEffect]:
         """Begin, bending what leaves."""
@@ -159,17 +159,17 @@ class LyingNode(NodeCore):
     def step(self, now_ms: int, event: NodeEvent) -> list[NodeEffect]:
         """Take one event, bending what is heard and what leaves."""
         if isinstance(event, TimerFired) and event.name == HOLD_TIMER:
-            return list(self._behaviour.release(now_ms))
-        heard = self._behaviour.hear(now_ms, event)
+            return list(self.behaviour.release(now_ms))
+        heard = self.behaviour.hear(now_ms, event)
         effects = [] if heard is None else self._bend(now_ms, super().step(now_ms, heard))
         if isinstance(event, Received):
-            effects.extend(self._behaviour.volunteer(now_ms, event))
+            effects.extend(self.behaviour.volunteer(now_ms, event))
         return effects
 
     def _bend(self, now_ms: int, effects: Sequence[NodeEffect]) -> list[NodeEffect]:
         bent: list[NodeEffect] = []
         for effect in effects:
-            bent.extend(self._behaviour.bend(now_ms, effect))
+            bent.extend(self.behaviour.bend(now_ms, effect))
         return bent
 
 

@@ -108,10 +108,10 @@ class NodeCluster:
         behaviour and `twins` have a second host, with index `count` and up; both are guilty."""
         powers = tuple(powers) or (1,) * count
         count = len(powers)
-        self._liars = dict(liars or {})
+        self.liars = dict(liars or {})
         self._seed = seed
         self.twins = tuple(twins)
-        self.guilty = frozenset({*guilty, *self._liars, *self.twins})
+        self.guilty = frozenset({*guilty, *self.liars, *self.twins})
         self.config = config if config is not None else make_config()
         self.keys = keys if keys is not None else Keys(powers)
         self.identity = self.keys.identity_scheme
@@ -157,14 +157,12 @@ class NodeCluster:
             )
 
     def _make_justice(self, exempt: frozenset[int]) -> Justice:
-        def find_view(index: int) -> int | None:
-            core = self.core(index)
-            return None if core.is_catching_up else core.view
-
         committee = self.genesis.committee()
         leaders = LeaderSchedule(committee, self.config.consensus.leader_seed)
         schemes = (self.keys.scheme, self.identity)
-        return Justice(self.guilty, exempt, self.chain_id, committee, leaders, schemes, find_view)
+        return Justice(
+            self.guilty, exempt, self.chain_id, committee, leaders, schemes, self.find_view
+        )
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]
@@ -187,9 +185,9 @@ class NodeCluster:
 
     def _make_factory(self, member: int) -> Callable[[NodeDisk, int], NodeCore]:
         make_core: CoreFactory = NodeCore
-        if member in self._liars:
+        if member in self.liars:
             make_core = make_liar(
-                self._liars[member],
+                self.liars[member],
                 scheme=self.keys.scheme,
                 identity_scheme=self.identity,
                 secret=self.keys.secrets[member],
@@ -223,6 +221,11 @@ class NodeCluster:
         machine = self.world.hosts[index].machine
         assert isinstance(machine, NodeCore), "a node that runs"
         return machine
+
+    def find_view(self, index: int) -> int | None:
+        """The view of a running node; None while it only catches up."""
+        core = self.core(index)
+        return None if core.is_catching_up else core.view
 
     def run(self, duration_ms: int) -> None:
         """Let time pass."""

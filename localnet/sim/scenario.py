@@ -14,11 +14,13 @@ from msgspec import Struct
 from consensus.messages import Advance, Message
 from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
-from localnet.byzantine import find_behaviour
+from localnet.byzantine import LyingNode, find_behaviour
+from localnet.byzantine.malformed import Malformed
 from localnet.sim.bounds_oracle import MemoryBounds
 from localnet.sim.certificates_oracle import Certificates, Judge
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, kind_of
+from localnet.sim.forms_oracle import Forms
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
@@ -240,7 +242,23 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
         LaneRules(cluster.world, chain_id, exempt),
         Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
     ]
+    _watch_forms(cluster, exempt)
     return MemoryBounds(cluster)
+
+
+def _watch_forms(cluster: NodeCluster, exempt: frozenset[int]) -> None:
+    """Whoever breaks rules of form is refused under each of them."""
+
+    def find_fault(member: int, message: Message) -> str | None:
+        node = cluster.world.hosts[member].machine
+        behaviour = node.behaviour if isinstance(node, LyingNode) else None
+        return behaviour.faults.get(message) if isinstance(behaviour, Malformed) else None
+
+    members = [member for member, kind in cluster.liars.items() if issubclass(kind, Malformed)]
+    if members:
+        forms = Forms(members, exempt, cluster.find_view, find_fault)
+        cluster.world.observers.append(forms)
+        cluster.world.on_received.append(forms.on_received)
 
 
 class LivenessLostError(BrokenRuleError):

@@ -238,6 +238,25 @@ def convicted(kind: str, seen: Callable[[Wire], bool]) -> Lie:
     return Lie(seen, convicted=frozenset((kind,)))
 
 
+MALFORMED = (
+    *(f"availability.{rule}" for rule in ("author", "epoch", "power", "sequence_zero", "signers")),
+    *(f"block.{rule}" for rule in ("evidence_invalid", "evidence_repeated", "field_unused")),
+    *(f"block.{rule}" for rule in ("height", "lanes_order", "parent_mismatch", "qc_older_than_tc")),
+    *(f"block.{rule}" for rule in ("state_too_new", "tc_needless", "view_not_above_qc")),
+    "block.view_unjustified",
+    *(f"proposal.{rule}" for rule in ("author", "block_author", "epoch", "view_mismatch")),
+    "proposal.not_leader",
+    *(f"qc.{rule}" for rule in ("epoch", "height_zero", "power", "signers", "view_zero")),
+    *(f"state.{rule}" for rule in ("epoch", "power", "signers")),
+    "sync.blocks_missing",
+    *(f"tc.{rule}" for rule in ("epoch", "group_empty", "groups_order", "high_qc_not_maximum")),
+    *(f"tc.{rule}" for rule in ("high_qc_view", "power", "signers", "signers_overlap", "tip_view")),
+    *(f"timeout.{rule}" for rule in ("author", "epoch", "high_qc_mismatch", "high_qc_view")),
+    *(f"timeout.{rule}" for rule in ("high_qc_older_than_tc", "tc_needless", "tip_view")),
+    "timeout.view_unjustified",
+    *(f"vote.{rule}" for rule in ("author", "epoch", "height_zero", "view_zero")),
+)
+
 LIES: dict[str, Lie] = {
     "accomplice": Lie(lambda wire: len(wire.of(Vote)) > 40),
     "bad_signature_ack": refused("lane.ack_invalid"),
@@ -290,6 +309,7 @@ LIES: dict[str, Lie] = {
     "invalid_availability": refused("availability.power", "lane.certificate_malformed"),
     "late_leader": Lie(is_late),
     "lowered_tc": refused("tc.high_qc_not_maximum", faults=ABSENCE),
+    "malformed": refused(*MALFORMED, faults=MISSED_CHAIN),
     "many_high_qc_views": Lie(is_given_up_twice, faults=ABSENCE),
     "older_qc": refused("block.view_unjustified", "block.qc_older_than_tc", faults=ABSENCE),
     "oversized_sync": Lie(
