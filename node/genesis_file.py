@@ -38,6 +38,6 @@ def load_genesis(path: Path) -> Genesis:
             raise GenesisError(f"it has version {version}; this program reads {GENESIS_VERSION}")
         genesis = msgspec.json.decode(data, type=Genesis)
         validate_genesis(genesis)
-    except (msgspec.MsgspecError, GenesisError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, GenesisError) as error:
         raise GenesisError(f"{path}: {error}") from error
     return genesis

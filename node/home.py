@@ -156,7 +156,7 @@ class NodeHome:
             return msgspec.json.decode(self.halted_path.read_bytes(), type=Halted)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Halted(code="halt.unreadable", detail=str(error), time_ms=0)
 
     def write_halted(self, halted: Halted) -> None:
@@ -212,7 +212,7 @@ class NodeHome:
         """What the last process said; None if there was none."""
         try:
             return msgspec.json.decode(self.state_path.read_bytes(), type=RunState)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
 

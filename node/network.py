@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from committee.committee import POWER_MAX
+from crypto.digest import DIGEST_SIZE_BYTES
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, KeystoreError, read_keystore
 from crypto.types import Ed25519PublicKey
@@ -158,7 +159,7 @@ def load_network(path: Path) -> Network:
             advice="start one with `rota localnet up`, or name its folder with --dir",
             code="localnet.missing",
         ) from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NetworkError(
             f"{manifest_path}: {error}",
             advice=f"start afresh with `rota localnet up --reset --dir {path}`",
@@ -168,7 +169,23 @@ def load_network(path: Path) -> Network:
             f"{manifest_path} has version {manifest.version}; this program reads {NETWORK_VERSION}",
             advice=f"start afresh with `rota localnet up --reset --dir {path}`",
         )
+    try:
+        _validate_manifest(manifest)
+    except ValueError as error:
+        raise NetworkError(
+            f"{manifest_path}: {error}",
+            advice=f"start afresh with `rota localnet up --reset --dir {path}`",
+        ) from error
     return Network(path, manifest)
+
+
+def _validate_manifest(manifest: Manifest) -> None:
+    """Raise `ValueError` unless its addresses and its chain id are such."""
+    if len(bytes.fromhex(manifest.chain_id)) != DIGEST_SIZE_BYTES:
+        raise ValueError("chain_id is no digest")
+    for node in manifest.nodes:
+        node.peer_endpoint()
+        node.door_endpoint()
 
 
 def keystore_path(path: Path, account: str) -> Path:

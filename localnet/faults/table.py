@@ -73,7 +73,10 @@ def read_table(path: Path) -> tuple[ActiveFault, ...]:
         data = path.read_bytes()
     except FileNotFoundError:
         return ()
-    return msgspec.json.decode(data, type=_Table)
+    try:
+        return msgspec.json.decode(data, type=_Table)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 class Journal:

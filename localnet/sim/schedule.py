@@ -159,7 +159,7 @@ def decode_schedule(data: bytes) -> Schedule:
     """Read a schedule from JSON. Raises `ScheduleError`."""
     try:
         schedule = msgspec.json.decode(data, type=Schedule)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScheduleError(f"not a schedule: {error}") from error
     validate_schedule(schedule)
     return schedule
