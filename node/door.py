@@ -325,7 +325,7 @@ class Door:
             self._heard += 1
             connection.heard = self._heard
             try:
-                request = _decode_request(frame)
+                request = decode_request(frame)
             except DecodeError as error:
                 self._malformed += 1
                 self._send(connection, Refused(None, "door.malformed", str(error)[:200]))
@@ -485,8 +485,8 @@ class Door:
                 self._count_unsent(connection, -sent_bytes)
 
 
-def _decode_request(frame: bytes) -> ClientFrame:
-    """Raises `DecodeError`."""
+def decode_request(frame: bytes) -> ClientFrame:
+    """What a client asks. Raises `DecodeError`."""
     if len(frame) <= QUERY_MAX_BYTES:
         request: ClientFrame = decode_lenient(ClientFrame, frame)  # type: ignore[arg-type]  # a union
         return request

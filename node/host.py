@@ -87,6 +87,17 @@ costs the event loop as much, and the client two wake-ups."""
 _log = structlog.get_logger()
 
 
+def decode_frame(traffic: Traffic, frame: bytes) -> Message:
+    """What another member says. Raises `DecodeError`."""
+    if traffic is Traffic.BULK:
+        # A batch is bound by its digest and a response by the ids asked for, so the costly
+        # canonical check of large frames would add nothing.
+        bulk: BulkMessage = decode_lenient(BulkMessage, frame)  # type: ignore[arg-type]  # a union
+        return bulk
+    control: ControlMessage = decode(ControlMessage, frame)  # type: ignore[arg-type]  # a union
+    return control
+
+
 class HaltError(Exception):
     """The core demands a stop for good: going on could violate safety."""
 
@@ -228,13 +239,7 @@ class NodeHost:
     def receive(self, sender: int, traffic: Traffic, frame: bytes) -> None:
         """Give the core a frame from an authenticated member."""
         try:
-            message: Message
-            if traffic is Traffic.BULK:
-                # A batch is bound by its digest and a response by the ids asked for, so the costly
-                # canonical check of large frames would add nothing.
-                message = decode_lenient(BulkMessage, frame)  # type: ignore[arg-type]  # a union
-            else:
-                message = decode(ControlMessage, frame)  # type: ignore[arg-type]  # a union
+            message = decode_frame(traffic, frame)
         except DecodeError as error:
             self._note_misbehaviour(Misbehaviour(sender, error.code, str(error)))
             return

@@ -1,11 +1,11 @@
 """`rota sim`: whole committees in a virtual world, thousands of them."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from localnet.fuzz import cli as fuzz_cli
 from localnet.sim import mutants_cli, twins_cli
 from localnet.sim.bounds import MEMBERS_MAX, VIEWS_MAX
 from localnet.sim.bundle import (
@@ -16,7 +16,7 @@ from localnet.sim.bundle import (
     writing,
 )
 from localnet.sim.campaign import generate_all
-from localnet.sim.options import JobsOption
+from localnet.sim.options import JobsOption, parse_seeds
 from localnet.sim.report import describe_size, finish, print_outcome, read_schedule
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule, encode_schedule
@@ -34,6 +34,7 @@ app = command_group(
 )
 app.add_typer(twins_cli.app, name="twins")
 app.command()(mutants_cli.mutants)
+app.command()(fuzz_cli.fuzz)
 
 
 class NotFailingError(OperatorError):
@@ -89,7 +90,7 @@ def run(
       rota sim run --seeds 1..2000 --nodes 4
       rota sim run --seeds 17 --views 30 --json
     """
-    chosen = _parse_seeds(seeds)
+    chosen = parse_seeds(seeds)
     powers = None if nodes is None else (1,) * nodes
     finish(context, generate_all(chosen, views, powers), len(chosen), jobs, keep)
 
@@ -177,14 +178,3 @@ def shrink_file(
     ]
     output.data(document, record(rows))
     output.note(f"next: {make_replay_line(target)}")
-
-
-def _parse_seeds(text: str) -> range:
-    found = re.fullmatch(r"(\d{1,18})(?:\.\.(\d{1,18}))?", text, re.ASCII)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no range such as 1..2000", param_hint="--seeds")
-    first = int(found[1])
-    last = int(found[2]) if found[2] is not None else first
-    if last < first:
-        raise typer.BadParameter(f"{text!r} ends before it begins", param_hint="--seeds")
-    return range(first, last + 1)

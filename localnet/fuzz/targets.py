@@ -1,0 +1,23 @@
+"""Every decoder of outside bytes."""
+
+from functools import lru_cache
+from typing import Final
+
+from localnet.fuzz.cluster_targets import CLUSTER_TARGETS
+from localnet.fuzz.corpus import Corpus
+from localnet.fuzz.file_targets import FILE_TARGETS
+from localnet.fuzz.harvest import harvest
+from localnet.fuzz.stored_targets import STORED_TARGETS, wrap_records
+from localnet.fuzz.stream_targets import STREAM_TARGETS, harvest_streams
+from localnet.fuzz.wire_targets import WIRE_TARGETS
+
+TARGETS: Final = (*WIRE_TARGETS, *STREAM_TARGETS, *STORED_TARGETS, *FILE_TARGETS, *CLUSTER_TARGETS)
+
+
+@lru_cache(maxsize=1)
+def prepare_corpus() -> Corpus:
+    """What there is to bend, once in a process."""
+    corpus = harvest()
+    wrap_records(corpus)
+    harvest_streams(corpus)
+    return corpus
