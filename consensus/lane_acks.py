@@ -79,7 +79,10 @@ class AckSigner:
     _deadline_ms: int | None = None
 
     def _lane(self, author: int) -> _LaneAcks:
-        return self._lanes.setdefault(author, _LaneAcks())
+        lane = self._lanes.get(author)
+        if lane is None:
+            lane = self._lanes[author] = _LaneAcks()
+        return lane
 
     def poll(
         self, now_ms: int, author: int, chain: LaneChain, covered_sequence: int

@@ -137,6 +137,8 @@ class LaneChain:
 
     def find_ackable(self) -> LanePoint:
         """The newest point that may be acknowledged: the tip, or the last before a fork."""
+        if not self._forks:
+            return self.tip
         fork = min((each for each in self._forks if each > self.cursor.sequence), default=None)
         if fork is None or fork > self.tip.sequence:
             return self.tip

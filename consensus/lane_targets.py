@@ -5,6 +5,9 @@ names, and the newest batch that the author itself has shown. The last two only 
 is ready to store them before they are committed.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from committee.committee import Committee
 from consensus.lane_certificates import LaneCertificates
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint
@@ -13,6 +16,9 @@ from consensus.lane_fetch import Target
 from consensus.lane_limits import LanesConfig
 from consensus.types import AvailabilityCertificate
 from crypto.bitmap import decode_bitmap
+
+SOURCES_MAX: Final = 1_024
+"""Sets of signers of which it is remembered whom to ask; others are read again."""
 
 
 class LaneTargets:
@@ -34,6 +40,7 @@ class LaneTargets:
         self._certificates = certificates
         self._deliveries = deliveries
         self._announced: dict[int, LanePoint] = {}
+        self._sources = lru_cache(maxsize=SOURCES_MAX)(self._compute_sources)
 
     def announce(self, author: int, point: LanePoint) -> None:
         """An author has shown a batch of its lane."""
@@ -64,7 +71,10 @@ class LaneTargets:
 
     def find_sources(self, certificate: AvailabilityCertificate) -> tuple[int, ...]:
         """Who to ask for what a certificate names: its signers, from a place of one's own on."""
-        signers = decode_bitmap(certificate.signers, self._size)
+        return self._sources(certificate.signers)
+
+    def _compute_sources(self, bitmap: bytes) -> tuple[int, ...]:
+        signers = decode_bitmap(bitmap, self._size)
         others = [signer for signer in signers if signer != self._me]
         others = others or [index for index in range(self._size) if index != self._me]
         turn = self._me % max(1, len(others))

@@ -143,6 +143,8 @@ class BlockSync:
 
     def compute_deadline_ms(self, now_ms: int) -> int | None:
         """When the next request under way is given up, or the next round begins."""
+        if not self._targets and not self._in_flight:
+            return None
         times = [request.deadline_ms for request in self._in_flight.values()]
         times += [target.rests_until_ms for target in self._targets.values()]
         return min((each for each in times if each > now_ms), default=None)
@@ -151,6 +153,8 @@ class BlockSync:
         """What to ask for now, newest certificate first."""
         for peer in [peer for peer in self._in_flight if peer in self._bans]:
             self._end_request(peer)
+        if not self._targets:
+            return []
         requests: list[Outgoing] = []
         newest_first = sorted(self._targets.items(), key=lambda item: -item[1].qc.view)
         for block_id, target in newest_first:

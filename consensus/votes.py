@@ -83,12 +83,14 @@ class VoteCollector:
 
     def _compute_due_ms(self) -> dict[int, int]:
         """When to aggregate, by view, where a quorum waits for it."""
-        heard = len(self._committee) - len(self._bans)
         return {
-            view: votes.quorum_at_ms + self._compute_wait_ms(view, len(votes.slots) >= heard)
+            view: votes.quorum_at_ms + self._compute_wait_ms(view, self._is_complete(votes))
             for view, votes in self._views.items()
             if votes.quorum_at_ms is not None and votes.token is None and not votes.is_certified
         }
+
+    def _is_complete(self, votes: _ViewVotes) -> bool:
+        return len(votes.slots) >= len(self._committee) - len(self._bans)
 
     def start(self, view: int, token: Token) -> Aggregate:
         """Begin to aggregate a due view."""

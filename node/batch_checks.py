@@ -56,7 +56,7 @@ class Openings:
     def begin(self, delivered_height: int) -> list[OpenBatches]:
         """Requests to make now: as many as there is room for."""
         effects: list[OpenBatches] = []
-        while len(self._under_way) < OPENINGS_MAX:
+        while self._waiting and len(self._under_way) < OPENINGS_MAX:
             batches = self._take(delivered_height + OPENED_AHEAD_HEIGHTS)
             if not batches:
                 break

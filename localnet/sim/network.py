@@ -8,7 +8,7 @@ late and out of order, and a crash keeps an arbitrary prefix of what each store 
 import hashlib
 import heapq
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -167,7 +167,7 @@ class Host:
     incarnation: int = 0
     timers: dict[str, int] = field(default_factory=dict)
     durable: set[Token] = field(default_factory=set)
-    writing: dict[Store, deque[Persist]] = field(default_factory=dict)
+    writing: defaultdict[Store, deque[Persist]] = field(default_factory=lambda: defaultdict(deque))
     busy_until_ms: dict[Store, int] = field(default_factory=dict)
     waiting: list[Send] = field(default_factory=list)
     clock_offset_ms: int = 0
@@ -388,7 +388,7 @@ class World:
             self._arm(host, name, deadline_ms)
 
     def _persist(self, host: Host, persist: Persist) -> None:
-        queue = host.writing.setdefault(persist.store, deque())
+        queue = host.writing[persist.store]
         queue.append(persist)
         ready_ms = max(host.busy_until_ms.get(persist.store, 0), self.now_ms)
         ready_ms += self._pick(self.conditions.persist_ms)

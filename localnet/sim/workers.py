@@ -9,7 +9,9 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, TypeVar
@@ -78,7 +80,10 @@ def run_all(
     """Call a function of some module for each task, in worker processes or in this one if there
     is to be one only; results come as they are ready. Raises `WorkerDiedError`."""
     if jobs <= 1:
-        yield from map(function, tasks)
+        with _rare_collections() as collect:
+            for task in tasks:
+                yield function(task)
+                collect()
         return
     pool = _Pool(function, jobs, describe)
     try:
@@ -145,15 +150,30 @@ class _Pool(Generic[T, R]):
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a worker does: it ends when nobody listens any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Who started it ends it.
+    with _rare_collections() as collect:
+        while True:
+            try:
+                task = connection.recv()
+            except (EOFError, ConnectionError):
+                return
+            connection.send(function(task))
+            collect()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[Callable[[], None]]:
+    """Leave cycles alone but for what this yields, to be called after each task: looking for them
+    within a run finds none."""
+    tasks = count(1)
+
+    def collect() -> None:
+        if next(tasks) % COLLECT_EVERY_TASKS == 0:
+            gc.collect()
+
     gc.freeze()
     gc.disable()
-    count = 0
-    while True:
-        try:
-            task = connection.recv()
-        except (EOFError, ConnectionError):
-            return
-        connection.send(function(task))
-        count += 1
-        if count % COLLECT_EVERY_TASKS == 0:
-            gc.collect()
+    try:
+        yield collect
+    finally:
+        gc.enable()
+        gc.unfreeze()
