@@ -23,8 +23,9 @@ from consensus.messages import BatchRequest, BlockResponse, CommittedRequest, en
 from consensus.types import BatchHeader, SignedBatchHeader
 from crypto.digest import Domain, bulk_digest
 from crypto.ed25519 import public_key, sign
-from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
+from mempool.batch import BatchBody, BatchSummary, BatchVerdict, OpaqueChunk, encode_batch_body
 from node.clock import Clock
+from node.events import BatchToOpen, OpenBatches
 from node.host import HaltError, NodeHost
 from node.storage.errors import StorageError
 from node.storage.group_commit import GroupCommitter
@@ -70,7 +71,7 @@ class FakeAudience:
 
 
 class Bench:
-    def __init__(self, core, commit=lambda items: None):
+    def __init__(self, core, commit=lambda items: None, *, batches=None, pool=None):
         self.core, self.network = core, FakeNetwork()
         self.safety = GroupCommitter(commit)
         self.host = NodeHost(
@@ -83,9 +84,9 @@ class Bench:
             safety=self.safety,
             archive=None,
             archive_writes=GroupCommitter(lambda items: None),
-            batches=None,
+            batches=batches,
             batch_writes=GroupCommitter(lambda items: None),
-            pool=None,
+            pool=pool,
             crypto=ConsensusCrypto(core.chain_id),
             engine=None,
         )
@@ -233,6 +234,38 @@ async def test_the_verdict_on_a_bad_batch_comes_back_with_the_part_that_is_bad()
     await bench.run(answered)
     words = "chunk 0: not whole transactions"
     assert core.events == [BatchChecked(check.token, "batch.opaque_invalid", None, words)]
+
+
+class FakePool:
+    """Opens batches at once, and remembers how many came together."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def reopen_batches(self, batches):
+        self.asked.append(batches)
+        return tuple(BatchVerdict(None, BatchSummary((), ())) for _ in batches)
+
+
+async def test_batches_of_earlier_lives_are_read_and_opened_in_one_go_and_in_order():
+    stored = {bytes([number]) * 32: ("header", bytes([number])) for number in range(5)}
+    wanted = tuple(BatchToOpen(each, bytes([number] * 32)) for number, each in enumerate(stored))
+    opening = OpenBatches(Token("test", 1), wanted[::-1])
+    core, pool = ScriptedCore([opening]), FakePool()
+    bench = Bench(core, batches=stored, pool=pool)
+
+    async def answered() -> None:
+        # A thread reads; that all tasks are blocked does not mean that it is done.
+        with trio.fail_after(30):
+            while not core.events:
+                await wait_all_tasks_blocked(0.001)
+
+    await bench.run(answered)
+    pairs = tuple((each.body_digest, stored[each.batch_id][1]) for each in opening.batches)
+    assert pool.asked == [pairs]
+    (event,) = core.events
+    assert event.token == opening.token
+    assert len(event.verdicts) == len(wanted)
 
 
 async def test_a_halt_of_the_core_ends_the_host():
