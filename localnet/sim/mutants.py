@@ -34,7 +34,7 @@ from localnet.sim.faults import (
 from localnet.sim.generator import generate
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Schedule, Traffic
-from localnet.sim.twins import generate_twins
+from localnet.sim.twin_plans import generate_twins
 
 VIEWS: Final = 16
 """Of each schedule."""
@@ -65,6 +65,12 @@ class Mutant(Struct, frozen=True):
     changes: tuple[Change, ...]
     first: tuple[str, ...] = ()
     """Kinds of schedule to try first (`make_schedule`)."""
+
+
+def make_mutant(name: str, rule: str, *parts: str, first: tuple[str, ...] = ()) -> Mutant:
+    """`parts` are targets, each followed by the old and the new text."""
+    changes = tuple(Change(*parts[place : place + 3]) for place in range(0, len(parts), 3))
+    return Mutant(name, rule, changes, first)
 
 
 class Hunt(Struct, frozen=True):

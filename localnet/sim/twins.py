@@ -20,15 +20,25 @@ and then one of the scenarios that it leaves, has drawn a class uniformly. Neith
 anything, however large the space is.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, permutations, product
-from math import factorial, gcd, prod
+from math import prod
 from random import Random
 from typing import Final, NamedTuple
 
 from localnet.sim.certificates_oracle import find_leader
 from localnet.sim.schedule import Schedule, Traffic, TwinLinks
+from localnet.sim.twin_arithmetic import (
+    Cycle,
+    Relation,
+    count_pair_cycles,
+    count_permutations,
+    find_cycles,
+    group_by_power,
+    partitions,
+    separate,
+    weigh_groups,
+)
 
 ALPHABETS: Final = ("groups", "masks", "halves")
 
@@ -42,10 +52,6 @@ TRAFFIC_INTERVAL_MS: Final = 120
 
 LEADER_SEEDS_MAX: Final = 50_000_000
 """Seeds tried for one order of leaders."""
-
-Cycle = tuple[int, ...]
-Relation = tuple[int, ...]
-"""For each sending host the mask of those that hear it."""
 
 
 class Letter(NamedTuple):
@@ -93,10 +99,10 @@ class TwinSpace:
         self.alphabet = alphabet
         self.span = span
         self.hosts = len(self.powers) + len(self.twins)
-        self._honest = _group_by_power(
+        self._honest = group_by_power(
             self.powers, [each for each in range(len(self.powers)) if each not in self.twins]
         )
-        self._twinned = _group_by_power(self.powers, self.twins)
+        self._twinned = group_by_power(self.powers, self.twins)
         self._renamings = self._list_renamings()
 
     # ---- counting ------------------------------------------------------------------------------
@@ -114,11 +120,11 @@ class TwinSpace:
         return total // size
 
     def _list_renamings(self) -> list[_Renaming]:
-        honest = [list(_partitions(len(members))) for members in self._honest]
+        honest = [list(partitions(len(members))) for members in self._honest]
         twinned = [list(self._rename_twins(members)) for members in self._twinned]
         found = []
         for lengths in product(*honest):
-            count = prod(_count_permutations(each) for each in lengths)
+            count = prod(count_permutations(each) for each in lengths)
             for parts in product(*twinned):
                 members = tuple(cycle for part in parts for cycle in part[0])
                 hosts = tuple(cycle for part in parts for cycle in part[1])
@@ -138,7 +144,7 @@ class TwinSpace:
                         pair[::-1] if is_flipped else pair
                     )
                 of_members = dict(zip(members, images, strict=True))
-                yield _find_cycles(of_members), _find_cycles(mapping)
+                yield find_cycles(of_members), find_cycles(mapping)
 
     def _twin_of(self, member: int) -> int:
         return len(self.powers) + self.twins.index(member)
@@ -153,12 +159,12 @@ class TwinSpace:
     def _count_relations(self, lengths: Sequence[int]) -> int:
         """Relations that a renaming of hosts with cycles of these lengths leaves as they are."""
         if self.alphabet == "masks":
-            return int(2 ** _count_pair_cycles(lengths))
+            return int(2 ** count_pair_cycles(lengths))
         count = len(lengths)
         if self.alphabet == "halves":
             swapped = 2**count if all(length % 2 == 0 for length in lengths) else 0
             return int(2**count + swapped) // 2
-        return sum(_weigh_groups(lengths))
+        return sum(weigh_groups(lengths))
 
     # ---- sampling ------------------------------------------------------------------------------
 
@@ -197,11 +203,11 @@ class TwinSpace:
                 side = {each for cycle in cycles for each in cycle[random.randrange(2) :: 2]}
             else:
                 side = {each for cycle in cycles if random.random() < 0.5 for each in cycle}
-            return _separate(self.hosts, side, set(everybody) - side)
-        kept, swapped, _ = _weigh_groups(lengths)
+            return separate(self.hosts, side, set(everybody) - side)
+        kept, swapped, _ = weigh_groups(lengths)
         place = random.randrange(kept + swapped + 1)
         if place == 0:
-            return _separate(self.hosts, set(), set())
+            return separate(self.hosts, set(), set())
         while True:
             sides: tuple[set[int], set[int]] = (set(), set())
             for cycle in cycles:
@@ -212,7 +218,7 @@ class TwinSpace:
                     sides[first].update(cycle[::2])
                     sides[1 - first].update(cycle[1::2])
             if all(sides):
-                return _separate(self.hosts, *sides)
+                return separate(self.hosts, *sides)
 
     def _sample_masks(self, random: Random, cycles: Sequence[Cycle]) -> Relation:
         image = {
@@ -257,7 +263,7 @@ class TwinSpace:
         `groups`, too many to list for `masks`."""
         sides = 2 if self.alphabet == "halves" else 3
         return {
-            _separate(
+            separate(
                 self.hosts,
                 {host for host, side in enumerate(colours) if side == 0},
                 {host for host, side in enumerate(colours) if side == 1},
@@ -313,45 +319,6 @@ class TwinSpace:
         )
 
 
-# ---- making many -----------------------------------------------------------------------------
-
-
-class TwinPlan(NamedTuple):
-    """A kind of twins scenarios."""
-
-    powers: tuple[int, ...]
-    twins: tuple[int, ...]
-    rounds: int
-    alphabet: str
-    span: int = 1
-
-
-CAMPAIGN: Final = (
-    TwinPlan((1,) * 4, (0,), 4, "groups"),
-    TwinPlan((1,) * 4, (0,), 6, "groups"),
-    TwinPlan((1,) * 4, (0,), 2, "groups", 4),
-    TwinPlan((1,) * 4, (0,), 4, "halves"),
-    TwinPlan((1,) * 4, (0,), 4, "masks"),
-    TwinPlan((5, 4, 3, 3), (1,), 4, "groups"),
-    TwinPlan((3, 3, 3, 3, 1), (0, 4), 4, "groups"),
-    TwinPlan((1,) * 7, (0, 1), 4, "groups"),
-    TwinPlan((1,) * 7, (0, 1), 2, "groups", 3),
-    TwinPlan((1,) * 10, (0, 1, 2), 3, "groups"),
-)
-"""What a campaign draws from, in turn: n = 4, 7 and 10 with f twins, and unequal power."""
-
-
-def generate_twins(
-    count: int, seed: int = 0, plans: Sequence[TwinPlan] = CAMPAIGN
-) -> Iterator[Schedule]:
-    """Schedules with twins, the plans in turn; always the same ones for a seed."""
-    spaces = [TwinSpace(*plan) for plan in plans]
-    for number in range(count):
-        random = Random(f"twins {seed} {number}")
-        space = spaces[number % len(spaces)]
-        yield space.make_schedule(space.sample(random), seed * 1_000_003 + number)
-
-
 def choose_twins(powers: Sequence[int], count: int | None = None) -> tuple[int, ...]:
     """The first members that get a twin: `count` of them, or as many as stay below a third."""
     if count is not None:
@@ -371,68 +338,3 @@ def find_leader_seed(powers: Sequence[int], leaders: dict[int, int]) -> int:
         if all(find_leader(powers, encoded, view) == leader for view, leader in wanted):
             return seed
     raise ValueError("no seed gives this order of leaders")
-
-
-# ---- parts of the arithmetic -------------------------------------------------------------------
-
-
-def _group_by_power(powers: Sequence[int], members: Sequence[int]) -> list[list[int]]:
-    classes: dict[int, list[int]] = {}
-    for member in members:
-        classes.setdefault(powers[member], []).append(member)
-    return [classes[power] for power in sorted(classes)]
-
-
-def _partitions(total: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
-    """All ways to write a number as a sum, parts falling."""
-    if total == 0:
-        yield ()
-        return
-    for part in range(min(total, largest or total), 0, -1):
-        for rest in _partitions(total - part, part):
-            yield (part, *rest)
-
-
-def _count_permutations(lengths: Sequence[int]) -> int:
-    """Permutations with cycles of these lengths."""
-    alike = Counter(lengths)
-    symmetries: int = prod(length**count * factorial(count) for length, count in alike.items())
-    return factorial(sum(lengths)) // symmetries
-
-
-def _find_cycles(mapping: dict[int, int]) -> tuple[Cycle, ...]:
-    cycles: list[Cycle] = []
-    seen: set[int] = set()
-    for start in sorted(mapping):
-        cycle: list[int] = []
-        while start not in seen:
-            seen.add(start)
-            cycle.append(start)
-            start = mapping[start]
-        if cycle:
-            cycles.append(tuple(cycle))
-    return tuple(cycles)
-
-
-def _count_pair_cycles(lengths: Sequence[int]) -> int:
-    """Cycles on ordered pairs of different hosts."""
-    within = sum(length - 1 for length in lengths)
-    between = sum(
-        gcd(one, other) for place, one in enumerate(lengths) for other in lengths[place + 1 :]
-    )
-    return within + 2 * between
-
-
-def _weigh_groups(lengths: Sequence[int]) -> tuple[int, int, int]:
-    """Pairs of disjoint groups, not empty, that a renaming keeps; that it swaps; and no groups."""
-    count = len(lengths)
-    kept = (3**count - 2 * 2**count + 1) // 2
-    swapped = (prod(3 if length % 2 == 0 else 1 for length in lengths) - 1) // 2
-    return kept, swapped, 1
-
-
-def _separate(hosts: int, one: set[int], other: set[int]) -> Relation:
-    """Everybody hears everybody, but for the two sets, which do not hear each other."""
-    whole = (1 << hosts) - 1
-    without = dict.fromkeys(one, other) | dict.fromkeys(other, one)
-    return tuple(whole & ~sum(1 << each for each in without.get(host, ())) for host in range(hosts))

@@ -13,7 +13,8 @@ from localnet.sim.bundle import KEEP_DEFAULT, KeepOption, writing
 from localnet.sim.options import JobsOption
 from localnet.sim.report import finish, read_schedule
 from localnet.sim.schedule import Schedule, encode_schedule
-from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins, generate_twins
+from localnet.sim.twin_plans import generate_twins
+from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins
 from node.cli.output import JsonOption, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
 

@@ -15,7 +15,7 @@ from localnet.sim.campaign import generate_all, run_campaign
 from localnet.sim.faults import PartitionFault
 from localnet.sim.parts import measure_parts
 from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
-from localnet.sim.twins import generate_twins
+from localnet.sim.twin_plans import generate_twins
 from localnet.verdicts import Verdict
 
 

@@ -16,14 +16,8 @@ from localnet.sim.certificates_oracle import find_leader
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
-from localnet.sim.twins import (
-    CAMPAIGN,
-    TwinPlan,
-    TwinSpace,
-    choose_twins,
-    find_leader_seed,
-    generate_twins,
-)
+from localnet.sim.twin_plans import CAMPAIGN, TwinPlan, generate_twins
+from localnet.sim.twins import TwinSpace, choose_twins, find_leader_seed
 from node.cli.main import run as run_command
 from node.exit_codes import ExitCode
 

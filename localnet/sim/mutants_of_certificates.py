@@ -1,0 +1,195 @@
+"""Rules of certificates: what is checked of one, and what it takes to make one."""
+
+from typing import Final
+
+from localnet.sim.mutants import Mutant, make_mutant
+
+_CHECKS: Final = "consensus.validation:Validator."
+_VOTES: Final = "consensus.votes:"
+
+_CERTIFYING: Final = (
+    make_mutant(
+        "qc_without_quorum",
+        "Q1: a QC has a quorum",
+        f"{_CHECKS}check_qc",
+        'self._require_power(signers, self._committee.quorum_power, "qc.power")',
+        "pass",
+        first=("liar:forged_qc",),
+    ),
+    make_mutant(
+        "qc_unverified",
+        "Q1: the signature of a QC is verified",
+        f"{_CHECKS}check_qc",
+        "return [self._make_check(qc, ",
+        "return [] and [self._make_check(qc, ",
+        first=("liar:hollow_qc",),
+    ),
+    make_mutant(
+        "any_genesis",
+        "G1: only the exact certificate of genesis needs no signature",
+        f"{_CHECKS}check_qc",
+        "qc == self._genesis",
+        "qc.view == GENESIS_VIEW",
+        first=("liar:tampered_genesis",),
+    ),
+    make_mutant(
+        "tc_without_quorum",
+        "Q2: a TC has a quorum",
+        f"{_CHECKS}check_tc",
+        'self._require_power(sorted(seen), self._committee.quorum_power, "tc.power")',
+        "pass",
+        first=("liar:forged_last_certificate",),
+    ),
+    make_mutant(
+        "tc_unverified",
+        "Q2: the signatures of a TC are verified",
+        f"{_CHECKS}check_tc",
+        "return [*self.check_qc(tc.high_qc), Check(tc, tuple(claims))]",
+        "return self.check_qc(tc.high_qc)",
+        first=("liar:hollow_last_certificate",),
+    ),
+    make_mutant(
+        "tc_counts_twice",
+        "Q2: nobody signs two groups of a TC",
+        f"{_CHECKS}check_tc",
+        '_require(seen.isdisjoint(signers), "tc.signers_overlap")',
+        "pass",
+        f"{_CHECKS}check_tc",
+        "self._require_power(sorted(seen), ",
+        "self._require_power([signer for group in tc.groups for signer in"
+        ' self._decode_signers(group.signers, "")], ',
+        first=("liar:twice_counted",),
+    ),
+    make_mutant(
+        "tc_in_any_order",
+        "Q2: the groups of a TC rise",
+        f"{_CHECKS}check_tc",
+        "all(low < high for low, high in pairwise(reported))",
+        "True",
+        first=("liar:reordered_tc+crashes", "liar:reordered_tc+losses"),
+    ),
+    make_mutant(
+        "tc_below_its_maximum",
+        "Q2: the QC of a TC is the newest that its signers named",
+        f"{_CHECKS}check_tc",
+        '_require(tc.high_qc.view == tc.groups[-1].high_qc_view, "tc.high_qc_not_maximum")',
+        "pass",
+        first=("liar:lowered_tc+crashes", "liar:lowered_tc+losses"),
+    ),
+    make_mutant(
+        "availability_without_power",
+        "A1: an availability certificate has honest power",
+        "consensus.validation:compute_availability_claim",
+        '_require(committee.power_of(signers) >= committee.honest_power, "availability.power")',
+        "pass",
+        first=("liar:invalid_availability",),
+    ),
+    make_mutant(
+        "availability_unverified",
+        "A1: the signature of an availability certificate is verified",
+        f"{_CHECKS}check_availability",
+        "return [Check(certificate, (claim,))]",
+        "return []",
+        first=("liar:hollow_availability",),
+    ),
+    make_mutant(
+        "lane_certificate_unverified",
+        "A1: so is that of one that the lane's author sends",
+        "consensus.lane_certificates:LaneCertificates.on_verified",
+        "if not all(event.results):",
+        "if False:",
+        first=("liar:hollow_availability",),
+    ),
+    make_mutant(
+        "state_without_quorum",
+        "S1: a state certificate has a quorum",
+        f"{_CHECKS}check_state",
+        'self._require_power(signers, self._committee.quorum_power, "state.power")',
+        "pass",
+        first=("liar:forged_state",),
+    ),
+    make_mutant(
+        "state_unverified",
+        "S1: the signature of a state certificate is verified",
+        f"{_CHECKS}check_state",
+        "return [self._make_check(certificate, signers, message, certificate.signature)]",
+        "return []",
+        first=("liar:hollow_state",),
+    ),
+    make_mutant(
+        "verdicts_ignored",
+        "M1: a message whose signatures do not hold changes nothing",
+        "consensus.core:ConsensusCore.step",
+        "if verdict.is_valid:",
+        "if True:",
+        first=("liar:hollow_qc",),
+    ),
+    make_mutant(
+        "votes_by_anybody",
+        "M2: a vote comes from its author",
+        f"{_CHECKS}check_vote",
+        '_require(sender == vote.author, "vote.author")',
+        "pass",
+        first=("liar:impersonation",),
+    ),
+    make_mutant(
+        "timeouts_of_any_epoch",
+        "M3: a timeout is of the committee's epoch",
+        f"{_CHECKS}check_timeout",
+        'self._require_epoch(data.epoch, "timeout.epoch")',
+        "pass",
+        first=("liar:future_epoch+losses", "liar:future_epoch+crashes"),
+    ),
+)
+
+_COLLECTING: Final = (
+    make_mutant(
+        "votes_short_of_a_quorum",
+        "Q1: a quorum of votes makes a QC",
+        f"{_VOTES}VoteCollector._find_quorum",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        f"{_VOTES}VoteCollector.finish",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        first=("quiet",),
+    ),
+    make_mutant(
+        "timeouts_short_of_a_quorum",
+        "Q2: a quorum of timeouts makes a TC",
+        f"{_VOTES}TimeoutCollector.is_due",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        f"{_VOTES}TimeoutCollector.finish",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        first=("liar:silent",),
+    ),
+    make_mutant(
+        "acks_short_of_honest_power",
+        "A1: acknowledgements of honest power make an availability certificate",
+        "consensus.lane_acks:AckCollector.aggregate",
+        "self._committee.power_of(acks) < self._committee.honest_power",
+        "not acks",
+        "consensus.lane_acks:AckCollector.on_aggregated",
+        "self._committee.power_of(event.signers) < self._committee.honest_power",
+        "not event.signers",
+        first=("quiet",),
+    ),
+    make_mutant(
+        "results_short_of_a_quorum",
+        "S1: a quorum of equal results makes a state certificate",
+        "consensus.state_votes:StateVoteCollector.aggregate",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        "consensus.state_votes:StateVoteCollector.on_aggregated",
+        "self._committee.quorum_power",
+        "self._committee.honest_power",
+        first=("quiet",),
+    ),
+)
+
+CERTIFICATES: Final[tuple[Mutant, ...]] = (
+    *_CERTIFYING,
+    *_COLLECTING,
+)
