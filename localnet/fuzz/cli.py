@@ -131,7 +131,7 @@ def _print(
             f"{tally.accepted:,}",
             f"{sum(tally.rejected.values()):,}",
             len(tally.signatures),
-            len(tally.findings) or None,
+            len(tally.findings),
             _describe_codes(tally.rejected),
         )
         for tally in tallies

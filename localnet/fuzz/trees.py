@@ -12,7 +12,7 @@ import msgspec
 
 from crypto.codec import DecodeError, decode_lenient
 
-DEPTH_MAX: Final = 400
+DEPTH_MAX: Final = 60
 """Deeper trees are changed as bytes only: what walks a tree here does so by recursion."""
 
 
@@ -64,7 +64,8 @@ def _validate_depth(tree: Any, left: int) -> None:
         for each in tree:
             _validate_depth(each, left - 1)
     elif isinstance(tree, dict):
-        for each in tree.values():
+        for key, each in tree.items():
+            _validate_depth(key, left - 1)
             _validate_depth(each, left - 1)
 
 

@@ -80,6 +80,16 @@ def test_a_seed_always_bends_alike(bend) -> None:
     assert len(set(first)) > 150
 
 
+def test_inputs_that_nest_deep_are_bent_as_bytes() -> None:
+    nested = MSGPACK.render({(): 1})
+    for _ in range(200):
+        nested = b"\x81" + b"\x91" + nested + b"\xc0"
+    random = Random("deep")
+    donors = (nested, MSGPACK.render([[[1]]]))
+    for _ in range(300):
+        mutate(random, random.choice(donors), donors, MSGPACK)
+
+
 # ---- the campaign ----------------------------------------------------------------------------
 
 
