@@ -81,6 +81,16 @@ class Span(Struct, frozen=True):
         return f"{self.first} to {self.last}"
 
 
+class DoubleSign(Struct, frozen=True):
+    """What one node did that an honest one never does."""
+
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.what}"
+
+
 class NodeAudit(Struct, frozen=True):
     """One node's records, and how many signatures in the archives were held against them."""
 
@@ -107,7 +117,7 @@ class AuditReport(Struct, frozen=True):
     """QCs in all archives together; so below."""
     state_certificates: int
     blocks: int
-    contradictions: tuple[str, ...]
+    contradictions: tuple[DoubleSign, ...]
     """What must never be; empty for an honest committee."""
 
 
@@ -239,7 +249,7 @@ class _Signed:
         self.certificates = 0
         self.state_certificates = 0
         self.blocks = 0
-        self.contradictions: list[str] = []
+        self.contradictions: list[DoubleSign] = []
 
     def read(self, archive: ArchiveStore) -> None:
         """Take in one node's archive."""
@@ -250,7 +260,7 @@ class _Signed:
                 self.by_member[block.author].proposals,
                 block.view,
                 block.block_id(self._chain_id),
-                f"{self._names[block.author]} proposed two blocks in view {block.view}",
+                DoubleSign(self._names[block.author], f"proposed two blocks in view {block.view}"),
             )
             if block.height > 1:
                 self._read_certificate(block.qc)
@@ -269,7 +279,7 @@ class _Signed:
                 self.by_member[signer].votes,
                 qc.view,
                 qc.block_id,
-                f"{self._names[signer]} is in two certificates of view {qc.view}",
+                DoubleSign(self._names[signer], f"is in two certificates of view {qc.view}"),
             )
 
     def _read_state_certificate(self, certificate: StateCertificate) -> None:
@@ -280,29 +290,37 @@ class _Signed:
                 self.by_member[signer].state_votes,
                 height,
                 certificate.header,
-                f"{self._names[signer]} is in two state certificates of height {height}",
+                DoubleSign(self._names[signer], f"is in two state certificates of height {height}"),
             )
 
-    def _note(self, known: dict[int, _T], number: int, value: _T, contradiction: str) -> None:
+    def _note(
+        self, known: dict[int, _T], number: int, value: _T, contradiction: DoubleSign
+    ) -> None:
         if known.setdefault(number, value) != value:
             self.contradictions.append(contradiction)
 
 
 def _audit_node(
-    name: str, states: Sequence[OwnRecords], signed: _SignedByMember, contradictions: list[str]
+    name: str,
+    states: Sequence[OwnRecords],
+    signed: _SignedByMember,
+    contradictions: list[DoubleSign],
 ) -> NodeAudit:
+    def note(what: str) -> None:
+        contradictions.append(DoubleSign(name, what))
+
     def compare(what: str, recorded: _Recorded[_T], found: Mapping[int, _T]) -> int:
         """Count what could be compared, and note what differs."""
         for number in recorded.rewritten:
-            contradictions.append(f"{name} recorded one {what} {number}, later another")
+            note(f"recorded one {what} {number}, later another")
         checked = 0
         for number, value in sorted(found.items()):
             if number in recorded.values:
                 checked += 1
                 if recorded.values[number] != value:
-                    contradictions.append(f"{name} recorded one {what} {number}, signed another")
+                    note(f"recorded one {what} {number}, signed another")
             elif recorded.is_missing(number):
-                contradictions.append(f"{name} has no record of its {what} {number}")
+                note(f"has no record of its {what} {number}")
         return checked
 
     votes = _Recorded([each.votes for each in states])
@@ -316,7 +334,7 @@ def _audit_node(
     for view, timeout in sorted(timeouts.values.items()):
         has_voted = view in votes.values or view in signed.votes
         if has_voted and timeout.tip_view != view:
-            contradictions.append(f"{name} voted in view {view} after leaving it")
+            note(f"voted in view {view} after leaving it")
     return NodeAudit(
         name=name,
         vote_views=votes.span(),

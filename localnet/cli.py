@@ -391,7 +391,7 @@ def audit_records(
     )
     if report.contradictions:
         raise ContradictionError(
-            report.contradictions[0],
+            str(report.contradictions[0]),
             advice="keep all homes as they are; this proves that a key was used twice",
         )
 

@@ -199,14 +199,9 @@ class Supervisor:
 
     async def kill(self, name: str) -> None:
         """SIGKILL for the process and all that it started, as a crash of its machine would."""
-        managed = self._find(name)
-        if managed.state is not ProcessState.RUNNING or managed.process is None:
-            raise SupervisorError(
-                f"{name} does not run",
-                advice=f"start it with `{self._rota}localnet restart {name}`",
-            )
+        managed, process = self._find_running(name)
         managed.ending = ProcessState.KILLED
-        _kill_group(managed.process.pid)
+        _kill_group(process.pid)
         await managed.ended.wait()
 
     def pause(self, name: str, for_s: float) -> None:
@@ -215,13 +210,8 @@ class Supervisor:
         A process of its own thaws them, so that none stays frozen if this one is killed. Raises
         `SupervisorError`.
         """
-        managed = self._find(name)
-        if managed.state is not ProcessState.RUNNING or managed.process is None:
-            raise SupervisorError(
-                f"{name} does not run",
-                advice=f"start it with `{self._rota}localnet restart {name}`",
-            )
-        pid = managed.process.pid
+        managed, process = self._find_running(name)
+        pid = process.pid
         managed.thaw = subprocess.Popen(
             [
                 "/bin/sh",
@@ -271,6 +261,15 @@ class Supervisor:
                 f"there is no process {name!r}", advice=f"processes: {', '.join(self.names())}"
             )
         return managed
+
+    def _find_running(self, name: str) -> tuple[_Managed, trio.Process]:
+        managed = self._find(name)
+        if managed.state is not ProcessState.RUNNING or managed.process is None:
+            raise SupervisorError(
+                f"{name} does not run",
+                advice=f"start it with `{self._rota}localnet restart {name}`",
+            )
+        return managed, managed.process
 
     async def _watch(self, managed: _Managed, process: trio.Process) -> None:
         """Wait for the end of one run, whatever ends it."""

@@ -55,8 +55,6 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     """The longest pause between two heights, faults or not."""
     height_at_least: int | None = None
     fills_at_least: int | None = None
-    state_roots_agree: bool | None = None
-    no_double_sign: bool | None = None
     evidence_against: str | None = None
     """This member has been convicted."""
     rss_growth_below: int | None = None
@@ -223,6 +221,10 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
         raise ScenarioError(
             "a node is named twice, or twins hear different nodes",
             advice="all twins have the same `beside`, without twins and liars",
+        )
+    if {*(liar.node for liar in file.byz), *twins} >= set(nodes):
+        raise ScenarioError(
+            "every node lies or is a twin", advice="leave one honest: only such are judged"
         )
     for expectation in file.expect:
         given = msgspec.to_builtins(expectation)

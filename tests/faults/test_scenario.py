@@ -6,6 +6,8 @@ import pytest
 
 from localnet.faults.model import FaultError, decode_fault
 from localnet.faults.scenario import (
+    ENTRIES_MAX,
+    FILE_MAX_BYTES,
     SCENARIOS_DIR,
     ScenarioError,
     Twin,
@@ -117,6 +119,12 @@ def test_a_storm_follows_from_the_seed_and_leaves_calm_between_its_faults():
         'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = ["node1"]',
         'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = []',
         'run_for = "5s"\n[[twin]]\nnode = "node1"\nbeside = ["node9"]',
+        'run_for = "5s"\n'
+        + "".join(f'[[byz]]\nnode = "node{n}"\nbehaviour = "silent"\n' for n in range(3))
+        + '[[twin]]\nnode = "node3"\nbeside = ["node0"]',
+        'run_for = "5s"\n'
+        + "".join(f'[[byz]]\nnode = "node{n}"\nbehaviour = "silent"\n' for n in range(4)),
+        'run_for = "5s"\n[[expect]]\nno_double_sign = true',
         "not toml",
     ],
 )
@@ -124,6 +132,32 @@ def test_what_makes_no_sense_is_refused(text):
     with pytest.raises((ScenarioError, FaultError)) as caught:
         parse_scenario("x", text)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_file_has_only_so_many_bytes_and_entries(tmp_path):
+    path = tmp_path / "long.toml"
+    text = 'run_for = "5s"\n'
+    path.write_text(text + "#" * (FILE_MAX_BYTES - len(text)))
+    load_scenario(path)
+    path.write_text(text + "#" * (FILE_MAX_BYTES - len(text) + 1))
+    with pytest.raises(ScenarioError, match="too large"):
+        load_scenario(path)
+    kill = '[[fault]]\nkind = "kill"\nnodes = ["0"]\n'
+    assert len(parse_scenario("x", text + kill * ENTRIES_MAX).faults) == ENTRIES_MAX
+    with pytest.raises(ScenarioError):
+        parse_scenario("x", text + kill * (ENTRIES_MAX + 1))
+
+
+def test_a_storm_comes_to_only_so_many_faults():
+    text = """
+run_for = "1h"
+[[storm]]
+until = "59m"
+for = ["100ms", "100ms"]
+calm = ["0s", "0s"]
+fault = [{ kind = "kill", nodes = ["0"] }]
+"""
+    assert len(parse_scenario("x", text).faults) == ENTRIES_MAX
 
 
 def test_a_missing_file_is_named(tmp_path):

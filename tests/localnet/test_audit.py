@@ -115,7 +115,7 @@ class Story:
 
     def contradictions(self, **earlier: list[OwnRecords]) -> tuple[str, ...]:
         self.store()
-        return audit(self.network, earlier).contradictions
+        return tuple(map(str, audit(self.network, earlier).contradictions))
 
 
 @pytest.fixture

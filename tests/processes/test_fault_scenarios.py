@@ -34,9 +34,6 @@ for = "4s"
 kind = "loss"
 links = ["*>*"]
 permille = 50
-
-[[expect]]
-no_double_sign = true
 """
 
 

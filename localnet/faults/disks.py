@@ -1,0 +1,57 @@
+"""What the disks of a scenario's nodes say, once all are stopped: the audit, and a replay."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from localnet.audit import audit_stores
+from localnet.faults.verdict import Seen
+from node.exit_codes import ExitCode
+from node.network import Network
+
+REPLAY_TIMEOUT_S: Final = 600
+HASH_SEED: Final = "4242"
+"""Of the replay; the nodes have random ones."""
+
+
+def read_disks(
+    network: Network, seen: Seen, replay: Callable[[Path], tuple[int, str]] | None = None
+) -> Seen:
+    """Add what the stopped nodes' disks say. Some node is honest: scenarios without are refused.
+
+    `replay` repeats the chain of a home and returns the exit code and what was said, which only
+    tests do in another way than `replay_home`.
+    """
+    report = audit_stores(network)
+    liars = set(seen.liars)
+    double_signs = tuple(str(each) for each in report.contradictions if each.node not in liars)
+    honest = next(node.name for node in network.nodes if node.name not in liars)
+    code, said = (replay or replay_home)(network.path / honest)
+    seen = msgspec.structs.replace(seen, double_signs=double_signs)
+    if code == ExitCode.NONDETERMINISM:
+        return msgspec.structs.replace(seen, replay_problem=said)
+    if code != ExitCode.OK:
+        ends = (
+            *seen.unexpected_exits,
+            f"the replay of {honest} ended with exit code {code}: {said}",
+        )
+        return msgspec.structs.replace(seen, unexpected_exits=ends)
+    return seen
+
+
+def replay_home(home: Path) -> tuple[int, str]:
+    """Repeat the chain of a home; returns the exit code and what was said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "node.cli.main", "replay", str(home), "--check-roots", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=REPLAY_TIMEOUT_S,
+        env={**os.environ, "PYTHONHASHSEED": HASH_SEED},
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).strip()

@@ -1,0 +1,237 @@
+"""A localnet in which a scenario happens: faults and liars come in time, and everything is watched.
+
+It ends with healing everything and a window in which the honest nodes must come together.
+"""
+
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from localnet.cluster import View, describe_end
+from localnet.demo import TRADERS
+from localnet.faults.cluster import FaultCluster, make_plans
+from localnet.faults.memory import INTERVAL_S, MemorySample, compute_growth, read_rss_bytes
+from localnet.faults.orders import FollowedOrders
+from localnet.faults.progress import Progress
+from localnet.faults.scenario import Scenario, TimedFault
+from localnet.faults.twins import with_twins
+from localnet.faults.verdict import Seen
+from localnet.plans import traders_plan
+from localnet.supervisor import ProcessState
+from node.cli.views import ConvictionInfo
+from node.client import DoorClient
+from node.client_stream import DoorError
+from node.exit_codes import ExitCode
+from node.network import Network
+
+POLL_S: Final = 0.05
+ORDERS_WAIT_S: Final = 10.0
+"""For the last orders to come to a result, once all nodes have come together."""
+QUERY_TIMEOUT_S: Final = 3.0
+
+
+class ScenarioCluster(FaultCluster):
+    """A localnet in which a scenario happens."""
+
+    def __init__(self, network: Network, scenario: Scenario, view: View) -> None:
+        traders = traders_plan(network) if scenario.traders else None
+        plans = with_twins(
+            network, make_plans(network, traders, has_bad_parts=True), scenario.twins
+        )
+        super().__init__(network, plans, view, has_bad_parts=True, for_s=scenario.run_for_s)
+        self._scenario = scenario
+        self._liars = {liar.node for liar in scenario.liars} | {
+            twin.node for twin in scenario.twins
+        }
+        self._honest = [node.name for node in network.nodes if node.name not in self._liars]
+        self._orders = FollowedOrders(network, self._honest)
+        self._progress = Progress()
+        self._samples: list[MemorySample] = []
+        self._convictions: set[tuple[str, str]] = set()
+        self._ended_s = 0.0
+        self.not_converged: str | None = "the run did not come to its end"
+
+    async def before_start(self) -> None:
+        """Who lies from the beginning is started as a liar, and into what is wrong from then on."""
+        for fault in self._scenario.faults:
+            if is_there_from_the_start(fault):
+                await self.faults.add(fault.document, fault.for_s)
+        for liar in self._scenario.liars:
+            if liar.at_s == 0:
+                await self.faults.set_liar(liar.node, liar.behaviour)
+        await super().before_start()
+
+    async def watch(self) -> None:
+        """Let the scenario happen, heal everything, and wait until the nodes come together."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sample_memory)
+            nursery.start_soon(self._orders.run)
+            async with trio.open_nursery() as looking:
+                looking.start_soon(self._look)
+                with trio.move_on_after(self._scenario.run_for_s):
+                    async with trio.open_nursery() as acting:
+                        acting.start_soon(self._cause_faults)
+                        acting.start_soon(self._turn_liars)
+                        await self.stopped.wait()
+                        acting.cancel_scope.cancel()
+                await self.faults.heal()
+                self._orders.stop_sending()
+                if not self.stopped.is_set():
+                    await self._converge()
+                looking.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+        self._ended_s = self._now_s()
+        self._progress.end(self._ended_s)
+
+    async def conclude(self) -> tuple[dict[str, Any], ExitCode]:
+        """The judge comes later, when all is stopped."""
+        if self.has_traders:
+            await self.supervisor.stop(TRADERS)
+        return {}, ExitCode.OK
+
+    def observe(self) -> Seen:
+        """What was seen; the disks are yet to be read."""
+        honest = set(self._honest)
+        strangers = self._liars | {twin.name for twin in self._scenario.twins}
+        exits = [each for each in self.unexpected_exits if each.name not in strangers]
+        return Seen(
+            liars=tuple(sorted(self._liars)),
+            committed_height=self._progress.height,
+            fills=self.monitor.fills,
+            longest_pause_s=round(self._progress.longest_pause_s, 3),
+            heals=tuple(self._progress.heals),
+            contradictions=tuple(
+                each
+                for each in self.monitor.agreement.contradictions
+                if each.node in honest and each.other_node in honest
+            ),
+            halts=tuple(describe_end(each) for each in exits if each.exit_code == ExitCode.HALTED),
+            unexpected_exits=tuple(
+                describe_end(each) for each in exits if each.exit_code != ExitCode.HALTED
+            ),
+            not_converged=self.not_converged,
+            orders=self._orders.seen(),
+            convictions=tuple(sorted(self._convictions)),
+            memory=tuple(
+                each for each in compute_growth(self._samples, self._ended_s) if each.node in honest
+            ),
+        )
+
+    @property
+    def samples(self) -> list[MemorySample]:
+        """Memory over the run."""
+        return self._samples
+
+    # ---- what happens ------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return trio.current_time() - self.measured_from
+
+    async def _sleep_until(self, at_s: float) -> None:
+        await trio.sleep_until(self.measured_from + at_s)
+
+    async def _cause_faults(self) -> None:
+        for fault in self._scenario.faults:
+            if is_there_from_the_start(fault):
+                continue
+            await self._sleep_until(fault.at_s)
+            entry = await self.faults.add(fault.document, fault.for_s)
+            self.note(f"{self._now_s():6.1f} s  fault {entry.id}: {_describe(fault.document)}")
+
+    async def _turn_liars(self) -> None:
+        for liar in self._scenario.liars:
+            if liar.at_s > 0 or liar.behaviour is None:
+                await self._sleep_until(liar.at_s)
+                with trio.CancelScope(shield=True):
+                    # Not to be left between its end and its start.
+                    await self.faults.set_liar(liar.node, liar.behaviour)
+                self.note(f"{self._now_s():6.1f} s  {liar.node}: {liar.behaviour or 'honest'}")
+
+    async def _look(self) -> None:
+        last_heal_s = self.faults.last_heal_s
+        while True:
+            healed_s = self.faults.last_heal_s
+            self._progress.look(
+                self._now_s(),
+                self._height(),
+                len(self.faults.entries),
+                healed_s != last_heal_s,
+            )
+            last_heal_s = healed_s
+            self.tick()
+            await trio.sleep(POLL_S)
+
+    def _height(self) -> int:
+        """The highest that an honest node has committed, of those that answer."""
+        statuses = (self.monitor.statuses[name] for name in self._honest)
+        return max((each.committed_height for each in statuses if each is not None), default=0)
+
+    async def _sample_memory(self) -> None:
+        while True:
+            for node in self.network.nodes:
+                status = self.supervisor.status(node.name)
+                if status.pid is not None:
+                    size_bytes = await trio.to_thread.run_sync(read_rss_bytes, status.pid)
+                    self._samples.append(
+                        MemorySample(self._now_s(), node.name, status.starts, size_bytes)
+                    )
+            await trio.sleep(INTERVAL_S)
+
+    # ---- coming together ---------------------------------------------------------------------
+
+    async def _converge(self) -> None:
+        """Wait until every honest node has executed what had been committed when all was healed."""
+        goal = self._progress.height
+        with trio.move_on_after(self._scenario.converge_within_s) as scope:
+            while (missing := self._find_missing(goal)) is not None:
+                self.not_converged = missing
+                await trio.sleep(POLL_S)
+            self.not_converged = None
+        if not scope.cancelled_caught:
+            with trio.move_on_after(ORDERS_WAIT_S):
+                while True:
+                    if await self._orders.settle():
+                        break
+                    await trio.sleep(POLL_S)
+        await self._ask_convictions()
+
+    def _find_missing(self, goal: int) -> str | None:
+        for name in self._honest:
+            status = self.monitor.statuses[name]
+            if self.supervisor.status(name).state is not ProcessState.RUNNING:
+                return f"{name} does not run"
+            if status is None:
+                return f"{name} does not answer"
+            if status.executed_height < goal:
+                return f"{name} has executed {status.executed_height} of {goal} heights"
+        if self._height() <= goal:
+            return f"no height came after {goal}"
+        common = self.monitor.agreement.highest_common("state_root", self._honest)
+        if common is None or common[0] < goal:
+            return f"no common root at or above height {goal}"
+        return None
+
+    async def _ask_convictions(self) -> None:
+        for name in self._honest:
+            endpoint = self.network.node(name).door_endpoint()
+            try:
+                async with DoorClient.connect(
+                    endpoint.host, endpoint.port, timeout_s=QUERY_TIMEOUT_S
+                ) as client:
+                    answer = await client.query("status")
+            except DoorError:
+                continue  # The others tell as well.
+            for each in msgspec.convert(answer["convictions"], tuple[ConvictionInfo, ...]):
+                self._convictions.add((each.member, each.offence))
+
+
+def is_there_from_the_start(fault: TimedFault) -> bool:
+    """Before the nodes start? What does not run can neither be killed nor frozen."""
+    return fault.at_s == 0 and fault.document["kind"] not in ("kill", "pause")
+
+
+def _describe(document: dict[str, Any]) -> str:
+    return " ".join(
+        f"{value}" if key == "kind" else f"{key}={value}" for key, value in document.items()
+    )
