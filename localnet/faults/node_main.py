@@ -6,22 +6,31 @@ the table of faults; with `--behaviour` it lies. Everything else is what `rota n
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import msgspec
 
 from crypto.bls import BLS
 from crypto.ed25519 import ED25519
 from localnet.byzantine import Behaviour, find_behaviour, make_liar
+from localnet.faults.bad_disk import VFS_NAME, BadDisk, BadVfs
+from localnet.faults.bad_network import BadNetwork
+from localnet.faults.model import Link
 from localnet.faults.proxy import read_links
 from localnet.faults.table import Journal, journal_path, table_path
-from localnet.faults.weather import Weather, make_parts
+from localnet.faults.weather import Weather
 from node.cli.node import ChooseCore, start_node
+from node.clock import Clock
 from node.core import CoreFactory
 from node.exit_codes import ExitCode, OperatorError
 from node.keystores import NodeKeys
 from node.network import load_network
+from node.runtime import HostParts
+from node.transport.network import PeerNetwork
 
 
 def start_bad_node(
@@ -46,7 +55,9 @@ def start_bad_node(
         network = load_network(network_path)
         journal = Journal(journal_path(network.path), home.name)
         weather = Weather(home.name, table_path(network.run_dir), journal)
-        parts, vfs = make_parts(weather, read_links(network.run_dir), routes or {})
+        # Of each node its own, so that the same messages are not lost everywhere.
+        random = Random(f"{network.manifest.seed} {home.name}")
+        parts, vfs = _make_parts(weather, read_links(network.run_dir), routes or {}, random)
     start_node(home, settings, password_file, choose_core=choose_core, parts=parts)
     # SQLite finds the file system by name: it has to live as long as the node.
     del vfs
@@ -64,6 +75,21 @@ def _choose_liar(behaviour: type[Behaviour], seed: int) -> ChooseCore:
         )
 
     return choose
+
+
+def _make_parts(
+    weather: Weather, ports: Mapping[Link, int], routes: Mapping[str, str], random: Random
+) -> tuple[HostParts, BadVfs]:
+    """The parts of a node in this weather, and the file system, which the caller keeps alive."""
+
+    def make_network(**options: Any) -> PeerNetwork:
+        return BadNetwork(weather, ports, routes, random, **options)
+
+    def make_clock() -> Clock:
+        return Clock(lambda: time.time_ns() / 1_000_000 + weather.skew_ms)
+
+    vfs = BadVfs(weather)
+    return HostParts(make_network, make_clock, BadDisk(weather), VFS_NAME), vfs
 
 
 def main() -> int:

@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localnet.faults.model import (
+    BANDWIDTH_MAX_BYTES_PER_S,
+    BANDWIDTH_MIN_BYTES_PER_S,
     DELAY_MAX_MS,
     DURATION_MAX_S,
     KINDS,
+    RESET_INTERVAL_MIN_MS,
+    SKEW_MAX_MS,
+    TARGETS_MAX,
     Fault,
     FaultError,
     Link,
@@ -107,6 +112,33 @@ def test_a_decoded_link_is_read_back():
 def test_what_makes_no_sense_is_refused(document):
     with pytest.raises(FaultError):
         decode_fault(document, NODES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "least", "most"),
+    [
+        ("delay", "delay_ms", 0, DELAY_MAX_MS),
+        ("delay", "jitter_ms", 0, DELAY_MAX_MS),
+        ("reorder", "hold_max_ms", 1, DELAY_MAX_MS),
+        ("reset", "interval_ms", RESET_INTERVAL_MIN_MS, DELAY_MAX_MS),
+        ("clock-skew", "offset_ms", -SKEW_MAX_MS, SKEW_MAX_MS),
+        ("bandwidth", "bytes_per_s", BANDWIDTH_MIN_BYTES_PER_S, BANDWIDTH_MAX_BYTES_PER_S),
+        ("loss", "permille", 1, 1_000),
+    ],
+)
+def test_every_number_has_its_bounds(kind, parameter, least, most):
+    for number in (least, most):
+        fault = decode(kind, **{**EXAMPLES[kind], parameter: number})
+        assert getattr(fault, parameter) == number
+    for number in (least - 1, most + 1):
+        with pytest.raises(FaultError):
+            decode(kind, **{**EXAMPLES[kind], parameter: number})
+
+
+def test_only_so_many_targets_are_named():
+    decode("kill", nodes=["0"] * TARGETS_MAX)
+    with pytest.raises(FaultError):
+        decode("kill", nodes=["0"] * (TARGETS_MAX + 1))
 
 
 @pytest.mark.parametrize(

@@ -21,20 +21,23 @@ UNREACHED_S = 0.15
 class World:
     """Two nodes: `a` dials `b` through the proxy; `b` is a server in this test."""
 
-    def __init__(self, proxy: Proxy, port: int, accepted: trio.MemoryReceiveChannel) -> None:
+    def __init__(
+        self, proxy: Proxy, ports: dict[str, int], accepted: trio.MemoryReceiveChannel
+    ) -> None:
         self.proxy = proxy
-        self.port = port
+        self.port = ports["a>b"]
+        self.port_to_nobody = ports["b>a"]
         self.accepted = accepted
         self.opened: list[trio.SocketStream] = []
-        self._faults: list[ActiveFault] = []
+        self.faults: list[ActiveFault] = []
 
     def add(self, kind: str, **parameters: object) -> None:
         fault = decode_fault({"kind": kind, **parameters}, ("a", "b"))
-        self._faults.append(ActiveFault(len(self._faults) + 1, fault, 0, None))
-        self.proxy.apply(self._faults, 0)
+        self.faults.append(ActiveFault(len(self.faults) + 1, fault, 0, None))
+        self.proxy.apply(self.faults, 0)
 
     def heal(self) -> None:
-        self._faults.clear()
+        self.faults.clear()
         self.proxy.apply((), 0)
 
     async def dial(self) -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -60,7 +63,7 @@ async def open_world() -> AsyncIterator[World]:
             port = listeners[0].socket.getsockname()[1]
             proxy = Proxy({"a": Endpoint(HOST, 1), "b": Endpoint(HOST, port)})
             ports = await nursery.start(proxy.serve)
-            world = World(proxy, ports["a>b"], accepted)
+            world = World(proxy, ports, accepted)
             try:
                 yield world
             finally:
@@ -85,7 +88,7 @@ async def is_silent(stream: trio.SocketStream) -> bool:
     return True
 
 
-async def test_without_faults_bytes_pass_both_ways_and_so_does_the_end():
+async def test_withoutfaults_bytes_pass_both_ways_and_so_does_the_end():
     async with open_world() as world:
         client, server = await world.dial()
         await client.send_all(b"ping" * 5_000)
@@ -175,18 +178,17 @@ async def test_a_reset_breaks_both_ends_and_comes_again():
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some(1)
         client, server = await world.dial()
-        world.proxy.apply(world._faults, 500)
+        world.proxy.apply(world.faults, 500)
         await client.send_all(b"y")
         assert await receive(server, 1) == b"y"
-        world.proxy.apply(world._faults, 1_000)
+        world.proxy.apply(world.faults, 1_000)
         with pytest.raises(trio.BrokenResourceError):
             await client.receive_some(1)
 
 
 async def test_where_nobody_listens_the_dialer_is_turned_away():
     async with open_world() as world:
-        world.proxy._targets["b"] = Endpoint(HOST, 1)
-        client = await trio.open_tcp_stream(HOST, world.port)
+        client = await trio.open_tcp_stream(HOST, world.port_to_nobody)
         world.opened.append(client)
         with pytest.raises(trio.BrokenResourceError):
             await client.receive_some(1)

@@ -5,13 +5,15 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 from consensus.effects import Put
+from localnet.faults.bad_disk import VFS_NAME, BadDisk, BadVfs
+from localnet.faults.bad_network import HELD_MAX, Fate, Postman, decide, read_kind
 from localnet.faults.model import decode_fault
 from localnet.faults.table import (
     ActiveFault,
@@ -21,13 +23,11 @@ from localnet.faults.table import (
     wall_ms,
     write_table,
 )
-from localnet.faults.weather import VFS_NAME, BadDisk, BadNetwork, BadVfs, Weather, read_kind
+from localnet.faults.weather import Weather
 from node.storage.archive import ArchiveStore
 from node.storage.errors import StorageError
 from node.storage.records import Record
 from node.storage.safety import RecordWrite
-from node.transport.network import PeerNetwork
-from node.transport.queues import Traffic
 
 NODES = ("node0", "node1", "node2", "node3")
 VOTE = b"\x94\xa4vote\x01\x02\x03"
@@ -59,21 +59,22 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
+class Post:
+    """A postman, and what it let leave."""
+
+    def __init__(self, bench):
+        self.sent = []
+        self.postman = Postman(bench.weather, Random(1))
+
+    def send(self, receiver, frame):
+        return self.postman.send(
+            receiver, frame, lambda: self.sent.append((receiver, frame)) is None
+        )
+
+
 @pytest.fixture
-def network(bench, monkeypatch) -> Iterator[BadNetwork]:
-    """A network whose honest part only notes what it is given."""
-    sent = []
-    monkeypatch.setattr(
-        PeerNetwork, "send", lambda self, to, traffic, frame: sent.append((to, frame)) or True
-    )
-    made = BadNetwork.__new__(BadNetwork)
-    made._weather = bench.weather
-    made._names = dict(enumerate(NODES))
-    made._random = Random(1)
-    made._held = 0
-    made._nursery = None
-    made.sent = sent
-    return made
+def post(bench):
+    return Post(bench)
 
 
 def test_the_wire_tag_is_read_without_decoding():
@@ -81,52 +82,93 @@ def test_the_wire_tag_is_read_without_decoding():
     assert read_kind(b"\xdc\x00\x10\xa5batch") == "batch"
 
 
-def test_lost_messages_are_those_of_the_link_and_kind(bench, network):
+def test_lost_messages_are_those_of_the_link_and_kind(bench, post):
     bench.set({"kind": "loss", "links": ["0>1"], "permille": 1_000, "messages": ["vote"]})
-    assert not network.send(1, Traffic.CONTROL, VOTE)
-    assert network.send(1, Traffic.CONTROL, TIMEOUT)
-    assert network.send(2, Traffic.CONTROL, VOTE)
-    assert network.sent == [(1, TIMEOUT), (2, VOTE)]
+    assert not post.send("node1", VOTE)
+    assert post.send("node1", TIMEOUT)
+    assert post.send("node2", VOTE)
+    assert post.sent == [("node1", TIMEOUT), ("node2", VOTE)]
     bench.set()
-    assert network.send(1, Traffic.CONTROL, VOTE)
+    assert post.send("node1", VOTE)
     began, ended = bench.lines()
     assert (began["event"], began["id"], began["by"]) == ("began", 1, "node0")
     assert (ended["event"], ended["messages"]) == ("ended", 1)
 
 
-def test_a_part_of_the_messages_is_lost(bench, network):
-    bench.set({"kind": "loss", "links": ["*>*"], "permille": 300})
-    for _ in range(1_000):
-        network.send(1, Traffic.CONTROL, VOTE)
-    assert 600 < len(network.sent) < 800
+def rules(*documents):
+    return [
+        (number, decode_fault({"links": ["0>1"], "permille": 1_000, **document}, NODES))
+        for number, document in enumerate(documents, 1)
+    ]
 
 
-def test_doubled_messages_are_sent_twice(bench, network):
+def test_what_becomes_of_a_message_follows_from_the_rules_and_the_seed():
+    assert decide("vote", [], Random(1)) == Fate(1, 0, ())
+    loss, twice = {"kind": "loss"}, {"kind": "duplicate"}
+    late = {"kind": "reorder", "hold_max_ms": 50}
+    assert decide("vote", rules(twice, loss, late), Random(1)) == Fate(0, 0, (1, 2))
+    assert decide("vote", rules(twice, twice), Random(1)) == Fate(3, 0, (1, 2))
+    held = decide("vote", rules(late, twice, late), Random(1))
+    assert held == decide("vote", rules(late, twice, late), Random(1))
+    assert (held.copies, held.struck) == (2, (1, 2, 3))
+    assert 2 <= held.held_ms <= 100
+    assert decide("vote", rules({**loss, "messages": ["timeout"]}), Random(1)) == Fate(1, 0, ())
+
+
+def test_a_part_of_the_messages_is_lost():
+    random = Random(1)
+    (rule,) = rules({"kind": "loss", "permille": 300})
+    lost = sum(decide("vote", [rule], random).copies == 0 for _ in range(1_000))
+    assert 200 < lost < 400
+
+
+def test_doubled_messages_are_sent_twice(bench, post):
     bench.set({"kind": "duplicate", "links": ["0>1"], "permille": 1_000})
-    network.send(1, Traffic.CONTROL, VOTE)
-    assert network.sent == [(1, VOTE), (1, VOTE)]
+    post.send("node1", VOTE)
+    assert post.sent == [("node1", VOTE)] * 2
 
 
-async def test_held_back_messages_are_overtaken_and_arrive(bench, network, autojump_clock):
-    bench.set(
-        {
-            "kind": "reorder",
-            "links": ["0>1"],
-            "permille": 1_000,
-            "hold_max_ms": 50,
-            "messages": ["vote"],
-        }
-    )
+def test_a_copy_that_finds_no_room_is_told(bench, post):
+    bench.set({"kind": "duplicate", "links": ["0>1"], "permille": 1_000})
+    answers = [True, False]
+    assert not post.postman.send("node1", VOTE, lambda: answers.pop())
+    assert answers == []
+
+
+async def test_held_back_messages_are_overtaken_and_arrive(bench, post, autojump_clock):
+    late = {"kind": "reorder", "links": ["0>1"], "permille": 1_000, "hold_max_ms": 50}
+    bench.set({**late, "messages": ["vote"]})
     async with trio.open_nursery() as nursery:
-        network._nursery = nursery
-        network.send(1, Traffic.CONTROL, VOTE)
-        network.send(1, Traffic.CONTROL, TIMEOUT)
-    assert network.sent == [(1, TIMEOUT), (1, VOTE)]
+        nursery.start_soon(post.postman.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert post.send("node1", VOTE)
+        post.send("node1", TIMEOUT)
+        assert post.sent == [("node1", TIMEOUT)]
+        await trio.sleep(0.051)
+        nursery.cancel_scope.cancel()
+    assert post.sent == [("node1", TIMEOUT), ("node1", VOTE)]
 
 
-def test_links_of_others_are_not_ours(bench, network):
+async def test_only_so_many_messages_are_held_back(bench, post, autojump_clock):
+    bench.set({"kind": "reorder", "links": ["0>1"], "permille": 1_000, "hold_max_ms": 50})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(post.postman.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(HELD_MAX):
+            post.send("node1", VOTE)
+        assert post.sent == []
+        post.send("node1", TIMEOUT)
+        assert post.sent == [("node1", TIMEOUT)]
+        await trio.sleep(0.051)
+        assert len(post.sent) == HELD_MAX + 1
+        post.send("node1", TIMEOUT)
+        assert len(post.sent) == HELD_MAX + 1, "there is room again"
+        nursery.cancel_scope.cancel()
+
+
+def test_links_of_others_are_not_ours(bench, post):
     bench.set({"kind": "loss", "links": ["1>0"], "permille": 1_000})
-    assert network.send(1, Traffic.CONTROL, VOTE)
+    assert post.send("node1", VOTE)
     assert not bench.journal.exists()
 
 
@@ -174,8 +216,9 @@ TORN = """
 import sys
 from pathlib import Path
 from consensus.effects import Put
+from localnet.faults.bad_disk import BadVfs, VFS_NAME
 from localnet.faults.table import Journal
-from localnet.faults.weather import BadVfs, VFS_NAME, Weather
+from localnet.faults.weather import Weather
 from node.storage.archive import ArchiveStore
 from node.storage.safety import RecordWrite
 
