@@ -3,11 +3,18 @@
 | part | what |
 |---|---|
 | `network`, `folder`, `markets` | laying out homes, genesis and accounts from one seed |
-| `up`, `supervisor`, `lifeline`, `control`, `detached` | starting and stopping processes |
+| `plans`, `supervisor`, `lifeline` | command lines of processes; starting and stopping them |
+| `cluster`, `control`, `ask` | a running localnet, and how other commands talk to it |
+| `up`, `detached`, `cli`, `byz_cli`, `screen` | the commands |
 | `monitor`, `status`, `agreement`, `audit`, `report` | what nodes say, and if it fits together |
+| `verdicts` | what a run came to, whatever ran it |
 | `traders`, `trading_floor`, `courier`, `reporters`, `tape` | demo traders and recorded trades |
 | `bench` | `rota bench` |
+| `byzantine` | members that lie, in the simulator and as processes |
 | `sim` | the virtual world that hosts consensus cores and whole nodes |
+| `faults` | breaking a running localnet: links, messages, processes, clocks, disks |
+| `scenarios` | what `rota fault run` carries out: faults and liars in time, and what is expected |
 
-Nothing below imports it: a node contains no switch for any of this.
+Nothing below imports it: a node contains no switch for any of this. Inside, behaviours know nothing
+of what runs them, and what runs nodes nothing of faults; import contracts keep it so.
 """

@@ -1,4 +1,4 @@
-"""Builds on an old certificate for ever, as if nothing had been certified since."""
+"""Builds on old certificates, with and without a timeout certificate as an excuse."""
 
 from typing import ClassVar
 
@@ -53,6 +53,22 @@ class LoweredTC(OlderQC):
         if block.tc is None:
             return block
         return replace(extend(qc, block), tc=replace(block.tc, high_qc=qc))
+
+
+class StaleTC(BendingLeader):
+    """Its blocks build on an old certificate, which a TC long past is to excuse."""
+
+    name: ClassVar[str] = "stale_tc"
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event
+
+    def bend_block(self, now_ms: int, block: Block) -> Block:
+        past = [tc for view, tc in sorted(self.notes.tcs.items()) if view + 1 < block.view]
+        if not past:
+            return block
+        return replace(extend(past[0].high_qc, block), tc=past[0])
 
 
 def extend(qc: QC, block: Block) -> Block:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from consensus.types import Block
 from localnet.byzantine.behaviour import Tools
 from localnet.byzantine.leading import BendingLeader
+from node.events import NodeEvent
 
 
 class WrongParent(BendingLeader):
@@ -30,3 +31,20 @@ class WrongParent(BendingLeader):
 
     def _go_back(self, block: Block) -> Block:
         return replace(block, time_ms=0)
+
+
+class WrongUncle(BendingLeader):
+    """Names its grandparent as its parent, with the certificate and the height of neither."""
+
+    name: ClassVar[str] = "wrong_uncle"
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event
+
+    def bend_block(self, now_ms: int, block: Block) -> Block:
+        parent = self.notes.proposals.get(block.qc.view)
+        if parent is None or block.height < 3:
+            return block
+        bare = replace(block, lanes=(), state_certificate=None)
+        return replace(bare, parent_id=parent.block.parent_id, height=parent.block.height)
