@@ -41,7 +41,7 @@ from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.ground import prepare_ground
 from localnet.fuzz.trees import BYTES
 from localnet.fuzz.wire_targets import require_stable
-from localnet.sim.node_world import NodeDisk
+from localnet.sim.disk import NodeDisk
 from mempool.ledger import HeaderLedger, LedgerError
 from node.delivery import DeliveryRecord
 from node.recovery import OrderSnapshot, recover_node

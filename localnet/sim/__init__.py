@@ -3,7 +3,8 @@
 Everything that happens follows from one seed. The same core objects run here and in a real node, so
 a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 
-- worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there;
+- worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there,
+  `disk` is what outlives a crash, `seats` say who watches what;
   `node_world` adds what whole nodes need: batch stores, archives, engines.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
   `solo` (one core among scripted peers).

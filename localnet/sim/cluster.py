@@ -10,8 +10,9 @@ from consensus.effects import Committed, Store
 from consensus.recovery import recover
 from consensus.types import AvailabilityCertificate, StateCertificate
 from crypto.scheme import SignatureScheme
+from localnet.sim.disk import Disk
 from localnet.sim.keys import CHAIN_ID, GENESIS_TIME_MS, Keys
-from localnet.sim.network import Conditions, Disk, Machine, World
+from localnet.sim.network import Conditions, Machine, World
 from localnet.sim.oracles import Agreement, Blame, SignedOnce, Watcher
 
 

@@ -26,9 +26,10 @@ from localnet.sim.bounds import (
     Name,
     Permille,
 )
+from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX, NodeDisk
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
 from localnet.sim.network import CrashPoint
-from localnet.sim.node_world import ARCHIVE_WRITES_LOST_MAX, NodeDisk, NodeWorld
+from localnet.sim.node_world import NodeWorld
 from node.storage.errors import StorageError
 
 FOREVER_MS: Final = 0

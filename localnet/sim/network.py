@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -17,11 +17,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import (
     Aggregate,
     Aggregated,
-    Delete,
     Persist,
     Received,
     Send,
@@ -34,18 +32,15 @@ from consensus.effects import (
     Token,
     Verified,
     Verify,
-    compute_key,
 )
-from consensus.messages import BLOCKS_MAX_PER_RESPONSE, CommittedResponse, Message
-from consensus.types import QC, Block
+from consensus.messages import Message
 from crypto.aggregation import Partial, aggregate_partials
-from crypto.codec import decode
 from crypto.scheme import SignatureScheme, verify_claim
+from localnet.sim.disk import Disk
 from localnet.sim.links import PERMILLE, LinkRule, Passage
 from localnet.sim.oracles import Watcher
-from node.storage.errors import StorageError
-from node.storage.records import compute_checksum
-from node.storage.safety import WRITE_ONCE_TABLES
+from localnet.sim.seats import Seats
+from node.serving import read_committed
 
 _encode_event: Final = msgspec.msgpack.Encoder().encode
 
@@ -80,73 +75,6 @@ class Conditions:
     work_ms: tuple[int, int] = (0, 2)
     """Signing, verifying, aggregating."""
     persist_ms: tuple[int, int] = (0, 4)
-
-
-class Disk:
-    """The durable records of one machine."""
-
-    def __init__(self) -> None:
-        self.stores: dict[Store, dict[str, dict[bytes, bytes]]] = {store: {} for store in Store}
-        self._flipped: dict[tuple[Store, str, bytes], tuple[int, bytes]] = {}
-        """Records that are not as they were written, each with the checksum written beside it
-        and its false value."""
-
-    def table(self, store: Store, name: str) -> dict[bytes, bytes]:
-        """The records of one table."""
-        return self.stores[store].setdefault(name, {})
-
-    def apply(self, persist: Persist) -> None:
-        """Write the records of one `Persist`, all of them."""
-        for put in persist.puts:
-            table = self.table(persist.store, put.table)
-            if persist.store is Store.SAFETY and put.table in WRITE_ONCE_TABLES:
-                held = table.get(put.key, put.value)
-                assert held == put.value, f"second value for write-once {put.table}"
-            table[put.key] = put.value
-
-    def drop(self, store: Store, deletes: Iterable[Delete]) -> None:
-        """Carry out the deletions of a `Persist`."""
-        for delete in deletes:
-            table = self.table(store, delete.table)
-            for key in [key for key in table if key < delete.below]:
-                del table[key]
-
-    def sync_archive(self) -> None:
-        """No power cut takes back what was written to the archive so far."""
-
-    def flip_bit(self, store: Store, record: int, bit: int) -> bool:
-        """Flip one bit of one durable record, both counted modulo what there is; False if the
-        store holds nothing."""
-        records = sorted(
-            (name, key)
-            for name, table in self.stores[store].items()
-            for key, value in table.items()
-            if value
-        )
-        if not records:
-            return False
-        name, key = records[record % len(records)]
-        value = bytearray(self.stores[store][name][key])
-        checksum = compute_checksum(name, key, bytes(value))
-        bit %= 8 * len(value)
-        value[bit // 8] ^= 1 << bit % 8
-        self.stores[store][name][key] = bytes(value)
-        self._flipped[store, name, key] = (checksum, bytes(value))
-        return True
-
-    def is_damaged(self) -> bool:
-        """Is a flipped record still there, neither lost nor overwritten since?"""
-        return any(
-            self.stores[store].get(name, {}).get(key) == value
-            for (store, name, key), (_, value) in self._flipped.items()
-        )
-
-    def validate(self) -> None:
-        """What a host does before it trusts its records. Raises `StorageError`."""
-        for (store, name, key), (checksum, false) in self._flipped.items():
-            value = self.stores[store].get(name, {}).get(key)
-            if value == false and compute_checksum(name, key, value) != checksum:
-                raise StorageError("storage.corrupt", f"{store} record {name} {key.hex()}")
 
 
 Factory = Callable[[Disk], Machine]
@@ -191,7 +119,7 @@ class World:
         self.hosts_of: dict[int, list[int]] = {}
         """The hosts of each member."""
         self.observers: list[Watcher] = []
-        self._seats = _Seats([])
+        self._seats = Seats([])
         self.on_received: list[Callable[[int, Received], None]] = []
         """Called with the host and the message, just before a running machine hears it."""
         self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
@@ -316,10 +244,10 @@ class World:
             if action is not None:
                 action(host, effect)
 
-    def _seated(self) -> "_Seats":
+    def _seated(self) -> Seats:
         """Who watches what, found anew when somebody comes or goes."""
         if self._seats.observers != self.observers:
-            self._seats = _Seats(self.observers)
+            self._seats = Seats(self.observers)
         return self._seats
 
     def _send_when_durable(self, host: Host, send: Send) -> None:
@@ -344,8 +272,7 @@ class World:
         )
 
     def _serve_committed(self, host: Host, serve: ServeCommitted) -> None:
-        response = serve_committed(host.disk, serve.from_height, serve.committed_height)
-        self._send(host, Send((serve.to,), response))
+        self._send(host, Send((serve.to,), read_committed(host.disk, serve)))
 
     def _answer(self, host: Host, event: Any) -> None:
         """A worker's result comes back a little later, unless the machine dies first."""
@@ -487,60 +414,3 @@ class World:
         least, most = bounds
         # `randint` draws as evenly and takes eight times as long.
         return least + int(self.random.random() * (most - least + 1))
-
-
-class _Seats:
-    """Which observers watch what. Most look at a few kinds of effects only."""
-
-    def __init__(self, observers: Sequence[Watcher]) -> None:
-        self.observers = list(observers)
-        self.on_effect = _Listeners(
-            (each.on_effect, each.effects)
-            for each in observers
-            if _is_overridden(each, "on_effect")
-        )
-        """Whom to tell of an effect."""
-        self.on_sent = _Listeners(
-            (each.on_sent, each.messages) for each in observers if _is_overridden(each, "on_sent")
-        )
-        """Whom to tell of a message."""
-        self.on_durable = tuple(
-            each.on_durable for each in observers if _is_overridden(each, "on_durable")
-        )
-
-
-class _Listeners(dict[type, tuple[Callable[[int, Any], None], ...]]):
-    """Whom to tell of something, by its kind; each kind is looked up once."""
-
-    def __init__(
-        self, hooks: Iterable[tuple[Callable[[int, Any], None], tuple[type, ...]]]
-    ) -> None:
-        """The hooks, each with the kinds that it wants to hear of; none named means all."""
-        super().__init__()
-        self._hooks = tuple(hooks)
-
-    def __missing__(self, kind: type) -> tuple[Callable[[int, Any], None], ...]:
-        found = self[kind] = tuple(
-            hook for hook, kinds in self._hooks if not kinds or kind in kinds
-        )
-        return found
-
-
-def _is_overridden(observer: Watcher, hook: str) -> bool:
-    return getattr(type(observer), hook) is not getattr(Watcher, hook)
-
-
-def serve_committed(disk: Disk, from_height: int, committed_height: int) -> CommittedResponse:
-    """What a host answers to `ServeCommitted`: archived blocks without a gap, and the last's QC."""
-    archived: Mapping[bytes, bytes] = disk.table(Store.ARCHIVE, ARCHIVE_BLOCK_TABLE)
-    certificates = disk.table(Store.ARCHIVE, ARCHIVE_COMMIT_TABLE)
-    blocks: list[Block] = []
-    for height in range(from_height, from_height + BLOCKS_MAX_PER_RESPONSE):
-        encoded = archived.get(compute_key(height))
-        if encoded is None:
-            break
-        blocks.append(decode(Block, encoded))
-    if not blocks:
-        return CommittedResponse((), None, committed_height)
-    proof = decode(QC, certificates[compute_key(blocks[-1].height)])
-    return CommittedResponse(tuple(blocks), proof, committed_height)

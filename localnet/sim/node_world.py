@@ -8,7 +8,7 @@ takes back the newest archive writes that were already reported, since nothing w
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Final
@@ -39,7 +39,8 @@ from engine.block import BlockInput, BlockOutput
 from engine.genesis import EngineGenesis
 from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
-from localnet.sim.network import Conditions, Disk, Host, World
+from localnet.sim.disk import Disk, NodeDisk
+from localnet.sim.network import Conditions, Host, World
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
 from mempool.envelope import decode_envelope
 from node.batch_checks import make_checkable
@@ -56,92 +57,10 @@ from node.events import (
     VerifyEnvelopes,
 )
 from node.recovery import OUTPUT_TABLE
-
-ENGINE_SNAPSHOTS_KEPT: Final = 2
-"""As the engine worker keeps them."""
-
-ARCHIVE_WRITES_LOST_MAX: Final = 1_000
-"""A power loss takes back so many writes at most."""
+from node.workers.snapshots import SNAPSHOTS_KEPT
 
 OPENED_MAX: Final = 256
 """Blocks remembered with their batches opened: all nodes execute the same ones."""
-
-Batch = tuple[SignedBatchHeader, bytes]
-
-
-class NodeDisk(Disk):
-    """Everything durable of one node: records, batches, engine snapshots."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: dict[bytes, Batch] = {}
-        self.engine_snapshots: dict[int, bytes] = {}
-        self.archive_log: deque[list[tuple[str, bytes, bytes | None]]] = deque(
-            maxlen=ARCHIVE_WRITES_LOST_MAX
-        )
-        """For each archive write what it replaced, so that a power loss can take it back."""
-
-    def apply(self, persist: Persist) -> None:
-        """Write the records of one `Persist`, all of them."""
-        if persist.store is Store.ARCHIVE:
-            assert not persist.deletes, "nothing deletes from the archive"
-            tables = self.stores[Store.ARCHIVE]
-            self.archive_log.append(
-                [
-                    (put.table, put.key, tables.get(put.table, {}).get(put.key))
-                    for put in persist.puts
-                ]
-            )
-        super().apply(persist)
-
-    def sync_archive(self) -> None:
-        """No power cut takes back what was written to the archive so far."""
-        self.archive_log.clear()
-
-    def lose_archive_tail(self, writes: int) -> None:
-        """Take back the newest archive writes, newest first."""
-        for _ in range(min(writes, len(self.archive_log))):
-            for name, key, value in reversed(self.archive_log.pop()):
-                table = self.table(Store.ARCHIVE, name)
-                if value is None:
-                    # One write may put a new key twice.
-                    table.pop(key, None)
-                else:
-                    table[key] = value
-
-    # ---- what recovery reads (`node.recovery.Archive` and `BatchIndex`) ------------------------
-
-    def read(self, table: str, key: bytes) -> bytes | None:
-        """One archived value."""
-        return self.table(Store.ARCHIVE, table).get(key)
-
-    def read_range(
-        self, table: str, from_key: bytes, limit: int, *, reverse: bool = False
-    ) -> list[tuple[bytes, bytes]]:
-        """Archived records from a key on, rising or falling."""
-        records = self.table(Store.ARCHIVE, table)
-        keys = sorted(
-            (key for key in records if (key <= from_key if reverse else key >= from_key)),
-            reverse=reverse,
-        )
-        return [(key, records[key]) for key in keys[:limit]]
-
-    def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
-        """Stored batches above each author's cursor."""
-        return [
-            (batch_id, signed)
-            for batch_id, (signed, _) in sorted(self.batches.items())
-            if signed.header.sequence > cursors.get(signed.header.author, 0)
-        ]
-
-    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:
-        """The signed header of a stored batch."""
-        stored = self.batches.get(batch_id)
-        return None if stored is None else stored[0]
-
-    def get(self, batch_id: bytes) -> Batch | None:
-        """A stored batch."""
-        return self.batches.get(batch_id)
 
 
 @dataclass(slots=True)
@@ -162,7 +81,7 @@ class Engine:
     def save(self, disk: NodeDisk) -> None:
         """Write a snapshot, atomically."""
         disk.engine_snapshots[self.state.height] = snapshot(self.state)
-        for height in sorted(disk.engine_snapshots)[:-ENGINE_SNAPSHOTS_KEPT]:
+        for height in sorted(disk.engine_snapshots)[:-SNAPSHOTS_KEPT]:
             del disk.engine_snapshots[height]
 
 

@@ -23,6 +23,7 @@ from engine.instructions import (
 )
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
+from localnet.sim.disk import Batch, NodeDisk
 from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
 from localnet.sim.node_oracles import (
@@ -33,7 +34,7 @@ from localnet.sim.node_oracles import (
     ReplayDiffersError,
     validate_replay,
 )
-from localnet.sim.node_world import Batch, NodeConditions, NodeDisk, NodeWorld
+from localnet.sim.node_world import NodeConditions, NodeWorld
 from localnet.sim.oracles import SignedOnce
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict

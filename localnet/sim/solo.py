@@ -31,8 +31,9 @@ from consensus.types import QC, Block
 from crypto.aggregation import Partial, aggregate_partials
 from crypto.scheme import verify_claim
 from localnet.sim.cluster import SimulatedPayload, make_core
+from localnet.sim.disk import Disk
 from localnet.sim.keys import Keys
-from localnet.sim.network import Disk, serve_committed
+from node.serving import read_committed
 
 M = TypeVar("M")
 
@@ -128,8 +129,8 @@ class Solo:
                     self.sent.append((to, message))
                     if self.me in to:
                         self._events.append(Received(self.me, message))
-                case ServeCommitted(to, from_height, height):
-                    self.sent.append(((to,), serve_committed(self.disk, from_height, height)))
+                case ServeCommitted(to):
+                    self.sent.append(((to,), read_committed(self.disk, effect)))
                 case SetTimer(name, deadline_ms):
                     self._timers.pop(name, None)
                     if deadline_ms is not None:

@@ -10,8 +10,9 @@ from consensus.config import ConsensusConfig
 from consensus.effects import Persist, Store
 from consensus.sync import FAR_HEIGHTS
 from localnet.sim.cluster import Cluster
+from localnet.sim.disk import Disk
 from localnet.sim.links import Cut, Partition, Scope
-from localnet.sim.network import Conditions, CrashPoint, Disk
+from localnet.sim.network import Conditions, CrashPoint
 
 IMPATIENT = ConsensusConfig(base_view_timeout_ms=250)
 """For long runs with a dead member, whose every turn costs a timeout."""

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from consensus.messages import CommittedResponse
 from consensus.outbox import Outbox
 from localnet.sim.faults import (
     BandwidthFault,
@@ -25,6 +26,7 @@ from localnet.sim.faults import (
 )
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import REPLAY_EVERY, run_schedule
 from localnet.sim.schedule import (
     Liar,
@@ -107,6 +109,25 @@ def test_a_disk_that_tells_another_story_than_the_run_is_found_by_the_replay(mon
     assert violation is not None
     assert (violation.oracle, violation.phase) == ("replay", "replay")
     assert violation.verdict.exit_code == 22
+
+
+def test_who_lags_is_served_as_much_at_once_as_a_real_host_serves(monkeypatch) -> None:
+    monkeypatch.setattr("node.serving.SYNC_RESPONSE_MAX_BYTES", 1)
+    served: list[int] = []
+
+    class Responses(Watcher):
+        messages = (CommittedResponse,)
+
+        def on_sent(self, index, message) -> None:
+            served.append(len(message.blocks))
+
+    crash = CrashFault(at_ms=50, duration_ms=0, host=0)
+    outcome = run_schedule(
+        Schedule(seed=5, views=80, faults=(crash,)),
+        lambda cluster: cluster.world.observers.append(Responses()),
+    )
+    assert outcome.violation is None
+    assert max(served) == 1
 
 
 def test_other_seeds_are_other_runs() -> None:

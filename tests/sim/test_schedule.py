@@ -8,8 +8,8 @@ from consensus.effects import Persist
 from consensus.messages import Message
 from localnet.sim import bounds
 from localnet.sim.bounds import KINDS, TABLES
+from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX
 from localnet.sim.generator import generate
-from localnet.sim.node_world import ARCHIVE_WRITES_LOST_MAX
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (

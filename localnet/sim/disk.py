@@ -1,0 +1,160 @@
+"""Durable records of one machine, and what may befall them: lost tails, flipped bits."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from consensus.effects import Delete, Persist, Store
+from consensus.types import SignedBatchHeader
+from node.storage.errors import StorageError
+from node.storage.records import compute_checksum
+from node.storage.safety import WRITE_ONCE_TABLES
+
+ARCHIVE_WRITES_LOST_MAX: Final = 1_000
+"""A power loss takes back so many writes at most."""
+
+Batch = tuple[SignedBatchHeader, bytes]
+
+
+class Disk:
+    """The durable records of one machine."""
+
+    def __init__(self) -> None:
+        self.stores: dict[Store, dict[str, dict[bytes, bytes]]] = {store: {} for store in Store}
+        self._flipped: dict[tuple[Store, str, bytes], tuple[int, bytes]] = {}
+        """Records that are not as they were written, each with the checksum written beside it
+        and its false value."""
+
+    def table(self, store: Store, name: str) -> dict[bytes, bytes]:
+        """The records of one table."""
+        return self.stores[store].setdefault(name, {})
+
+    def apply(self, persist: Persist) -> None:
+        """Write the records of one `Persist`, all of them."""
+        for put in persist.puts:
+            table = self.table(persist.store, put.table)
+            if persist.store is Store.SAFETY and put.table in WRITE_ONCE_TABLES:
+                held = table.get(put.key, put.value)
+                assert held == put.value, f"second value for write-once {put.table}"
+            table[put.key] = put.value
+
+    def drop(self, store: Store, deletes: Iterable[Delete]) -> None:
+        """Carry out the deletions of a `Persist`."""
+        for delete in deletes:
+            table = self.table(store, delete.table)
+            for key in [key for key in table if key < delete.below]:
+                del table[key]
+
+    def sync_archive(self) -> None:
+        """No power cut takes back what was written to the archive so far."""
+
+    def flip_bit(self, store: Store, record: int, bit: int) -> bool:
+        """Flip one bit of one durable record, both counted modulo what there is; False if the
+        store holds nothing."""
+        records = sorted(
+            (name, key)
+            for name, table in self.stores[store].items()
+            for key, value in table.items()
+            if value
+        )
+        if not records:
+            return False
+        name, key = records[record % len(records)]
+        value = bytearray(self.stores[store][name][key])
+        checksum = compute_checksum(name, key, bytes(value))
+        bit %= 8 * len(value)
+        value[bit // 8] ^= 1 << bit % 8
+        self.stores[store][name][key] = bytes(value)
+        self._flipped[store, name, key] = (checksum, bytes(value))
+        return True
+
+    def is_damaged(self) -> bool:
+        """Is a flipped record still there, neither lost nor overwritten since?"""
+        return any(
+            self.stores[store].get(name, {}).get(key) == value
+            for (store, name, key), (_, value) in self._flipped.items()
+        )
+
+    def validate(self) -> None:
+        """What a host does before it trusts its records. Raises `StorageError`."""
+        for (store, name, key), (checksum, false) in self._flipped.items():
+            value = self.stores[store].get(name, {}).get(key)
+            if value == false and compute_checksum(name, key, value) != checksum:
+                raise StorageError("storage.corrupt", f"{store} record {name} {key.hex()}")
+
+    # ---- what recovery and members that lag read (`node.recovery.Archive`) ---------------------
+
+    def read(self, table: str, key: bytes) -> bytes | None:
+        """One archived value."""
+        return self.table(Store.ARCHIVE, table).get(key)
+
+    def read_range(
+        self, table: str, from_key: bytes, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Archived records from a key on, rising or falling."""
+        records = self.table(Store.ARCHIVE, table)
+        keys = sorted(
+            (key for key in records if (key <= from_key if reverse else key >= from_key)),
+            reverse=reverse,
+        )
+        return [(key, records[key]) for key in keys[:limit]]
+
+
+class NodeDisk(Disk):
+    """Everything durable of one node: records, batches, engine snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: dict[bytes, Batch] = {}
+        self.engine_snapshots: dict[int, bytes] = {}
+        self.archive_log: deque[list[tuple[str, bytes, bytes | None]]] = deque(
+            maxlen=ARCHIVE_WRITES_LOST_MAX
+        )
+        """For each archive write what it replaced, so that a power loss can take it back."""
+
+    def apply(self, persist: Persist) -> None:
+        """Write the records of one `Persist`, all of them."""
+        if persist.store is Store.ARCHIVE:
+            assert not persist.deletes, "nothing deletes from the archive"
+            tables = self.stores[Store.ARCHIVE]
+            self.archive_log.append(
+                [
+                    (put.table, put.key, tables.get(put.table, {}).get(put.key))
+                    for put in persist.puts
+                ]
+            )
+        super().apply(persist)
+
+    def sync_archive(self) -> None:
+        """No power cut takes back what was written to the archive so far."""
+        self.archive_log.clear()
+
+    def lose_archive_tail(self, writes: int) -> None:
+        """Take back the newest archive writes, newest first."""
+        for _ in range(min(writes, len(self.archive_log))):
+            for name, key, value in reversed(self.archive_log.pop()):
+                table = self.table(Store.ARCHIVE, name)
+                if value is None:
+                    # One write may put a new key twice.
+                    table.pop(key, None)
+                else:
+                    table[key] = value
+
+    # ---- what recovery reads (`node.recovery.BatchIndex` and `Batches`) ------------------------
+
+    def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
+        """Stored batches above each author's cursor."""
+        return [
+            (batch_id, signed)
+            for batch_id, (signed, _) in sorted(self.batches.items())
+            if signed.header.sequence > cursors.get(signed.header.author, 0)
+        ]
+
+    def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:
+        """The signed header of a stored batch."""
+        stored = self.batches.get(batch_id)
+        return None if stored is None else stored[0]
+
+    def get(self, batch_id: bytes) -> Batch | None:
+        """A stored batch."""
+        return self.batches.get(batch_id)
