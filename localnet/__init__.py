@@ -12,6 +12,7 @@
 | `bench` | `rota bench` |
 | `byzantine` | members that lie, in the simulator and as processes |
 | `sim` | the virtual world that hosts consensus cores and whole nodes |
+| `fuzz` | real messages and files, bent, for everything that reads outside bytes |
 | `faults` | breaking a running localnet: links, messages, processes, clocks, disks |
 | `scenarios` | what `rota fault run` carries out: faults and liars in time, and what is expected |
 

@@ -160,8 +160,8 @@ class Cluster:
     async def attend(self) -> None:
         """Runs beside everything else, to the end."""
 
-    def is_expected(self, status: ProcessStatus) -> bool:
-        """A process ended by itself: is somebody to see to that?"""
+    def heed_end(self, status: ProcessStatus) -> bool:
+        """A process ended by itself; True if that was to be, and is seen to."""
         del status
         return False
 
@@ -216,7 +216,7 @@ class Cluster:
     # ---- while it runs ---------------------------------------------------------------------
 
     def _process_ended(self, status: ProcessStatus) -> None:
-        if status.state is ProcessState.EXITED and not self.is_expected(status):
+        if status.state is ProcessState.EXITED and not self.heed_end(status):
             self.unexpected_exits.append(status)
             if self.ready:
                 self.note(describe_end(status))

@@ -61,8 +61,8 @@ class FaultCluster(Cluster):
         """Heal what is due."""
         await self.faults.run()
 
-    def is_expected(self, status: ProcessStatus) -> bool:
-        """Was it a fault's doing?"""
+    def heed_end(self, status: ProcessStatus) -> bool:
+        """True if it was a fault's doing."""
         return self.faults.heed_end(status)
 
     def handlers(self) -> dict[str, Handler]:

@@ -107,12 +107,18 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TimedFault(NamedTuple):
-    """A fault at its time, in seconds from readiness; at 0 it is there before the nodes start."""
+    """A fault at its time, in seconds from readiness."""
 
     at_s: float
     for_s: float | None
     document: dict[str, Any]
     """As `decode_fault` takes it; checked."""
+
+    @property
+    def is_there_from_the_start(self) -> bool:
+        """At 0 it is there before the nodes start, unless it needs them to run: what does not run
+        can neither be killed nor frozen."""
+        return self.at_s == 0 and self.document["kind"] not in ("kill", "pause")
 
 
 class TimedLiar(NamedTuple):

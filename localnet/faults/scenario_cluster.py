@@ -14,7 +14,7 @@ from localnet.faults.cluster import FaultCluster, make_plans
 from localnet.faults.memory import INTERVAL_S, MemorySample, compute_growth, read_rss_bytes
 from localnet.faults.orders import FollowedOrders
 from localnet.faults.progress import Progress
-from localnet.faults.scenario import Scenario, TimedFault
+from localnet.faults.scenario import Scenario
 from localnet.faults.twins import with_twins
 from localnet.faults.verdict import Seen
 from localnet.plans import traders_plan
@@ -55,7 +55,7 @@ class ScenarioCluster(FaultCluster):
     async def before_start(self) -> None:
         """Who lies from the beginning is started as a liar, and into what is wrong from then on."""
         for fault in self._scenario.faults:
-            if is_there_from_the_start(fault):
+            if fault.is_there_from_the_start:
                 await self.faults.add(fault.document, fault.for_s)
         for liar in self._scenario.liars:
             if liar.at_s == 0:
@@ -133,7 +133,7 @@ class ScenarioCluster(FaultCluster):
 
     async def _cause_faults(self) -> None:
         for fault in self._scenario.faults:
-            if is_there_from_the_start(fault):
+            if fault.is_there_from_the_start:
                 continue
             await self._sleep_until(fault.at_s)
             entry = await self.faults.add(fault.document, fault.for_s)
@@ -224,11 +224,6 @@ class ScenarioCluster(FaultCluster):
                 continue  # The others tell as well.
             for each in msgspec.convert(answer["convictions"], tuple[ConvictionInfo, ...]):
                 self._convictions.add((each.member, each.offence))
-
-
-def is_there_from_the_start(fault: TimedFault) -> bool:
-    """Before the nodes start? What does not run can neither be killed nor frozen."""
-    return fault.at_s == 0 and fault.document["kind"] not in ("kill", "pause")
 
 
 def _describe(document: dict[str, Any]) -> str:

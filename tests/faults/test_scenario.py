@@ -80,6 +80,15 @@ for = "5s"
     assert scenario.liars == ((2, "node3", "silent"), (7, "node3", None))
 
 
+@pytest.mark.parametrize("kind", ["kill", "pause", "disk-full", "torn-write"])
+@pytest.mark.parametrize("at", ["0s", "1s"])
+def test_only_what_needs_no_running_node_is_there_before_they_start(kind, at):
+    text = f'run_for = "5s"\n[[fault]]\nat = "{at}"\nkind = "{kind}"\nnodes = ["0"]'
+    (fault,) = parse_scenario("x", text).faults
+    is_early = at == "0s" and kind not in ("kill", "pause")
+    assert fault.is_there_from_the_start == is_early
+
+
 def test_a_storm_follows_from_the_seed_and_leaves_calm_between_its_faults():
     first = parse_scenario("x", STORM.format(seed=1)).faults
     assert first == parse_scenario("x", STORM.format(seed=1)).faults
