@@ -112,7 +112,7 @@ def test_a_disk_that_tells_another_story_than_the_run_is_found_by_the_replay(mon
 
 
 def test_who_lags_is_served_as_much_at_once_as_a_real_host_serves(monkeypatch) -> None:
-    monkeypatch.setattr("node.serving.SYNC_RESPONSE_MAX_BYTES", 1)
+    monkeypatch.setattr("node.serving.SYNC_RESPONSE_MAX_BYTES", 2_000)
     served: list[int] = []
 
     class Responses(Watcher):
@@ -127,7 +127,8 @@ def test_who_lags_is_served_as_much_at_once_as_a_real_host_serves(monkeypatch) -
         lambda cluster: cluster.world.observers.append(Responses()),
     )
     assert outcome.violation is None
-    assert max(served) == 1
+    assert len(served) > 5
+    assert 1 < max(served) < 20
 
 
 def test_other_seeds_are_other_runs() -> None:
