@@ -58,6 +58,14 @@ def pack(*fields: Any) -> bytes:
     return packed
 
 
+def lay_out_checkpoint(chain_id: bytes, header: CheckpointHeader) -> bytes:
+    """What a signature under a result covers: eight words of 32 bytes."""
+    numbers = (header.epoch, header.height, header.time_ms)
+    epoch, height, time_ms = (number.to_bytes(32, "big") for number in numbers)
+    roots = header.order_root + header.market_root + header.receipts_root
+    return chain_id + epoch + height + header.block_id + time_ms + roots
+
+
 def find_leader(powers: Sequence[int], seed: bytes, view: int) -> int:
     """Who leads a view: a hash falls into somebody's share of the power."""
     hashed = hash_parts("rota/leader/v1", seed, view.to_bytes(8, "big"))
@@ -140,19 +148,17 @@ class Judge:
         )
         assert is_good, f"{what}: members {members} did not sign it"
 
-    def _is_new(self, certificate: Certificate) -> bool:
-        if certificate in self._known:
-            return False
+    def _keep(self, certificate: Certificate) -> None:
+        """It was found good: it need not be verified again."""
         if len(self._known) >= HISTORY_MAX:
             self._known.clear()
         self._known.add(certificate)
-        return True
 
     # ---- certificates --------------------------------------------------------------------------
 
     def judge_qc(self, qc: QC) -> None:
         """A quorum voted for the block, or it is the certificate of genesis to the last byte."""
-        if not self._is_new(qc):
+        if qc in self._known:
             return
         data = qc.data
         if data.view == 0:
@@ -170,11 +176,12 @@ class Judge:
         packed = pack(data.epoch, data.view, data.height, data.block_id)
         message = hash_parts("rota/vote/v1", self._chain_id, packed)
         self._verify(signers, message, qc.signature, what)
+        self._keep(qc)
 
     def judge_tc(self, tc: TC) -> None:
         """A quorum gave the view up, each member once, and the QC is the newest they named."""
         self.judge_qc(tc.high_qc)
-        if not self._is_new(tc):
+        if tc in self._known:
             return
         what = f"TC of view {tc.view}"
         assert tc.epoch == self._epoch, f"{what}: epoch {tc.epoch}"
@@ -192,10 +199,11 @@ class Judge:
         assert self.is_quorum(everyone), f"{what}: {everyone} are no quorum"
         newest = max(group.high_qc_view for group in tc.groups)
         assert tc.high_qc.data.view == newest < tc.view, f"{what}: its QC is not the newest named"
+        self._keep(tc)
 
     def judge_availability(self, certificate: AvailabilityCertificate) -> None:
         """More than a third of the power holds the lane up to there."""
-        if not self._is_new(certificate):
+        if certificate in self._known:
             return
         data = certificate.data
         what = f"availability of lane {data.author} up to {data.sequence}"
@@ -208,25 +216,20 @@ class Judge:
         packed = pack(data.epoch, data.author, data.sequence, data.batch_id)
         message = hash_parts("rota/availability/v1", self._chain_id, packed)
         self._verify(signers, message, certificate.signature, what)
+        self._keep(certificate)
 
     def judge_state(self, certificate: StateCertificate) -> None:
         """A quorum got this result."""
-        if not self._is_new(certificate):
+        if certificate in self._known:
             return
         header = certificate.header
         what = f"state certificate of height {header.height}"
         assert header.epoch == self._epoch, f"{what}: epoch {header.epoch}"
         signers = self.read_bitmap(certificate.signers)
         assert self.is_quorum(signers), f"{what}: {signers} are no quorum"
-        message = hash_parts("rota/checkpoint/v1", self._lay_out(header))
+        message = hash_parts("rota/checkpoint/v1", lay_out_checkpoint(self._chain_id, header))
         self._verify(signers, message, certificate.signature, what)
-
-    def _lay_out(self, header: CheckpointHeader) -> bytes:
-        """Eight words of 32 bytes."""
-        numbers = (header.epoch, header.height, header.time_ms)
-        epoch, height, time_ms = (number.to_bytes(32, "big") for number in numbers)
-        roots = header.order_root + header.market_root + header.receipts_root
-        return self._chain_id + epoch + height + header.block_id + time_ms + roots
+        self._keep(certificate)
 
     # ---- blocks --------------------------------------------------------------------------------
 
@@ -252,6 +255,20 @@ class Judge:
             self.judge_availability(certificate)
         if block.state_certificate is not None:
             self.judge_state(block.state_certificate)
+
+    def judge_message(self, message: Message) -> None:
+        """The certificates in a message."""
+        match message:
+            case Advance(qc=qc, tc=tc) | Timeout(high_qc=qc, last_tc=tc):
+                self.judge_qc(qc)
+                if tc is not None:
+                    self.judge_tc(tc)
+            case LaneCertificate(certificate):
+                self.judge_availability(certificate)
+            case Proposal(block=block):
+                self.judge_block(block)
+            case _:
+                pass
 
 
 class Certificates(Watcher):
@@ -287,21 +304,7 @@ class Certificates(Watcher):
                     reader(put.value)
                     self._good.add((put.table, put.value))
         elif isinstance(effect, Send):
-            self._judge_message(effect.message)
-
-    def _judge_message(self, message: Message) -> None:
-        judge = self._judge
-        match message:
-            case Advance(qc=qc, tc=tc) | Timeout(high_qc=qc, last_tc=tc):
-                judge.judge_qc(qc)
-                if tc is not None:
-                    judge.judge_tc(tc)
-            case LaneCertificate(certificate):
-                judge.judge_availability(certificate)
-            case Proposal(block=block):
-                judge.judge_block(block)
-            case _:
-                pass
+            self._judge.judge_message(effect.message)
 
     def _read_safety(self, value: bytes) -> None:
         state = self._judge.read(SafetyState, value)

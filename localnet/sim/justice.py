@@ -14,25 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from committee.committee import Committee
-from committee.schedule import LeaderSchedule
 from consensus.effects import Misbehaviour, Persist, Received, Store
-from consensus.evidence import (
-    Evidence,
-    decode_evidence,
-    make_double_batch,
-    make_double_proposal,
-    make_double_state_vote,
-    make_double_timeout,
-    make_double_vote,
-    verify_evidence,
+from consensus.messages import (
+    BatchMessage,
+    BlockResponse,
+    CommittedResponse,
+    Message,
+    Proposal,
+    ShownProposal,
+    StateVote,
+    Timeout,
+    Vote,
 )
-from consensus.messages import BatchMessage, Message, Proposal, StateVote, Timeout, Vote
 from consensus.types import StateCertificate
-from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX
-from crypto.codec import decode
-from crypto.scheme import IdentityScheme, SignatureScheme
+from crypto.codec import decode_lenient
+from localnet.sim.certificates_oracle import Judge
 from localnet.sim.oracles import Watcher
+from localnet.sim.proof import Offence, Prosecutor
 from node.events import BlockNotice
 from node.offences import EVIDENCE_TABLE
 from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
@@ -42,8 +40,16 @@ CHANCES_MIN: Final = 3
 LANE_WINDOW: Final = 64
 """Batches this far above a lane's cursor are surely looked at."""
 
-Offence = tuple[int, str]
-"""Who, and the name of the evidence's type."""
+VOTE_VIEWS_BEHIND: Final = 1
+VOTE_VIEWS_AHEAD: Final = 10
+"""Votes of views so far away are counted."""
+
+
+_UNJUDGED: Final = (BlockResponse, CommittedResponse)
+"""Messages in which this oracle does not check every signature."""
+
+_BLAMED: Final = ("signature.invalid", "state.vote_invalid")
+"""What a node says of whoever sent a bad signature to consensus."""
 
 
 class _Place(NamedTuple):
@@ -65,20 +71,16 @@ class Justice(Watcher):
         self,
         guilty: Iterable[int],
         exempt: Iterable[int],
-        chain_id: bytes,
-        committee: Committee,
-        leaders: LeaderSchedule,
-        schemes: tuple[SignatureScheme, IdentityScheme],
+        prosecutor: Prosecutor,
+        judge: Judge,
         find_view: Callable[[int], int | None],
     ) -> None:
         """What `exempt` hosts hear and say proves nothing. `find_view` tells the view of a host,
         None for one that takes no part in consensus at the moment."""
         self._guilty = frozenset(guilty)
         self._exempt = frozenset(exempt)
-        self._chain_id = chain_id
-        self._committee = committee
-        self._leaders = leaders
-        self._schemes = schemes
+        self._prosecutor = prosecutor
+        self._rules = judge
         self._find_view = find_view
         self.proven: set[Offence] = set()
         """Of whom committed blocks carry evidence that holds."""
@@ -90,6 +92,8 @@ class Justice(Watcher):
         """Ids of the blocks that the honest saw first, by host."""
         self._distrusted: set[tuple[int, int]] = set()
         """(host, member): who once broke a rule may not be listened to any more."""
+        self._suspect: set[tuple[int, int]] = set()
+        """(host, member): who said something there that may hold a bad signature."""
         self._certified: Counter[int] = Counter()
         self._cursors: Counter[tuple[int, int]] = Counter()
         self._judged: set[int] = set()
@@ -120,7 +124,7 @@ class Justice(Watcher):
                     if put.table == EVIDENCE_TABLE:
                         self.found[self._judge(index, put.value)] += 1
                     elif put.table == CERTIFICATE_BY_HEIGHT_TABLE:
-                        height = decode(StateCertificate, put.value).header.height
+                        height = decode_lenient(StateCertificate, put.value).header.height
                         self._certified[index] = max(self._certified[index], height)
             case BlockNotice(_, block):
                 for tip in block.lanes:
@@ -128,32 +132,32 @@ class Justice(Watcher):
                 if block.evidence and block.height not in self._judged:
                     self._judged.add(block.height)
                     self._judge_block(block.evidence)
-            case Misbehaviour(member, _, _):
+            case Misbehaviour(member, code, _):
+                assert code not in _BLAMED or (index, member) in self._suspect, (
+                    f"node {index} refuses a signature of {member}, and all were good"
+                )
                 # What breaks a rule by itself is refused before it is compared with anything.
                 self._distrusted.add((index, member))
                 self._take_back(index, frozenset((member,)))
             case _:
                 pass
 
-    def _verify(self, evidence: Evidence) -> bool:
-        return verify_evidence(evidence, self._committee, self._chain_id, *self._schemes)
-
     def _judge(self, index: int, encoded: bytes) -> Offence:
         """A node says that it has proof."""
-        evidence = decode_evidence(encoded)
-        offender, kind = evidence.offender, type(evidence).__name__
-        assert self._verify(evidence), f"node {index} holds evidence that proves nothing"
+        offence = self._prosecutor.judge_encoded(encoded)
+        assert offence is not None, f"node {index} holds evidence that proves nothing"
+        offender, kind = offence
         assert offender in self._guilty, f"node {index} has {kind} against the honest {offender}"
-        return offender, kind
+        return offence
 
     def _judge_block(self, evidence: tuple[bytes, ...]) -> None:
         """Whatever a leader put into a block: most of what liars put there is invented."""
         for encoded in evidence:
-            piece = decode_evidence(encoded)
-            if self._verify(piece):
-                offender, kind = piece.offender, type(piece).__name__
+            offence = self._prosecutor.judge_encoded(encoded)
+            if offence is not None:
+                offender, kind = offence
                 assert offender in self._guilty, f"{kind} proven against the honest {offender}"
-                self.proven.add((offender, kind))
+                self.proven.add(offence)
 
     # ---- what is overheard ---------------------------------------------------------------------
 
@@ -162,18 +166,40 @@ class Justice(Watcher):
         author, message = event.sender, event.message
         if author not in self._guilty or index in self._exempt:
             return
+        if (index, author) not in self._suspect and not self._is_sound(author, message):
+            self._suspect.add((index, author))
         place = find_place(author, message)
         if place is None or not self._is_counted(index, place):
             return
         held = self._heard.setdefault(index, {}).setdefault(place, message)
         if isinstance(message, Proposal) and held is message:
-            block_id = message.block.block_id(self._chain_id)
-            self._proposed.setdefault(place, {})[index] = block_id
+            said = self._prosecutor.state(message)
+            assert said is not None, "a proposal says something"
+            self._proposed.setdefault(place, {})[index] = said.content
         if held is message or (index, author) in self._distrusted:
             return
-        evidence = self._make_evidence(held, message)
-        if evidence is not None and self._verify(evidence):
-            self._chances[index, (author, type(evidence).__name__)] += 1
+        first, second = self._prosecutor.state(held), self._prosecutor.state(message)
+        offence = first and second and self._prosecutor.judge(first, second)
+        if offence:
+            self._chances[index, offence] += 1
+
+    def _is_sound(self, author: int, message: Message) -> bool:
+        """Is every signature in it good, for all that can be told here?"""
+        if isinstance(message, _UNJUDGED):
+            return False
+        shown = getattr(message, "proposal", message)
+        if isinstance(shown, ShownProposal):
+            leader = self._rules.find_leader(shown.view)
+            if not self._prosecutor.is_signed(self._prosecutor.state_shown(leader, shown)):
+                return False
+        said = self._prosecutor.state(message)
+        if said is not None and (said.author != author or not self._prosecutor.is_signed(said)):
+            return False
+        try:
+            self._rules.judge_message(message)
+        except AssertionError:
+            return False
+        return True
 
     def _is_counted(self, index: int, place: _Place) -> bool:
         """Is the message one of those that the host looks at now?"""
@@ -186,36 +212,11 @@ class Justice(Watcher):
         if view is None:
             return False
         if place.kind is Vote:
-            is_near = view - VIEW_BEHIND_MAX <= number <= view + VIEW_AHEAD_MAX
-            return is_near and index in self._leaders.collectors(number)
+            is_near = view - VOTE_VIEWS_BEHIND <= number <= view + VOTE_VIEWS_AHEAD
+            return is_near and index in map(self._rules.find_leader, (number, number + 1))
         if place.kind is Timeout:
             return number == view
         return view <= number
-
-    def _make_evidence(self, one: Message, other: Message) -> Evidence | None:
-        """What two messages about one place prove, if they contradict each other."""
-        match one, other:
-            case Vote(), Vote():
-                return make_double_vote(one, other) if one.data != other.data else None
-            case Timeout(), Timeout():
-                return make_double_timeout(one, other) if one.data != other.data else None
-            case StateVote(), StateVote():
-                return make_double_state_vote(one, other) if one.header != other.header else None
-            case BatchMessage(signed_header=first), BatchMessage(signed_header=second):
-                return make_double_batch(first, second) if first.header != second.header else None
-            case Proposal(), Proposal():
-                first_id, second_id = (each.block.block_id(self._chain_id) for each in (one, other))
-                if first_id == second_id:
-                    return None
-                return make_double_proposal(
-                    one.author,
-                    one.block.epoch,
-                    one.view,
-                    (first_id, one.signature),
-                    (second_id, other.signature),
-                )
-            case _:
-                return None
 
     # ---- the end -------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ differs between a run and its repetition, and not what is wrong in both.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store, compute_key
 from consensus.messages import BatchMessage, Message
@@ -19,11 +19,29 @@ from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.batch import decode_batch_body
 from mempool.envelope import decode_envelope
-from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate
+from node.events import BlockNotice, CertifiedNotice, Execute, ReceiptUpdate, SubmitReply
 from node.genesis import Genesis
 from node.protocol import ReceiptLevel
 from node.recovery import CHECKPOINT_TABLE, DELIVERY_TABLE, Archive, Batches
 from node.replay import ChainReplay, ReplayError
+
+SILENT_MAX: Final = 8
+"""So many envelopes may be executed without one that was told available first: receipts may skip
+it, since a block can come before a lane's certificate."""
+
+
+DENIALS: Final = frozenset(
+    (
+        "envelope.expired",
+        "envelope.pending",
+        "nonce.duplicate",
+        "nonce.too_low",
+        "nonce.too_old",
+        "pool.full",
+        "pool.sender_full",
+    )
+)
+"""Why a node may refuse a client's genuine envelope."""
 
 
 class OneOrder(Watcher):
@@ -134,11 +152,15 @@ class Promises(Watcher):
     needs one honest signature only, so a lane whose author forks it may have two certificates for
     one place, of which one will be ordered."""
 
-    effects = (ReceiptUpdate,)
+    effects = (ReceiptUpdate, SubmitReply)
     messages = (BatchMessage,)
 
     def __init__(self, exempt: Iterable[int] = ()) -> None:
         """The word of `exempt` hosts is worth nothing."""
+        self.taken: dict[int, set[bytes]] = {}
+        """By host: what it told clients in this life that it took."""
+        self.denied: dict[bytes, str] = {}
+        """What a node did not take, and why."""
         self._exempt = frozenset(exempt)
         self._carried: set[bytes] = set()
         """Envelopes in batches of honest authors."""
@@ -151,10 +173,21 @@ class Promises(Watcher):
 
     def on_start(self, index: int) -> None:
         self.levels[index] = {}
+        self.taken[index] = set()
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if not isinstance(effect, ReceiptUpdate) or index in self._exempt:
+        if index in self._exempt:
             return
+        if isinstance(effect, SubmitReply):
+            for result in effect.results:
+                if result.code is None:
+                    self.taken[index].add(result.envelope_id)
+                elif result.code not in DENIALS:
+                    self.denied[result.envelope_id] = result.code
+        elif isinstance(effect, ReceiptUpdate):
+            self._on_receipt(index, effect)
+
+    def _on_receipt(self, index: int, effect: ReceiptUpdate) -> None:
         levels, envelope_id = self.levels[index], effect.envelope_id
         known = levels.get(envelope_id)
         assert known is None or known.rank < effect.level.rank, (
@@ -207,23 +240,36 @@ class Promises(Watcher):
         height: int,
         running: Iterable[int],
     ) -> None:
-        """At the end: what was available is ordered, unless it expired, and whoever of those that
-        run said `ordered` has said `executed`, and of what expired that it is refused."""
+        """At the end: what was available is ordered, unless it expired; whoever runs has told the
+        end of everything that it took or told a level of; and somebody told of something."""
         assert not self.outstanding(order, expiries, height), "available, but never ordered"
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, "refused, yet executed"
+        for envelope_id, code in self.denied.items():
+            assert envelope_id not in expiries, f"a genuine envelope was not taken: {code}"
         for index in running:
-            certified_height = order.certified.get(index, 0)
-            for envelope_id, level in self.levels[index].items():
-                if level is ReceiptLevel.ORDERED:
-                    ordered_height = self.heights[envelope_id]
-                    assert ordered_height > certified_height, (
-                        f"node {index} certified {certified_height}, ordered {ordered_height}"
-                    )
-                elif level is not ReceiptLevel.EXECUTED and level is not ReceiptLevel.REFUSED:
-                    assert expiries[envelope_id] > certified_height, (
-                        f"node {index} leaves {level} what expired at {expiries[envelope_id]}"
-                    )
+            self._validate_ends(index, order, expiries)
+        carried = len(self._carried & order.passed.keys())
+        assert self.available or carried < SILENT_MAX, (
+            f"{carried} envelopes of honest lanes are executed, and none was ever told available"
+        )
+
+    def _validate_ends(self, index: int, order: OneOrder, expiries: Mapping[bytes, int]) -> None:
+        certified_height = order.certified.get(index, 0)
+        levels = self.levels[index]
+        for envelope_id in sorted(levels.keys() | self.taken[index]):
+            level = levels.get(envelope_id)
+            if level is ReceiptLevel.EXECUTED or level is ReceiptLevel.REFUSED:
+                continue
+            who = f"node {index} leaves {level or 'taken'}"
+            passed_height = order.passed.get(envelope_id, certified_height + 1)
+            assert passed_height > certified_height, f"{who} what height {passed_height} executed"
+            assert level is not ReceiptLevel.ORDERED or (
+                self.heights[envelope_id] > certified_height
+            ), f"{who} what is certified"
+            assert expiries[envelope_id] > certified_height, (
+                f"{who} what expired at {expiries[envelope_id]}"
+            )
 
 
 class Innocence(Watcher):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from committee.schedule import LeaderSchedule
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.config import ConsensusConfig
 from consensus.effects import Store
@@ -23,6 +22,9 @@ from engine.instructions import (
 )
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, make_liar
+from localnet.sim.books_oracle import Books
+from localnet.sim.certificates_oracle import Judge
+from localnet.sim.delivery_oracle import Delivery
 from localnet.sim.disk import Batch, NodeDisk
 from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
@@ -36,6 +38,7 @@ from localnet.sim.node_oracles import (
 )
 from localnet.sim.node_world import NodeConditions, NodeWorld
 from localnet.sim.oracles import SignedOnce
+from localnet.sim.proof import Prosecutor
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.envelope import (
@@ -128,10 +131,21 @@ class NodeCluster:
         exempt = frozenset(self.hosts) - frozenset(self.honest)
         self.order = OneOrder(exempt)
         self.promises = Promises(exempt)
+        members = self.genesis.members
+        self.judge = Judge(
+            self.chain_id,
+            [member.power for member in members],
+            [member.consensus_key for member in members],
+            self.keys.scheme,
+            self.config.consensus.leader_seed,
+        )
         self.justice = self._make_justice(exempt)
+        self.delivery = Delivery(self.world, self.chain_id, exempt)
+        self.books = Books(self.world, self.genesis.engine, exempt)
         oracles = (
             self.order,
             self.promises,
+            self.delivery,
             self.justice,
             SignedOnce(exempt),
             Innocence(self.guilty, exempt),
@@ -139,7 +153,7 @@ class NodeCluster:
         self.world.observers.extend(oracles)
         if self.guilty:
             self.world.on_received.append(self.justice.on_received)
-        self.world.on_executed.append(self.order.on_executed)
+        self.world.on_executed += [self.order.on_executed, self.books.on_executed]
         self.expiries: dict[bytes, int] = {}
         self.world.on_executed.append(Expiry(self.expiries, exempt).on_executed)
         self.submitted = 0
@@ -158,12 +172,9 @@ class NodeCluster:
             )
 
     def _make_justice(self, exempt: frozenset[int]) -> Justice:
-        committee = self.genesis.committee()
-        leaders = LeaderSchedule(committee, self.config.consensus.leader_seed)
-        schemes = (self.keys.scheme, self.identity)
-        return Justice(
-            self.guilty, exempt, self.chain_id, committee, leaders, schemes, self.find_view
-        )
+        keys = [(each.consensus_key, each.identity_key) for each in self.genesis.members]
+        prosecutor = Prosecutor(self.chain_id, keys, (self.keys.scheme, self.identity))
+        return Justice(self.guilty, exempt, prosecutor, self.judge, self.find_view)
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]
@@ -372,8 +383,10 @@ class NodeCluster:
             raise NotAtRestError(f"does not come to rest: {self.describe()}")
         running = self.running()
         # Later heights order nothing, and not each of them is certified.
-        self.run_until_certified(max(self.promises.heights.values(), default=0), duration_max_ms)
+        last_height = max(self.order.ordered.values(), default=0)
+        self.run_until_certified(last_height, duration_max_ms)
         height = self.lowest_committed()
+        self.delivery.validate(running, last_height, self.order, self.expiries)
         self.promises.validate(self.order, self.expiries, height, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())

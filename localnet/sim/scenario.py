@@ -17,7 +17,7 @@ from crypto.ed25519 import Ed25519Identity
 from localnet.byzantine import LyingNode, find_behaviour
 from localnet.byzantine.malformed import Malformed
 from localnet.sim.bounds_oracle import MemoryBounds
-from localnet.sim.certificates_oracle import Certificates, Judge
+from localnet.sim.certificates_oracle import Certificates
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, kind_of
 from localnet.sim.forms_oracle import Forms
@@ -27,6 +27,7 @@ from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.rulebook import Finality, LaneRules, SigningRules
 from localnet.sim.schedule import Schedule, validate_schedule
+from localnet.sim.signing_oracle import SignatureRequests
 from localnet.sim.violation import BrokenRuleError, Violation, make_violation
 from localnet.verdicts import Verdict
 
@@ -225,21 +226,14 @@ class _Run:
 def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
     """Add the oracles that know the protocol's rules by heart."""
     exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
-    members = cluster.keys.committee.members
-    chain_id = cluster.chain_id
-    judge = Judge(
-        chain_id,
-        schedule.powers,
-        [member.consensus_key for member in members],
-        cluster.keys.scheme,
-        schedule.leader_seed_bytes(),
-    )
+    chain_id, judge = cluster.chain_id, cluster.judge
     speakers = [cluster.member_of(host) for host in cluster.hosts]
     drift_ms = cluster.config.consensus.clock_drift_ms
     cluster.world.observers += [
         Certificates(judge, exempt),
         SigningRules(cluster.world, judge, chain_id, drift_ms, exempt),
         LaneRules(cluster.world, chain_id, exempt),
+        SignatureRequests(chain_id, exempt=exempt),
         Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
     ]
     _watch_forms(cluster, exempt)

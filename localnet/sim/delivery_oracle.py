@@ -1,0 +1,173 @@
+"""The order as clients and the engine get it: every height once, in order, and whole.
+
+What a block orders is worked out here from the blocks and the stored batches alone: of each lane,
+by rising author, the batches above the lane's cursor up to the tip that the block names, oldest
+first along the parents' digests.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from consensus.effects import Store
+from consensus.types import Block
+from crypto.codec import encode
+from localnet.sim.certificates_oracle import hash_parts
+from localnet.sim.node_oracles import OneOrder
+from localnet.sim.node_world import NodeWorld
+from localnet.sim.oracles import Watcher
+from mempool.batch import decode_batch_body
+from node.events import BlockNotice, DeliveredNotice, Execute
+
+
+class _Owed(NamedTuple):
+    """One lane's part of a block: the batches above a sequence up to a tip."""
+
+    author: int
+    above: int
+    sequence: int
+    tip: bytes
+
+
+class _Contents(NamedTuple):
+    """What a block orders."""
+
+    executed: tuple[bytes, ...]
+    """Batches that hold envelopes, in their order."""
+    envelopes: int
+
+
+class Delivery(Watcher):
+    """On each node and in each life: block notices rise by one from the archive's end, each on its
+    parent; delivered heights rise by one from the newest that was recorded; the engine gets every
+    height above its own, with the block's batches, each once and in order."""
+
+    effects = (BlockNotice, DeliveredNotice, Execute)
+
+    def __init__(self, world: NodeWorld, chain_id: bytes, exempt: Iterable[int] = ()) -> None:
+        self._world = world
+        self._chain_id = chain_id
+        self._exempt = frozenset(exempt)
+        self._ids = {0: hash_parts("rota/genesis/v1", chain_id)}
+        self._owed: dict[int, tuple[_Owed, ...]] = {}
+        self._cursors: dict[int, int] = {}
+        self._contents: dict[int, _Contents] = {}
+        self._ordered: set[bytes] = set()
+        self.noticed: dict[int, int] = {}
+        """By host: the newest height that it told of or found in its archive."""
+        self.delivered: dict[int, int] = {}
+        self._executed: dict[int, int] = {}
+
+    def on_start(self, index: int) -> None:
+        disk = self._world.disk(index)
+        self.noticed[index] = _find_last(disk.table(Store.ARCHIVE, "block"))
+        self.delivered[index] = _find_last(disk.table(Store.ARCHIVE, "delivery"))
+        self._executed[index] = self._world.engines[index].state.height
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._exempt:
+            return
+        match effect:
+            case BlockNotice(block_id, block):
+                self._on_block(index, block_id, block)
+            case DeliveredNotice(height=height, envelopes=envelopes):
+                self._step(index, self.delivered, height, "tells that it delivered")
+                assert height <= self.noticed[index], f"node {index} delivers what is not committed"
+                expected = self._open(index, height).envelopes
+                assert envelopes == expected, (
+                    f"node {index}: height {height} has {expected} envelopes, it tells {envelopes}"
+                )
+            case Execute(height=height, batches=batches):
+                self._step(index, self._executed, height, "executes")
+                given = tuple(batch.batch_id for batch in batches)
+                assert given == self._open(index, height).executed, (
+                    f"node {index} executes other batches than height {height} orders"
+                )
+            case _:
+                pass
+
+    def _step(self, index: int, newest: dict[int, int], height: int, what: str) -> None:
+        last = newest[index]
+        assert height == last + 1, f"node {index} {what} height {height} after {last}"
+        newest[index] = height
+
+    # ---- blocks --------------------------------------------------------------------------------
+
+    def _on_block(self, index: int, block_id: bytes, block: Block) -> None:
+        height = block.height
+        self._step(index, self.noticed, height, "tells of")
+        parent_id = self._ids.get(height - 1)
+        assert block.parent_id == parent_id, f"node {index}: height {height} is not on its parent"
+        known = self._ids.get(height)
+        if known is None:
+            known = hash_parts("rota/block/v1", self._chain_id, encode(block))
+            self._ids[height] = known
+            self._owed[height] = tuple(self._take(block))
+        assert block_id == known, f"node {index}: height {height} under a false id"
+
+    def _take(self, block: Block) -> Iterable[_Owed]:
+        """Blocks become known in the order of their heights: whoever tells of one told of, or
+        holds, its parent."""
+        for certificate in block.lanes:
+            data = certificate.data
+            above = self._cursors.get(data.author, 0)
+            assert data.sequence > above, f"height {block.height} orders lane {data.author} again"
+            self._cursors[data.author] = data.sequence
+            yield _Owed(data.author, above, data.sequence, data.batch_id)
+
+    def _open(self, index: int, height: int) -> _Contents:
+        """What a height orders, read once from the disk of a node that delivers it."""
+        found = self._contents.get(height)
+        if found is not None:
+            return found
+        assert height in self._owed, (
+            f"node {index} delivers height {height}, which nobody committed"
+        )
+        disk = self._world.disk(index)
+        executed: list[bytes] = []
+        envelopes = 0
+        for author, above, sequence, tip in self._owed.pop(height):
+            chain: list[bytes] = []
+            wanted = tip
+            for place in range(sequence, above, -1):
+                stored = disk.get(wanted)
+                assert stored is not None, f"node {index} delivers height {height} without a batch"
+                header, body = stored[0].header, stored[1]
+                assert (header.author, header.sequence) == (author, place), (
+                    f"height {height} orders a batch out of its place"
+                )
+                count = len(decode_batch_body(body).envelopes)
+                assert wanted not in self._ordered, f"height {height} orders a batch again"
+                self._ordered.add(wanted)
+                envelopes += count
+                if count:
+                    chain.append(wanted)
+                wanted = header.parent
+            executed += reversed(chain)
+        found = self._contents[height] = _Contents(tuple(executed), envelopes)
+        return found
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def validate(
+        self, running: Iterable[int], height: int, order: OneOrder, expiries: Mapping[bytes, int]
+    ) -> None:
+        """At rest: everybody was told of all heights up to the one at which the last envelope was
+        ordered; and what is ordered is executed, unless it had expired."""
+        for index in running:
+            told = (self.noticed[index], self.delivered[index], self._executed[index])
+            assert min(told) >= height, (
+                f"node {index} told of {told[0]}, delivered {told[1]} and executed {told[2]}"
+                f" heights of {height}"
+            )
+            assert order.certified.get(index, 0) >= height, (
+                f"node {index} never told that height {height} is certified"
+            )
+        for envelope_id, ordered_height in order.ordered.items():
+            assert envelope_id in order.passed or expiries.get(envelope_id, 0) <= ordered_height, (
+                f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}, and not executed"
+            )
+
+
+def _find_last(table: Mapping[bytes, bytes]) -> int:
+    """The newest height of an archived table; 0 for none."""
+    return int.from_bytes(max(table, default=b""), "big")

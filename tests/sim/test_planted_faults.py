@@ -1,0 +1,289 @@
+"""Faults planted into honest nodes, each found by the oracle whose rule it breaks, by name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+import consensus.core
+import consensus.evidence
+import localnet.sim.node_world
+import node.offences
+from consensus.effects import Persist, Sign, Signed, SignIdentity, Store, Token
+from consensus.lanes import Lanes
+from consensus.types import VoteData
+from engine.state import EngineState
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import Liar, Schedule
+from localnet.sim.violation import Violation
+from node.core import NodeCore
+from node.events import (
+    BlockNotice,
+    CertifiedNotice,
+    DeliveredNotice,
+    EnvelopesVerified,
+    Execute,
+    ReceiptUpdate,
+)
+from node.protocol import ReceiptLevel
+
+QUIET = Schedule(seed=5, views=20)
+PLANTED = Token("plant", 1)
+"""Whatever comes back for it is nobody's."""
+
+Bend = Callable[[NodeCore, list[Any]], list[Any]]
+
+
+@pytest.fixture
+def bend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bend], None]:
+    """Lets a function change the effects of every step of every node, unless a test says of
+    which."""
+
+    def apply(change: Bend) -> None:
+        start, step = NodeCore.start, NodeCore.step
+
+        def bent_start(self: NodeCore, now_ms: int) -> list[Any]:
+            return change(self, start(self, now_ms))
+
+        def bent_step(self: NodeCore, now_ms: int, event: Any) -> list[Any]:
+            if isinstance(event, Signed) and event.token == PLANTED:
+                return []
+            return change(self, step(self, now_ms, event))
+
+        monkeypatch.setattr(NodeCore, "start", bent_start)
+        monkeypatch.setattr(NodeCore, "step", bent_step)
+
+    return apply
+
+
+def find_violation(schedule: Schedule = QUIET) -> Violation:
+    violation = run_schedule(schedule).violation
+    assert violation is not None
+    return violation
+
+
+def test_nothing_is_found_where_nothing_is_planted(bend: Callable[[Bend], None]) -> None:
+    bend(lambda core, effects: effects)
+    assert run_schedule(QUIET).violation is None
+
+
+# ---- the order as clients get it -----------------------------------------------------------------
+
+
+def drop(*kinds: type) -> Bend:
+    return lambda core, effects: [each for each in effects if not isinstance(each, kinds)]
+
+
+def drop_fifth_block(core: NodeCore, effects: list[Any]) -> list[Any]:
+    return [
+        each
+        for each in effects
+        if not (core._me == 2 and isinstance(each, BlockNotice) and each.block.height == 5)
+    ]
+
+
+def tell_blocks_twice(core: NodeCore, effects: list[Any]) -> list[Any]:
+    is_doubled = core._me == 2
+    return [
+        copy
+        for each in effects
+        for copy in [each] * (2 if is_doubled and isinstance(each, BlockNotice) else 1)
+    ]
+
+
+def swap_blocks() -> Bend:
+    held: list[Any] = []
+
+    def change(core: NodeCore, effects: list[Any]) -> list[Any]:
+        if core._me != 2:
+            return effects
+        changed: list[Any] = []
+        for each in effects:
+            if isinstance(each, BlockNotice) and each.block.height % 2:
+                held.append(each)
+                continue
+            changed.append(each)
+            if isinstance(each, BlockNotice):
+                changed += held
+                held.clear()
+        return changed
+
+    return change
+
+
+def execute_twice(core: NodeCore, effects: list[Any]) -> list[Any]:
+    return [
+        replace(each, batches=each.batches * 2) if isinstance(each, Execute) else each
+        for each in effects
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [drop_fifth_block, tell_blocks_twice, swap_blocks(), drop(DeliveredNotice), execute_twice],
+    ids=["dropped", "doubled", "swapped", "never delivered", "executed twice"],
+)
+def test_an_order_with_a_gap_or_a_repetition_is_found(
+    bend: Callable[[Bend], None], change: Bend
+) -> None:
+    bend(change)
+    assert find_violation().oracle == "Delivery"
+
+
+def test_batches_that_nobody_delivers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = Lanes.delivery
+
+    def forget_some(self: Lanes, height: int) -> tuple[bytes, ...] | None:
+        found = delivery(self, height)
+        return None if found is None else tuple(each for each in found if each[0] % 4)
+
+    monkeypatch.setattr(Lanes, "delivery", forget_some)
+    assert find_violation().oracle == "Delivery"
+
+
+def test_results_that_nobody_is_told_of_are_found(bend: Callable[[Bend], None]) -> None:
+    bend(drop(CertifiedNotice))
+    violation = find_violation()
+    assert violation.oracle == "Delivery"
+    assert "never told" in violation.detail
+
+
+# ---- receipts ------------------------------------------------------------------------------------
+
+
+def withhold(*levels: ReceiptLevel) -> Bend:
+    return lambda core, effects: [
+        each for each in effects if not (isinstance(each, ReceiptUpdate) and each.level in levels)
+    ]
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        (ReceiptLevel.ORDERED, ReceiptLevel.EXECUTED, ReceiptLevel.REFUSED),
+        (ReceiptLevel.EXECUTED,),
+        (ReceiptLevel.REFUSED,),
+        (ReceiptLevel.AVAILABLE,),
+        tuple(ReceiptLevel),
+    ],
+)
+def test_receipts_that_never_come_are_found(
+    bend: Callable[[Bend], None], levels: Sequence[ReceiptLevel]
+) -> None:
+    bend(withhold(*levels))
+    assert find_violation().oracle == "Promises"
+
+
+def test_a_node_that_throws_away_what_it_was_given_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = NodeCore.step
+
+    def refuse_all(self: NodeCore, now_ms: int, event: Any) -> list[Any]:
+        if isinstance(event, EnvelopesVerified):
+            event = EnvelopesVerified(event.token, (False,) * len(event.results))
+        return step(self, now_ms, event)
+
+    monkeypatch.setattr(NodeCore, "step", refuse_all)
+    violation = find_violation()
+    assert violation.oracle == "Promises"
+    assert "was not taken" in violation.detail
+
+
+# ---- signatures ----------------------------------------------------------------------------------
+
+
+def sign_another_vote(core: NodeCore, effects: list[Any]) -> list[Any]:
+    vote = VoteData(0, 7, 7, bytes(32)).signing_bytes(core.chain_id)
+    signs = core._me == 2 and any(isinstance(each, Sign) for each in effects)
+    return [*effects, Sign(PLANTED, vote)] if signs else effects
+
+
+def record_another_vote(core: NodeCore, effects: list[Any]) -> list[Any]:
+    """With a record that never becomes durable, since none is written."""
+    changed: list[Any] = []
+    for each in effects:
+        changed.append(each)
+        if core._me == 2 and isinstance(each, Persist) and each.store is Store.SAFETY:
+            votes = [put for put in each.puts if put.table == "vote"]
+            if votes:
+                rival = VoteData(0, int.from_bytes(votes[0].key, "big"), 1, bytes(32))
+                changed.append(Sign(PLANTED, rival.signing_bytes(core.chain_id)))
+    return changed
+
+
+def sign_another_header(core: NodeCore, effects: list[Any]) -> list[Any]:
+    changed = list(effects)
+    for each in effects:
+        if core._me == 2 and isinstance(each, SignIdentity):
+            changed.append(SignIdentity(PLANTED, each.message[::-1]))
+    return changed
+
+
+@pytest.mark.parametrize("change", [sign_another_vote, record_another_vote, sign_another_header])
+def test_a_second_signature_is_found_though_it_never_leaves(
+    bend: Callable[[Bend], None], change: Bend
+) -> None:
+    bend(change)
+    assert find_violation().oracle == "SignatureRequests"
+
+
+# ---- evidence ------------------------------------------------------------------------------------
+
+
+def test_evidence_that_the_product_cannot_verify_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = consensus.evidence.compute_evidence_claims
+
+    def compute_wrong_ones(evidence: Any, committee: Any, chain_id: bytes) -> Any:
+        claims = compute(evidence, committee, chain_id)
+        if not isinstance(evidence, consensus.evidence.DoubleVote):
+            return claims
+        return tuple(replace(each, message=bytes(32)) for each in claims)
+
+    for module in (consensus.evidence, consensus.core, node.offences):
+        if hasattr(module, "compute_evidence_claims"):
+            monkeypatch.setattr(module, "compute_evidence_claims", compute_wrong_ones)
+    liars = (Liar(member=1, behaviour="double_vote"),)
+    violation = find_violation(Schedule(seed=1, views=25, liars=liars))
+    assert violation.oracle == "Justice"
+    assert "refuses a signature of 1, and all were good" in violation.detail
+
+
+# ---- the engine's books --------------------------------------------------------------------------
+
+
+def mint(state: EngineState) -> None:
+    account = next(iter(state.accounts.values()))
+    account.quote += 1_000
+    state.deposits_total += 1_000
+    state.mark_dirty(account)
+
+
+def rob(state: EngineState) -> None:
+    one, other, *_ = state.accounts.values()
+    one.quote += 1_000
+    other.quote -= 1_000
+    state.mark_dirty(one)
+    state.mark_dirty(other)
+
+
+def embezzle_fees(state: EngineState) -> None:
+    state.fees -= 7
+    state.insurance += 7
+
+
+@pytest.mark.parametrize("crime", [mint, rob, embezzle_fees])
+def test_cooked_books_are_found(
+    monkeypatch: pytest.MonkeyPatch, crime: Callable[[EngineState], None]
+) -> None:
+    apply = localnet.sim.node_world.apply_block
+
+    def apply_and_steal(state: EngineState, block: Any) -> Any:
+        crime(state)
+        return apply(state, block)
+
+    monkeypatch.setattr(localnet.sim.node_world, "apply_block", apply_and_steal)
+    assert find_violation().oracle == "Books"
