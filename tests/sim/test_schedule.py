@@ -9,6 +9,7 @@ from consensus.messages import Message
 from localnet.sim import bounds
 from localnet.sim.bounds import KINDS, TABLES
 from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX
+from localnet.sim.faults import CrashFault
 from localnet.sim.generator import generate
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
@@ -178,6 +179,14 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path) -> None:
         load_schedule(path)
 
 
-def test_an_unknown_name_is_refused_however_the_schedule_came_about() -> None:
-    with pytest.raises(ScheduleError):
-        validate_schedule(Schedule(liars=(Liar(member=0, behaviour="none"),)))
+def test_a_schedule_that_names_nobody_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="host 9 of 4"):
+        validate_schedule(Schedule(faults=(CrashFault(at_ms=1, host=9),)))
+    with pytest.raises(ScheduleError, match="liar 4"):
+        validate_schedule(Schedule(liars=(Liar(member=4, behaviour="silent"),)))
+    with pytest.raises(ScheduleError, match="need masks"):
+        validate_schedule(Schedule(twins=(0,), twin_links=(TwinLinks(view=1, masks=(1,)),)))
+    for text in ("{", '{"seed": -1}', '{"views": 0}', '{"surprise": 1}', '{"version": 2}'):
+        with pytest.raises(ScheduleError):
+            decode_schedule(text.encode())
+    assert json.loads(encode_schedule(Schedule()))["views"] == 100
