@@ -29,7 +29,7 @@ CHECKS_PENDING_MAX_PER_AUTHOR: Final = 64
 RECHECKS_PENDING_MAX: Final = 16
 """Stored batches that are with the workers at once after a restart."""
 
-LINKS_RETAINED_MAX: Final = 32_768
+LINKS_RETAINED_MAX: Final = 8_192
 """Headers kept in memory below the committed cursors, for peers that lag behind; shared evenly by
 the lanes. About 1 KiB each. Peers that lag further fetch what their missed blocks name."""
 

@@ -211,6 +211,25 @@ def test_the_memory_of_envelopes_is_bounded_oldest_out_first():
     assert tracker.status(bytes([2]) * 32) is not None
 
 
+def test_of_what_was_executed_the_newest_are_remembered_and_push_out_nothing_else():
+    tracker = EnvelopeTracker(capacity=3, executed_capacity=2)
+    tracker.open(b"a" * 32, ACCOUNT, ReceiptLevel.RECEIVED, 99)
+    for number in range(5):
+        name = bytes([number]) * 32
+        tracker.settle(name, ACCOUNT, ReceiptLevel.ORDERED, number)
+        tracker.settle(name, ACCOUNT, ReceiptLevel.EXECUTED, number)
+        assert not tracker.settle(name, ACCOUNT, ReceiptLevel.EXECUTED, number)
+    assert tracker.settle(b"\x05" * 32, ACCOUNT, ReceiptLevel.EXECUTED, 5), (
+        "ordered before a restart"
+    )
+    assert len(tracker) == 3
+    assert tracker.status(b"\x03" * 32) is None
+    status = tracker.status(b"\x04" * 32)
+    assert status is not None
+    assert status.level is ReceiptLevel.EXECUTED
+    assert tracker.status(b"a" * 32) is not None
+
+
 def test_available_is_not_told_of_what_passed_in_an_earlier_life():
     """A member may put an old envelope into its lane again, and have the batch certified."""
     cluster = NodeCluster(1)
