@@ -3,8 +3,9 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -13,17 +14,22 @@ from localnet.sim.campaign import DETERMINISM, Finding
 from localnet.sim.recorder import Recorder, write_trace
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule, encode_schedule
-from localnet.sim.shrink import Shrunk, shrink
+from localnet.sim.shrink import NothingToShrinkError, Shrunk, shrink
 from localnet.sim.timeline import render_timeline
 from node.exit_codes import ExitCode, OperatorError
 
 BUNDLE_SHRINK_RUNS_MAX: Final = 200
 """Runs for one bundle; `rota sim shrink` goes further."""
 
+PROBE_BYTES: Final = 64 << 10
+"""Written to see that there is room: a small bundle."""
 
 KEEP_DEFAULT: Final = Path("sim-failures")
 BUNDLES_MAX: Final = 5
 """Findings that are written down; all are named."""
+
+FILES: Final = ("schedule.json", "minimal.json", "trace.txt", "timeline.html", "README.md")
+"""Of a bundle; behaviours of somebody's own come besides."""
 
 SLUG_MAX: Final = 60
 """Characters of a schedule's name in the name of its folder."""
@@ -65,21 +71,34 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def probe_keep(directory: Path) -> None:
+    """See that failures can be written down there, before looking for any. Leaves nothing behind.
+    Raises `KeepError`."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory, buffering=0) as file:
+            file.write(bytes(PROBE_BYTES))
+        for each in missing:
+            each.rmdir()
+
+
 def keep_findings(
-    directory: Path, findings: Sequence[Finding], note: Callable[[str], None]
-) -> list[Bundle]:
+    directory: Path,
+    findings: Sequence[Finding],
+    note: Callable[[str], None],
+    shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX,
+) -> Iterator[Bundle]:
     """Leave a bundle for the first findings; the first of each oracle is shrunk, too. Raises
     `KeepError`."""
-    bundles: list[Bundle] = []
     oracles: set[str] = set()
     for finding in findings[:BUNDLES_MAX]:
         oracle = finding.violation.oracle
         note(f"seed {finding.schedule.seed}: {oracle}; writing down what happened")
         with writing(directory):
-            runs = 0 if oracle in oracles else BUNDLE_SHRINK_RUNS_MAX
-            bundles.append(write_bundle(directory, finding, runs))
+            bundle = write_bundle(directory, finding, 0 if oracle in oracles else shrink_runs_max)
+        yield bundle
         oracles.add(oracle)
-    return bundles
 
 
 def make_replay_line(file: Path) -> str:
@@ -103,18 +122,22 @@ def write_timeline(path: Path, schedule: Schedule) -> Outcome:
 def write_bundle(
     directory: Path, finding: Finding, shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX
 ) -> Bundle:
-    """Make a folder for one finding; an earlier one of the same seed is written
-    over. Raises `OSError`."""
+    """Make a folder for one finding. What an earlier one of the same name left there goes; what
+    is not of a bundle stays. Raises `OSError`."""
     schedule = finding.schedule
     folder = directory / make_folder_name(schedule)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
     file = folder / "schedule.json"
     file.write_bytes(encode_schedule(schedule))
     shrunk: Shrunk | None = None
     if finding.violation.oracle != DETERMINISM and shrink_runs_max > 1:
-        shrunk = shrink(schedule, shrink_runs_max)
-        file = folder / "minimal.json"
-        file.write_bytes(encode_schedule(shrunk.schedule))
+        # What does not fail here again is told all the same.
+        with suppress(NothingToShrinkError):
+            shrunk = shrink(schedule, shrink_runs_max)
+            file = folder / "minimal.json"
+            file.write_bytes(encode_schedule(shrunk.schedule))
     smallest = schedule if shrunk is None else shrunk.schedule
     outcome, recorder = record_run(smallest)
     (folder / "trace.txt").write_text(write_trace(recorder), encoding="utf-8")

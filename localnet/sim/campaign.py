@@ -13,11 +13,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from localnet.sim.generator import generate
+from localnet.sim.interrupts import Interruption
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule
 from localnet.sim.violation import Violation
 from localnet.sim.workers import Ran, Task, run_tasks
 from localnet.verdicts import Verdict, find_gravest
+from node.exit_codes import ExitCode
 
 REPEAT_EVERY: Final = 20
 """Of schedules, so many to one that is run twice."""
@@ -59,6 +61,8 @@ class Report(Struct, kw_only=True):
     """Seconds by part, of the runs that were profiled."""
     coverage: dict[str, int] = {}
     findings: list[Finding] = []
+    interrupted: ExitCode | None = None
+    """What a signal that ended it early asks to exit with."""
 
     @property
     def views_per_s(self) -> float:
@@ -68,6 +72,13 @@ class Report(Struct, kw_only=True):
     def verdict(self) -> Verdict:
         """That of the gravest finding."""
         return find_gravest(finding.violation.verdict for finding in self.findings)
+
+    def exit_code(self) -> ExitCode:
+        """That of the verdict; if nothing was found, that of the signal that ended it."""
+        verdict = self.verdict()
+        if verdict is Verdict.PASS and self.interrupted is not None:
+            return self.interrupted
+        return verdict.exit_code
 
     def describe_violations(self) -> list[dict[str, Any]]:
         """The findings as `--json` tells them."""
@@ -99,16 +110,21 @@ def run_campaign(
     schedules: Iterable[Schedule],
     jobs: int = 1,
     on_progress: Callable[[Report], Any] = lambda report: None,
+    interruption: Interruption | None = None,
 ) -> Report:
-    """Run all schedules, from whichever generator they come, and sum up.
+    """Run all schedules, from whichever generator they come, and sum up: what there is, if it is
+    interrupted.
 
     Raises `WorkerDiedError`, and `ScheduleError` for a schedule that cannot be run."""
     campaign = _Campaign(schedules)
     start_s = time.monotonic()
-    for ran in run_tasks(campaign.tasks(), jobs):
+    results = run_tasks(campaign.tasks(), jobs)
+    for ran in results if interruption is None else interruption.until(results):
         campaign.add(ran)
         campaign.report.wall_s = time.monotonic() - start_s
         on_progress(campaign.report)
+    if interruption is not None:
+        campaign.report.interrupted = interruption.exit_code
     campaign.report.coverage = dict(sorted(campaign.coverage.items()))
     return campaign.report
 

@@ -9,8 +9,15 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from localnet.sim.bundle import Bundle, keep_findings
-from localnet.sim.campaign import Finding, Report, run_campaign
+from localnet.sim.bundle import (
+    BUNDLE_SHRINK_RUNS_MAX,
+    Bundle,
+    KeepError,
+    keep_findings,
+    probe_keep,
+)
+from localnet.sim.campaign import Report, run_campaign
+from localnet.sim.interrupts import Interruption
 from localnet.sim.options import choose_jobs
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule, ScheduleError, load_schedule
@@ -49,20 +56,38 @@ def finish(
     """Run a campaign over schedules, print what it came to, keep what failed, and exit by the
     verdict. `kinds` counts the schedules by what they have in common."""
     output = current_output(context)
-    with _Progress(output, total) as progress:
-        report = run_campaign(schedules, choose_jobs(jobs), progress.show)
-    bundles = keep_findings(keep, report.findings, output.note)
-    print_report(output, report, bundles, kinds)
-    raise typer.Exit(int(report.verdict().exit_code))
+    probe_keep(keep)
+    with Interruption() as interruption:
+        with _Progress(output, total) as progress:
+            report = run_campaign(schedules, choose_jobs(jobs), progress.show, interruption)
+        bundles = _keep(output, report, keep, interruption)
+    print_report(output, report, total, bundles, kinds)
+    raise typer.Exit(int(report.exit_code()))
+
+
+def _keep(output: Output, report: Report, keep: Path, interruption: Interruption) -> list[Bundle]:
+    """Leave the bundles that can be left: a finding is told whatever becomes of its folder. Who
+    interrupted is not kept waiting by the shrinking."""
+    runs_max = 0 if report.interrupted else BUNDLE_SHRINK_RUNS_MAX
+    bundles: list[Bundle] = []
+    try:
+        bundles.extend(
+            interruption.until(keep_findings(keep, report.findings, output.note, runs_max))
+        )
+    except KeepError as error:
+        output.note(f"warning: {error.message}: the findings are in the report only")
+    report.interrupted = interruption.exit_code
+    return bundles
 
 
 def print_report(
     output: Output,
     report: Report,
+    total: int,
     bundles: Sequence[Bundle] = (),
     kinds: Mapping[str, int] | None = None,
 ) -> None:
-    """The figures of a campaign, then its failures."""
+    """The figures of a campaign of so many schedules, then its failures."""
     document = make_document(report) | {"bundles": [str(each.folder) for each in bundles]}
     tables: list[object] = []
     if kinds is not None:
@@ -72,7 +97,7 @@ def print_report(
         document,
         record(
             [
-                ("runs", f"{report.runs:,} ({report.repeated:,} of them twice)"),
+                ("runs", _describe_runs(report, total)),
                 ("views", f"{report.views:,} (at least {report.views_least} in each run)"),
                 ("speed", f"{report.views_per_s:,.0f} views/s a core"),
                 ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
@@ -88,7 +113,7 @@ def print_report(
         "",
         table(["what happened", "times>"], _event_rows(report.coverage)),
         "",
-        *_describe_findings(report.findings, bundles),
+        *_describe_findings(report, bundles),
     )
 
 
@@ -98,7 +123,8 @@ def make_document(report: Report) -> dict[str, Any]:
     verdict = report.verdict()
     return {
         "verdict": verdict,
-        "exit_code": int(verdict.exit_code),
+        "exit_code": int(report.exit_code()),
+        "interrupted": report.interrupted is not None,
         "runs": report.runs,
         "repeated": report.repeated,
         "views": report.views,
@@ -152,6 +178,11 @@ def describe_size(schedule: Schedule) -> str:
     )
 
 
+def _describe_runs(report: Report, total: int) -> str:
+    words = f"{report.runs:,} ({report.repeated:,} of them twice)"
+    return words if report.interrupted is None else f"{words}, interrupted: of {total:,}"
+
+
 def _describe_parts(report: Report) -> str:
     total = sum(report.parts.values())
     if not total:
@@ -176,10 +207,13 @@ def _event_rows(coverage: dict[str, int]) -> list[tuple[str, int]]:
     ]
 
 
-def _describe_findings(findings: Sequence[Finding], bundles: Sequence[Bundle]) -> list[str]:
+def _describe_findings(report: Report, bundles: Sequence[Bundle]) -> list[str]:
     """Each failure, and for the first ones what to look at and the line that repeats it."""
+    findings = report.findings
     if not findings:
-        return ["no violation"]
+        return [
+            "no violation" if report.interrupted is None else "interrupted: no violation so far"
+        ]
     lines: list[str] = []
     for number, finding in enumerate(findings):
         schedule, violation = finding.schedule, finding.violation
@@ -205,6 +239,7 @@ class _Progress:
     def __enter__(self) -> "_Progress":
         if self._is_shown:
             self._live.start()
+            self.show(Report())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,10 +251,9 @@ class _Progress:
         if not self._is_shown:
             return
         rate = report.runs / report.wall_s if report.wall_s else 0.0
-        left_s = (self._total - report.runs) / rate if rate else 0.0
+        left = f"{(self._total - report.runs) / rate:,.0f} s left" if rate else "starting"
         line = (
             f"{report.runs:,}/{self._total:,} runs  {report.views:,} views  "
-            f"{report.views_per_s:,.0f} views/s a core  {len(report.findings)} violations  "
-            f"{left_s:,.0f} s left"
+            f"{report.views_per_s:,.0f} views/s a core  {len(report.findings)} violations  {left}"
         )
         self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))

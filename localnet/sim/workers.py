@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, TypeVar
@@ -28,6 +29,10 @@ R = TypeVar("R")
 
 COLLECT_EVERY_TASKS: Final = 8
 """A cluster is one large cycle: memory is reclaimed after so many of them."""
+
+
+ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""Workers leave them to who started them: a terminal sends them to the whole group."""
 
 
 class WorkerDiedError(OperatorError):
@@ -85,8 +90,9 @@ def run_all(
                 yield function(task)
                 collect()
         return
-    pool = _Pool(function, jobs, describe)
+    pool = _Pool[T, R](describe)
     try:
+        pool.start(function, jobs)
         yield from pool.run(iter(tasks))
     finally:
         pool.close()
@@ -100,16 +106,19 @@ class _Worker(Generic[T]):
 
 
 class _Pool(Generic[T, R]):
-    def __init__(self, function: Callable[[T], R], jobs: int, describe: Callable[[T], str]) -> None:
+    def __init__(self, describe: Callable[[T], str]) -> None:
         self._describe = describe
-        context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker[T]] = []
-        for _ in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers.append(_Worker(process, ours))
+
+    def start(self, function: Callable[[T], R], jobs: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        with _deaf_children():
+            for _ in range(jobs):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers.append(_Worker(process, ours))
 
     def run(self, tasks: Iterator[T]) -> Iterator[R]:
         for worker in self._workers:
@@ -130,34 +139,68 @@ class _Pool(Generic[T, R]):
         task = worker.task
         assert task is not None, "only the busy are waited for"
         try:
-            result: R = worker.connection.recv()
+            result: R | _Refusal = worker.connection.recv()
         except (EOFError, ConnectionError) as error:
             worker.process.join()
             raise WorkerDiedError(
                 f"the worker of {self._describe(task)} ended (exit code {worker.process.exitcode})",
                 advice="see that there is memory left, and run this alone with --jobs 1",
             ) from error
+        if isinstance(result, _Refusal):
+            raise result.error()
         return result
 
     def close(self) -> None:
         for worker in self._workers:
             worker.connection.close()
-            worker.process.terminate()
+            worker.process.kill()
         for worker in self._workers:
             worker.process.join()
 
 
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started meanwhile never hear of the signals that end a command, from
+    their first instruction on; what comes meanwhile is heard here afterwards."""
+    # Started by itself: it would let the signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Refusal(Struct, frozen=True):
+    """An `OperatorError` on its way to who started the worker."""
+
+    message: str
+    advice: str
+    code: str
+    exit_code: ExitCode
+
+    def error(self) -> OperatorError:
+        return OperatorError(
+            self.message, advice=self.advice, code=self.code, exit_code=self.exit_code
+        )
+
+
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """What a worker does: it ends when nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Who started it ends it.
     with _rare_collections() as collect:
         while True:
             try:
-                task = connection.recv()
+                connection.send(_call(function, connection.recv()))
             except (EOFError, ConnectionError):
                 return
-            connection.send(function(task))
             collect()
+
+
+def _call(function: Callable[[Any], Any], task: Any) -> Any:
+    try:
+        return function(task)
+    except OperatorError as error:
+        return _Refusal(error.message, error.advice, error.code, error.exit_code)
 
 
 @contextmanager
