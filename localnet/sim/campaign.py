@@ -138,7 +138,7 @@ class _Campaign:
         self.coverage: Counter[str] = Counter()
 
     def tasks(self) -> Iterator[Task]:
-        """Repetitions follow their first runs at once, so that workers share them."""
+        """Repetitions follow their first runs at once; another worker takes them."""
         for number in count():
             schedule = next(self._schedules, None)
             if schedule is None or len(self.report.findings) >= FINDINGS_MAX:

@@ -1,16 +1,17 @@
 """Worker processes: one task at a time, one process a core.
 
-Each worker has a hash seed of its own, so that a schedule that is run a second time by another
-worker also shows an order that depends on hashes.
+Each worker has a hash seed of its own, and what is to be compared is run by two processes: so an
+order that depends on hashes shows.
 """
 
 import gc
 import multiprocessing
+import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -26,6 +27,8 @@ from node.exit_codes import ExitCode, OperatorError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_HASH_SEED: Final = "PYTHONHASHSEED"
 
 COLLECT_EVERY_TASKS: Final = 8
 """A cluster is one large cycle: memory is reclaimed after so many of them."""
@@ -75,22 +78,30 @@ def run_task(task: Task) -> Ran:
 
 def run_tasks(tasks: Iterable[Task], jobs: int) -> Iterator[Ran]:
     """Run schedules in worker processes, or in this one if there is to be one only; results come
-    as they are ready. Raises `WorkerDiedError`."""
-    return run_all(run_task, tasks, jobs, lambda task: f"seed {task.schedule.seed}")
+    as they are ready. A repetition is run by another process. Raises `WorkerDiedError`."""
+    return run_all(
+        run_task,
+        tasks,
+        jobs,
+        lambda task: f"seed {task.schedule.seed}",
+        lambda task: None if task.is_profiled else task.number,
+    )
 
 
 def run_all(
-    function: Callable[[T], R], tasks: Iterable[T], jobs: int, describe: Callable[[T], str]
+    function: Callable[[T], R],
+    tasks: Iterable[T],
+    jobs: int,
+    describe: Callable[[T], str],
+    name: Callable[[T], Hashable] = lambda task: None,
 ) -> Iterator[R]:
     """Call a function of some module for each task, in worker processes or in this one if there
-    is to be one only; results come as they are ready. Raises `WorkerDiedError`."""
+    is to be one only; results come as they are ready. Two tasks of one `name` are run by two
+    processes with two hash seeds, whatever `jobs` says. Raises `WorkerDiedError`."""
     if jobs <= 1:
-        with _rare_collections() as collect:
-            for task in tasks:
-                yield function(task)
-                collect()
+        yield from _run_here(function, tasks, describe, name)
         return
-    pool = _Pool[T, R](describe)
+    pool = _Pool[T, R](describe, name)
     try:
         pool.start(function, jobs)
         yield from pool.run(iter(tasks))
@@ -98,42 +109,107 @@ def run_all(
         pool.close()
 
 
+def _run_here(
+    function: Callable[[T], R],
+    tasks: Iterable[T],
+    describe: Callable[[T], str],
+    name: Callable[[T], Hashable],
+) -> Iterator[R]:
+    """One after the other; those that were run before, by a process of their own."""
+    other: _Pool[T, R] | None = None
+    known: set[Hashable] = set()
+    try:
+        with _rare_collections() as collect:
+            for task in tasks:
+                key = name(task)
+                if key is None or key not in known:
+                    known.add(key)
+                    yield function(task)
+                    collect()
+                    continue
+                known.discard(key)
+                if other is None:
+                    other = _Pool(describe)
+                    other.start(function, 1)
+                yield from other.run(iter((task,)))
+    finally:
+        if other is not None:
+            other.close()
+
+
 @dataclass(slots=True)
 class _Worker(Generic[T]):
     process: BaseProcess
     connection: Connection
     task: T | None = None
+    names: set[Hashable] = field(default_factory=set)
+    """Of what it ran, as long as somebody else has yet to run the like."""
 
 
 class _Pool(Generic[T, R]):
-    def __init__(self, describe: Callable[[T], str]) -> None:
+    def __init__(
+        self, describe: Callable[[T], str], name: Callable[[T], Hashable] = lambda task: None
+    ) -> None:
         self._describe = describe
+        self._name = name
+        self._put_off: list[T] = []
+        """Tasks that wait for another worker than the one that was free."""
         self._workers: list[_Worker[T]] = []
 
     def start(self, function: Callable[[T], R], jobs: int) -> None:
         context = multiprocessing.get_context("spawn")
         with _deaf_children():
-            for _ in range(jobs):
+            for number in range(jobs):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-                process.start()
+                with _hash_seed(number):
+                    process.start()
                 theirs.close()
                 self._workers.append(_Worker(process, ours))
 
     def run(self, tasks: Iterator[T]) -> Iterator[R]:
-        for worker in self._workers:
-            self._give(worker, tasks)
+        self._give_all(tasks)
         while busy := [worker for worker in self._workers if worker.task is not None]:
             for connection in wait([worker.connection for worker in busy]):
                 worker = next(each for each in busy if each.connection is connection)
                 result = self._take(worker)
-                self._give(worker, tasks)
+                worker.task = None
+                self._give_all(tasks)
                 yield result
+        assert not self._put_off, "there is another worker for everything"
 
-    def _give(self, worker: _Worker[T], tasks: Iterator[T]) -> None:
-        worker.task = next(tasks, None)
-        if worker.task is not None:
-            worker.connection.send(worker.task)
+    def _give_all(self, tasks: Iterator[T]) -> None:
+        """Something to do for whoever is free."""
+        for worker in self._workers:
+            if worker.task is None:
+                worker.task = self._find(worker, tasks)
+                if worker.task is not None:
+                    worker.connection.send(worker.task)
+
+    def _find(self, worker: _Worker[T], tasks: Iterator[T]) -> T | None:
+        for task in self._put_off:
+            if self._name(task) not in worker.names:
+                self._put_off.remove(task)
+                self._forget(self._name(task))
+                return task
+        for task in tasks:
+            key = self._name(task)
+            if key is None:
+                return task
+            if key in worker.names:
+                self._put_off.append(task)
+                continue
+            if not self._forget(key):
+                worker.names.add(key)
+            return task
+        return None
+
+    def _forget(self, key: Hashable) -> bool:
+        """Two have run it now, or will; False if this one is the first."""
+        known = [each for each in self._workers if key in each.names]
+        for each in known:
+            each.names.discard(key)
+        return bool(known)
 
     def _take(self, worker: _Worker[T]) -> R:
         task = worker.task
@@ -183,6 +259,22 @@ class _Refusal(Struct, frozen=True):
         return OperatorError(
             self.message, advice=self.advice, code=self.code, exit_code=self.exit_code
         )
+
+
+@contextmanager
+def _hash_seed(number: int) -> Iterator[None]:
+    """Let a process that is started meanwhile hash as no other one does."""
+    own = os.environ.get(_HASH_SEED)
+    # Nor as this one does, should it have a fixed seed.
+    seed = 2 * number + 1
+    os.environ[_HASH_SEED] = str(seed + 1 if own == str(seed) else seed)
+    try:
+        yield
+    finally:
+        if own is None:
+            del os.environ[_HASH_SEED]
+        else:
+            os.environ[_HASH_SEED] = own
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import localnet.sim.campaign as campaign
+from localnet.sim.workers import run_task
 from node.cli.main import run as run_command
 
 
@@ -18,3 +20,9 @@ def run_sim(capsys, tmp_path, monkeypatch):
         return code, json.loads(capsys.readouterr().out)
 
     return run
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Repetitions are run by this process, too: a bug that is planted here is in no other."""
+    monkeypatch.setattr(campaign, "run_tasks", lambda tasks, jobs: map(run_task, tasks))

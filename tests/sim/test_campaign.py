@@ -44,7 +44,7 @@ def test_a_campaign_in_two_processes_repeats_one_seed_in_twenty_and_sums_up() ->
 
 
 def test_a_broken_rule_gives_exit_code_20_and_names_the_oracle(
-    run_sim, monkeypatch, tmp_path
+    run_sim, one_process, monkeypatch, tmp_path
 ) -> None:
     send = Outbox.send
     monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))

@@ -15,7 +15,7 @@ from localnet.verdicts import Verdict
 BROKEN = Violation("Finality", "planted", 1, "attack", Verdict.SAFETY)
 
 
-def test_a_campaign_that_finds_much_ends(monkeypatch) -> None:
+def test_a_campaign_that_finds_much_ends(one_process, monkeypatch) -> None:
     outcome = Outcome(1, "", 1, 0, 0, 0, 1, 1, BROKEN, {})
     monkeypatch.setattr(workers, "run_schedule", lambda schedule: outcome)
     report = run_campaign(generate_all(range(10 * FINDINGS_MAX), 1))
@@ -48,7 +48,7 @@ def test_only_some_runs_are_profiled(monkeypatch) -> None:
             profiled.append(task.number)
         return workers.Ran(task, Outcome(1, "", 1, 0, 0, 0, 1, 1, None, {}), 0.0, {})
 
-    monkeypatch.setattr(workers, "run_task", run)
+    monkeypatch.setattr(campaign, "run_tasks", lambda tasks, jobs: map(run, tasks))
     run_campaign(generate_all(range(20), 1))
     assert profiled == [0, 2, 4]
 

@@ -21,3 +21,24 @@ def test_a_worker_that_dies_is_told_of_with_what_it_ran() -> None:
 def test_mutants_are_hunted_by_the_same_pool() -> None:
     (found,) = run_all(hunt_by_name, [("vote_again", 3)], 2, str)
     assert found.killed
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+@pytest.mark.parametrize("seed", [None, "1"])
+def test_what_is_run_twice_is_run_by_two_processes_that_hash_differently(
+    jobs: int, seed: str | None, monkeypatch
+) -> None:
+    if seed is None:
+        monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+    tasks = [word for number in range(6) for word in (f"word {number}",) * 2]
+    found = list(run_all(hash, tasks, jobs, str, str))
+    assert len(found) == len(tasks)
+    assert len(set(found)) == len(tasks)
+    assert os.environ.get("PYTHONHASHSEED") == seed
+
+
+def test_only_what_is_run_twice_takes_a_second_process() -> None:
+    found = [1, 2, 3, 2]
+    assert list(run_all(abs, found, 1, str, str)) == found
