@@ -2,9 +2,12 @@
 
 Delta debugging (Zeller and Hildebrandt 2002) over everything that a schedule lists: faults, twin
 links and liars. Then fewer views, members, twins, less power, a plainer network and less traffic.
-A smaller schedule counts only if the same oracle fails on it.
+A smaller schedule counts only if the same oracle fails on it in the same phase and in the
+same words but for their numbers, and if no more and no less may be asked of it: it stays within f,
+or beyond.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,6 +31,9 @@ RUNS_MAX: Final = 500
 """Runs that one shrinking may take; what it has by then is its result."""
 
 MEMBERS_MIN: Final = 4
+
+_VARIABLE: Final = re.compile(r"b'[^']*'|b\"[^\"]*\"|\b(?=[0-9a-f]*\d)[0-9a-f]{6,}\b|\d+")
+"""Bytes, digests in hex, and numbers."""
 TRAFFIC_SPARSEST_MS: Final = 1_000
 
 
@@ -64,7 +70,7 @@ class _Shrinker:
         return self.runs >= self.runs_max
 
     def accept(self, candidate: Schedule) -> bool:
-        """Does the same oracle fail on it? Then it is the best so far."""
+        """Does the same fail on it? Then it is the best so far."""
         key = encode_schedule(candidate)
         if self.is_spent or key in self._tried:
             return False
@@ -73,13 +79,22 @@ class _Shrinker:
             validate_schedule(candidate)
         except ScheduleError:
             return False
+        if candidate.is_within_f() != self.best.is_within_f():
+            return False
         self.runs += 1
         violation = run_schedule(candidate).violation
-        if violation is None or violation.oracle != self.violation.oracle:
+        if violation is None or name_failure(violation) != name_failure(self.violation):
             return False
         self.best, self.violation = candidate, violation
         self.on_progress(candidate, self.runs)
         return True
+
+
+def name_failure(violation: Violation) -> tuple[str, str, str]:
+    """What two violations have in common that are one. Numbers and digests differ, and so does how
+    many nodes there are of which the same is said."""
+    words = dict.fromkeys(_VARIABLE.sub("", violation.detail).split("; "))
+    return violation.oracle, violation.phase, "; ".join(words)
 
 
 def shrink(

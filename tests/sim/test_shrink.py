@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from consensus.outbox import Outbox
 from localnet.sim.bundle import SLUG_MAX, make_folder_name, make_replay_line, record_run
@@ -15,8 +16,10 @@ from localnet.sim.network import World
 from localnet.sim.recorder import write_trace
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Network, Schedule, encode_schedule, load_schedule
-from localnet.sim.shrink import NothingToShrinkError, shrink
+from localnet.sim.shrink import NothingToShrinkError, name_failure, shrink
 from localnet.sim.timeline import render_timeline
+from localnet.sim.violation import Violation
+from localnet.verdicts import Verdict
 from node.core import NodeCore
 
 
@@ -89,7 +92,9 @@ def test_what_breaks_no_rule_is_not_shrunk(run_sim, tmp_path) -> None:
     assert (code, document["error"]["code"]) == (5, "sim.no_violation")
 
 
-def test_a_violation_leaves_a_bundle_that_repeats_it(run_sim, tmp_path, monkeypatch) -> None:
+def test_a_violation_leaves_a_bundle_that_repeats_it(
+    run_sim, one_process, tmp_path, monkeypatch
+) -> None:
     send = Outbox.send
     monkeypatch.setattr(Outbox, "send", lambda self, to, message, after=(): send(self, to, message))
     arguments = ["--seeds", "1..2", "--views", "5", "--jobs", "1", "--keep", str(tmp_path)]
@@ -160,3 +165,26 @@ def test_no_name_of_a_schedule_leads_out_of_the_folder_for_failures(name, folder
 def test_the_line_that_repeats_a_run_is_quoted_for_a_shell() -> None:
     line = make_replay_line(Path("it's here") / "x.json")
     assert shlex.split(line) == ["rota", "sim", "replay", "it's here/x.json"]
+
+
+def test_what_fails_in_another_phase_or_for_another_reason_is_not_the_same() -> None:
+    def fail(detail: str, phase: str = "rest") -> Violation:
+        return Violation("invariant of node.core", detail, 7, phase, Verdict.CRASH)
+
+    first = name_failure(fail("node 1: height 17 after 3 (check, line 90)"))
+    assert first == name_failure(fail("node 2: height 4 after 13 (check, line 91)"))
+    assert first != name_failure(fail("node 2: height 4 after 13 (check, line 91)", "heal"))
+    assert first != name_failure(fail("node 2: view 4 after 13 (check, line 91)"))
+    three = "node0 queued 1; node1 queued 0; node2 queued 5"
+    assert name_failure(fail(three)) == name_failure(fail("node0 queued 1; node1 queued 2"))
+    assert name_failure(fail("at 1f2e3d4c")) == name_failure(fail("at 99aabbcc"))
+
+
+def test_a_schedule_beyond_f_is_not_cut_down_to_one_within(planted) -> None:
+    noisy = make_noisy_schedule()
+    liars = tuple(Liar(member=member, behaviour="silent") for member in (3, 4))
+    beyond = replace(noisy, faults=noisy.faults[198:202] + noisy.faults[-1:], liars=liars)
+    assert not beyond.is_within_f()
+    shrunk = shrink(beyond)
+    assert not shrunk.schedule.is_within_f()
+    assert shrunk.violation.detail.endswith(run_schedule(beyond).violation.detail[-20:])
