@@ -8,7 +8,7 @@ its later contradictions are no fault of the protocol and it is treated as byzan
 import copy
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -166,8 +166,19 @@ class ClockFault(_OnHost, frozen=True, kw_only=True, tag="clock"):
 
 
 class SlowWorkFault(_OnHost, frozen=True, kw_only=True, tag="slow_work"):
-    """Signing, verifying, aggregating and executing take this long."""
+    """Everything that workers do takes this long: signing, verifying, aggregating, checking and
+    opening batches, executing."""
 
+    least_ms: Milliseconds
+    most_ms: Milliseconds
+
+
+class SlowDiskFault(_OnHost, frozen=True, kw_only=True, tag="slow_disk"):
+    """Each write takes this long: a node does again what it has not seen done, while it is
+    not durable yet."""
+
+    of: Literal["records", "batches", "both"] = "both"
+    """Snapshots of the engine are written where batches are."""
     least_ms: Milliseconds
     most_ms: Milliseconds
 
@@ -182,6 +193,7 @@ HostFault = (
     | WipeFault
     | ClockFault
     | SlowWorkFault
+    | SlowDiskFault
 )
 Fault = LinkFault | HostFault
 
@@ -224,7 +236,7 @@ class Nemesis:
         self._traps.clear()
         self._world.rules.clear()
         for index, host in sorted(self._world.hosts.items()):
-            host.work_ms = None
+            host.work_ms = host.record_ms = host.batch_ms = None
             host.is_disk_failing = False
             self._world.set_clock(index, 0)
             self._start(index)
@@ -266,6 +278,8 @@ class Nemesis:
                 host = world.hosts[index]
                 host.work_ms = (fault.least_ms, max(fault.least_ms, fault.most_ms))
                 self._later(fault.duration_ms, lambda: setattr(host, "work_ms", None))
+            case SlowDiskFault(host=index):
+                self._slow_disk(index, fault)
             case _:
                 rule = fault.rule()
                 world.rules.append(rule)
@@ -315,6 +329,16 @@ class Nemesis:
         self._world.hosts[fault.host].disk = image
         self._kill(fault.host, 1)
         self._note(fault)
+
+    def _slow_disk(self, index: int, fault: SlowDiskFault) -> None:
+        host = self._world.hosts[index]
+        pace_ms = (fault.least_ms, max(fault.least_ms, fault.most_ms))
+        names = {"records": ("record_ms",), "batches": ("batch_ms",)}.get(
+            fault.of, ("record_ms", "batch_ms")
+        )
+        for name in names:
+            setattr(host, name, pace_ms)
+            self._later(fault.duration_ms, partial(setattr, host, name, None))
 
     def _mend_disk(self, index: int) -> None:
         self._world.hosts[index].is_disk_failing = False

@@ -46,6 +46,7 @@ from localnet.sim.faults import (
     PartitionFault,
     PowerLossFault,
     RollbackFault,
+    SlowDiskFault,
     SlowWorkFault,
     WipeFault,
 )
@@ -152,6 +153,7 @@ class _Draw:
             self.disk_failure,
             self.clock,
             self.slow_work,
+            self.slow_disk,
         )
 
     # ---- who is guilty -------------------------------------------------------------------------
@@ -316,4 +318,15 @@ class _Draw:
             host=self._host(),
             least_ms=least_ms,
             most_ms=least_ms * 3,
+        )
+
+    def slow_disk(self) -> Fault:
+        least_ms = self._random.choice((0, 20, 100, 400))
+        return SlowDiskFault(
+            at_ms=self._time(),
+            duration_ms=self._duration(),
+            host=self._host(),
+            of=self._random.choice(("records", "batches", "both")),
+            least_ms=least_ms,
+            most_ms=least_ms + self._random.choice((10, 100, 600)),
         )

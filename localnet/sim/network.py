@@ -103,7 +103,11 @@ class Host:
     is_disk_failing: bool = False
     """The next write fails, and ends the process."""
     work_ms: tuple[int, int] | None = None
-    """A worker pace of its own."""
+    """A pace of all its workers, instead of the usual ones."""
+    record_ms: tuple[int, int] | None = None
+    """What each write of records takes, instead of the usual."""
+    batch_ms: tuple[int, int] | None = None
+    """What each write of a batch or of an engine's snapshot takes, instead of the usual."""
 
 
 class World:
@@ -318,7 +322,7 @@ class World:
         queue = host.writing[persist.store]
         queue.append(persist)
         ready_ms = max(host.busy_until_ms.get(persist.store, 0), self.now_ms)
-        ready_ms += self._pick(self.conditions.persist_ms)
+        ready_ms += self._pick(host.record_ms or self.conditions.persist_ms)
         host.busy_until_ms[persist.store] = ready_ms
         self.after(
             ready_ms - self.now_ms, partial(self._complete, host, host.incarnation, queue, persist)

@@ -249,7 +249,7 @@ class NodeWorld(World):
         storing = self._storing[host.index]
         storing.append(store)
         start_ms = max(self._stored_at_ms.get(host.index, 0), self.now_ms)
-        ready_ms = start_ms + self._pick(self.node_conditions.store_ms)
+        ready_ms = start_ms + self._pick(host.batch_ms or self.node_conditions.store_ms)
         self._stored_at_ms[host.index] = ready_ms
         wait_ms = ready_ms - self.now_ms
 
@@ -270,7 +270,7 @@ class NodeWorld(World):
         verdict = self._judge_batch(check.signed_header, check.author_key, body)
         error = None if verdict.error is None else verdict.error.value
         event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
-        self._later(host, self._pick(self.node_conditions.check_ms), event)
+        self._later(host, self._pick(host.work_ms or self.node_conditions.check_ms), event)
 
     def _open_batches(self, host: Host, effect: OpenBatches) -> None:
         stored = self.disk(host.index).batches
@@ -278,7 +278,7 @@ class NodeWorld(World):
             reopen_batch(stored[each.batch_id][1], each.body_digest, self._chain_id)
             for each in effect.batches
         )
-        delay_ms = self._pick(self.node_conditions.check_ms)
+        delay_ms = self._pick(host.work_ms or self.node_conditions.check_ms)
         self._later(host, delay_ms, BatchesOpened(effect.token, verdicts))
 
     def _judge_batch(
@@ -312,7 +312,7 @@ class NodeWorld(World):
         engine.is_busy = True
         request = engine.queue[0]
         conditions = self.node_conditions
-        bounds_ms = conditions.slow_engines.get(host.index, conditions.engine_ms)
+        bounds_ms = host.work_ms or conditions.slow_engines.get(host.index, conditions.engine_ms)
 
         def finish() -> None:
             engine.queue.popleft()
@@ -329,7 +329,7 @@ class NodeWorld(World):
         if isinstance(request, SaveState):
             # The archive is synced first, with all that was asked of it so far.
             archived_ms = max(host.busy_until_ms.get(Store.ARCHIVE, 0) - self.now_ms, 0)
-            least_ms, most_ms = conditions.save_ms
+            least_ms, most_ms = host.batch_ms or conditions.save_ms
             bounds_ms = (archived_ms + least_ms, archived_ms + most_ms)
         self._soon(host, bounds_ms, finish)
 
