@@ -159,6 +159,11 @@ class WipeFault(_OnHost, frozen=True, kw_only=True, tag="wipe"):
     """Killed, its disk emptied, and started again after the duration. Counts toward f."""
 
 
+class LateJoinFault(_OnHost, frozen=True, kw_only=True, tag="late_join"):
+    """Down from the very beginning, and started for the first time, with an empty disk, when the
+    fault ends. It has signed nothing before, so it promises as much as everybody."""
+
+
 class ClockFault(_OnHost, frozen=True, kw_only=True, tag="clock"):
     """Its clock jumps by `offset_ms`, and back after the duration."""
 
@@ -191,6 +196,7 @@ HostFault = (
     | BitFlipFault
     | RollbackFault
     | WipeFault
+    | LateJoinFault
     | ClockFault
     | SlowWorkFault
     | SlowDiskFault
@@ -221,6 +227,8 @@ class Nemesis:
         self._is_over = False
         self.struck: dict[str, int] = {}
         """How often each kind of fault struck."""
+        self.absent: set[int] = set()
+        """Hosts that are not there at the beginning."""
         self.dead: set[int] = set()
         """Hosts that can never start again."""
         self.on_strike: list[Any] = []
@@ -228,6 +236,9 @@ class Nemesis:
         self._traps: list[_Trap] = []
         world.crash_at = self._crash_at
         for fault in faults:
+            if isinstance(fault, LateJoinFault):
+                self.absent.add(fault.host)
+                self._down_until_ms[fault.host] = _find_end_ms(fault)
             world.after(max(fault.at_ms - world.now_ms, 0), partial(self._begin, fault))
 
     def heal(self) -> None:
@@ -264,6 +275,8 @@ class Nemesis:
                 world.crash(index)
                 world.hosts[index].disk = NodeDisk()
                 self._kill(index, fault.duration_ms)
+            case LateJoinFault(host=index):
+                self._later(fault.duration_ms, lambda: self._start(index))
             case BitFlipFault(host=index):
                 world.crash(index)
                 world.disk(index).flip_bit(fault.store, fault.record, fault.bit)
@@ -361,6 +374,10 @@ class Nemesis:
                 is_durable = trap.fault.is_durable
                 return CrashPoint.AFTER_DURABLE if is_durable else CrashPoint.BEFORE_DURABLE
         return None
+
+
+def _find_end_ms(fault: LateJoinFault) -> int:
+    return 2**62 if fault.duration_ms == FOREVER_MS else fault.at_ms + fault.duration_ms
 
 
 class _Trap:

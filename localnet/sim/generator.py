@@ -42,6 +42,7 @@ from localnet.sim.faults import (
     DiskFailureFault,
     DuplicateFault,
     Fault,
+    LateJoinFault,
     LossFault,
     PartitionFault,
     PowerLossFault,
@@ -158,14 +159,18 @@ class _Draw:
 
     # ---- who is guilty -------------------------------------------------------------------------
 
-    def _convict(self) -> int | None:
-        """Some member whose guilt keeps all the guilty below a third of the power."""
-        candidates = [
+    def _find_spare(self) -> list[int]:
+        """The innocent of whom each, with all the guilty, has less than a third of the power."""
+        return [
             index
             for index in self._members
             if index not in self._guilty
             and 3 * sum(self._powers[each] for each in {*self._guilty, index}) < sum(self._powers)
         ]
+
+    def _convict(self) -> int | None:
+        """Some member whose guilt keeps all the guilty below a third of the power."""
+        candidates = self._find_spare()
         if not candidates:
             return None
         chosen = self._random.choice(candidates)
@@ -182,8 +187,10 @@ class _Draw:
         return tuple(found)
 
     def memory_loss(self) -> list[Fault]:
-        """Somebody's disk is restored, emptied or corrupted, seldom."""
+        """Somebody's disk is restored, emptied or corrupted, or somebody comes late, seldom."""
         kind = self._random.randrange(12)
+        if kind in (3, 4):
+            return self.late_join()
         if kind > 2:
             return []
         member = self._convict()
@@ -204,6 +211,14 @@ class _Draw:
                 bit=self._random.randrange(RECORD_DRAWN_MAX + 1),
             )
         ]
+
+    def late_join(self) -> list[Fault]:
+        """An honest member whose absence leaves the others a quorum."""
+        candidates = self._find_spare()
+        if not candidates:
+            return []
+        host = self._random.choice(candidates)
+        return [LateJoinFault(at_ms=0, duration_ms=max(1, self._time()), host=host)]
 
     # ---- dice ----------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ _PLACES: Final = (
     ("localnet/sim/bounds_oracle", "oracles"),
     ("localnet/sim/books_oracle", "oracles"),
     ("localnet/sim/delivery_oracle", "oracles"),
+    ("localnet/sim/joining", "oracles"),
+    ("localnet/sim/memory_oracle", "oracles"),
     ("localnet/sim/proof", "oracles"),
     ("localnet/sim/signing_oracle", "oracles"),
     ("localnet/sim/justice", "oracles"),

@@ -19,10 +19,12 @@ from localnet.byzantine.malformed import Malformed
 from localnet.sim.bounds_oracle import MemoryBounds
 from localnet.sim.certificates_oracle import Certificates
 from localnet.sim.coverage import Coverage
-from localnet.sim.faults import Fault, Nemesis, kind_of
+from localnet.sim.faults import Fault, Nemesis, amnesiacs, kind_of
 from localnet.sim.forms_oracle import Forms
+from localnet.sim.joining import Joining
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
+from localnet.sim.memory_oracle import validate_weight
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.rulebook import Finality, LaneRules, SigningRules
@@ -45,6 +47,10 @@ lie; once in 93,000 at the limit, a third of the power."""
 REPLAY_EVERY: Final = 10
 """Of seeds, so many to one whose run ends with a replay of the chain, as `rota replay` does it."""
 
+WEIGH_EVERY: Final = 5
+"""Of seeds, so many to one at whose end a node's memory is weighed."""
+
+CATCH_UP_MAX_MS: Final = 60_000
 PROGRESS_BLOCKS: Final = 3
 REST_MAX_MS: Final = 120_000
 
@@ -100,6 +106,8 @@ class _Run:
             config=make_config(leader_seed=schedule.leader_seed_bytes()),
         )
         self.memory = watch_rules(self.cluster, schedule)
+        self.joining = Joining(self.cluster, amnesiacs(schedule.faults))
+        self.cluster.world.observers.append(self.joining)
         self.coverage = Coverage()
         self.cluster.world.observers.append(self.coverage)
         self.nemesis = Nemesis(self.cluster.world, schedule.faults)
@@ -147,7 +155,9 @@ class _Run:
         cluster, schedule = self.cluster, self.schedule
         if schedule.twin_links:
             cluster.world.rules.append(Filter(_TwinNetwork(schedule)))
-        cluster.start()
+        present = [host for host in cluster.hosts if host not in self.nemesis.absent]
+        if present:
+            cluster.start(*present)
         duration_max_ms = schedule.views * VIEW_MAX_MS
         if schedule.traffic is not None:
             cluster.trade(schedule.traffic.interval_ms, duration_max_ms)
@@ -182,8 +192,29 @@ class _Run:
         self.phase = "rest"
         if self._has_quorum() and self.schedule.is_within_f():
             self.cluster.come_to_rest(REST_MAX_MS)
+            self._catch_up()
+            if self.schedule.seed % WEIGH_EVERY == 0:
+                self._weigh()
         self.memory.check()
         self._count_views()
+
+    def _catch_up(self) -> None:
+        """Who lost its memory may be wrong in what it signs, and not in what it holds."""
+        cluster, joining = self.cluster, self.joining
+        height = cluster.lowest_certified()
+        cluster.run_until(lambda: not joining.find_behind(height), CATCH_UP_MAX_MS)
+        joining.validate(height)
+        late = self.nemesis.absent.intersection(cluster.running())
+        for name, hosts in (("joined.amnesiac", joining.find_judged()), ("joined.late", late)):
+            if hosts:
+                self.coverage.counts[name] += len(hosts)
+
+    def _weigh(self) -> None:
+        """Weigh some node's memory."""
+        running = self.cluster.running()
+        index = running[self.schedule.seed // WEIGH_EVERY % len(running)]
+        validate_weight(self.cluster, index)
+        self.coverage.counts["memory.weighed"] += 1
 
     def _replay(self) -> None:
         """Repeat the chain on some honest node's disk, in a share of the runs."""

@@ -14,7 +14,10 @@ from consensus.effects import Persist, Sign, Signed, SignIdentity, Store, Token
 from consensus.lanes import Lanes
 from consensus.types import VoteData
 from engine.state import EngineState
-from localnet.sim.scenario import run_schedule
+from localnet.sim.faults import LateJoinFault, WipeFault
+from localnet.sim.generator import generate
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.scenario import WEIGH_EVERY, run_schedule
 from localnet.sim.schedule import Liar, Schedule
 from localnet.sim.violation import Violation
 from node.core import NodeCore
@@ -287,3 +290,83 @@ def test_cooked_books_are_found(
 
     monkeypatch.setattr(localnet.sim.node_world, "apply_block", apply_and_steal)
     assert find_violation().oracle == "Books"
+
+
+# ---- memory, lost and held -----------------------------------------------------------------------
+
+WIPED = Schedule(seed=3, views=30, faults=(WipeFault(at_ms=300, duration_ms=100, host=3),))
+LATE = Schedule(seed=3, views=30, faults=(LateJoinFault(at_ms=0, duration_ms=400, host=3),))
+
+
+def count_lives_of_last(monkeypatch: pytest.MonkeyPatch, dead_from_life: int) -> None:
+    """From one of its lives on, host 3 starts and does nothing."""
+    start, step = NodeCore.start, NodeCore.step
+    lives: list[NodeCore] = []
+
+    def is_dead(core: NodeCore) -> bool:
+        return core in lives[dead_from_life - 1 :]
+
+    def start_and_count(self: NodeCore, now_ms: int) -> list[Any]:
+        if self._me == 3:
+            lives.append(self)
+        return [] if is_dead(self) else start(self, now_ms)
+
+    def step_if_alive(self: NodeCore, now_ms: int, event: Any) -> list[Any]:
+        return [] if is_dead(self) else step(self, now_ms, event)
+
+    monkeypatch.setattr(NodeCore, "start", start_and_count)
+    monkeypatch.setattr(NodeCore, "step", step_if_alive)
+
+
+def test_a_node_with_an_emptied_disk_comes_to_where_the_others_are() -> None:
+    outcome = run_schedule(WIPED)
+    assert outcome.violation is None
+    assert outcome.coverage["joined.amnesiac"] == 1
+
+
+def test_a_node_with_an_emptied_disk_that_never_catches_up_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count_lives_of_last(monkeypatch, 2)
+    assert find_violation(WIPED).oracle == "Joining"
+
+
+def test_a_node_that_comes_late_promises_as_much_as_all_others() -> None:
+    found: list[NodeCluster] = []
+    outcome = run_schedule(LATE, found.append)
+    assert outcome.violation is None
+    assert outcome.coverage["joined.late"] == outcome.coverage["fault.late_join"] == 1
+    assert found[0].running() == (0, 1, 2, 3)
+    assert found[0].delivery.noticed[3] > 0
+
+
+def test_a_node_that_comes_late_and_stays_behind_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count_lives_of_last(monkeypatch, 1)
+    assert find_violation(LATE).oracle == "liveness"
+
+
+def test_the_generator_lets_some_come_late_who_are_not_guilty() -> None:
+    schedules = [generate(seed) for seed in range(200)]
+    late = [
+        (fault.host, schedule)
+        for schedule in schedules
+        for fault in schedule.faults
+        if isinstance(fault, LateJoinFault)
+    ]
+    assert late
+    assert all(host not in schedule.byzantine() for host, schedule in late)
+
+
+def test_what_no_statistics_count_is_weighed(bend: Callable[[Bend], None]) -> None:
+    """Each event leaves a kilobyte behind."""
+
+    def leak(core: NodeCore, effects: list[Any]) -> list[Any]:
+        core.__dict__.setdefault("_leak", []).append(bytes(1_000))
+        return effects
+
+    assert QUIET.seed % WEIGH_EVERY == 0
+    assert run_schedule(QUIET).coverage["memory.weighed"] == 1
+    bend(leak)
+    assert find_violation().oracle == "MemoryWeight"

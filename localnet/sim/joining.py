@@ -1,0 +1,70 @@
+"""Whoever begins with an empty disk, or an old one, gets to where the others are.
+
+A member that lost its memory counts toward f: it may contradict what it signed. But it need not
+lie to its own clients. Once everything is healed it comes to the others' height, blocks and
+results, or it halts since it found out; only what it signs is not judged.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from consensus.effects import Halt, Store, compute_key
+from localnet.sim.certificates_oracle import hash_parts
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles import Watcher
+from localnet.verdicts import Verdict
+
+
+class Joining(Watcher):
+    """See the module docstring."""
+
+    effects = (Halt,)
+    verdict = Verdict.LIVENESS
+
+    def __init__(self, cluster: NodeCluster, hosts: Iterable[int]) -> None:
+        """`hosts` lost their memory; liars and twins among them are not judged."""
+        self._cluster = cluster
+        dishonest = {*cluster.liars, *cluster.hosts[len(cluster.members) :], *cluster.twins}
+        self._hosts = sorted(set(hosts) - dishonest)
+        self._halted: set[int] = set()
+
+    def on_start(self, index: int) -> None:
+        self._halted.discard(index)
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        self._halted.add(index)
+
+    def find_judged(self) -> list[int]:
+        """The hosts that run, and found nothing to halt for."""
+        world = self._cluster.world
+        return [
+            index for index in self._hosts if world.is_running(index) and index not in self._halted
+        ]
+
+    def find_behind(self, height: int) -> list[int]:
+        """Who has not come to a certified height yet."""
+        cluster = self._cluster
+        return [
+            index for index in self.find_judged() if cluster.core(index).certified_height < height
+        ]
+
+    def validate(self, height: int) -> None:
+        """At the end: nobody is behind, and all blocks and results are those of the others."""
+        cluster = self._cluster
+        behind = self.find_behind(height)
+        assert not behind, f"nodes {behind} do not come to height {height}: {cluster.describe()}"
+        for index in self.find_judged():
+            disk = cluster.world.disk(index)
+            blocks = disk.table(Store.ARCHIVE, "block")
+            for place in range(1, height + 1):
+                encoded = blocks.get(compute_key(place))
+                assert encoded is not None, f"node {index} has no block of height {place}"
+                block_id = hash_parts("rota/block/v1", cluster.chain_id, encoded)
+                assert block_id == cluster.order.blocks[place][0], (
+                    f"node {index} has another block at height {place}"
+                )
+            for key, header in disk.table(Store.ARCHIVE, "checkpoint").items():
+                known = cluster.order.headers.get(key, header)
+                assert header == known, (
+                    f"node {index} has another result at height {int.from_bytes(key, 'big')}"
+                )
