@@ -8,8 +8,10 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   `node_world` adds what whole nodes need: batch stores, archives, engines.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
   `solo` (one core among scripted peers).
-- what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`, `justice`,
-  `forms_oracle`, `bounds_oracle`; `violation` names the rule that broke and its verdict.
+- what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`,
+  `signing_oracle`, `delivery_oracle`, `books_oracle`, `justice` with `proof`, `forms_oracle`,
+  `joining`, `bounds_oracle`, `memory_oracle`; `violation` names the rule that broke and its
+  verdict.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
   (its phases), `coverage` (what it went through).
 - many runs: `generator` and `twins` draw schedules (the latter with `twin_arithmetic` and
