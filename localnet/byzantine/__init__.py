@@ -7,17 +7,22 @@ secrets and nobody else's: what it cannot sign, it cannot forge.
 
 | module | what |
 |---|---|
-| `behaviour` | the base class, its tools, and the core that lies |
+| `behaviour` | the base class and its tools |
+| `liar` | the core that lies |
+| `guard` | tells what is wrong with a behaviour of somebody's own |
 | `leading`, `notebook`, `forging` | what several behaviours share |
 | `registry` | all behaviours by name |
 | the others | the behaviours |
 """
 
-from localnet.byzantine.behaviour import Behaviour, LyingNode, Tools, make_liar
+from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.guard import BehaviourFailedError
+from localnet.byzantine.liar import LyingNode, make_liar
 from localnet.byzantine.registry import UnknownBehaviourError, behaviours, find_behaviour
 
 __all__ = [
     "Behaviour",
+    "BehaviourFailedError",
     "LyingNode",
     "Tools",
     "UnknownBehaviourError",

@@ -1,13 +1,13 @@
-"""What every lie is made of: an honest node, its secrets, and a place between it and the world."""
+"""What every lie is made of: a member's secrets, and a place between its node and the world."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Final
 
 from committee.committee import Committee
 from committee.schedule import LeaderSchedule
-from consensus.effects import Received, Send, SetTimer, TimerFired
+from consensus.effects import Send, SetTimer
 from consensus.messages import (
     Proposal,
     StateVote,
@@ -26,11 +26,7 @@ from consensus.types import (
     VoteData,
 )
 from crypto.scheme import IdentityScheme, SignatureScheme
-from node.core import CoreFactory, NodeCore
-from node.core_config import NodeCoreConfig
 from node.events import NodeEffect, NodeEvent
-from node.genesis import Genesis
-from node.recovery import RecoveredNode
 
 HOLD_TIMER: Final = "byzantine/hold"
 """Releases what a behaviour holds back."""
@@ -136,69 +132,3 @@ class Behaviour:
         self._held = [each for each in self._held if each[0] > now_ms]
         deadline_ms = min((time_ms for time_ms, _ in self._held), default=None)
         return (*due, SetTimer(HOLD_TIMER, deadline_ms))
-
-
-class LyingNode(NodeCore):
-    """A node core behind a behaviour; hosts cannot tell it from an honest one."""
-
-    def __init__(
-        self,
-        config: NodeCoreConfig,
-        genesis: Genesis,
-        me: int,
-        recovered: RecoveredNode,
-        behaviour: Behaviour,
-    ) -> None:
-        super().__init__(config, genesis, me, recovered)
-        self.behaviour = behaviour
-
-    def start(self, now_ms: int) -> list[NodeEffect]:
-        """Begin, bending what leaves."""
-        return self._bend(now_ms, super().start(now_ms))
-
-    def step(self, now_ms: int, event: NodeEvent) -> list[NodeEffect]:
-        """Take one event, bending what is heard and what leaves."""
-        if isinstance(event, TimerFired) and event.name == HOLD_TIMER:
-            return list(self.behaviour.release(now_ms))
-        heard = self.behaviour.hear(now_ms, event)
-        effects = [] if heard is None else self._bend(now_ms, super().step(now_ms, heard))
-        if isinstance(event, Received):
-            effects.extend(self.behaviour.volunteer(now_ms, event))
-        return effects
-
-    def _bend(self, now_ms: int, effects: Sequence[NodeEffect]) -> list[NodeEffect]:
-        bent: list[NodeEffect] = []
-        for effect in effects:
-            bent.extend(self.behaviour.bend(now_ms, effect))
-        return bent
-
-
-def make_liar(
-    behaviour: type[Behaviour],
-    *,
-    scheme: SignatureScheme,
-    identity_scheme: IdentityScheme,
-    secret: bytes,
-    identity_secret: bytes,
-    seed: int,
-) -> CoreFactory:
-    """A factory of nodes that lie as `behaviour` does."""
-
-    def make(
-        config: NodeCoreConfig, genesis: Genesis, me: int, recovered: RecoveredNode
-    ) -> LyingNode:
-        committee = genesis.committee()
-        tools = Tools(
-            member=me,
-            chain_id=genesis.chain_id(),
-            committee=committee,
-            leaders=LeaderSchedule(committee, config.consensus.leader_seed),
-            scheme=scheme,
-            identity_scheme=identity_scheme,
-            secret=secret,
-            identity_secret=identity_secret,
-            random=Random(seed * 1_000 + me),
-        )
-        return LyingNode(config, genesis, me, recovered, behaviour(tools))
-
-    return make

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import localnet.byzantine as package
 from localnet.byzantine.behaviour import Behaviour
+from localnet.byzantine.guard import BehaviourFailedError, describe_failure
 from node.exit_codes import ExitCode, OperatorError
 
 
@@ -38,7 +39,8 @@ def _find_kinds(parent: type[Behaviour]) -> Iterator[type[Behaviour]]:
 
 
 def find_behaviour(name: str) -> type[Behaviour]:
-    """The behaviour of a name, or that of `FILE.py:CLASS`. Raises `UnknownBehaviourError`."""
+    """The behaviour of a name, or that of `FILE.py:CLASS`. Raises `UnknownBehaviourError`
+    and `BehaviourFailedError`."""
     path, separator, class_name = name.rpartition(".py:")
     if separator:
         return _load_behaviour(Path(f"{path}.py").resolve(), class_name)
@@ -61,7 +63,11 @@ def _load_behaviour(path: Path, class_name: str) -> type[Behaviour]:
         )
     module = importlib.util.module_from_spec(spec)
     sys.modules[str(path)] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        # It is somebody's own file: whatever it raises is for them to mend.
+        raise BehaviourFailedError(describe_failure(error, path)) from error
     kind = getattr(module, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Behaviour)):
         raise UnknownBehaviourError(

@@ -13,7 +13,7 @@ import typer
 from localnet.sim.campaign import DETERMINISM, Finding
 from localnet.sim.recorder import Recorder, write_trace
 from localnet.sim.scenario import Outcome, run_schedule
-from localnet.sim.schedule import Schedule, encode_schedule
+from localnet.sim.schedule import Schedule, save_schedule
 from localnet.sim.shrink import NothingToShrinkError, Shrunk, shrink
 from localnet.sim.timeline import render_timeline
 from node.exit_codes import ExitCode, OperatorError
@@ -130,14 +130,14 @@ def write_bundle(
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     file = folder / "schedule.json"
-    file.write_bytes(encode_schedule(schedule))
+    save_schedule(file, schedule)
     shrunk: Shrunk | None = None
     if finding.violation.oracle != DETERMINISM and shrink_runs_max > 1:
         # What does not fail here again is told all the same.
         with suppress(NothingToShrinkError):
             shrunk = shrink(schedule, shrink_runs_max)
             file = folder / "minimal.json"
-            file.write_bytes(encode_schedule(shrunk.schedule))
+            save_schedule(file, shrunk.schedule)
     smallest = schedule if shrunk is None else shrunk.schedule
     outcome, recorder = record_run(smallest)
     (folder / "trace.txt").write_text(write_trace(recorder), encoding="utf-8")

@@ -19,7 +19,7 @@ from localnet.sim.campaign import generate_all
 from localnet.sim.options import JobsOption, parse_seeds
 from localnet.sim.report import describe_size, finish, print_outcome, read_schedule
 from localnet.sim.scenario import run_schedule
-from localnet.sim.schedule import Schedule, encode_schedule
+from localnet.sim.schedule import Schedule, save_schedule
 from localnet.sim.shrink import RUNS_MAX, NothingToShrinkError, shrink
 from node.cli.output import JsonOption, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
@@ -117,7 +117,7 @@ def replay(
     else:
         with writing(timeline):
             outcome = write_timeline(timeline, schedule)
-    print_outcome(current_output(context), outcome)
+    print_outcome(current_output(context), outcome, schedule)
 
 
 @app.command("shrink")
@@ -156,7 +156,7 @@ def shrink_file(
             f"{file}: {error}", advice="shrink a schedule that `rota sim replay` finds failing"
         ) from error
     with writing(target):
-        target.write_bytes(encode_schedule(shrunk.schedule))
+        save_schedule(target, shrunk.schedule)
     small = shrunk.schedule
     document = {
         "file": str(target),

@@ -1,5 +1,6 @@
 """What a campaign says while it runs and when it ends: the same for every command that runs one."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from localnet.sim.bundle import (
     probe_keep,
 )
 from localnet.sim.campaign import Report, run_campaign
+from localnet.sim.faults import kind_of
 from localnet.sim.interrupts import Interruption
 from localnet.sim.options import choose_jobs
 from localnet.sim.scenario import Outcome
@@ -98,7 +100,7 @@ def print_report(
         record(
             [
                 ("runs", _describe_runs(report, total)),
-                ("views", f"{report.views:,} (at least {report.views_least} in each run)"),
+                ("views", f"{report.views:,} (at least {report.views_least or 0} in each run)"),
                 ("speed", f"{report.views_per_s:,.0f} views/s a core"),
                 ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
                 ("virtual time", f"{report.virtual_s:,} s"),
@@ -145,7 +147,7 @@ def make_document(report: Report) -> dict[str, Any]:
     }
 
 
-def print_outcome(output: Output, outcome: Outcome) -> None:
+def print_outcome(output: Output, outcome: Outcome, schedule: Schedule) -> None:
     """What one run came to; its exit code is that of its verdict."""
     violation = outcome.violation
     verdict = Verdict.PASS if violation is None else violation.verdict
@@ -163,10 +165,36 @@ def print_outcome(output: Output, outcome: Outcome) -> None:
         ("orders", outcome.orders),
         ("fills", outcome.fills),
         ("virtual ms", outcome.virtual_ms),
+        ("faults that struck", _describe_struck(outcome, schedule)),
     ]
-    document = {"verdict": verdict, "exit_code": int(verdict.exit_code)}
+    struck = count_struck(outcome)
+    document = {
+        "verdict": verdict,
+        "exit_code": int(verdict.exit_code),
+        "faults": len(schedule.faults),
+        "faults_struck": struck.total(),
+    }
     output.data(document | msgspec.structs.asdict(outcome), record(rows))
     raise typer.Exit(int(verdict.exit_code))
+
+
+def count_struck(outcome: Outcome) -> Counter[str]:
+    """Faults that struck in a run, by kind."""
+    prefix = "fault."
+    return Counter(
+        {
+            name.removeprefix(prefix): count
+            for name, count in outcome.coverage.items()
+            if name.startswith(prefix)
+        }
+    )
+
+
+def _describe_struck(outcome: Outcome, schedule: Schedule) -> str:
+    struck = count_struck(outcome)
+    words = f"{struck.total()} of {len(schedule.faults)}"
+    missed = Counter(map(kind_of, schedule.faults)) - struck
+    return words + (f"; never: {', '.join(sorted(missed))}" if missed else "")
 
 
 def describe_size(schedule: Schedule) -> str:

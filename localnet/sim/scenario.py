@@ -14,7 +14,7 @@ from msgspec import Struct
 from consensus.messages import Advance, Message
 from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
-from localnet.byzantine import LyingNode, find_behaviour
+from localnet.byzantine import BehaviourFailedError, LyingNode, find_behaviour
 from localnet.byzantine.malformed import Malformed
 from localnet.sim.bounds_oracle import MemoryBounds
 from localnet.sim.certificates_oracle import Certificates
@@ -76,7 +76,8 @@ def run_schedule(
 ) -> Outcome:
     """Run a schedule from its beginning to its verdict. `prepare` may add observers.
 
-    Raises `ScheduleError` for a schedule that names what does not exist; everything that goes
+    Raises `ScheduleError` for a schedule that names what does not exist, and
+    `BehaviourFailedError` for a broken behaviour of somebody's own; everything that goes
     wrong in the run itself is the outcome's `violation`.
     """
     validate_schedule(schedule)
@@ -126,6 +127,8 @@ class _Run:
             self._heal()
             self._rest()
             self._replay()
+        except BehaviourFailedError:
+            raise  # It says nothing about the product.
         except Exception as error:
             # Whatever a node or an oracle raises is the finding that the run is for.
             violation = make_violation(error, self.cluster.world.now_ms, self.phase)

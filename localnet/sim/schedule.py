@@ -4,11 +4,14 @@ Whoever holds a schedule can replay its run bit for bit, cut it smaller, or keep
 regression. It is read and written as JSON.
 """
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
 from localnet.sim.bounds import (
@@ -58,7 +61,8 @@ class Liar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     member: Index
     behaviour: Name
-    """A name in `localnet.byzantine`."""
+    """A name in `localnet.byzantine`, or `FILE.py:CLASS` for a file beside that of the schedule;
+    in a schedule that was read the file is an absolute path."""
 
 
 class TwinLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,8 +125,9 @@ class ScheduleError(ValueError):
 
 
 def validate_schedule(schedule: Schedule) -> None:
-    """Refuse what names a host, a member, a kind of message or a table that does not exist.
-    Raises `ScheduleError`."""
+    """Refuse what names a host, a member, a kind of message or a table that does not exist, and
+    what contradicts itself. Raises `ScheduleError`, and `BehaviourFailedError` for a broken file
+    of somebody's own."""
     count = len(schedule.powers)
     hosts = count + len(schedule.twins)
     for liar in schedule.liars:
@@ -132,6 +137,10 @@ def validate_schedule(schedule: Schedule) -> None:
             find_behaviour(liar.behaviour)
         except UnknownBehaviourError as error:
             raise ScheduleError(f"liar {liar.member}: {error}") from error
+    if len({liar.member for liar in schedule.liars}) != len(schedule.liars):
+        raise ScheduleError("a member lies in one way: it is named twice in liars")
+    _validate_ranges("network", schedule.network)
+    _validate_ranges("disks", schedule.disks)
     for twin in schedule.twins:
         if twin >= count:
             raise ScheduleError(f"twin {twin}: there are {count} members")
@@ -153,27 +162,72 @@ def validate_schedule(schedule: Schedule) -> None:
         table = getattr(fault, "table", "")
         if table and table not in TABLES:
             raise ScheduleError(f"fault {number}: no table is called {table!r}")
+        _validate_ranges(f"fault {number}", fault)
 
 
-def decode_schedule(data: bytes) -> Schedule:
-    """Read a schedule from JSON. Raises `ScheduleError`."""
+def _validate_ranges(what: str, bounds: Struct) -> None:
+    """No `…least_ms` is above its `…most_ms`."""
+    for name in bounds.__struct_fields__:
+        if not name.endswith("least_ms"):
+            continue
+        other = name.replace("least", "most")
+        least_ms, most_ms = getattr(bounds, name), getattr(bounds, other)
+        if least_ms > most_ms:
+            raise ScheduleError(f"{what}: {name} {least_ms} is above {other} {most_ms}")
+
+
+def decode_schedule(data: bytes, folder: Path | None = None) -> Schedule:
+    """Read a schedule from JSON; behaviours of one's own lie in `folder`. Raises `ScheduleError`,
+    and `BehaviourFailedError` for a broken one of those."""
     try:
         schedule = msgspec.json.decode(data, type=Schedule)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScheduleError(f"not a schedule: {error}") from error
+    if folder is not None:
+        schedule = _move(schedule, lambda file: str((folder / file).resolve()))
     validate_schedule(schedule)
     return schedule
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
     """Write a schedule as JSON for people, with all its fields: a later default changes no run."""
-    return msgspec.json.format(msgspec.json.encode(schedule), indent=2) + b"\n"
+    portable = _move(schedule, lambda file: Path(file).name)
+    return msgspec.json.format(msgspec.json.encode(portable), indent=2) + b"\n"
+
+
+def save_schedule(path: Path, schedule: Schedule) -> None:
+    """Write a schedule file, and beside it the files of behaviours that it names. Raises
+    `OSError`."""
+    for liar in schedule.liars:
+        if (file := _find_own(liar)) is not None and Path(file).is_file():
+            copy = path.parent / Path(file).name
+            if not (copy.exists() and copy.samefile(file)):
+                shutil.copyfile(file, copy)
+    path.write_bytes(encode_schedule(schedule))
+
+
+def _move(schedule: Schedule, rename: Callable[[str], str]) -> Schedule:
+    """With other places for the files of behaviours."""
+    liars = tuple(
+        liar
+        if (file := _find_own(liar)) is None
+        else replace(liar, behaviour=rename(file) + liar.behaviour.removeprefix(file))
+        for liar in schedule.liars
+    )
+    return schedule if liars == schedule.liars else replace(schedule, liars=liars)
+
+
+def _find_own(liar: Liar) -> str | None:
+    """The file of a behaviour of somebody's own."""
+    path, separator, _ = liar.behaviour.rpartition(".py:")
+    return f"{path}.py" if separator else None
 
 
 def load_schedule(path: Path) -> Schedule:
-    """Read a schedule file. Raises `ScheduleError` and `OSError`."""
+    """Read a schedule file. Raises `ScheduleError` and `OSError`, and `BehaviourFailedError` for a
+    broken behaviour beside it."""
     with path.open("rb") as file:
         data = file.read(FILE_MAX_BYTES + 1)
     if len(data) > FILE_MAX_BYTES:
         raise ScheduleError(f"not a schedule: more than {FILE_MAX_BYTES} bytes")
-    return decode_schedule(data)
+    return decode_schedule(data, path.parent)

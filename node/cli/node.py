@@ -37,6 +37,7 @@ from node.config import (
 )
 from node.config_file import render_peer
 from node.exit_codes import OperatorError
+from node.groups import walk_leaves
 from node.home import HomeError, NodeHome, create_home, make_private_dir, read_genesis
 from node.keystores import NodeKeys, find_password
 from node.logs import configure_logging
@@ -261,14 +262,18 @@ def _start(
                     await run_node(
                         home, config, genesis, me, keys, stop, make_core=make_core, parts=parts
                     )
-                except OperatorError as error:
+                except* OperatorError as group:
                     # Raised outside of the nursery, which would wrap it into a group.
-                    failure = error
+                    failure = next(_operator_errors(group))
                 nursery.cancel_scope.cancel()
 
         trio.run(main)
         if failure is not None:
             raise failure
+
+
+def _operator_errors(group: BaseException) -> Iterator[OperatorError]:
+    return (each for each in walk_leaves(group) if isinstance(each, OperatorError))
 
 
 async def _stop_on_signal(

@@ -9,7 +9,7 @@ from consensus.messages import Message
 from localnet.sim import bounds
 from localnet.sim.bounds import KINDS, TABLES
 from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX
-from localnet.sim.faults import CrashFault
+from localnet.sim.faults import CrashFault, PartitionFault
 from localnet.sim.generator import generate
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import run_schedule
@@ -21,10 +21,19 @@ from localnet.sim.schedule import (
     decode_schedule,
     encode_schedule,
     load_schedule,
+    save_schedule,
     validate_schedule,
 )
+from node.cli.main import run
 
 LIAR = {"member": 0, "behaviour": "silent"}
+
+
+def make_liars(count: int) -> list[dict[str, object]]:
+    """So many, each another member."""
+    return [LIAR | {"member": member} for member in range(count)]
+
+
 LOSS = {"type": "loss", "at_ms": 0, "permille": 1}
 CRASH = {"type": "crash_at_persist", "at_ms": 0, "host": 0}
 
@@ -93,7 +102,10 @@ def test_what_the_generator_draws_can_be_read_back_and_names_all_that_it_may() -
         ({"name": "Twins: 4+1, (all)"}, {"name": "../../x"}),
         ({"views": bounds.VIEWS_MAX}, {"views": bounds.VIEWS_MAX + 1}),
         ({"powers": [1] * bounds.MEMBERS_MAX}, {"powers": [1] * (bounds.MEMBERS_MAX + 1)}),
-        ({"liars": [LIAR] * bounds.MEMBERS_MAX}, {"liars": [LIAR] * (bounds.MEMBERS_MAX + 1)}),
+        (
+            {"liars": make_liars(bounds.MEMBERS_MAX), "powers": [1] * bounds.MEMBERS_MAX},
+            {"liars": make_liars(bounds.MEMBERS_MAX + 1), "powers": [1] * bounds.MEMBERS_MAX},
+        ),
         ({"faults": [LOSS] * bounds.FAULTS_MAX}, {"faults": [LOSS] * (bounds.FAULTS_MAX + 1)}),
         (
             {"twin_links": [{"view": 1, "masks": [1] * 4}] * bounds.TWIN_VIEWS_MAX},
@@ -190,3 +202,46 @@ def test_a_schedule_that_names_nobody_is_refused() -> None:
         with pytest.raises(ScheduleError):
             decode_schedule(text.encode())
     assert json.loads(encode_schedule(Schedule()))["views"] == 100
+
+
+DELAY = {"type": "delay", "at_ms": 0, "least_ms": 5, "most_ms": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            {"network": {"delay_least_ms": 6}},
+            "network: delay_least_ms 6 is above delay_most_ms 5",
+        ),
+        (
+            {"disks": {"write_least_ms": 9, "write_most_ms": 8}},
+            "disks: write_least_ms 9 is above write_most_ms 8",
+        ),
+        ({"faults": [DELAY]}, "fault 0: least_ms 5 is above most_ms 4"),
+        ({"liars": [LIAR, LIAR | {"behaviour": "replaying"}]}, "a member lies in one way"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(text: dict[str, object], words: str) -> None:
+    with pytest.raises(ScheduleError, match=words):
+        decode_schedule(json.dumps(text).encode())
+
+
+def test_a_replay_says_which_faults_never_struck(run_sim, tmp_path) -> None:
+    faults = (
+        CrashFault(at_ms=100, duration_ms=50, host=1),
+        CrashFault(at_ms=80_000_000, duration_ms=50, host=1),
+        PartitionFault(at_ms=80_000_000, side=(0,)),
+    )
+    path = tmp_path / "schedule.json"
+    save_schedule(path, Schedule(views=4, faults=faults))
+    code, document = run_sim("replay", str(path))
+    assert (code, document["faults_struck"], document["faults"]) == (0, 1, 3)
+
+
+def test_people_are_told_which_faults_never_struck(tmp_path, capsys) -> None:
+    path = tmp_path / "schedule.json"
+    late = PartitionFault(at_ms=80_000_000, side=(0,))
+    save_schedule(path, Schedule(views=2, faults=(late,)))
+    assert run(["sim", "replay", str(path)]) == 0
+    assert "faults that struck  0 of 1; never: partition\n" in capsys.readouterr().out

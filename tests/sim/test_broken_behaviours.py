@@ -1,0 +1,123 @@
+"""A broken behaviour of somebody's own is told as theirs, with the line, and not as a bug."""
+
+from pathlib import Path
+
+import pytest
+
+from localnet.byzantine import BehaviourFailedError, find_behaviour
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import Liar, Schedule, save_schedule
+from node.cli.main import run
+
+HEAD = """from localnet.byzantine import Behaviour
+from consensus.effects import SetTimer
+
+
+class Grudge(Behaviour):
+    "A lie."
+
+    name = "grudge"
+
+"""
+
+BROKEN = {
+    "raise": ("    def send(self, now_ms, send):\n        1 / 0\n", "11 in Grudge.send: ZeroDiv"),
+    "later": (
+        "    def send(self, now_ms, send):\n        yield send\n        yield self.nothing\n",
+        "12 in Grudge.send: AttributeError",
+    ),
+    "bare": (
+        "    def send(self, now_ms, send):\n        return send\n",
+        "10 in Grudge.send: returned Send, which is no tuple of effects",
+    ),
+    "none": (
+        "    def bend(self, now_ms, effect):\n        return (None,)\n",
+        "10 in Grudge.bend: returned None, which is no effect",
+    ),
+    "heard": (
+        "    def hear(self, now_ms, event):\n        return 'x'\n",
+        "10 in Grudge.hear: returned str, which is no event",
+    ),
+    "volunteer": (
+        "    def volunteer(self, now_ms, event):\n        raise KeyError(3)\n",
+        "11 in Grudge.volunteer: KeyError: 3",
+    ),
+    "init": (
+        "    def __init__(self, tools):\n        raise OSError('no')\n",
+        "11 in Grudge.__init__: OSError: no",
+    ),
+}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a behaviour's file, and a schedule with it beside it."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "crash.py").write_text(text)
+        schedule = Schedule(views=3, liars=(Liar(member=3, behaviour="crash.py:Grudge"),))
+        monkeypatch.chdir(tmp_path)
+        save_schedule(tmp_path / "schedule.json", schedule)
+        return tmp_path / "schedule.json"
+
+    return write
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_what_is_wrong_with_a_behaviour_is_told_with_its_line(run_sim, write, kind: str) -> None:
+    body, words = BROKEN[kind]
+    code, document = run_sim("replay", str(write(HEAD + body)))
+    assert (code, document["error"]["code"]) == (3, "byz.behaviour_failed")
+    assert document["error"]["message"].startswith(f"crash.py:{words}")
+    assert "mend your behaviour" in document["error"]["next"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_of_this_name\n", "crash.py:1: ModuleNotFoundError"),
+        ("\nclass Grudge(\n", "crash.py:2: SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_told_with_its_line(tmp_path, text, words) -> None:
+    path = tmp_path / "crash.py"
+    path.write_text(text)
+    with pytest.raises(BehaviourFailedError, match=words):
+        find_behaviour(f"{path}:Grudge")
+
+
+def test_a_worker_tells_it_as_it_is(run_sim, write) -> None:
+    path = write(HEAD + BROKEN["raise"][0])
+    code, document = run_sim("twins", "run", str(path.parent), "--jobs", "2")
+    assert (code, document["error"]["code"]) == (3, "byz.behaviour_failed")
+    assert document["error"]["message"].startswith("crash.py:11 in Grudge.send")
+
+
+def test_a_process_tells_it_before_it_starts(write, capsys, tmp_path) -> None:
+    write("import nothing_of_this_name\n")
+    assert run(["byz", "run", str(tmp_path), "--behaviour", "crash.py:Grudge"]) == 3
+    assert "[byz.behaviour_failed]" in capsys.readouterr().err
+
+
+def test_a_behaviour_lies_beside_its_schedule_wherever_one_stands(
+    write, tmp_path, monkeypatch
+) -> None:
+    body = "    def send(self, now_ms, send):\n        return ()\n"
+    path = write(HEAD + body)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(["sim", "replay", str(path)]) == 0
+    assert run(["sim", "replay", "../schedule.json"]) == 0
+
+
+def test_a_schedule_is_saved_with_the_behaviours_that_it_names(write, tmp_path) -> None:
+    from localnet.sim.schedule import load_schedule
+
+    schedule = load_schedule(write(HEAD + "    def send(self, now_ms, send):\n        return ()\n"))
+    copy = tmp_path / "copy" / "schedule.json"
+    copy.parent.mkdir()
+    save_schedule(copy, schedule)
+    assert (copy.parent / "crash.py").read_bytes() == (tmp_path / "crash.py").read_bytes()
+    assert str(tmp_path) not in copy.read_text()
+    (tmp_path / "crash.py").unlink()
+    assert run_schedule(load_schedule(copy)).violation is None
