@@ -19,5 +19,6 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   that broken rules are noticed, with the `mutant_table` of `mutants_of_members`,
   `mutants_of_certificates` and `mutants_of_lanes`.
 - what is left of a failure: `shrink`, `recorder`, `timeline`, `bundle`.
-- commands: `cli`, `twins_cli`, `mutants_cli`, with `options` and `report` for what they share.
+- commands: `cli`, `twins_cli`, `mutants_cli`, with `options`, `report` and `interrupts` for what
+  they share.
 """
