@@ -232,7 +232,8 @@ class World:
 
     @property
     def trace_hash(self) -> str:
-        """Digest of every event that any machine has seen, in order."""
+        """Digest of every event that any machine has seen and of all that it asked for, in order:
+        what is sent, written, stored and told."""
         return self._trace.hexdigest()
 
     # ---- effects -------------------------------------------------------------------------------
@@ -240,6 +241,7 @@ class World:
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
         watching, actions = self._seated().on_effect, self._actions
         index = host.index
+        self._trace.update(_encode_event((index, effects)))
         for effect in effects:
             kind = effect.__class__
             for watch in watching[kind]:
