@@ -50,7 +50,13 @@ class SignatureRequests(Watcher):
         self._acks: dict[bytes, tuple[Slot, bytes]] = {}
 
     def on_start(self, index: int) -> None:
-        self._explained.setdefault(index, {})
+        # What was not durable explains nothing any more. Batches are looked for on the disk when
+        # their acknowledgement is sent (`LaneRules`).
+        self._explained[index] = {
+            content: slot
+            for content, slot in self._explained.get(index, {}).items()
+            if slot[0] == "ack" or self._bound.get((index, slot)) == content
+        }
         self._asked[index] = {}
         self._header[index] = None
 

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from consensus.effects import Persist, Put, Store, Token, compute_key
+from consensus.effects import Persist, Put, Sign, Store, StoreBatch, Token, compute_key
 from consensus.messages import Advance, Vote
-from consensus.types import QC, TC, Block
+from consensus.types import QC, TC, AckData, BatchHeader, Block, SignedBatchHeader
 from crypto.codec import encode
 from localnet.sim.bounds_oracle import BoundExceededError, MemoryBounds, compute_bounds, measure
 from localnet.sim.certificates_oracle import Judge
@@ -14,6 +14,7 @@ from localnet.sim.nodes import NodeCluster
 from localnet.sim.rulebook import Finality
 from localnet.sim.scenario import HEAL_VIEWS_MAX, run_schedule, view_of
 from localnet.sim.schedule import Liar, Schedule
+from localnet.sim.signing_oracle import SignatureRequests
 
 KEYS = Keys()
 GENESIS = KEYS.genesis
@@ -170,3 +171,63 @@ def test_progress_after_healing_takes_few_views(monkeypatch) -> None:
     assert violation.oracle == "liveness"
     assert "views after healing" in violation.detail
     assert HEAL_VIEWS_MAX == 60
+
+
+def request_signatures(*effects: object) -> None:
+    oracle = SignatureRequests(CHAIN_ID)
+    oracle.on_start(0)
+    for effect in effects:
+        oracle.on_effect(0, effect)
+
+
+def make_batch(body_digest: bytes) -> tuple[StoreBatch, Sign]:
+    """Batch 5 of lane 1, and the acknowledgement of it."""
+    signed = SignedBatchHeader(BatchHeader(0, 1, 5, bytes(32), body_digest, 1), bytes(64))
+    batch_id = signed.header.batch_id(CHAIN_ID)
+    ack = AckData(0, 1, 5, batch_id).signing_bytes(CHAIN_ID)
+    return StoreBatch(Token("test", 1), batch_id, signed, b"x"), Sign(Token("test", 2), ack)
+
+
+def make_vote(block: Block) -> tuple[Persist, Sign]:
+    data = KEYS.make_vote_data(block)
+    puts = (Put("vote", compute_key(data.view), encode(data)),)
+    record = Persist(Token("test", 1), Store.SAFETY, puts)
+    return record, Sign(Token("test", 2), data.signing_bytes(CHAIN_ID))
+
+
+def test_one_content_may_be_signed_again_and_no_second_one() -> None:
+    store, ack = make_batch(bytes(32))
+    rival_store, rival_ack = make_batch(bytes([1]) * 32)
+    record, vote = make_vote(FIRST)
+    rival_record, rival_vote = make_vote(replace(FIRST, time_ms=FIRST.time_ms + 1))
+    request_signatures(store, rival_store, ack, ack, record, vote, rival_record, vote)
+    for requests in (
+        (store, rival_store, ack, rival_ack),
+        (record, rival_record, vote, rival_vote),
+    ):
+        with pytest.raises(AssertionError, match="two contents signed"):
+            request_signatures(*requests)
+    for requests in ((ack,), (vote,), (store, vote)):
+        with pytest.raises(AssertionError, match="none of its records explains"):
+            request_signatures(*requests)
+
+
+def test_what_was_durable_binds_the_next_life_and_what_was_lost_does_not() -> None:
+    record, vote = make_vote(FIRST)
+    rival_record, rival_vote = make_vote(replace(FIRST, time_ms=FIRST.time_ms + 1))
+    for is_durable in (False, True):
+        oracle = SignatureRequests(CHAIN_ID)
+        oracle.on_start(0)
+        for effect in (record, vote):
+            oracle.on_effect(0, effect)
+        if is_durable:
+            oracle.on_durable(0, record)
+        oracle.on_start(0)
+        oracle.on_effect(0, rival_record)
+        if not is_durable:
+            oracle.on_effect(0, rival_vote)
+            with pytest.raises(AssertionError, match="none of its records explains"):
+                oracle.on_effect(0, vote)
+            continue
+        with pytest.raises(AssertionError, match="held to another vote 1"):
+            oracle.on_effect(0, rival_vote)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.lane_acks import AckCollector, compute_ack_sequence
+from consensus.lane_acks import AckCollector, AckSigner, compute_ack_sequence
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
 from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_limits import (
@@ -130,6 +130,35 @@ def test_a_fork_is_frozen_whichever_of_its_branches_came_first(lane):
             chain.add(branches[index])
         chain.apply_ready()
         assert chain.find_ackable() == LANE_START
+
+
+@pytest.mark.parametrize("is_signed_first", [True, False])
+def test_an_acknowledgement_is_withdrawn_when_a_rival_below_it_is_committed(
+    lane, chain_id, is_signed_first
+):
+    chain = LaneChain(LANE_START)
+    first, rival = lane(None, b"one"), lane(None, b"other")
+    second = lane(first)
+    for link in (first, second):
+        chain.add(link)
+    chain.apply_ready()
+    signer = AckSigner(CONFIG, chain_id, 0, 0, Tokens(Component.LANES))
+    (sign,) = signer.poll(0, 1, chain, 0)
+    signing = [lambda: signer.on_signed(1, sign.token, bytes(96))]
+    if is_signed_first:
+        signing.pop()()
+    chain.apply_commit(point(rival))
+    for finish in signing:
+        finish()
+    assert signer.newest(1).data.sequence == 2
+    signer.on_committed(1, chain)
+    assert signer.newest(1) is None
+    assert signer.resend(10**9) == []
+    # The place stays taken: another batch there would contradict what was signed.
+    chain.add(lane(rival))
+    chain.apply_ready()
+    assert chain.find_ackable().sequence <= 2
+    assert signer.poll(10**9, 1, chain, 1) == []
 
 
 def test_the_chain_behind_a_tip_goes_by_digest_and_stops_by_sequence(lane):
