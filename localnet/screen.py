@@ -141,6 +141,6 @@ def show_network(output: Output, network: Network) -> None:
         )
         for node in network.nodes
     ]
-    output.note_table(table(["node", "stake>", "order door", "peers", "log"], rows))
+    output.note_table(table(["node", "stake>", "order door", "peers", "log!"], rows))
     people = [account.name for account in network.accounts if not account.is_trader]
     output.note(f"accounts {', '.join(people)}   keys in {short_path(network.path / 'accounts')}")

@@ -1,6 +1,7 @@
 """`rota sim twins`: count, write and run scenarios of two hosts with one member's keys."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Annotated, Final
@@ -20,6 +21,7 @@ from node.exit_codes import ExitCode, OperatorError
 
 COUNT_DEFAULT: Final = 200
 VIEWS_DEFAULT: Final = 4
+NODES_DEFAULT: Final = 4
 COUNT_MAX: Final = 1_000_000
 LETTERS_MAX: Final = 100
 SPAN_MAX: Final = TWIN_VIEWS_MAX // LETTERS_MAX
@@ -91,7 +93,7 @@ def generate(
     every: AllOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write scenarios as schedule files, and say how many there are.
+    """Write scenarios as schedule files to a new or an empty folder, and say how many there are.
 
     Scenarios that differ in the names of members only are counted, and drawn, as one.
 
@@ -100,7 +102,8 @@ def generate(
       rota sim twins generate --nodes 4 --views 4 --count 200 --seed 1 --out twins
       rota sim twins generate --nodes 4 --views 2 --alphabet halves --all --out twins
     """
-    space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
+    space = _make_space(_parse_powers(nodes, powers), twins, views, alphabet, span)
+    _validate_empty(out)
     schedules = _draw(space, count, seed, every)
     width = len(str(len(schedules) - 1))
     with writing(out):
@@ -156,7 +159,8 @@ def run(
     """Run scenarios from files, or draw them and run them.
 
     Without a folder and without `--nodes` or `--powers` they come from committees of 4, 7 and 10,
-    of equal and of unequal power, in turn. Exit codes as those of `rota sim run`.
+    of equal and of unequal power, in turn. An option that would decide nothing is refused. Exit
+    codes as those of `rota sim run`.
 
     \b
     Examples:
@@ -165,20 +169,53 @@ def run(
       rota sim twins run --nodes 4 --twins 2 --alphabet halves --views 1 --span 8
     """
     if directory is not None:
+        _refuse_unused(context, (*_OF_COMMITTEE, *_OF_SPACE, *_OF_DRAWING), "which come from files")
         schedules = _read_all(directory)
     elif nodes is None and powers is None:
+        _refuse_unused(context, _OF_SPACE, "without --nodes or --powers")
         schedules = list(generate_twins(count, seed))
     else:
-        space = _make_space(_parse_powers(nodes or 4, powers), twins, views, alphabet, span)
+        space = _make_space(_parse_powers(nodes, powers), twins, views, alphabet, span)
         schedules = _draw(space, count, seed, every)
     schedules = [replace(each, views=max(each.views, run_views)) for each in schedules]
     kinds = Counter(_name_kind(schedule) for schedule in schedules)
     finish(context, schedules, len(schedules), jobs, keep, kinds)
 
 
-def _parse_powers(nodes: int, text: str | None) -> tuple[int, ...]:
+_OF_COMMITTEE: Final = ("nodes", "powers")
+_OF_SPACE: Final = ("twins", "views", "span", "alphabet", "every")
+_OF_DRAWING: Final = ("count", "seed")
+"""Parameters by what they decide."""
+
+_FLAGS: Final = {"every": "--all"}
+
+
+def _refuse_unused(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """What would change nothing is not taken in silence."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            flag = _FLAGS.get(name, f"--{name}")
+            raise TwinsError(
+                f"{flag} decides nothing about scenarios {why}",
+                advice="leave it out, or see `rota sim twins run --help`",
+            )
+
+
+def _validate_empty(directory: Path) -> None:
+    """Scenarios of two spaces in one folder would be run as one."""
+    if directory.is_dir() and any(directory.iterdir()):
+        raise TwinsError(f"{directory} is not empty", advice="name a new folder, or empty this one")
+
+
+def _parse_powers(nodes: int | None, text: str | None) -> tuple[int, ...]:
     if text is None:
-        return (1,) * nodes
+        return (1,) * (nodes or NODES_DEFAULT)
+    if nodes is not None:
+        raise TwinsError(
+            "--nodes and --powers both say who the members are",
+            advice="give one of them: --powers 5,4,3,3 is a committee of four",
+        )
     try:
         powers = tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -7,13 +7,15 @@ not where `NO_COLOR` is set.
 
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, TextIO
+from typing import Annotated, Any, Final, Literal, TextIO
 
 import msgspec
 import typer
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -25,6 +27,12 @@ from node.exit_codes import ExitCode, OperatorError
 WIDTH_UNBOUNDED: Final = 10_000
 """Columns of whatever must not be cut off. A narrow terminal breaks the line where its edge is;
 what is copied from there is whole."""
+
+COLUMN_GAP: Final = 2
+"""Blanks between two columns of a table."""
+
+LAST_COLUMN_MIN: Final = 20
+"""Columns that the last one of a table has at least: words in fewer cannot be read."""
 
 
 class UnwritableError(OperatorError):
@@ -146,7 +154,9 @@ class Output:
 
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_UNBOUNDED)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(stderr=stderr, width=WIDTH_UNBOUNDED)
 
 
 @contextmanager
@@ -185,17 +195,23 @@ def to_plain(value: object) -> Any:
 
 
 class WholeTable:
-    """A table as wide as its content: ids, addresses and commands in it are never cut.
+    """A table whose words are never cut: ids, addresses and paths in it stay whole, however narrow
+    the terminal. The last column is broken between words if it goes beyond the edge.
 
     Print it with `soft_wrap=True`.
     """
 
-    def __init__(self, inner: Table) -> None:
-        self._inner = inner
+    def __init__(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str
+    ) -> None:
+        self._columns = tuple(columns)
+        self._rows = [tuple(str(cell) for cell in row) for row in rows]
+        self._title = title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render as on an unbounded line, without blanks at the ends of lines."""
-        segments = console.render(self._inner, options.update(width=WIDTH_UNBOUNDED))
+        rich_table = self._make(self._find_room(options.max_width))
+        segments = console.render(rich_table, options.update(width=WIDTH_UNBOUNDED))
         for line in Segment.split_lines(segments):
             while line and not line[-1].text.strip():
                 line.pop()
@@ -203,6 +219,27 @@ class WholeTable:
             if line:
                 yield Segment(line[-1].text.rstrip(), line[-1].style)
             yield Segment.line()
+
+    def _make(self, room: int) -> Table:
+        result = Table(title=self._title or None, title_justify="left", box=None, pad_edge=False)
+        for column in self._columns:
+            justify: Literal["left", "right"] = "right" if column.endswith(">") else "left"
+            result.add_column(column.rstrip(">!"), justify=justify, no_wrap=True)
+        is_whole = not self._columns or self._columns[-1].endswith((">", "!"))
+        for row in self._rows:
+            *others, last = row
+            if not is_whole and cell_len(last) > room:
+                last = textwrap.fill(last, room, break_long_words=False, break_on_hyphens=False)
+            result.add_row(*(Text(cell) for cell in (*others, last)))
+        return result
+
+    def _find_room(self, width: int) -> int:
+        """Columns of the terminal that are left for the last one."""
+        used = 0
+        for place, column in enumerate(self._columns[:-1]):
+            cells = (column.rstrip(">!"), *(row[place] for row in self._rows))
+            used += max(map(cell_len, cells)) + COLUMN_GAP
+        return max(width - used, LAST_COLUMN_MIN)
 
 
 def record(rows: Iterable[tuple[str, object]]) -> str:
@@ -215,19 +252,9 @@ def record(rows: Iterable[tuple[str, object]]) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = ""
 ) -> WholeTable:
-    """Return a plain table; columns whose name ends in `>` are right-aligned."""
-    result = Table(
-        title=title or None,
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for column in columns:
-        right = column.endswith(">")
-        result.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        result.add_row(*(Text(str(cell)) for cell in row))
-    return WholeTable(result)
+    """Return a plain table. Columns whose name ends in `>` are right-aligned; a last one whose name
+    ends in `!` holds what is copied, such as a command, and is not broken into lines."""
+    return WholeTable(columns, rows, title)
 
 
 def show_cell(value: object) -> str:

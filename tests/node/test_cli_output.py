@@ -29,9 +29,33 @@ def test_a_table_keeps_every_cell_whole_on_a_narrow_terminal() -> None:
     stream = StringIO()
     console = Console(file=stream, width=80, force_terminal=True, no_color=True)
     command = "tail -f " + "x" * 120 + "/node.jsonl"
-    console.print(table(["node", "id>", "log"], [("node0", "ab" * 32, command)]), soft_wrap=True)
+    console.print(table(["node", "id>", "log!"], [("node0", "ab" * 32, command)]), soft_wrap=True)
     assert "ab" * 32 in stream.getvalue()
     assert command in stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_the_last_column_is_broken_between_words_where_the_terminal_ends(width: int) -> None:
+    stream = StringIO()
+    console = Console(file=stream, width=width)
+    rows = [("a_scenario", 60, "words " * 40 + "x" * 60), ("other", 5, "few words")]
+    console.print(table(["scenario", "runs for>", "shows"], rows), soft_wrap=True)
+    lines = stream.getvalue().splitlines()
+    assert "x" * 60 in stream.getvalue()
+    assert all(len(line) <= width for line in lines if "xxx" not in line)
+    assert lines[2].startswith(" " * 21 + "words words")
+    assert lines[-1] == "other              5  few words"
+
+
+def test_columns_that_are_asked_for_hold_without_a_terminal_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run(["exit-codes"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+    monkeypatch.delenv("COLUMNS")
+    assert run(["exit-codes"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 80
 
 
 def test_lines_of_tables_and_records_end_without_blanks() -> None:

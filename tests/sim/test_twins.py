@@ -194,3 +194,27 @@ def test_beyond_f_the_command_names_the_fork_and_prints_the_line_that_shows_it_a
 def test_impossible_scenarios_are_refused(run_sim, space: str) -> None:
     code, document = run_sim("twins", "run", *space.split())
     assert (code, document["error"]["code"]) == (2, "sim.twins_invalid")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("drawn --nodes 7", "--nodes decides nothing about scenarios which come from files"),
+        ("drawn --all", "--all decides nothing"),
+        ("drawn --seed 4", "--seed decides nothing"),
+        ("--views 3", "--views decides nothing about scenarios without --nodes or --powers"),
+        ("--nodes 4 --powers 5,4,3,3", "--nodes and --powers both say who the members are"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(run_sim, tmp_path, options, words) -> None:
+    (tmp_path / "drawn").mkdir()
+    code, document = run_sim("twins", "run", *options.split())
+    assert (code, document["error"]["code"]) == (2, "sim.twins_invalid")
+    assert words in document["error"]["message"]
+
+
+def test_scenarios_are_not_mixed_with_what_a_folder_holds(run_sim, tmp_path) -> None:
+    (tmp_path / "used").mkdir()
+    assert run_sim("twins", "generate", "--count", "1", "--out", "used")[0] == 0
+    code, document = run_sim("twins", "generate", "--count", "1", "--out", "used")
+    assert (code, document["error"]["message"]) == (2, "used is not empty")
