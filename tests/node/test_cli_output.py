@@ -43,7 +43,7 @@ def test_the_last_column_is_broken_between_words_where_the_terminal_ends(width: 
     lines = stream.getvalue().splitlines()
     assert "x" * 60 in stream.getvalue()
     assert all(len(line) <= width for line in lines if "xxx" not in line)
-    assert lines[2].startswith(" " * 21 + "words words")
+    assert lines[2].startswith(" " * 22 + "words words")
     assert lines[-1] == "other              5  few words"
 
 
