@@ -8,7 +8,7 @@ first along the parents' digests.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from consensus.effects import Store
+from consensus.effects import Store, compute_key
 from consensus.types import Block
 from crypto.codec import encode
 from localnet.sim.certificates_oracle import hash_parts
@@ -148,11 +148,29 @@ class Delivery(Watcher):
 
     # ---- the end -------------------------------------------------------------------------------
 
+    def find_unarchived(self, running: Iterable[int], height: int, order: OneOrder) -> list[str]:
+        """What is missing from archives: blocks and delivery records up to a height, and where
+        each envelope passed."""
+        passed = [(each, place) for each, place in order.passed.items() if place <= height]
+        missing: list[str] = []
+        for index in running:
+            archive = self._world.disk(index).stores[Store.ARCHIVE]
+            for name in ("block", "delivery"):
+                table = archive.get(name, {})
+                heights = [each for each in range(1, height + 1) if compute_key(each) not in table]
+                if heights:
+                    missing.append(f"node {index} has no {name} of heights {heights[:3]}")
+            places = archive.get("envelope", {})
+            if any(places.get(envelope_id) != compute_key(place) for envelope_id, place in passed):
+                missing.append(f"node {index} does not know where every envelope passed")
+        return missing
+
     def validate(
         self, running: Iterable[int], height: int, order: OneOrder, expiries: Mapping[bytes, int]
     ) -> None:
         """At rest: everybody was told of all heights up to the one at which the last envelope was
         ordered; and what is ordered is executed, unless it had expired."""
+        running = tuple(running)
         for index in running:
             told = (self.noticed[index], self.delivered[index], self._executed[index])
             assert min(told) >= height, (
@@ -162,6 +180,8 @@ class Delivery(Watcher):
             assert order.certified.get(index, 0) >= height, (
                 f"node {index} never told that height {height} is certified"
             )
+        missing = self.find_unarchived(running, height, order)
+        assert not missing, "; ".join(missing)
         for envelope_id, ordered_height in order.ordered.items():
             assert envelope_id in order.passed or expiries.get(envelope_id, 0) <= ordered_height, (
                 f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}, and not executed"

@@ -59,6 +59,8 @@ BASE_PRICE_TICKS: Final = 100_000
 ACCOUNTS: Final = 6
 CONVICTION_MAX_MS: Final = 20_000
 """From the end of all traffic to the last conviction: whoever has proof leads soon."""
+ARCHIVED_MAX_MS: Final = 5_000
+"""From the last certificate to the last record of what it covers: nothing waits for those."""
 POLL_INTERVAL_MS: Final = 50
 CALM_MS: Final = 100
 """What clients sent last has arrived by then."""
@@ -386,6 +388,8 @@ class NodeCluster:
         last_height = max(self.order.ordered.values(), default=0)
         self.run_until_certified(last_height, duration_max_ms)
         height = self.lowest_committed()
+        unarchived = self.delivery.find_unarchived
+        self.run_until(lambda: not unarchived(running, last_height, self.order), ARCHIVED_MAX_MS)
         self.delivery.validate(running, last_height, self.order, self.expiries)
         self.promises.validate(self.order, self.expiries, height, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)

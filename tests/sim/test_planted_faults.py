@@ -152,6 +152,22 @@ def test_results_that_nobody_is_told_of_are_found(bend: Callable[[Bend], None]) 
     assert "never told" in violation.detail
 
 
+@pytest.mark.parametrize("table", ["delivery", "envelope"])
+def test_records_that_an_archive_lacks_are_found(bend: Callable[[Bend], None], table: str) -> None:
+    def forget(core: NodeCore, effects: list[Any]) -> list[Any]:
+        return [
+            replace(each, puts=tuple(put for put in each.puts if put.table != table))
+            if core._me == 2 and isinstance(each, Persist) and each.store is Store.ARCHIVE
+            else each
+            for each in effects
+        ]
+
+    bend(forget)
+    violation = find_violation()
+    assert violation.oracle == "Delivery"
+    assert "node 2" in violation.detail
+
+
 # ---- receipts ------------------------------------------------------------------------------------
 
 
