@@ -233,6 +233,18 @@ class Judge:
 
     # ---- blocks --------------------------------------------------------------------------------
 
+    def find_block_id(self, block: Block) -> bytes:
+        """The digest of all that is in a block."""
+        return hash_parts("rota/block/v1", self._chain_id, encode(block))
+
+    def is_signed(self, proposal: Proposal, block_id: bytes) -> bool:
+        """Is a proposal signed by whom it names?"""
+        epoch, view = (
+            number.to_bytes(8, "big") for number in (proposal.block.epoch, proposal.view)
+        )
+        message = hash_parts("rota/proposal/v1", self._chain_id, epoch, view, block_id)
+        return self._scheme.verify(self._keys[proposal.author], message, proposal.signature)
+
     def judge_block(self, block: Block) -> None:
         """Its leader proposed it, on the parent that its QC names, with reason for its view."""
         what = f"block of view {block.view}"

@@ -30,6 +30,8 @@ from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX, NodeDisk
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
 from localnet.sim.network import CrashPoint
 from localnet.sim.node_world import NodeWorld
+from localnet.sim.violation import BrokenRuleError
+from localnet.verdicts import Verdict
 from node.storage.errors import StorageError
 
 FOREVER_MS: Final = 0
@@ -158,6 +160,9 @@ class RollbackFault(_OnHost, frozen=True, kw_only=True, tag="rollback"):
 class WipeFault(_OnHost, frozen=True, kw_only=True, tag="wipe"):
     """Killed, its disk emptied, and started again after the duration. Counts toward f."""
 
+    is_chain_kept: bool = False
+    """Only its memory of what it signed is gone: it must not start any more."""
+
 
 class LateJoinFault(_OnHost, frozen=True, kw_only=True, tag="late_join"):
     """Down from the very beginning, and started for the first time, with an empty disk, when the
@@ -217,6 +222,13 @@ def amnesiacs(faults: Iterable[Fault]) -> frozenset[int]:
     return frozenset(fault.host for fault in faults if isinstance(fault, AMNESIAC))
 
 
+class UnjustRefusalError(BrokenRuleError):
+    """What is on a disk that nobody touched does not suffice to start again."""
+
+    oracle = "Restarts"
+    verdict = Verdict.SAFETY
+
+
 class Nemesis:
     """Carries out the faults of a schedule in one world."""
 
@@ -271,9 +283,12 @@ class Nemesis:
             case PowerLossFault(host=index, archive_writes=writes):
                 world.lose_power(index, writes)
                 self._kill(index, fault.duration_ms)
-            case WipeFault(host=index):
+            case WipeFault(host=index, is_chain_kept=is_chain_kept):
                 world.crash(index)
-                world.hosts[index].disk = NodeDisk()
+                if is_chain_kept:
+                    world.disk(index).stores[Store.SAFETY].clear()
+                else:
+                    world.hosts[index].disk = NodeDisk()
                 self._kill(index, fault.duration_ms)
             case LateJoinFault(host=index):
                 self._later(fault.duration_ms, lambda: self._start(index))
@@ -332,7 +347,8 @@ class Nemesis:
             self.dead.add(index)
         except RecoveryError:
             # So does a host whose archive holds a vote that its safety records do not.
-            assert index in self._amnesiacs, "a host that lost nothing is refused"
+            if index not in self._amnesiacs:
+                raise UnjustRefusalError(f"host {index} lost nothing and does not start") from None
             self.dead.add(index)
         else:
             assert not world.disk(index).is_damaged(), f"host {index} starts from a flipped record"

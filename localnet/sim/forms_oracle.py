@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from consensus.effects import Misbehaviour, Received, Send
-from consensus.messages import Advance, CommittedRequest, CommittedResponse, Proposal, Timeout
+from consensus.messages import (
+    Advance,
+    CommittedRequest,
+    CommittedResponse,
+    Proposal,
+    Timeout,
+    Vote,
+)
+from localnet.sim.certificates_oracle import Judge
 from localnet.sim.oracles import Watcher
 
 HEARD_MIN: Final = 4
@@ -92,3 +100,37 @@ class Forms(Watcher):
                 return is_awaited
             case _:
                 return True
+
+
+class SignedProposals(Watcher):
+    """Nobody votes for a block that its leader has not signed, whoever sent it."""
+
+    messages = (Vote,)
+
+    def __init__(
+        self,
+        guilty: Iterable[int],
+        exempt: Iterable[int],
+        judge: Judge,
+    ) -> None:
+        """Only the `guilty` propose what they have not signed."""
+        self._guilty = frozenset(guilty)
+        self._exempt = frozenset(exempt)
+        self._judge = judge
+        self._is_signed: dict[bytes, bool] = {}
+        """Of each block that the guilty proposed: was it ever signed well?"""
+
+    def on_received(self, index: int, event: Received) -> None:
+        """A host hears a message."""
+        message = event.message
+        if event.sender in self._guilty and isinstance(message, Proposal):
+            block_id = self._judge.find_block_id(message.block)
+            if not self._is_signed.get(block_id):
+                self._is_signed[block_id] = self._judge.is_signed(message, block_id)
+
+    def on_sent(self, index: int, message: Any) -> None:
+        if index not in self._exempt and isinstance(message, Vote):
+            data = message.data
+            assert self._is_signed.get(data.block_id, True), (
+                f"node {index} votes in view {data.view} for what its leader has not signed"
+            )

@@ -1,16 +1,23 @@
 """`rota sim mutants`: does the campaign notice a rule that is switched off?"""
 
 import time
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 
 import typer
 
-from localnet.sim.mutant_table import MUTANTS
-from localnet.sim.mutants import SCENARIOS_MAX, Hunt, hunt
+from localnet.sim.mutants.hunt import SCENARIOS_MAX, Hunt, hunt
+from localnet.sim.mutants.plant import Mutant
+from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.options import JobsOption, choose_jobs
 from localnet.sim.workers import run_all
 from node.cli.output import JsonOption, Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
+
+Task = tuple[str, int, bool]
+"""The name of a mutant, the schedules at most, and whether those that nobody chose are asked."""
+
+GENERAL: Final = {None: "not asked", True: "true", False: "false"}
 
 
 class UnknownMutantError(OperatorError):
@@ -26,6 +33,16 @@ def mutants(
         list[str] | None,
         typer.Option("--only", metavar="NAME", help="This mutant; may be given again."),
     ] = None,
+    is_listed: Annotated[
+        bool, typer.Option("--list", help="Only name them: no schedule is run.")
+    ] = False,
+    general: Annotated[
+        bool,
+        typer.Option(
+            "--general",
+            help="Ask besides whether schedules kill it that nobody chose for it; takes longer.",
+        ),
+    ] = False,
     scenarios: Annotated[
         int,
         typer.Option(
@@ -43,16 +60,19 @@ def mutants(
     \b
     Examples:
       rota sim mutants
+      rota sim mutants --list
       rota sim mutants --only fast_hotstuff --json
     """
-    names = {mutant.name for mutant in MUTANTS}
-    for name in only or ():
-        if name not in names:
-            raise UnknownMutantError(f"no mutant {name!r}", advice=f"there are: {sorted(names)}")
-    chosen = [mutant.name for mutant in MUTANTS if not only or mutant.name in only]
+    chosen = choose_mutants(only)
     output = current_output(context)
+    if is_listed:
+        listed = [(each.name, each.rule, " ".join(each.first) or None) for each in chosen]
+        document = [{"name": each.name, "rule": each.rule} for each in chosen]
+        output.data({"mutants": document}, table(["mutant", "rule", "schedules first"], listed))
+        return
     start_s = time.monotonic()
-    found = _hunt_all(output, chosen, scenarios, choose_jobs(jobs))
+    tasks = [(each.name, scenarios, general) for each in chosen]
+    found = _hunt_all(output, tasks, choose_jobs(jobs))
     wall_s = time.monotonic() - start_s
     killed = sum(each.killed for each in found)
     rows = [
@@ -63,16 +83,33 @@ def mutants(
             each.scenarios,
             each.schedule or None,
             each.oracle or None,
+            GENERAL[each.general],
         )
         for each in found
     ]
+    sums = [("killed", f"{killed} of {len(found)}"), ("time", f"{wall_s:,.0f} s")]
+    if general:
+        sums.insert(1, ("without choice", f"{sum(bool(each.general) for each in found)}"))
     output.data(
         make_document(found, wall_s),
-        table(["mutant", "rule that is off", "", "scenarios>", "schedule", "oracle"], rows),
+        table(
+            ["mutant", "rule that is off", "", "scenarios>", "schedule", "oracle", "general"], rows
+        ),
         "",
-        record([("killed", f"{killed} of {len(found)}"), ("time", f"{wall_s:,.0f} s")]),
+        record(sums),
     )
     raise typer.Exit(int(ExitCode.OK if killed == len(found) else ExitCode.EXPECTATION))
+
+
+def choose_mutants(only: list[str] | None) -> list[Mutant]:
+    """The mutants of these names, or all. Raises `UnknownMutantError`."""
+    names = [mutant.name for mutant in MUTANTS]
+    for name in only or ():
+        if name not in names:
+            near = ", ".join(get_close_matches(name, names, cutoff=0.4))
+            advice = f"did you mean {near}?" if near else "`rota sim mutants --list` names them"
+            raise UnknownMutantError(f"no mutant {name!r}", advice=advice)
+    return [mutant for mutant in MUTANTS if not only or mutant.name in only]
 
 
 def make_document(found: list[Hunt], wall_s: float) -> dict[str, Any]:
@@ -88,29 +125,31 @@ def make_document(found: list[Hunt], wall_s: float) -> dict[str, Any]:
                 "schedule": each.schedule,
                 "oracle": each.oracle,
                 "detail": each.detail,
+                "general": GENERAL[each.general],
                 "cpu_s": each.cpu_s,
             }
             for each in found
         ],
         "killed": sum(each.killed for each in found),
+        "general": sum(bool(each.general) for each in found),
         "survived": [each.name for each in found if not each.killed],
         "wall_s": round(wall_s, 1),
     }
 
 
-def hunt_by_name(task: tuple[str, int]) -> Hunt:
-    """What a worker does: hunt the mutant of a name with so many schedules at most."""
-    name, scenarios = task
-    return hunt(next(each for each in MUTANTS if each.name == name), scenarios)
+def hunt_by_name(task: Task) -> Hunt:
+    """What a worker does."""
+    name, scenarios, is_general = task
+    mutant = next(each for each in MUTANTS if each.name == name)
+    return hunt(mutant, scenarios, is_general=is_general)
 
 
-def _hunt_all(output: Output, names: list[str], scenarios: int, jobs: int) -> list[Hunt]:
-    tasks = [(name, scenarios) for name in names]
+def _hunt_all(output: Output, tasks: list[Task], jobs: int) -> list[Hunt]:
     is_told = output.err.is_terminal and not output.is_json
     found: dict[str, Hunt] = {}
     for each in run_all(hunt_by_name, tasks, jobs, lambda task: f"mutant {task[0]}"):
         found[each.name] = each
         if is_told:
             verdict = "killed" if each.killed else "SURVIVED"
-            output.note(f"{len(found)}/{len(names)}  {each.name}: {verdict}")
-    return [found[name] for name in names]
+            output.note(f"{len(found)}/{len(tasks)}  {each.name}: {verdict}")
+    return [found[name] for name, _, _ in tasks]

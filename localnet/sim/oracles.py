@@ -47,6 +47,9 @@ class Watcher:
     def on_sent(self, index: int, message: Message) -> None:
         """A message left a machine."""
 
+    def at_rest(self) -> None:
+        """Everything has come to rest."""
+
 
 class Agreement(Watcher):
     """One block a height, for ever; each node commits every height once in each of its lives,

@@ -30,6 +30,8 @@ class _History:
         self.proposed_view = 0
         self.lock_view = 0
         """The newest QC inside any block voted for."""
+        self.remembered: tuple[int, ...] = (0,) * 5
+        """What the newest record says; none of it ever falls."""
 
 
 class SigningRules(Watcher):
@@ -45,12 +47,16 @@ class SigningRules(Watcher):
         judge: Judge,
         chain_id: bytes,
         clock_drift_ms: int,
+        block_age_max_ms: int,
         exempt: Iterable[int] = (),
     ) -> None:
         self._world = world
         self._judge = judge
         self._chain_id = chain_id
         self._clock_drift_ms = clock_drift_ms
+        self._block_age_max_ms = block_age_max_ms
+        self._evidence: set[tuple[int, bytes]] = set()
+        """(host, evidence) that it asked its archive to keep."""
         self._exempt = frozenset(exempt)
         self._histories: dict[int, _History] = {}
         self._durable: set[tuple[int, str, bytes]] = set()
@@ -59,9 +65,11 @@ class SigningRules(Watcher):
     # ---- the moment of the decision ------------------------------------------------------------
 
     def on_effect(self, index: int, effect: Any) -> None:
-        """A block from the future is not voted for: only now is the clock what it was."""
+        """A block from the future is not voted for, nor one of long ago: only now is the clock
+        what it was."""
         if index in self._exempt or not isinstance(effect, Persist):
             return
+        self._evidence.update((index, put.value) for put in effect.puts if put.table == "evidence")
         tables = {put.table: put.value for put in effect.puts}
         if effect.store is not Store.SAFETY or not tables.keys() >= {"vote", "pending_block"}:
             return
@@ -70,6 +78,9 @@ class SigningRules(Watcher):
         ahead_ms = block.time_ms - clock_ms
         assert ahead_ms <= self._clock_drift_ms, (
             f"node {index} votes for a block that is {ahead_ms} ms ahead of its clock"
+        )
+        assert -ahead_ms <= self._block_age_max_ms, (
+            f"node {index} votes for a block that is {-ahead_ms} ms behind its clock"
         )
 
     # ---- what is durable -----------------------------------------------------------------------
@@ -90,10 +101,25 @@ class SigningRules(Watcher):
         state = self._judge.read(SafetyState, tables["safety"].value)
         tc_view = state.high_tc.view if state.high_tc is not None else 0
         view = max(state.high_qc.data.view, tc_view) + 1
+        remembered = (
+            state.high_qc.data.view,
+            tc_view,
+            state.last_voted_view,
+            state.one_chain_view,
+            state.last_proposed_view,
+        )
+        assert all(new >= old for new, old in zip(remembered, history.remembered, strict=True)), (
+            f"node {index} remembers {remembered} after {history.remembered}"
+        )
+        history.remembered = remembered
         if "vote" in tables:
             vote = self._judge.read(VoteData, tables["vote"].value)
             assert "pending_block" in tables, f"node {index} votes and does not keep the block"
             self._check_vote(index, history, view, vote, tables["pending_block"].value)
+            assert state.one_chain_view == history.lock_view <= state.high_qc.data.view, (
+                f"node {index} votes, and remembers the lock {state.one_chain_view} and the QC of"
+                f" view {state.high_qc.data.view}, not {history.lock_view}"
+            )
         if "timeout" in tables:
             timeout = self._judge.read(TimeoutData, tables["timeout"].value)
             self._check_timeout(index, history, view, timeout, state)
@@ -114,6 +140,10 @@ class SigningRules(Watcher):
             assert (index, "proposal", block_id) in self._durable, (
                 f"node {index} proposes in view {message.view}: sent, not durable"
             )
+            for piece in message.block.evidence:
+                assert (index, piece) in self._evidence, (
+                    f"node {index} proposes evidence that it does not keep"
+                )
         elif isinstance(message, StateVote):
             assert (index, "state_vote", encode(message.header)) in self._durable, (
                 f"node {index} signs the state of height {message.header.height}: sent, not durable"
@@ -253,6 +283,7 @@ class Finality(Watcher):
         certificates = [
             self._judge.read(QC, put.value) for put in effect.puts if put.table == "commit"
         ]
+        assert len(certificates) == len(blocks), f"node {index} archives a block without its QC"
         heights = [block.height for block, _ in blocks]
         rising = list(range(heights[0], heights[0] + len(heights)))
         assert heights == rising, f"node {index} commits {heights}: not oldest first, without gaps"

@@ -20,13 +20,14 @@ from localnet.sim.bounds_oracle import MemoryBounds
 from localnet.sim.certificates_oracle import Certificates
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, amnesiacs, kind_of
-from localnet.sim.forms_oracle import Forms
+from localnet.sim.forms_oracle import Forms, SignedProposals
 from localnet.sim.joining import Joining
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.memory_oracle import validate_weight
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
+from localnet.sim.restart_oracle import Restarts
 from localnet.sim.rulebook import Finality, LaneRules, SigningRules
 from localnet.sim.schedule import Schedule, validate_schedule
 from localnet.sim.signing_oracle import SignatureRequests
@@ -198,6 +199,8 @@ class _Run:
             self._catch_up()
             if self.schedule.seed % WEIGH_EVERY == 0:
                 self._weigh()
+            for watcher in self.cluster.world.observers:
+                watcher.at_rest()
         self.memory.check()
         self._count_views()
 
@@ -262,14 +265,20 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
     exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
     chain_id, judge = cluster.chain_id, cluster.judge
     speakers = [cluster.member_of(host) for host in cluster.hosts]
-    drift_ms = cluster.config.consensus.clock_drift_ms
+    config = cluster.config.consensus
+    clock_ms = (config.clock_drift_ms, config.block_age_max_ms)
     cluster.world.observers += [
         Certificates(judge, exempt),
-        SigningRules(cluster.world, judge, chain_id, drift_ms, exempt),
+        SigningRules(cluster.world, judge, chain_id, *clock_ms, exempt),
         LaneRules(cluster.world, chain_id, exempt),
         SignatureRequests(chain_id, exempt=exempt),
         Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
+        Restarts(cluster.world, exempt),
     ]
+    if cluster.guilty:
+        signed = SignedProposals(cluster.guilty, exempt, judge)
+        cluster.world.observers.append(signed)
+        cluster.world.on_received.append(signed.on_received)
     _watch_forms(cluster, exempt)
     return MemoryBounds(cluster)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from localnet.sim.mutant_table import MUTANTS
-from localnet.sim.mutants import Change, Mutant, planted
+from localnet.sim.mutants.plant import Change, Mutant, planted
+from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.rulebook import Finality
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
@@ -23,7 +23,7 @@ def test_a_repeated_timeout_left_a_slow_disk_before_its_record() -> None:
     timeout was broadcast a second time before its record was durable: a crash forgot it."""
     schedule = load_schedule(Path(__file__).parent / "schedules" / "slow_disk.json")
     change = Change("consensus.voter:Voter.repeat_timeout", ", sent.after)", ")")
-    with planted(Mutant("early_timeout", "a repeated timeout waits for its record", (change,))):
+    with planted(Mutant("early_timeout", "a repeated timeout waits", "SignedOnce", (change,))):
         violation = run_schedule(schedule).violation
     assert violation is not None
     assert (violation.oracle, violation.phase) == ("SignedOnce", "attack")

@@ -299,8 +299,11 @@ LIES: dict[str, Lie] = {
     "future_view": refused("block.view_unjustified", "timeout.view_unjustified"),
     "garbage_blocks": refused("sync.chain_broken", faults=MISSED_BLOCKS),
     "garbage_bodies": refused("lane.batch_malformed", faults=MISSED_BATCHES),
+    "hollow_advance": refused("signature.invalid"),
     "hollow_availability": refused("lane.certificate_invalid", "signature.invalid"),
+    "hollow_inside": refused("signature.invalid", faults=ABSENCE),
     "hollow_last_certificate": refused("signature.invalid"),
+    "hollow_proof": refused("signature.invalid", faults=MISSED_CHAIN),
     "hollow_qc": refused("signature.invalid"),
     "hollow_state": refused("signature.invalid"),
     "impersonation": refused(

@@ -1,16 +1,17 @@
-"""Rules of certificates: what is checked of one, and what it takes to make one."""
+"""What makes a certificate: its power, its signatures, and how votes become one."""
 
 from typing import Final
 
-from localnet.sim.mutants import Mutant, make_mutant
+from localnet.sim.mutants.plant import Mutant, make_mutant
 
 _CHECKS: Final = "consensus.validation:Validator."
 _VOTES: Final = "consensus.votes:"
 
-_CERTIFYING: Final = (
+CERTIFYING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "qc_without_quorum",
         "Q1: a QC has a quorum",
+        r"Certificates: .* are no quorum",
         f"{_CHECKS}check_qc",
         'self._require_power(signers, self._committee.quorum_power, "qc.power")',
         "pass",
@@ -19,6 +20,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "qc_unverified",
         "Q1: the signature of a QC is verified",
+        r"Certificates: .*QC .* did not sign it",
         f"{_CHECKS}check_qc",
         "return [self._make_check(qc, ",
         "return [] and [self._make_check(qc, ",
@@ -27,6 +29,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "any_genesis",
         "G1: only the exact certificate of genesis needs no signature",
+        r"Certificates: .* not the one of genesis",
         f"{_CHECKS}check_qc",
         "qc == self._genesis",
         "qc.view == GENESIS_VIEW",
@@ -35,6 +38,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "tc_without_quorum",
         "Q2: a TC has a quorum",
+        r"Certificates: .*TC .* are no quorum",
         f"{_CHECKS}check_tc",
         'self._require_power(sorted(seen), self._committee.quorum_power, "tc.power")',
         "pass",
@@ -43,14 +47,61 @@ _CERTIFYING: Final = (
     make_mutant(
         "tc_unverified",
         "Q2: the signatures of a TC are verified",
+        r"Certificates: .*TC .* did not sign it",
         f"{_CHECKS}check_tc",
         "return [*self.check_qc(tc.high_qc), Check(tc, tuple(claims))]",
         "return self.check_qc(tc.high_qc)",
         first=("liar:hollow_last_certificate",),
     ),
     make_mutant(
+        "tc_on_a_hollow_qc",
+        "Q2: the QC inside a TC is verified with it",
+        r"Certificates: .*QC .* did not sign it",
+        f"{_CHECKS}check_tc",
+        "return [*self.check_qc(tc.high_qc), Check(tc, tuple(claims))]",
+        "return [Check(tc, tuple(claims))]",
+        first=("liar:hollow_inside+losses", "liar:hollow_inside+crashes"),
+    ),
+    make_mutant(
+        "known_tc_on_a_hollow_qc",
+        "Q2: so it is where the TC's groups are known",
+        r"Certificates: .*QC .* did not sign it",
+        f"{_CHECKS}check_tc",
+        "return self.check_qc(tc.high_qc)",
+        "return []",
+        first=("liars:hollow_inside",),
+    ),
+    make_mutant(
+        "advance_unverified",
+        "Q1: the QC of an announcement is verified",
+        r"Innocence: .* halts: safety\.amnesia|Certificates: .*QC .* did not sign it",
+        f"{_CHECKS}check_advance",
+        "checks = self.check_qc(advance.qc)",
+        "checks = []",
+        first=("liar:hollow_advance",),
+    ),
+    make_mutant(
+        "proof_unverified",
+        "S2: the proof of fetched blocks is verified",
+        r"Innocence: .* halts: safety\.amnesia|Certificates: .*QC .* did not sign it",
+        f"{_CHECKS}check_committed_response",
+        "return self.check_qc(response.proof)",
+        "return []",
+        first=("liar:hollow_proof+absence",),
+    ),
+    make_mutant(
+        "proposal_unverified",
+        "B1: the leader's signature is verified",
+        r"SignedProposals: ",
+        f"{_CHECKS}check_proposal",
+        "return [*checks, Check(None, (claim,))]",
+        "return checks",
+        first=("liar:bad_signature_proposal",),
+    ),
+    make_mutant(
         "tc_counts_twice",
         "Q2: nobody signs two groups of a TC",
+        r"Certificates: .*TC .* counted twice",
         f"{_CHECKS}check_tc",
         '_require(seen.isdisjoint(signers), "tc.signers_overlap")',
         "pass",
@@ -62,7 +113,8 @@ _CERTIFYING: Final = (
     ),
     make_mutant(
         "tc_in_any_order",
-        "Q2: the groups of a TC rise",
+        "Q2: the groups of a TC rise (tc.groups_order)",
+        r"Certificates: .*TC .* do not rise",
         f"{_CHECKS}check_tc",
         "all(low < high for low, high in pairwise(reported))",
         "True",
@@ -71,6 +123,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "tc_below_its_maximum",
         "Q2: the QC of a TC is the newest that its signers named",
+        r"Certificates: .*TC .* not the newest named",
         f"{_CHECKS}check_tc",
         '_require(tc.high_qc.view == tc.groups[-1].high_qc_view, "tc.high_qc_not_maximum")',
         "pass",
@@ -79,6 +132,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "availability_without_power",
         "A1: an availability certificate has honest power",
+        r"Certificates: .*availability .* too few",
         "consensus.validation:compute_availability_claim",
         '_require(committee.power_of(signers) >= committee.honest_power, "availability.power")',
         "pass",
@@ -87,6 +141,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "availability_unverified",
         "A1: the signature of an availability certificate is verified",
+        r"Certificates: .*availability .* did not sign it",
         f"{_CHECKS}check_availability",
         "return [Check(certificate, (claim,))]",
         "return []",
@@ -95,6 +150,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "lane_certificate_unverified",
         "A1: so is that of one that the lane's author sends",
+        r"Certificates: .*availability .* did not sign it",
         "consensus.lane_certificates:LaneCertificates.on_verified",
         "if not all(event.results):",
         "if False:",
@@ -103,6 +159,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "state_without_quorum",
         "S1: a state certificate has a quorum",
+        r"Certificates: .*state certificate .* are no quorum",
         f"{_CHECKS}check_state",
         'self._require_power(signers, self._committee.quorum_power, "state.power")',
         "pass",
@@ -111,6 +168,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "state_unverified",
         "S1: the signature of a state certificate is verified",
+        r"Certificates: .*state certificate .* did not sign it",
         f"{_CHECKS}check_state",
         "return [self._make_check(certificate, signers, message, certificate.signature)]",
         "return []",
@@ -119,6 +177,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "verdicts_ignored",
         "M1: a message whose signatures do not hold changes nothing",
+        r"Certificates: .*QC .* did not sign it",
         "consensus.core:ConsensusCore.step",
         "if verdict.is_valid:",
         "if True:",
@@ -127,6 +186,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "votes_by_anybody",
         "M2: a vote comes from its author",
+        r"Innocence: .* signature\.poison",
         f"{_CHECKS}check_vote",
         '_require(sender == vote.author, "vote.author")',
         "pass",
@@ -135,6 +195,7 @@ _CERTIFYING: Final = (
     make_mutant(
         "timeouts_of_any_epoch",
         "M3: a timeout is of the committee's epoch",
+        r"Certificates: .*TC .* epoch 1",
         f"{_CHECKS}check_timeout",
         'self._require_epoch(data.epoch, "timeout.epoch")',
         "pass",
@@ -142,10 +203,11 @@ _CERTIFYING: Final = (
     ),
 )
 
-_COLLECTING: Final = (
+COLLECTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "votes_short_of_a_quorum",
         "Q1: a quorum of votes makes a QC",
+        r"Certificates: .*QC .* are no quorum",
         f"{_VOTES}VoteCollector._find_quorum",
         "self._committee.quorum_power",
         "self._committee.honest_power",
@@ -157,6 +219,7 @@ _COLLECTING: Final = (
     make_mutant(
         "timeouts_short_of_a_quorum",
         "Q2: a quorum of timeouts makes a TC",
+        r"Certificates: .*TC .* are no quorum",
         f"{_VOTES}TimeoutCollector.is_due",
         "self._committee.quorum_power",
         "self._committee.honest_power",
@@ -168,6 +231,7 @@ _COLLECTING: Final = (
     make_mutant(
         "acks_short_of_honest_power",
         "A1: acknowledgements of honest power make an availability certificate",
+        r"Certificates: .*availability .* too few",
         "consensus.lane_acks:AckCollector.aggregate",
         "self._committee.power_of(acks) < self._committee.honest_power",
         "not acks",
@@ -179,6 +243,7 @@ _COLLECTING: Final = (
     make_mutant(
         "results_short_of_a_quorum",
         "S1: a quorum of equal results makes a state certificate",
+        r"Certificates: .*state certificate .* are no quorum",
         "consensus.state_votes:StateVoteCollector.aggregate",
         "self._committee.quorum_power",
         "self._committee.honest_power",
@@ -187,9 +252,4 @@ _COLLECTING: Final = (
         "self._committee.honest_power",
         first=("quiet",),
     ),
-)
-
-CERTIFICATES: Final[tuple[Mutant, ...]] = (
-    *_CERTIFYING,
-    *_COLLECTING,
 )

@@ -1,17 +1,30 @@
-"""Rules of one member: what it may vote for, give up, propose and commit, and write first."""
+"""What may be signed, and what is final: each conjunct of the rules of voting, giving up,
+proposing and committing."""
 
 from typing import Final
 
-from localnet.sim.mutants import Mutant, make_mutant
+from localnet.sim.mutants.plant import Mutant, make_mutant
 
 _SAFETY: Final = "consensus.safety:"
 _CHECKS: Final = "consensus.validation:Validator."
-_VOTER: Final = "consensus.voter:Voter."
 
-_VOTING: Final = (
+# The end of a node whose own parts disagree is not what has to be shown.
+_GAP_FREE: Final = "node.delivery:Delivery.add_block"
+_RISES: Final = (
+    'assert block.height == expected + 1, "committed blocks arrive gap-free in height order"'
+)
+_TAKEN: Final = "if block.height != expected + 1:\n        return"
+_LANES_RISE: Final = "consensus.lane_chain:LaneChain.apply_commit"
+_ABOVE: Final = (
+    'assert cursor.sequence > self.cursor.sequence, "a committed tip is above the cursor"'
+)
+_SKIPPED: Final = "if cursor.sequence <= self.cursor.sequence:\n        return"
+
+VOTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "vote_in_another_epoch",
         "V1: a vote is of the epoch of the state",
+        r"Certificates: .* epoch 1",
         f"{_SAFETY}is_safe_to_vote",
         "block.epoch == state.epoch\n        and ",
         "",
@@ -23,6 +36,7 @@ _VOTING: Final = (
     make_mutant(
         "vote_again",
         "V1: a vote is above the last voted view",
+        r"SigningRules: .* votes in view \d+ after view",
         f"{_SAFETY}is_safe_to_vote",
         "        and view > state.last_voted_view\n",
         "",
@@ -31,6 +45,7 @@ _VOTING: Final = (
     make_mutant(
         "view_without_tc",
         "V2: the current view is one above the newest QC or TC",
+        r"liveness: ",
         f"{_SAFETY}compute_view",
         "max(state.high_qc.view, state.high_tc.view if state.high_tc else 0)",
         "state.high_qc.view",
@@ -38,7 +53,8 @@ _VOTING: Final = (
     ),
     make_mutant(
         "vote_for_unjustified",
-        "V3: without a TC the QC is of the view before",
+        "V3: without a TC the QC is of the view before (block.view_unjustified)",
+        r"Certificates: .* views are left out without a TC",
         f"{_SAFETY}is_justified",
         "if block.qc.view + 1 == view:",
         "if block.tc is None:",
@@ -50,6 +66,7 @@ _VOTING: Final = (
     make_mutant(
         "vote_on_past_tc",
         "V3: the TC is of the view before",
+        r"Certificates: .* the TC of view",
         f"{_SAFETY}is_justified",
         "and tc.view + 1 == view ",
         "",
@@ -61,6 +78,7 @@ _VOTING: Final = (
     make_mutant(
         "vote_below_the_tc",
         "V3: the QC is as new as the newest that the TC's signers reported",
+        r"Certificates: .* older than what the TC names",
         f"{_SAFETY}is_justified",
         " and block.qc.view >= tc.high_qc.view",
         "",
@@ -72,35 +90,96 @@ _VOTING: Final = (
     make_mutant(
         "vote_for_the_future",
         "V4: no vote for a block ahead of the clock",
+        r"SigningRules: .* ahead of its clock",
         "consensus.core:ConsensusCore._maybe_vote",
         "if timely_at_ms <= self._now_ms:",
         "if True:",
-        first=("generated",),
+        first=("clocks",),
+    ),
+    make_mutant(
+        "vote_for_the_past",
+        "V4: no vote for a block far behind the clock",
+        r"SigningRules: .* behind its clock",
+        "consensus.core:ConsensusCore._find_votable",
+        "self._now_ms - node.time_ms <= self._config.block_age_max_ms",
+        "True",
+        first=("far_clocks",),
     ),
 )
 
-_TIMING_OUT: Final = (
+TIMING_OUT: Final[tuple[Mutant, ...]] = (
+    *(
+        make_mutant(
+            f"{kind}_replaces_newer",
+            f"V2: of two {kind.upper()}s the newer one is remembered",
+            r"invariant of consensus\.pacemaker: .* views only rise",
+            f"{_SAFETY}apply_{kind}",
+            old,
+            new,
+            first=("liar:replaying+losses", "liar:replaying+delays"),
+            stops="a node that would go back to a view ends, and last_voted_view (V1) and the last"
+            " timeout (T2) forbid every signature there: with both off nothing wrong is signed",
+        )
+        for kind, old, new in (
+            ("qc", "if qc.view > state.high_qc.view else state", "if qc.view > 0 else state"),
+            ("tc", "state.high_tc is not None and tc.view <= state.high_tc.view", "False"),
+        )
+    ),
+    make_mutant(
+        "lock_stays",
+        "T1: a vote raises the lock to the QC in its block",
+        r"SigningRules: .* remembers the lock",
+        f"{_SAFETY}apply_vote",
+        "max(state.one_chain_view, block.qc.view)",
+        "state.one_chain_view",
+        first=("quiet",),
+    ),
     make_mutant(
         "timeout_below_the_lock",
-        "T1: a timeout names the newest certificate",
-        f"{_SAFETY}compute_timeout",
-        "    data = TimeoutData(",
-        "    if state.last_timeout:\n"
-        "        state = replace(state, high_qc=state.last_timeout.high_qc)\n"
-        "    data = TimeoutData(",
-        first=("liar:silent",),
+        "T1: no timeout below the lock: a vote takes the QC in its block, and so does a proposal",
+        r"SigningRules: .* remembers the lock",
+        f"{_SAFETY}apply_vote",
+        "apply_qc(state, block.qc)",
+        "state",
+        f"{_SAFETY}is_safe_to_time_out",
+        " and state.high_qc.view >= state.one_chain_view",
+        "",
+        "consensus.core:ConsensusCore._apply_proposal",
+        "self._on_qc(block.qc)",
+        "pass",
+        first=("losses", "crashes"),
     ),
     make_mutant(
         "timeout_hides_the_tip",
         "T1: a timeout names the newest block voted for",
+        r"SigningRules: .* with tip 0",
         f"{_SAFETY}compute_tip_view",
         "return vote.view if vote is not None and vote.view > state.high_qc.view else 0",
         "return 0",
         first=("losses",),
     ),
     make_mutant(
+        "timeout_shows_an_old_tip",
+        "T1: a vote at or below the newest certificate is no tip",
+        r"SigningRules: .* with tip \d+, voted in 0",
+        f"{_SAFETY}compute_tip_view",
+        " and vote.view > state.high_qc.view",
+        "",
+        first=("liar:silent",),
+    ),
+    make_mutant(
+        "needless_tc",
+        "V2: a TC is shown only where the QC does not admit",
+        r"Innocence: .* tc_needless|Certificates: .* a TC that says nothing",
+        f"{_SAFETY}compute_entry_tc",
+        "state.high_qc.view + 1 == compute_view(state)",
+        "False",
+        first=("liar:silent",),
+    ),
+    make_mutant(
         "vote_after_timeout",
         "T2: no vote in a view that was given up",
+        r"SignedOnce: .* voted after timing out|SigningRules: .* after giving view",
         f"{_SAFETY}apply_timeout",
         "        last_voted_view=max(state.last_voted_view, timeout.data.view),\n",
         "",
@@ -109,6 +188,7 @@ _TIMING_OUT: Final = (
     make_mutant(
         "timeout_twice",
         "T2: one timeout a view",
+        r"SigningRules: .* gives view \d+ up after view",
         f"{_SAFETY}is_timed_out",
         "timeout is not None and timeout.data.view >= compute_view(state)",
         "False",
@@ -116,18 +196,23 @@ _TIMING_OUT: Final = (
     ),
 )
 
-_PROPOSING: Final = (
+PROPOSING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "propose_again",
-        "L1: one proposal a view",
+        "L1: one proposal a view, by the rule and by the disk that keeps the first",
+        r"SigningRules: .* which it has left",
         f"{_SAFETY}is_safe_to_propose",
         "        and view > state.last_proposed_view\n",
         "",
-        first=("quiet",),
+        "localnet.sim.network:Disk.apply",
+        "assert held == put.value",
+        "assert True or held",
+        first=("quiet", "generated"),
     ),
     make_mutant(
         "propose_after_timeout",
         "L1: no proposal in a view that was given up",
+        r"SigningRules: .* which it has left",
         f"{_SAFETY}is_safe_to_propose",
         "        and view > state.last_voted_view\n",
         "",
@@ -136,6 +221,7 @@ _PROPOSING: Final = (
     make_mutant(
         "anybody_proposes",
         "B1: the view's leader proposes",
+        r"Certificates: .* leads not",
         f"{_CHECKS}check_proposal",
         '_require(author == self._schedule.leader(proposal.view), "proposal.not_leader")',
         "pass",
@@ -144,6 +230,7 @@ _PROPOSING: Final = (
     make_mutant(
         "any_parent",
         "B1: the certificate in a block is its parent's, and so is the height",
+        r"Certificates: .* its QC is for another parent",
         "consensus.validation:validate_links",
         '_require(block.parent_id == block.qc.block_id, "block.parent_mismatch")',
         "pass",
@@ -154,10 +241,11 @@ _PROPOSING: Final = (
     ),
 )
 
-_COMMITTING: Final = (
+COMMITTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "fast_hotstuff",
         "C1: the two certificates are of consecutive views (the flaw of Fast-HotStuff)",
+        r"Finality: .* nobody can have certified",
         "consensus.chain:Chain._maybe_commit",
         " or qc.view != node.block.qc.view + 1",
         "",
@@ -165,6 +253,7 @@ _COMMITTING: Final = (
     make_mutant(
         "commit_on_one_certificate",
         "C1: a block is committed by its child's certificate, not by its own",
+        r"Finality: .* nobody can have certified",
         "consensus.chain:Chain._maybe_commit",
         "self._commit(parent, node.block.qc)",
         "self._commit(node, qc)",
@@ -173,96 +262,31 @@ _COMMITTING: Final = (
     make_mutant(
         "commit_newest_first",
         "C2: ancestors are committed oldest first",
+        r"Finality: .* not oldest first, without gaps",
         "consensus.block_tree:BlockTree.commit",
         "chain = list(self.ancestors(node))[::-1]",
         "chain = list(self.ancestors(node))",
-        first=("liar:silent",),
+        _GAP_FREE,
+        _RISES,
+        _TAKEN,
+        _LANES_RISE,
+        _ABOVE,
+        _SKIPPED,
+        first=("losses", "liar:silent"),
     ),
     make_mutant(
         "commit_without_ancestors",
         "C2: a commit covers all ancestors",
+        r"Finality: .* not oldest first, without gaps|Restarts: .* commits \d+ after",
         "consensus.block_tree:BlockTree.commit",
         "chain = list(self.ancestors(node))[::-1]",
         "chain = [node]",
-        first=("liar:silent",),
+        _GAP_FREE,
+        _RISES,
+        _TAKEN,
+        _LANES_RISE,
+        _ABOVE,
+        _SKIPPED,
+        first=("losses", "liar:silent"),
     ),
-)
-
-_PERSISTING: Final = (
-    *(
-        make_mutant(
-            f"{kind}_forgets_{what}",
-            f"P1: a {kind} is preceded by its {what} on disk",
-            f"{_SAFETY}make_{kind}_puts",
-            old,
-            new,
-            first=("quiet",) if kind != "timeout" else ("liar:silent",),
-        )
-        for kind, what, old, new in (
-            ("vote", "state", "        make_state_put(state),\n", ""),
-            ("vote", "record", "Put(VOTE_TABLE, compute_key(vote.view), encode(vote)),", ""),
-            ("vote", "block", "        make_block_put(block, vote.block_id),\n", ""),
-            ("timeout", "state", "make_state_put(state), Put(", "*(), Put("),
-            ("timeout", "record", "Put(TIMEOUT_TABLE, key, encode(timeout.data))", ""),
-            ("proposal", "state", "        make_state_put(state),\n", ""),
-            ("proposal", "record", "Put(PROPOSAL_TABLE, compute_key(view), block_id),", ""),
-            ("proposal", "block", "        make_block_put(block, block_id),\n", ""),
-        )
-    ),
-    make_mutant(
-        "state_vote_forgets_record",
-        "P1: a state vote is preceded by its record on disk",
-        "consensus.state_signer:StateVoteSigner.vote",
-        "(Put(STATE_VOTE_TABLE, compute_key(header.height), encode(header)),)",
-        "()",
-        first=("quiet",),
-    ),
-    make_mutant(
-        "vote_leaves_at_once",
-        "P1: a vote waits for its record",
-        f"{_VOTER}send_signed",
-        "self._out.send(collectors, Vote(data, self._me, signature), decision.after)",
-        "self._out.send(collectors, Vote(data, self._me, signature))",
-        first=("quiet",),
-    ),
-    make_mutant(
-        "timeout_leaves_at_once",
-        "P1: a timeout waits for its record",
-        f"{_VOTER}send_signed",
-        "self._out.send(self._everyone, timeout, decision.after)",
-        "self._out.send(self._everyone, timeout)",
-        first=("liar:silent",),
-    ),
-    make_mutant(
-        "proposal_leaves_at_once",
-        "P1: a proposal waits for its record",
-        f"{_VOTER}send_signed",
-        "self._out.send(self._others, proposal, decision.after)",
-        "self._out.send(self._others, proposal)",
-        first=("quiet",),
-    ),
-    make_mutant(
-        "state_vote_leaves_at_once",
-        "P1: a state vote waits for its record",
-        "consensus.state_signer:StateVoteSigner.on_signed",
-        "Send(self._everybody, vote, own.after)",
-        "Send(self._everybody, vote)",
-        first=("quiet",),
-    ),
-    make_mutant(
-        "restart_without_memory",
-        "R1: a restarted member goes on from its safety record",
-        "consensus.recovery:recover",
-        "if state_bytes is None\n            else decode(SafetyState, state_bytes)",
-        "if True\n            else decode(SafetyState, state_bytes)",
-        first=("crashes",),
-    ),
-)
-
-MEMBERS: Final[tuple[Mutant, ...]] = (
-    *_VOTING,
-    *_TIMING_OUT,
-    *_PROPOSING,
-    *_COMMITTING,
-    *_PERSISTING,
 )

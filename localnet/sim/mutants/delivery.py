@@ -1,15 +1,16 @@
-"""Rules beside consensus: lanes, delivery and execution, and what is proof of guilt."""
+"""Lanes, evidence and delivery."""
 
 from typing import Final
 
-from localnet.sim.mutants import Mutant, make_mutant
+from localnet.sim.mutants.plant import Mutant, make_mutant
 
 _VOTES: Final = "consensus.votes:"
 
-_CONVICTING: Final = (
+CONVICTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "double_vote_unseen",
         "V5: two votes of a view are evidence",
+        r"Justice: .* has not convicted \d+ of DoubleVote",
         f"{_VOTES}VoteCollector.add",
         "if held.data != vote.data:",
         "if False:",
@@ -18,6 +19,7 @@ _CONVICTING: Final = (
     make_mutant(
         "double_timeout_unseen",
         "V5: two timeouts of a view are evidence",
+        r"Justice: .* has not convicted \d+ of DoubleTimeout",
         f"{_VOTES}TimeoutCollector.add",
         "return held if held.data != timeout.data else None",
         "return None",
@@ -26,6 +28,7 @@ _CONVICTING: Final = (
     make_mutant(
         "double_proposal_unseen",
         "V5: two proposals of a view are evidence",
+        r"Justice: .* has not convicted \d+ of DoubleProposal",
         "consensus.core:ConsensusCore._apply_proposal",
         "if seen.block_id != block_id:",
         "if False:",
@@ -37,6 +40,7 @@ _CONVICTING: Final = (
     make_mutant(
         "proposal_unshown_in_timeouts",
         "V5: a timeout shows what was proposed in its view",
+        r"Justice: .* has not convicted \d+ of DoubleProposal",
         "consensus.voter:Voter.send_signed",
         "self._proposals.show(data.view)",
         "None",
@@ -45,6 +49,7 @@ _CONVICTING: Final = (
     make_mutant(
         "proposal_unshown_to_a_quorum",
         "V5: the voters of a rival are shown what was proposed here",
+        r"Justice: .* has not convicted \d+ of DoubleProposal",
         "consensus.core:ConsensusCore._show_rival",
         "self._proposals.take_rival(qc.view, qc.block_id)",
         "None",
@@ -53,6 +58,7 @@ _CONVICTING: Final = (
     make_mutant(
         "double_result_unseen",
         "V5: two results of a height are evidence",
+        r"Justice: .* has not convicted \d+ of DoubleStateVote",
         "consensus.state_votes:StateVoteCollector.offer",
         "if first.header != header:",
         "if False:",
@@ -60,10 +66,11 @@ _CONVICTING: Final = (
     ),
 )
 
-_LANES: Final = (
+LANES: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "ack_before_stored",
         "D1: what is acknowledged is durable",
+        r"LaneRules: .* is not on its disk",
         "consensus.lane_chain:Link.is_ready",
         "self.is_stored and self.is_checked",
         "self.is_checked",
@@ -72,14 +79,17 @@ _LANES: Final = (
     make_mutant(
         "ack_before_checked",
         "D1: what is acknowledged was checked",
+        r"invariant of node\.core: .* has its summary",
         "consensus.lane_chain:Link.is_ready",
         "self.is_stored and self.is_checked",
         "self.is_stored",
         first=("liar:garbage_bodies", "quiet"),
+        stops="what a checked batch promises is told from its summary: without one the node ends",
     ),
     make_mutant(
         "lane_fork_unseen",
         "D2: two batches at one place are evidence",
+        r"Justice: .* has not convicted \d+ of DoubleBatch",
         "consensus.lane_intake:BatchIntake._compare",
         "if other.header != header:",
         "if False:",
@@ -88,14 +98,17 @@ _LANES: Final = (
     make_mutant(
         "ack_above_a_fork",
         "D2: nothing is acknowledged from a fork on",
+        r"invariant of consensus\.lane_chain: .* one link|LaneRules: ",
         "consensus.lane_chain:LaneChain.find_ackable",
         "if fork is None or fork > self.tip.sequence:",
         "if True:",
-        first=("liar:certified_fork", "liar:forked_lane_split+crashes", "liar:forked_lane"),
+        first=("liar:forked_lane+losses", "liar:certified_fork+restarts"),
+        stops="which of two batches at one place is meant cannot be said: the node ends",
     ),
     make_mutant(
         "lane_without_parents",
         "D3: each batch names the one before",
+        r"LaneRules: .* is not on its disk",
         "consensus.lane_chain:LaneChain.apply_ready",
         "link.is_ready and link.signed_header.header.parent == self.tip.batch_id",
         "link.is_ready",
@@ -103,10 +116,11 @@ _LANES: Final = (
     ),
 )
 
-_DELIVERING: Final = (
+DELIVERING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "delivered_twice",
         "E1: a lane is delivered from its cursor on",
+        r"rest: .* does not come to rest",
         "consensus.lanes:Lanes.on_committed",
         "            chain.cursor.sequence,\n",
         "            max(chain.cursor.sequence - 1, 0),\n",
@@ -115,6 +129,7 @@ _DELIVERING: Final = (
     make_mutant(
         "nonce_again",
         "E2: a nonce passes once",
+        r"OneOrder: .* executed once",
         "mempool.nonce:NonceWindow.check",
         "return RefusalCode.NONCE_DUPLICATE",
         "return None",
@@ -126,6 +141,7 @@ _DELIVERING: Final = (
     make_mutant(
         "expired_executes",
         "E3: what has expired is refused",
+        r"Expiry: ",
         "mempool.ledger:HeaderLedger.check",
         "if height >= header.expiry_height:",
         "if False:",
@@ -134,6 +150,7 @@ _DELIVERING: Final = (
     make_mutant(
         "level_told_again",
         "E5: each level is told once",
+        r"Promises: ",
         "node.tracking:EnvelopeTracker._replace",
         "known.level.rank >= status.level.rank",
         "known.level.rank > status.level.rank",
@@ -142,6 +159,7 @@ _DELIVERING: Final = (
     make_mutant(
         "expiry_untold",
         "E6: what expires is told to be refused",
+        r"Promises: ",
         "node.clerk:Clerk.tell_refused",
         "self.tracker.expiring_at(height)",
         "[]",
@@ -150,6 +168,7 @@ _DELIVERING: Final = (
     make_mutant(
         "evidence_unverified",
         "E4: evidence convicts if both signatures hold",
+        r"Justice: .* convicts the honest",
         "node.offences:Judge.on_verified",
         "all(results[2 * number : 2 * number + 2])",
         "True",
@@ -158,15 +177,10 @@ _DELIVERING: Final = (
     make_mutant(
         "checkpoint_of_another_height",
         "S2: a result is certified for the height that was executed",
+        r"Innocence: .* block\.state_of_another_chain",
         "node.execution:make_checkpoint_header",
         "height=block.height,",
         "height=block.height + 1,",
         first=("quiet",),
     ),
-)
-
-LANES: Final[tuple[Mutant, ...]] = (
-    *_CONVICTING,
-    *_LANES,
-    *_DELIVERING,
 )
