@@ -10,14 +10,13 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   `solo` (one core among scripted peers).
 - what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`,
   `signing_oracle`, `delivery_oracle`, `books_oracle`, `justice` with `proof`, `forms_oracle`,
-  `joining`, `bounds_oracle`, `memory_oracle`; `violation` names the rule that broke and its
-  verdict.
+  `restart_oracle`, `joining`, `bounds_oracle`, `memory_oracle`; `violation` names the rule that
+  broke and its verdict.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
   (its phases), `coverage` (what it went through).
 - many runs: `generator` and `twins` draw schedules (the latter with `twin_arithmetic` and
   `twin_plans`), `workers` and `campaign` run them, `parts` tells where the time goes; `mutants` see
-  that broken rules are noticed, with the `mutant_table` of `mutants_of_members`,
-  `mutants_of_certificates` and `mutants_of_lanes`.
+  that broken rules are noticed.
 - what is left of a failure: `shrink`, `recorder`, `timeline`, `bundle`.
 - commands: `cli`, `twins_cli`, `mutants_cli`, with `options`, `report` and `interrupts` for what
   they share.

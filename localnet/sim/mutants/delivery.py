@@ -163,7 +163,7 @@ DELIVERING: Final[tuple[Mutant, ...]] = (
         "node.clerk:Clerk.tell_refused",
         "self.tracker.expiring_at(height)",
         "[]",
-        first=("losses",),
+        first=("liar:withheld_batches",),
     ),
     make_mutant(
         "evidence_unverified",

@@ -7,14 +7,14 @@ from localnet.sim.mutants.plant import Mutant, make_mutant
 _SAFETY: Final = "consensus.safety:"
 _VOTER: Final = "consensus.voter:Voter."
 
-_UNKEPT: Final = "does not remember|does not keep|not durable"
+_UNKEPT: Final = "does not remember|does not keep|not durable|none of its records explains"
 
 PERSISTING: Final[tuple[Mutant, ...]] = (
     *(
         make_mutant(
             f"{kind}_forgets_{what}",
             f"P1: a {kind} is preceded by its {what} on disk",
-            rf"(SigningRules|SignedOnce): .*({_UNKEPT})",
+            rf"(SigningRules|SignedOnce|SignatureRequests): .*({_UNKEPT})",
             f"{_SAFETY}make_{kind}_puts",
             old,
             new,
@@ -34,7 +34,7 @@ PERSISTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "state_vote_forgets_record",
         "P1: a state vote is preceded by its record on disk",
-        r"SigningRules: .* signs the state .* not durable",
+        rf"(SigningRules|SignatureRequests): .*({_UNKEPT})",
         "consensus.state_signer:StateVoteSigner.vote",
         "(Put(STATE_VOTE_TABLE, compute_key(header.height), encode(header)),)",
         "()",

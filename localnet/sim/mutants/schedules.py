@@ -108,7 +108,7 @@ def _draw_faults(kind: str, number: int, random: Random) -> tuple[list[Fault], i
                 for _ in range(4)
             ], VIEWS
         case "amnesia":
-            at_ms = random.randrange(100, 500)
+            at_ms = random.randrange(100, 250)
             return [WipeFault(at_ms=at_ms, duration_ms=20, host=host, is_chain_kept=True)], VIEWS
         case "latecomers":
             # Commits what the others did, before it has signed anything.
