@@ -22,7 +22,7 @@ FAST = ("--views", "3", "-n", "4", "--jobs", "1")
 
 
 @pytest.fixture
-def break_safety(monkeypatch):
+def break_safety(monkeypatch, one_process):
     """From now on nodes send before their disks remember."""
     send = Outbox.send
 
