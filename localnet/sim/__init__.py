@@ -17,7 +17,7 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 - many runs: `generator` and `twins` draw schedules (the latter with `twin_arithmetic` and
   `twin_plans`), `workers` and `campaign` run them, `parts` tells where the time goes; `mutants` see
   that broken rules are noticed.
-- what is left of a failure: `shrink`, `recorder`, `timeline`, `bundle`.
+- what is left of a failure: `shrink`, `recorder`, `timeline` with `timeline_style`, `bundle`.
 - commands: `cli`, `twins_cli`, `mutants_cli`, with `options`, `report` and `interrupts` for what
   they share.
 """

@@ -140,8 +140,8 @@ def write_bundle(
             save_schedule(file, shrunk.schedule)
     smallest = schedule if shrunk is None else shrunk.schedule
     outcome, recorder = record_run(smallest)
-    (folder / "trace.txt").write_text(write_trace(recorder), encoding="utf-8")
-    page = render_timeline(smallest, outcome, recorder)
+    (folder / "trace.txt").write_text(write_trace(recorder, outcome), encoding="utf-8")
+    page = render_timeline(smallest, outcome, recorder, is_minimal=shrunk is not None)
     (folder / "timeline.html").write_text(page, encoding="utf-8")
     (folder / "README.md").write_text(_describe(folder, finding, shrunk), encoding="utf-8")
     return Bundle(folder, file)

@@ -1,17 +1,27 @@
 """Writes down what happens in one run, for people: a trace to search and a timeline to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from consensus.effects import Halt, Misbehaviour, Received
+from consensus.chain import ARCHIVE_BLOCK_TABLE
+from consensus.effects import Halt, Misbehaviour, Persist, Received, Store
 from consensus.messages import Advance, BatchMessage, Message, Proposal, Timeout, Vote
+from consensus.types import Block
+from crypto.codec import decode
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles import Watcher
+from localnet.sim.scenario import Outcome
+from localnet.sim.violation import Violation
+from localnet.verdicts import Verdict
 from node.core import NodeCore
-from node.events import BlockNotice
+from node.events import BlockNotice, ReceiptUpdate
 
 MOMENTS_MAX: Final = 200_000
 """The newest count: a failure stands at the end."""
+
+ACTING_PHASES: Final = ("attack", "heal", "rest")
+"""The phases in which hosts run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +34,13 @@ class Moment:
     """The host's view at that time; for what concerns one view, that one."""
     kind: str
     """`start`, `crash`, `enter`, `proposal`, `vote`, `timeout`, `advance`, `commit`, `refused`,
-    `halt`, `sent` or `heard`."""
+    `halt`, `final`, `receipt`, `sent` or `heard`."""
     text: str
     block_id: bytes = b""
     """Of what was proposed, voted for or committed."""
+    number: int = 0
+    """Of a proposal the view of the QC that its block carries, of a commit the height, of what is
+    refused the member whose it was."""
 
 
 class Recorder(Watcher):
@@ -64,17 +77,34 @@ class Recorder(Watcher):
         match effect:
             case BlockNotice(block_id, block):
                 text = f"commits height {block.height}, block {_short(block_id)}"
-                self._note(index, "commit", f"{text} of view {block.view}", block.view, block_id)
+                text += f" of view {block.view}"
+                self._note(index, "commit", text, block.view, block_id, block.height)
+            case Persist(store=Store.ARCHIVE, puts=puts):
+                for put in puts:
+                    if put.table == ARCHIVE_BLOCK_TABLE:
+                        self._note_final(index, decode(Block, put.value))
             case Misbehaviour(member, code, detail):
-                self._note(index, "refused", f"refuses node{member}: {code} {detail}".rstrip())
+                text = f"refuses node{member}: {code} {detail}".rstrip()
+                self._note(index, "refused", text, number=member)
+            case ReceiptUpdate(envelope_id, _, level, height, code):
+                text = f"says {level} at height {height} of envelope {_short(envelope_id)}"
+                self._note(index, "receipt", f"{text} {code or ''}".rstrip())
             case Halt(code, detail):
                 self._note(index, "halt", f"halts: {code} {detail}".rstrip())
             case _:
                 pass
 
+    def _note_final(self, index: int, block: Block) -> None:
+        block_id = block.block_id(self._the_cluster.chain_id)
+        text = f"takes height {block.height} for final, block {_short(block_id)}"
+        text += f" of view {block.view}"
+        self._note(index, "final", text, block.view, block_id, block.height)
+
     def on_sent(self, index: int, message: Message) -> None:
         kind, view, block_id = self._read(message)
-        self._note(index, kind, f"sends {_describe(message, view, block_id)}", view, block_id)
+        text = f"sends {_describe(message, view, block_id)}"
+        number = message.block.qc.view if isinstance(message, Proposal) else 0
+        self._note(index, kind, text, view, block_id, number)
 
     def _on_received(self, index: int, event: Received) -> None:
         message = event.message
@@ -117,21 +147,48 @@ class Recorder(Watcher):
             case _:
                 return "sent", 0, b""
 
-    def _note(self, host: int, kind: str, text: str, view: int = 0, block_id: bytes = b"") -> None:
+    def _note(
+        self,
+        host: int,
+        kind: str,
+        text: str,
+        view: int = 0,
+        block_id: bytes = b"",
+        number: int = 0,
+    ) -> None:
         now_ms = self._the_cluster.world.now_ms
         view = view or self._views.get(host, 0)
-        self.moments.append(Moment(now_ms, host, view, kind, text, block_id))
+        self.moments.append(Moment(now_ms, host, view, kind, text, block_id, number))
         if len(self.moments) > 2 * MOMENTS_MAX:
             del self.moments[:MOMENTS_MAX]
 
 
-def write_trace(recorder: Recorder) -> str:
-    """One line for each moment."""
-    return "".join(
+def find_act(moments: Sequence[Moment], violation: Violation | None) -> Moment | None:
+    """What a host did when an oracle objected: the last thing on record, since the recorder hears
+    of it first. None if nobody did anything, as when there is no progress."""
+    if violation is None or violation.verdict is Verdict.LIVENESS or not moments:
+        return None
+    last = moments[-1]
+    return last if last.at_ms == violation.at_ms and violation.phase in ACTING_PHASES else None
+
+
+def describe_violation(violation: Violation) -> str:
+    """A violation in one line."""
+    return f"{violation.verdict}: {violation.oracle} ({violation.phase}): {violation.detail}"
+
+
+def write_trace(recorder: Recorder, outcome: Outcome) -> str:
+    """One line for each moment; a violation comes last."""
+    lines = [
         f"{moment.at_ms:>9} ms  {recorder.names[moment.host]:<12} view {moment.view:>4}  "
         f"{moment.text}\n"
         for moment in recorder.moments
-    )
+    ]
+    if (violation := outcome.violation) is not None:
+        act = find_act(recorder.moments, violation)
+        where = "" if act is None else f"{recorder.names[act.host]:<12} view {act.view:>4}  "
+        lines.append(f"{violation.at_ms:>9} ms  {where}{describe_violation(violation)}\n")
+    return "".join(lines)
 
 
 def _describe(message: Message, view: int, block_id: bytes) -> str:

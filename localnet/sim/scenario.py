@@ -70,6 +70,8 @@ class Outcome(Struct, frozen=True):
     steps: int
     violation: Violation | None
     coverage: dict[str, int]
+    phases: dict[str, int] = {}
+    """When each phase after the attack began, in ms of virtual time."""
 
 
 def run_schedule(
@@ -115,6 +117,7 @@ class _Run:
         self.nemesis = Nemesis(self.cluster.world, schedule.faults)
         self.nemesis.on_strike.append(self._note_strike)
         self.phase = "attack"
+        self.phases: dict[str, int] = {}
         self.views = 0
         self.heal_views = 0
         """Views between healing and progress."""
@@ -151,7 +154,12 @@ class _Run:
             steps=self.cluster.world.steps,
             violation=violation,
             coverage=dict(sorted(counts.items())),
+            phases=self.phases,
         )
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self.phases[phase] = self.cluster.world.now_ms
 
     # ---- phases --------------------------------------------------------------------------------
 
@@ -168,7 +176,7 @@ class _Run:
         cluster.run_until(lambda: self._count_views() >= schedule.views, duration_max_ms)
 
     def _heal(self) -> None:
-        self.phase = "heal"
+        self._enter("heal")
         cluster = self.cluster
         cluster.stop_trading()
         self.conditions.drop_permille = self.conditions.duplicate_permille = 0
@@ -193,7 +201,7 @@ class _Run:
             raise LivenessLostError(f"progress only {self.heal_views} views after healing")
 
     def _rest(self) -> None:
-        self.phase = "rest"
+        self._enter("rest")
         if self._has_quorum() and self.schedule.is_within_f():
             self.cluster.come_to_rest(REST_MAX_MS)
             self._catch_up()
@@ -227,7 +235,7 @@ class _Run:
         is_asked = self.schedule.seed % REPLAY_EVERY == 0 and self._has_quorum()
         if not is_asked or not self.schedule.is_within_f():
             return
-        self.phase = "replay"
+        self._enter("replay")
         heights, compared = self.cluster.validate_replay()
         self.coverage.counts["replay.run"] += 1
         self.coverage.counts["replay.height"] += heights

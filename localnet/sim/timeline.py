@@ -1,64 +1,40 @@
 """A run as one page: a lane for each host, a column for each view.
 
-The page stands alone, without scripts, so that it can be mailed and kept. A block has the same
-colour everywhere: two colours in one column are two blocks of one view.
+The page stands alone, so that it can be mailed and kept; its one line of script scrolls to the
+failure. A block has the same colour everywhere: two colours in one column are two blocks of one
+view.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
+from itertools import groupby
 from typing import Final
 
-from localnet.sim.faults import FOREVER_MS, Fault, kind_of
-from localnet.sim.recorder import Moment, Recorder
+from localnet.sim.faults import FOREVER_MS, CrashAtPersistFault, Fault, RollbackFault, kind_of
+from localnet.sim.recorder import Moment, Recorder, find_act
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule, encode_schedule
+from localnet.sim.timeline_style import LEGEND, STYLE
 
 VIEWS_SHOWN_MAX: Final = 250
 """The newest, where the failure is."""
 
-HUES: Final = 360
+HUE_STEP: Final = 137.5
+"""Degrees between one new block and the next: any few in a row are far apart."""
 
-_STYLE: Final = """
-body { font: 14px/1.45 system-ui, sans-serif; margin: 24px; color: #1c2430; background: #fff; }
-h1 { font-size: 20px; margin: 0 0 4px; } p { margin: 4px 0; } code, pre { font: 12px monospace; }
-.verdict { padding: 8px 12px; border-left: 4px solid #2b8a3e; background: #ebfbee; margin: 12px 0; }
-.verdict.bad { border-color: #c92a2a; background: #fff5f5; }
-.legend span.chip { margin-right: 4px; } .legend span { margin-right: 14px; white-space: nowrap; }
-.scroll { overflow-x: auto; border: 1px solid #d0d7de; margin: 12px 0; }
-table { border-collapse: separate; border-spacing: 0; }
-th, td { border-right: 1px solid #e6e9ed; border-bottom: 1px solid #e6e9ed; padding: 3px 4px;
-  min-width: 62px; vertical-align: top; text-align: left; font-weight: normal; }
-th.lane { position: sticky; left: 0; background: #f6f8fa; min-width: 96px; z-index: 1;
-  font-weight: 600; border-right: 2px solid #d0d7de; }
-thead th { background: #f6f8fa; font-size: 12px; } thead b { font-size: 13px; }
-th.end { background: #ffe3e3; } td.end { border-right: 2px solid #c92a2a; }
-td.down { background: repeating-linear-gradient(45deg, #f1f3f5 0 6px, #dee2e6 6px 8px); }
-.small { color: #68737f; font-size: 11px; font-weight: normal; display: block; }
-.chip { display: inline-block; border-radius: 3px; padding: 0 4px; margin: 1px 1px 1px 0;
-  font: 11px/17px monospace; border: 1px solid #adb5bd; background: #fff; }
-.proposal { font-weight: bold; border-width: 2px; } .commit { border-radius: 9px; }
-.timeout { background: #ffe8cc; border-color: #e8590c; }
-.tc { background: #e8590c; color: #fff; border-color: #e8590c; } .qc { color: #868e96; }
-.crash, .halt { background: #c92a2a; color: #fff; border-color: #c92a2a; }
-.start { background: #2b8a3e; color: #fff; border-color: #2b8a3e; }
-.refused { background: #f3d9fa; border-color: #9c36b5; }
-.fault { background: #d0ebff; border: 1px solid #1c7ed6; border-radius: 3px; padding: 0 5px;
-  font: 11px/16px monospace; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-td.faults { padding: 1px 0; border-right: 0; }
-"""
+FAILURE_ID: Final = "failure"
 
-_LEGEND: Final = (
-    '<span class="chip proposal">P</span>proposes a block',
-    '<span class="chip">V</span>votes',
-    '<span class="chip commit">h7</span>commits height 7',
-    '<span class="chip timeout">T</span>gives the view up',
-    '<span class="chip qc">qc</span>enters by votes',
-    '<span class="chip tc">tc</span>enters by timeouts',
-    '<span class="chip crash">✝</span>is killed',
-    '<span class="chip start">▶</span>starts',
-    '<span class="chip refused">!</span>refuses a message',
+_SCROLL: Final = (
+    f'<script>document.getElementById("{FAILURE_ID}")?.scrollIntoView('
+    '{block:"nearest",inline:"center"})</script>'
 )
+
+_HIDDEN: Final = frozenset({"sent", "heard", "advance", "final", "receipt"})
+"""Kinds of moments that stand in the trace only."""
+
+_LABELS: Final = {"timeout": "T", "crash": "✝", "start": "▶", "halt": "HALT"}
 
 
 @dataclass(slots=True)
@@ -67,25 +43,39 @@ class _Cell:
     """Of what is alike the first is shown."""
 
 
-def render_timeline(schedule: Schedule, outcome: Outcome, recorder: Recorder) -> str:
-    """The page as HTML."""
-    return _Page(schedule, outcome, recorder).render()
+def render_timeline(
+    schedule: Schedule, outcome: Outcome, recorder: Recorder, *, is_minimal: bool = False
+) -> str:
+    """The page as HTML. `is_minimal` says that the schedule was cut down to what fails."""
+    return _Page(schedule, outcome, recorder, is_minimal).render()
 
 
 class _Page:
-    def __init__(self, schedule: Schedule, outcome: Outcome, recorder: Recorder) -> None:
+    def __init__(
+        self, schedule: Schedule, outcome: Outcome, recorder: Recorder, is_minimal: bool
+    ) -> None:
         self._schedule = schedule
         self._outcome = outcome
+        self._is_minimal = is_minimal
         self._names = recorder.names
-        self._moments = recorder.moments
-        shown = [moment for moment in self._moments if moment.kind not in ("sent", "heard")]
-        entered = [moment for moment in shown if moment.kind == "enter"]
-        self._last = max((moment.view for moment in entered), default=1)
+        self._act = find_act(recorder.moments, outcome.violation)
+        shown = [
+            moment
+            for moment in recorder.moments
+            if moment.kind not in _HIDDEN or moment is self._act
+        ]
+        self._entered_ms: dict[int, int] = {}
+        for moment in shown:
+            if moment.kind == "enter":
+                self._entered_ms.setdefault(moment.view, moment.at_ms)
+        self._last = max(self._entered_ms, default=1)
         self._first = max(1, self._last - VIEWS_SHOWN_MAX + 1)
         self._views = range(self._first, self._last + 1)
-        self._entered_ms: dict[int, int] = {}
-        for moment in entered:
-            self._entered_ms.setdefault(moment.view, moment.at_ms)
+        self._end_view = self._find_end_view()
+        self._phases = self._find_phases()
+        self._hues: dict[bytes, float] = {}
+        self._letters: dict[bytes, str] = {}
+        self._tell_blocks_apart(shown)
         self._cells: defaultdict[tuple[int, int], _Cell] = defaultdict(_Cell)
         for moment in shown:
             self._add(moment)
@@ -93,38 +83,76 @@ class _Page:
 
     # ---- what goes where -----------------------------------------------------------------------
 
+    def _find_end_view(self) -> int | None:
+        """The column of the failure: that of the act, or the newest view at that time."""
+        if self._outcome.violation is None:
+            return None
+        if self._act is None:
+            return self._find_view(self._outcome.violation.at_ms)
+        return min(max(self._act.view, self._first), self._last)
+
+    def _find_phases(self) -> dict[int, str]:
+        """By the first view that was entered in it: the phases after the attack, and when they
+        began."""
+        found: dict[int, str] = {}
+        for phase, at_ms in self._outcome.phases.items():
+            later = [view for view in self._views if self._entered_ms.get(view, -1) >= at_ms]
+            if later:
+                words = f"{phase} {at_ms:,} ms"
+                found[later[0]] = f"{found[later[0]]}, {words}" if later[0] in found else words
+        return found
+
+    def _tell_blocks_apart(self, shown: list[Moment]) -> None:
+        """Each block gets a hue far from those of its neighbours, and those of one view letters."""
+        of_view: defaultdict[int, list[bytes]] = defaultdict(list)
+        for moment in shown:
+            if moment.block_id and moment.block_id not in self._hues:
+                self._hues[moment.block_id] = len(self._hues) * HUE_STEP % 360
+            if moment.block_id and moment.block_id not in of_view[moment.view]:
+                of_view[moment.view].append(moment.block_id)
+        for blocks in of_view.values():
+            for place, block_id in enumerate(blocks):
+                if len(blocks) > 1:
+                    self._letters.setdefault(block_id, _letter(place))
+
     def _add(self, moment: Moment) -> None:
-        view = max(moment.view, 1)
-        if view < self._first or moment.kind == "advance":
+        view = min(max(moment.view, 1), self._last)
+        if view < self._first:
             return
-        label = {
-            "proposal": "P",
-            "vote": "V",
-            "timeout": "T",
-            "crash": "✝",
-            "start": "▶",
-            "halt": "HALT",
-            "refused": "!",
-        }.get(moment.kind, "")
-        kind = moment.kind
+        kind, label = moment.kind, self._label(moment)
         if kind == "enter":
-            label = kind = moment.text[-2:].lower()
-        elif kind == "commit":
-            label = "h" + moment.text.removeprefix("commits height ").split(",")[0]
-        elif kind == "refused":
-            label = "!" + moment.text.removeprefix("refuses node").split(":")[0]
+            kind = label
+        is_act = moment is self._act
         key = (kind, moment.block_id, label)
         cell = self._cells[moment.host, view]
-        if key in cell.chips:
+        if key in cell.chips and not is_act:
             return
         colour = ""
         if moment.block_id:
-            hue = int.from_bytes(moment.block_id[:4], "big") % HUES
-            colour = f' style="background:hsl({hue} 75% 86%);border-color:hsl({hue} 55% 45%)"'
+            hue = self._hues[moment.block_id]
+            colour = f' style="background:hsl({hue} 75% 84%);border-color:hsl({hue} 60% 40%)"'
         title = escape(f"{moment.at_ms} ms: {self._names[moment.host]} {moment.text}", quote=True)
-        cell.chips[key] = (
-            f'<span class="chip {kind}"{colour} title="{title}">{escape(label)}</span>'
-        )
+        failed = " failed" if is_act else ""
+        chip = f'<span class="chip {kind}{failed}"{colour} title="{title}">{escape(label)}</span>'
+        if is_act and self._outcome.violation is not None:
+            chip += f'<span class="why">{escape(self._outcome.violation.detail)}</span>'
+        cell.chips[key] = chip
+
+    def _label(self, moment: Moment) -> str:
+        letter = self._letters.get(moment.block_id, "")
+        match moment.kind:
+            case "proposal":
+                return f"P{letter}←{moment.number}"
+            case "vote":
+                return f"V{letter}"
+            case "commit" | "final":
+                return f"h{moment.number}{letter}"
+            case "enter":
+                return moment.text[-2:].lower()
+            case "refused":
+                return f"!{moment.number}"
+            case kind:
+                return _LABELS.get(kind, kind)
 
     def _find_down(self, shown: list[Moment]) -> set[tuple[int, int]]:
         """(host, view) for the views that passed while a host was dead."""
@@ -153,25 +181,30 @@ class _Page:
         schedule = self._schedule
         name = f" ({schedule.name})" if schedule.name else ""
         title = f"Seed {schedule.seed}{name}"
+        heading = f"{title}: {_count(len(schedule.powers), 'member')}"
+        if self._is_minimal:
+            heading += ", cut down to what the failure needs"
         return "\n".join(
             [
                 '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-                f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
-                f"<h1>{escape(title)}: {len(schedule.powers)} members</h1>",
+                f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+                f"<h1>{escape(heading)}</h1>",
                 self._render_verdict(),
                 self._render_summary(),
-                '<p class="legend">' + "".join(f"<span>{each}</span>" for each in _LEGEND),
-                "A block has one colour everywhere; hatched: the host is down; point at anything"
-                " for the time and the details.</p>",
                 '<div class="scroll"><table>',
                 self._render_head(),
                 "<tbody>",
+                *self._render_letters(),
                 *(self._render_fault(fault) for fault in schedule.faults),
                 *(self._render_lane(host) for host in sorted(self._names)),
                 "</tbody></table></div>",
+                '<ul class="legend">',
+                *(f'<li><span class="sign">{sign}</span>{text}</li>' for sign, text in LEGEND),
+                "</ul><p>A block has one colour everywhere. Point at anything for the time and the"
+                " details.</p>",
                 "<details><summary>The schedule</summary><pre>",
                 escape(encode_schedule(schedule).decode()),
-                "</pre></details></body></html>",
+                "</pre></details>" + ("" if self._end_view is None else _SCROLL) + "</body></html>",
             ]
         )
 
@@ -179,19 +212,25 @@ class _Page:
         violation = self._outcome.violation
         if violation is None:
             return '<div class="verdict">No violation.</div>'
+        where = ""
+        if self._act is not None:
+            where = f" when {escape(self._names[self._act.host])} {escape(self._act.text)}"
         return (
             f'<div class="verdict bad"><b>{escape(violation.verdict)}: '
-            f"{escape(violation.oracle)}</b> at {violation.at_ms} ms, in the phase"
-            f" <i>{escape(violation.phase)}</i><br>{escape(violation.detail)}</div>"
+            f"{escape(violation.oracle)}</b> at {violation.at_ms:,} ms, in the phase"
+            f" <i>{escape(violation.phase)}</i>{where}<br>{escape(violation.detail)}</div>"
         )
 
     def _render_summary(self) -> str:
-        schedule, outcome = self._schedule, self._outcome
+        schedule, outcome, network = self._schedule, self._outcome, self._schedule.network
         parts = [
-            f"{outcome.views} views, {outcome.committed_height} heights,"
-            f" {outcome.virtual_ms:,} ms of virtual time, trace <code>{outcome.trace_hash}</code>"
+            f"{_count(outcome.views, 'view')}, {_count(outcome.committed_height, 'height')},"
+            f" {outcome.virtual_ms:,} ms of virtual time, trace <code>{outcome.trace_hash}</code>",
+            f"every link takes {network.delay_least_ms} to {network.delay_most_ms} ms, drops"
+            f" {_percent(network.drop_permille)} and doubles"
+            f" {_percent(network.duplicate_permille)} of all messages",
         ]
-        if set(schedule.powers) != {1}:
+        if len(set(schedule.powers)) > 1:
             parts.append(f"powers {', '.join(str(power) for power in schedule.powers)}")
         parts += [f"node{liar.member} lies: {escape(liar.behaviour)}" for liar in schedule.liars]
         if schedule.twins:
@@ -205,41 +244,75 @@ class _Page:
         for view in self._views:
             entered_ms = self._entered_ms.get(view)
             when = "" if entered_ms is None else f"{entered_ms:,} ms"
+            phase = self._phases.get(view)
+            tag = "" if phase is None else f'<span class="tag">{phase}</span>'
+            mark = f' id="{FAILURE_ID}"' if view == self._end_view else ""
             cells.append(
-                f'<th{self._end_class(view)}><b>{view}</b><span class="small">{when}</span></th>'
+                f'<th{self._classes(view)}{mark}><b>{view}</b><span class="small">{when}</span>'
+                f"{tag}</th>"
             )
         return f'<thead><tr><th class="lane">view</th>{"".join(cells)}</tr></thead>'
 
-    def _end_class(self, view: int) -> str:
-        violation = self._outcome.violation
-        if violation is None or view != self._find_view(violation.at_ms):
-            return ""
-        return ' class="end"'
+    def _classes(self, view: int, *others: str) -> str:
+        classes = list(others)
+        if view == self._end_view:
+            classes.append("end")
+        if view in self._phases:
+            classes.append("phase")
+        return f' class="{" ".join(classes)}"' if classes else ""
+
+    # ---- bars ----------------------------------------------------------------------------------
+
+    def _render_letters(self) -> Iterator[str]:
+        """Who hears whom, in one row for each run of views for which it is the same."""
+        links = sorted(self._schedule.twin_links, key=lambda each: each.view)
+        for masks, group in groupby(links, key=lambda each: each.masks):
+            views = [each.view for each in group]
+            first, last = max(views[0], self._first), min(views[-1], self._last)
+            if first <= last:
+                name = f"views {views[0]} to {views[-1]}" if len(views) > 1 else f"view {views[0]}"
+                text = describe_masks(masks, len(self._schedule.powers), self._schedule.twins)
+                yield self._render_bar(f"{name}: who hears whom", first, last, text, "letter", text)
 
     def _render_fault(self, fault: Fault) -> str:
-        """A bar over the views that passed while it lasted."""
-        end_ms = self._outcome.virtual_ms
+        """A bar over the views that passed while it acted."""
+        start_ms, end_ms = fault.at_ms, self._outcome.virtual_ms
         if fault.duration_ms != FOREVER_MS:
-            end_ms = min(end_ms, fault.at_ms + fault.duration_ms)
-        start = max(self._find_view(fault.at_ms), self._first)
-        end = max(self._find_view(end_ms), start)
-        names = fault.__struct_fields__
+            end_ms = min(end_ms, start_ms + fault.duration_ms)
+        healed_ms = self._outcome.phases.get("heal", self._outcome.virtual_ms)
+        if isinstance(fault, RollbackFault):
+            start_ms = end_ms
+        kind = kind_of(fault)
+        names = (name for name in fault.__struct_fields__ if name not in ("at_ms", "duration_ms"))
         details = " ".join(
-            f"{name}={getattr(fault, name)}"
+            f"{name}={_show(getattr(fault, name))}"
             for name in names
-            if name not in ("at_ms", "duration_ms") and getattr(fault, name) not in ((), "")
+            if getattr(fault, name) not in ((), "")
         )
-        until = "to the end" if fault.duration_ms == FOREVER_MS else f"for {fault.duration_ms} ms"
-        text = escape(f"{kind_of(fault)} {details}")
-        title = escape(f"at {fault.at_ms} ms, {until}: {kind_of(fault)} {details}", quote=True)
-        before = f'<td class="faults" colspan="{start - self._first}"></td>'
-        after = f'<td class="faults" colspan="{self._last - end}"></td>'
+        has_struck = f"fault.{kind}" in self._outcome.coverage and start_ms < healed_ms
+        until = (
+            "until healing" if fault.duration_ms == FOREVER_MS else f"for {fault.duration_ms} ms"
+        )
+        title = f"at {fault.at_ms} ms, {until}: {kind} {details}"
+        text = f"{kind} {details}"
+        if not has_struck:
+            text, title = f"{text} (never struck)", f"never struck: {title}"
+        is_trap = isinstance(fault, CrashAtPersistFault)
+        end_ms = start_ms if is_trap else min(end_ms, healed_ms)
+        start = max(self._find_view(start_ms), self._first)
+        end = max(self._find_view(end_ms), start)
+        return self._render_bar(kind, start, end, text, "fault" if has_struck else "never", title)
+
+    def _render_bar(
+        self, name: str, first: int, last: int, text: str, kind: str, title: str
+    ) -> str:
+        before, after = first - self._first, self._last - last
         return (
-            f'<tr><th class="lane"><span class="small">{escape(kind_of(fault))}</span></th>'
-            f"{before if start > self._first else ''}"
-            f'<td class="faults" colspan="{end - start + 1}">'
-            f'<div class="fault" title="{title}">{text}</div></td>'
-            f"{after if end < self._last else ''}</tr>"
+            f'<tr><th class="lane"><span class="small">{escape(name)}</span></th>'
+            + (f'<td class="bars" colspan="{before}"></td>' if before else "")
+            + f'<td class="bars" colspan="{last - first + 1}">'
+            f'<div class="bar open {kind}" title="{escape(title, quote=True)}">{escape(text)}</div>'
+            "</td>" + (f'<td class="bars" colspan="{after}"></td>' if after else "") + "</tr>"
         )
 
     def _render_lane(self, host: int) -> str:
@@ -247,15 +320,55 @@ class _Page:
         for view in self._views:
             cell = self._cells.get((host, view))
             chips = "".join(cell.chips.values()) if cell is not None else ""
-            classes = []
-            if (host, view) in self._down:
-                classes.append("down")
-            if self._end_class(view):
-                classes.append("end")
-            attribute = f' class="{" ".join(classes)}"' if classes else ""
-            cells.append(f"<td{attribute}>{chips}</td>")
+            classes = ["down"] if (host, view) in self._down else []
+            if self._act is not None and host == self._act.host and view == self._end_view:
+                classes.append("act")
+            cells.append(f"<td{self._classes(view, *classes)}>{chips}</td>")
         name = escape(self._names[host])
         lies = [liar.behaviour for liar in self._schedule.liars if liar.member == host]
         if lies:
             name += f'<span class="small">{escape(", ".join(lies))}</span>'
         return f'<tr><th class="lane">{name}</th>{"".join(cells)}</tr>'
+
+
+def describe_masks(masks: tuple[int, ...], members: int, twins: tuple[int, ...]) -> str:
+    """Who hears whom, in words: groups with a bar between them, bridges after a plus; what is no
+    such thing is told sender by sender."""
+    hosts = range(len(masks))
+    names = [str(host) if host < members else f"{twins[host - members]}′" for host in hosts]
+    whole = (1 << len(masks)) - 1
+    if all(mask == whole for mask in masks):
+        return "everybody hears everybody"
+
+    def join(chosen: int) -> str:
+        return " ".join(names[host] for host in hosts if chosen >> host & 1)
+
+    bridges = sum(1 << host for host in hosts if masks[host] == whole)
+    groups = sorted({masks[host] & ~bridges for host in hosts if not bridges >> host & 1})
+    is_split = sum(groups) == whole & ~bridges and all(
+        masks[host] == next((each for each in groups if each >> host & 1), 0) | bridges
+        for host in hosts
+        if not bridges >> host & 1
+    )
+    if is_split:
+        words = " | ".join(join(group) for group in sorted(groups, key=lambda each: each & -each))
+        return f"{words} + {join(bridges)}" if bridges else words
+    return "; ".join(
+        f"{names[host]} → {join(masks[host] & ~(1 << host)) or 'nobody'}" for host in hosts
+    )
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _letter(place: int) -> str:
+    return chr(ord("a") + min(place, 25))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _percent(permille: int) -> str:
+    return f"{permille / 10:g} %"

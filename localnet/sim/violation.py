@@ -1,6 +1,7 @@
 """A broken rule: which one, when, and what verdict belongs to it."""
 
 import traceback
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -33,7 +34,9 @@ def make_violation(error: BaseException, at_ms: int, phase: str) -> Violation:
     """What an error in a run means."""
     oracle, verdict = find_rule(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
-    detail = f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})"
+    detail = (
+        f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"
+    )
     return Violation(oracle, detail, at_ms, phase, verdict)
 
 

@@ -129,9 +129,10 @@ def test_recording_changes_nothing_and_the_page_stands_alone() -> None:
     assert "<script" not in page
     assert not re.search(r"(src|href)=", page)
     assert "<b>&" not in page
+    assert "says executed at height" in write_trace(recorder, outcome)
     for word in ("node0", "node3", "crash host=2", 'class="down"', "commits height 3"):
         assert word in page
-    trace = write_trace(recorder)
+    trace = write_trace(recorder, outcome)
     assert re.search(r"ms  node2 +view +\d+  is killed", trace)
     assert re.search(r"node0 .* hears vote of view \d+ for block [0-9a-f]{8} from node", trace)
 
