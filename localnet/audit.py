@@ -107,6 +107,26 @@ class NodeAudit(Struct, frozen=True):
     certificate_votes_checked: int
     certificate_state_votes_checked: int
     proposals_checked: int
+    certificate_votes_found: int
+    """Signatures of this node in the archives, with a record of its own or not; so below."""
+    certificate_state_votes_found: int
+    proposals_found: int
+
+    @property
+    def signatures_found(self) -> int:
+        """Of all kinds."""
+        return (
+            self.certificate_votes_found + self.certificate_state_votes_found + self.proposals_found
+        )
+
+    @property
+    def signatures_checked(self) -> int:
+        """Of all kinds: held against a record of its own."""
+        return (
+            self.certificate_votes_checked
+            + self.certificate_state_votes_checked
+            + self.proposals_checked
+        )
 
 
 class AuditReport(Struct, frozen=True):
@@ -348,6 +368,9 @@ def _audit_node(
         certificate_votes_checked=votes_checked,
         certificate_state_votes_checked=state_votes_checked,
         proposals_checked=proposals_checked,
+        certificate_votes_found=len(signed.votes),
+        certificate_state_votes_found=len(signed.state_votes),
+        proposals_found=len(signed.proposals),
     )
 
 

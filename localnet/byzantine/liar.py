@@ -28,6 +28,8 @@ class LyingNode(NodeCore):
     ) -> None:
         super().__init__(config, genesis, me, recovered)
         self.behaviour = behaviour
+        self.lies = 0
+        """How often something other was heard, asked for or sent than an honest node would have."""
         self._lie = guard(behaviour)
 
     def start(self, now_ms: int) -> list[NodeEffect]:
@@ -39,15 +41,20 @@ class LyingNode(NodeCore):
         if isinstance(event, TimerFired) and event.name == HOLD_TIMER:
             return list(self._lie.release(now_ms))
         heard = self._lie.hear(now_ms, event)
+        self.lies += heard is not event
         effects = [] if heard is None else self._bend(now_ms, super().step(now_ms, heard))
         if isinstance(event, Received):
-            effects.extend(self._lie.volunteer(now_ms, event))
+            volunteered = tuple(self._lie.volunteer(now_ms, event))
+            self.lies += len(volunteered)
+            effects.extend(volunteered)
         return effects
 
     def _bend(self, now_ms: int, effects: Sequence[NodeEffect]) -> list[NodeEffect]:
         bent: list[NodeEffect] = []
         for effect in effects:
-            bent.extend(self._lie.bend(now_ms, effect))
+            instead = tuple(self._lie.bend(now_ms, effect))
+            self.lies += len(instead) != 1 or instead[0] is not effect
+            bent.extend(instead)
         return bent
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import apsw
@@ -20,13 +21,26 @@ class BadDisk(Disk):
 
     def __init__(self, weather: Weather) -> None:
         self._weather = weather
+        self._names: dict[int, str] = {}
+
+    def open_append(self, path: Path) -> int:
+        file = super().open_append(path)
+        self._names[file] = path.name
+        return file
+
+    def close(self, file: int) -> None:
+        self._names.pop(file, None)
+        super().close(file)
 
     def write(self, file: int, buffers: Sequence[bytes]) -> int:
+        name = self._names[file]
         if self._weather.is_disk_full:
+            self._weather.refuse(name)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._weather.is_write_torn:
             first = bytes(buffers[0])
-            self._weather.tear(lambda: super(BadDisk, self).write(file, [first[: len(first) // 2]]))
+            half = [first[: len(first) // 2]]
+            self._weather.tear(name, lambda: super(BadDisk, self).write(file, half))
         return super().write(file, buffers)
 
 
@@ -48,13 +62,15 @@ class _BadFile(apsw.VFSFile):
         self, weather: Weather, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> None:
         self._weather = weather
+        self._name = name.filename() if isinstance(name, apsw.URIFilename) else name or "temporary"
         super().__init__("", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  # SQLite's name
         if self._weather.is_disk_full:
+            self._weather.refuse(self._name)
             raise apsw.FullError
         # A disk writes whole sectors or not at all, and SQLite counts on that for its headers.
         if self._weather.is_write_torn and len(data) > SECTOR_BYTES:
             half = data[: len(data) // 2 // SECTOR_BYTES * SECTOR_BYTES or SECTOR_BYTES]
-            self._weather.tear(lambda: super(_BadFile, self).xWrite(half, offset))
+            self._weather.tear(self._name, lambda: super(_BadFile, self).xWrite(half, offset))
         super().xWrite(data, offset)

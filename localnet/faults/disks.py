@@ -1,15 +1,17 @@
-"""What the disks of a scenario's nodes say, once all are stopped: the audit, and a replay."""
+"""What the disks of a scenario say, once all is stopped: the journal, the audit, and a replay."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from localnet.audit import audit_stores
+from localnet.audit import NodeAudit, audit_stores
+from localnet.faults.strikes import read_deeds
+from localnet.faults.table import journal_path
 from localnet.faults.verdict import Seen
 from node.exit_codes import ExitCode
 from node.network import Network
@@ -32,7 +34,18 @@ def read_disks(
     double_signs = tuple(str(each) for each in report.contradictions if each.node not in liars)
     honest = next(node.name for node in network.nodes if node.name not in liars)
     code, said = (replay or replay_home)(network.path / honest)
-    seen = msgspec.structs.replace(seen, double_signs=double_signs)
+    audits = [each for each in report.nodes if each.name not in liars]
+    deeds = read_deeds(journal_path(network.path))
+    seen = msgspec.structs.replace(
+        seen,
+        double_signs=(*double_signs, *_find_forgotten(audits)),
+        signatures_compared=sum(each.signatures_checked for each in audits),
+        not_audited=tuple(
+            each.name for each in audits if each.signatures_found and not each.signatures_checked
+        ),
+        strikes=deeds.strikes,
+        lies=deeds.lies,
+    )
     if code == ExitCode.NONDETERMINISM:
         return msgspec.structs.replace(seen, replay_problem=said)
     if code != ExitCode.OK:
@@ -42,6 +55,15 @@ def read_disks(
         )
         return msgspec.structs.replace(seen, unexpected_exits=ends)
     return seen
+
+
+def _find_forgotten(audits: Sequence[NodeAudit]) -> list[str]:
+    """Whoever stands in certificates has noted its votes before it sent them."""
+    return [
+        f"{each.name} is in {each.certificate_votes_found} certificates and has no record of any"
+        for each in audits
+        if each.certificate_votes_found and not each.votes_recorded
+    ]
 
 
 def replay_home(home: Path) -> tuple[int, str]:

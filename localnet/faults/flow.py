@@ -37,6 +37,8 @@ class LinkRule:
 
     def __init__(self) -> None:
         self.quality = GOOD
+        self.held = 0
+        """Pieces of streams that did not pass as they came."""
         self._changed = trio.Event()
 
     def set(self, quality: Quality) -> None:
@@ -96,6 +98,7 @@ class Flow:
                 luck = self._random.uniform(-1.0, 1.0)
                 self._waiting.append(_Chunk(trio.current_time(), luck, data))
                 self._waiting_bytes += len(data)
+                self._rule.held += 1
                 self._signal()
                 if not data:
                     return

@@ -16,7 +16,7 @@ import msgspec
 
 from crypto.bls import BLS
 from crypto.ed25519 import ED25519
-from localnet.byzantine import Behaviour, find_behaviour, make_liar
+from localnet.byzantine import Behaviour, LyingNode, find_behaviour, make_liar
 from localnet.faults.bad_disk import VFS_NAME, BadDisk, BadVfs
 from localnet.faults.bad_network import BadNetwork
 from localnet.faults.model import Link
@@ -25,10 +25,13 @@ from localnet.faults.table import Journal, journal_path, table_path
 from localnet.faults.weather import Weather
 from node.cli.node import ChooseCore, start_node
 from node.clock import Clock
-from node.core import CoreFactory
+from node.core import CoreFactory, NodeCore
+from node.core_config import NodeCoreConfig
 from node.exit_codes import ExitCode, OperatorError
+from node.genesis import Genesis
 from node.keystores import NodeKeys
 from node.network import load_network
+from node.recovery import RecoveredNode
 from node.runtime import HostParts
 from node.transport.network import PeerNetwork
 
@@ -49,8 +52,11 @@ def start_bad_node(
     `routes` says which members it dials under another name. Raises `OperatorError`, and `OSError`
     or `msgspec.MsgspecError` if the localnet's proxy does not run.
     """
-    choose_core = None if behaviour is None else _choose_liar(find_behaviour(behaviour), seed)
-    parts, vfs = None, None
+    liars: list[LyingNode] = []
+    choose_core = None
+    if behaviour is not None:
+        choose_core = _choose_liar(find_behaviour(behaviour), seed, liars)
+    parts, vfs, journal = None, None, None
     if network_path is not None:
         network = load_network(network_path)
         journal = Journal(journal_path(network.path), home.name)
@@ -61,11 +67,15 @@ def start_bad_node(
     start_node(home, settings, password_file, choose_core=choose_core, parts=parts)
     # SQLite finds the file system by name: it has to live as long as the node.
     del vfs
+    if journal is not None and behaviour is not None:
+        journal.note("lied", times=sum(each.lies for each in liars))
 
 
-def _choose_liar(behaviour: type[Behaviour], seed: int) -> ChooseCore:
+def _choose_liar(behaviour: type[Behaviour], seed: int, made: list[LyingNode]) -> ChooseCore:
+    """Whoever is made is put into `made`."""
+
     def choose(keys: NodeKeys) -> CoreFactory:
-        return make_liar(
+        make = make_liar(
             behaviour,
             scheme=BLS,
             identity_scheme=ED25519,
@@ -73,6 +83,16 @@ def _choose_liar(behaviour: type[Behaviour], seed: int) -> ChooseCore:
             identity_secret=keys.identity,
             seed=seed,
         )
+
+        def make_and_tell(
+            config: NodeCoreConfig, genesis: Genesis, me: int, recovered: RecoveredNode
+        ) -> NodeCore:
+            liar = make(config, genesis, me, recovered)
+            assert isinstance(liar, LyingNode)
+            made.append(liar)
+            return liar
+
+        return make_and_tell
 
     return choose
 

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +86,12 @@ class Proxy:
         self._connections: dict[Link, dict[_Connection, None]] = {link: {} for link in links}
         """By dialer and listener; the oldest come first."""
         self._next_reset_ms: dict[int, int] = {}
+        self._resets: Counter[int] = Counter()
+        """Connections that a fault has reset, by its number."""
+        self._opened = 0
+        """Connections made since the start."""
+        self._before: dict[int, tuple[int, int]] = {}
+        """What stood in the counts when a fault began, by its number: pieces held, opened."""
 
     async def serve(
         self, *, task_status: trio.TaskStatus[dict[str, int]] = trio.TASK_STATUS_IGNORED
@@ -119,17 +126,32 @@ class Proxy:
         for number, reset in resets.items():
             due_ms = self._next_reset_ms.get(number, now_ms)
             if now_ms >= due_ms:
-                self.reset(map(parse_link, reset.links))
+                self._resets[number] += self.reset(map(parse_link, reset.links))
                 due_ms = now_ms + reset.interval_ms
             next_reset_ms[number] = due_ms
         self._next_reset_ms = next_reset_ms
 
-    def reset(self, links: Iterable[Link]) -> None:
-        """Reset all connections that carry one of these links."""
-        for sender, receiver in links:
-            for pair in (Link(sender, receiver), Link(receiver, sender)):
-                for connection in list(self._connections[pair]):
-                    connection.reset()
+    def begin(self, number: int, fault: ProxyFault) -> None:
+        """Count what this fault hits from now on."""
+        self._before[number] = (self._count_held(fault), self._opened)
+
+    def end(self, number: int, fault: ProxyFault) -> dict[str, int]:
+        """What it has hit, for the journal. Where several are on a link, each counts all there."""
+        held, opened = self._before.pop(number)
+        if isinstance(fault, Reset):
+            return {"hits": self._resets.pop(number, 0), "opened": self._opened - opened}
+        return {"hits": self._count_held(fault) - held}
+
+    def _count_held(self, fault: ProxyFault) -> int:
+        return sum(self._rules[parse_link(each)].held for each in fault.links)
+
+    def reset(self, links: Iterable[Link]) -> int:
+        """Reset all connections that carry one of these links; returns how many."""
+        pairs = {Link(*ends) for link in links for ends in (link, reversed(link))}
+        connections = [each for pair in sorted(pairs) for each in self._connections[pair]]
+        for connection in connections:
+            connection.reset()
+        return len(connections)
 
     async def _carry(self, link: Link, client: trio.SocketStream) -> None:
         """Carry one connection to its end, whatever ends it."""
@@ -143,6 +165,7 @@ class Proxy:
             with connection.scope, trio.move_on_after(CONNECT_TIMEOUT_S) as connecting:
                 server = await _connect(self._targets[link.receiver])
                 connection.streams.append(server)
+                self._opened += 1
                 connecting.deadline = float("inf")
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(Flow(there, self._random).run, client, server)
@@ -199,7 +222,11 @@ async def run_proxy(network: Network, others: Mapping[str, Endpoint]) -> None:
     def note(reader: TableReader) -> None:
         mine = {each.id: each for each in reader.active if isinstance(each.fault, ProxyFault)}
         for event, entry in differences.take(mine):
-            journal.note(event, id=entry.id, kind=kind_of(entry.fault))
+            assert isinstance(entry.fault, ProxyFault)
+            if event == "began":
+                proxy.begin(entry.id, entry.fault)
+            counts = proxy.end(entry.id, entry.fault) if event == "ended" else {}
+            journal.note(event, id=entry.id, kind=kind_of(entry.fault), **counts)
 
     reader = TableReader(table_path(network.run_dir), note)
     async with trio.open_nursery() as nursery:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,7 +13,8 @@ from localnet.faults.verdict import Finding, Seen
 from localnet.verdicts import Verdict
 from node.home import write_atomically
 
-MEBIBYTE = 1 << 20
+MEBIBYTE: Final = 1 << 20
+_ANSWERS: Final = {True: "yes", False: "NO", None: "not judged"}
 
 
 def write_report(
@@ -71,15 +72,18 @@ def render(document: dict[str, Any]) -> str:
     ]
     for finding in document["findings"]:
         detail = finding["detail"].replace("|", "\\|").replace("\n", " ")[:300]
-        lines.append(f"| {finding['name']} | {'yes' if finding['holds'] else 'NO'} | {detail} |")
+        lines.append(f"| {finding['name']} | {_ANSWERS[finding['holds']]} | {detail} |")
     lines += [
         "",
         f"- {document['nodes']} nodes, {document['run_for_s']:g} s, {document['faults']} faults, "
         f"liars: {', '.join(seen['liars']) or 'none'}",
         f"- height {seen['committed_height']}, {seen['fills']} fills, longest pause between two "
         f"heights {seen['longest_pause_s']:.1f} s",
-        f"- {len(seen['heals'])} ends of all faults; the next height came after "
+        f"- {len(seen['heals'])} heals, {sum(each['is_cut'] for each in seen['heals'])} cut short "
+        "by the next fault; the next height came after "
         + (f"{min(took):.2f} to {max(took):.2f} s" if took else "nothing that was watched"),
+        f"- {seen['view_changes']} views without a block; hits of the faults: "
+        + (", ".join(f"{each['kind']} {each['hits']}" for each in seen["strikes"]) or "none"),
         f"- orders followed: {orders['sent']} sent, {orders['acknowledged']} acknowledged, "
         f"{orders['executed']} executed, {orders['refused']} refused, "
         f"{len(orders['unfinished'])} without result",

@@ -53,6 +53,12 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     commits_within: str | None = None
     """The longest pause between two heights, faults or not."""
+    pause_at_least: str | None = None
+    """The same: the height stood still for so long."""
+    view_changes_at_least: int | None = None
+    """Views that ended without a block."""
+    reconnects_at_least: int | None = None
+    """Connections made while a `reset` was in force."""
     height_at_least: int | None = None
     fills_at_least: int | None = None
     evidence_against: str | None = None
@@ -238,8 +244,9 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
             raise ScenarioError("each [[expect]] has one key", advice="write several")
         if expectation.evidence_against is not None:
             named.append(expectation.evidence_against)
-        if expectation.commits_within is not None:
-            parse_duration_s(expectation.commits_within)
+        for duration in (expectation.commits_within, expectation.pause_at_least):
+            if duration is not None:
+                parse_duration_s(duration)
     for name in named:
         if name not in nodes:
             raise ScenarioError(f"there is no {name!r}", advice=f"nodes: {', '.join(nodes)}")

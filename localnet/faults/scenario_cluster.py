@@ -14,10 +14,12 @@ from localnet.faults.cluster import FaultCluster, make_plans
 from localnet.faults.memory import INTERVAL_S, MemorySample, compute_growth, read_rss_bytes
 from localnet.faults.orders import FollowedOrders
 from localnet.faults.progress import Progress
+from localnet.faults.quorum import has_quorum
 from localnet.faults.scenario import Scenario
 from localnet.faults.twins import with_twins
 from localnet.faults.verdict import Seen
 from localnet.plans import traders_plan
+from localnet.status import NodeStatus
 from localnet.supervisor import ProcessState
 from node.cli.views import ConvictionInfo
 from node.client import DoorClient
@@ -29,6 +31,8 @@ POLL_S: Final = 0.05
 ORDERS_WAIT_S: Final = 10.0
 """For the last orders to come to a result, once all nodes have come together."""
 QUERY_TIMEOUT_S: Final = 3.0
+CONVICTIONS_WAIT_S: Final = 10.0
+"""For all honest nodes to say who was convicted."""
 
 
 class ScenarioCluster(FaultCluster):
@@ -49,6 +53,7 @@ class ScenarioCluster(FaultCluster):
         self._progress = Progress()
         self._samples: list[MemorySample] = []
         self._convictions: set[tuple[str, str]] = set()
+        self._not_asked = set(self._honest)
         self._ended_s = 0.0
         self.not_converged: str | None = "the run did not come to its end"
 
@@ -95,6 +100,7 @@ class ScenarioCluster(FaultCluster):
         honest = set(self._honest)
         strangers = self._liars | {twin.name for twin in self._scenario.twins}
         exits = [each for each in self.unexpected_exits if each.name not in strangers]
+        liar_exits = [each for each in self.unexpected_exits if each.name in strangers]
         return Seen(
             liars=tuple(sorted(self._liars)),
             committed_height=self._progress.height,
@@ -113,6 +119,9 @@ class ScenarioCluster(FaultCluster):
             not_converged=self.not_converged,
             orders=self._orders.seen(),
             convictions=tuple(sorted(self._convictions)),
+            not_asked=tuple(sorted(self._not_asked)),
+            liar_exits=tuple(describe_end(each) for each in liar_exits),
+            view_changes=self._progress.view_changes,
             memory=tuple(
                 each for each in compute_growth(self._samples, self._ended_s) if each.node in honest
             ),
@@ -149,23 +158,32 @@ class ScenarioCluster(FaultCluster):
                 self.note(f"{self._now_s():6.1f} s  {liar.node}: {liar.behaviour or 'honest'}")
 
     async def _look(self) -> None:
+        nodes = [node.name for node in self.network.nodes]
+        twins = {twin.node for twin in self._scenario.twins}
         last_heal_s = self.faults.last_heal_s
         while True:
-            healed_s = self.faults.last_heal_s
+            healed_s, entries = self.faults.last_heal_s, self.faults.entries
+            faults = [entry.fault for entry in entries]
             self._progress.look(
                 self._now_s(),
                 self._height(),
-                len(self.faults.entries),
-                healed_s != last_heal_s,
+                is_whole=has_quorum(faults, nodes, twins | set(self.faults.liars)),
+                is_healed=healed_s != last_heal_s and not entries,
             )
+            for status in self._answers():
+                self._progress.note_view(status.view, status.committed_height)
             last_heal_s = healed_s
             self.tick()
             await trio.sleep(POLL_S)
 
+    def _answers(self) -> list[NodeStatus]:
+        """Of the honest nodes that answer."""
+        statuses = (self.monitor.statuses[name] for name in self._honest)
+        return [each for each in statuses if each is not None]
+
     def _height(self) -> int:
         """The highest that an honest node has committed, of those that answer."""
-        statuses = (self.monitor.statuses[name] for name in self._honest)
-        return max((each.committed_height for each in statuses if each is not None), default=0)
+        return max((each.committed_height for each in self._answers()), default=0)
 
     async def _sample_memory(self) -> None:
         while True:
@@ -213,17 +231,25 @@ class ScenarioCluster(FaultCluster):
         return None
 
     async def _ask_convictions(self) -> None:
-        for name in self._honest:
-            endpoint = self.network.node(name).door_endpoint()
-            try:
-                async with DoorClient.connect(
-                    endpoint.host, endpoint.port, timeout_s=QUERY_TIMEOUT_S
-                ) as client:
-                    answer = await client.query("status")
-            except DoorError:
-                continue  # The others tell as well.
-            for each in msgspec.convert(answer["convictions"], tuple[ConvictionInfo, ...]):
-                self._convictions.add((each.member, each.offence))
+        """Ask every honest node; one that does not answer is asked again until the time is over."""
+        with trio.move_on_after(CONVICTIONS_WAIT_S):
+            while self._not_asked:
+                for name in sorted(self._not_asked):
+                    await self._ask_node(name)
+                await trio.sleep(POLL_S)
+
+    async def _ask_node(self, name: str) -> None:
+        endpoint = self.network.node(name).door_endpoint()
+        try:
+            async with DoorClient.connect(
+                endpoint.host, endpoint.port, timeout_s=QUERY_TIMEOUT_S
+            ) as client:
+                answer = await client.query("status")
+        except DoorError:
+            return  # It stays among those that were not asked.
+        for each in msgspec.convert(answer["convictions"], tuple[ConvictionInfo, ...]):
+            self._convictions.add((each.member, each.offence))
+        self._not_asked.discard(name)
 
 
 def _describe(document: dict[str, Any]) -> str:

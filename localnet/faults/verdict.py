@@ -5,18 +5,24 @@
 | `agreement`: honest nodes tell of the same block at each height | safety |
 | `no_double_sign`: durable records and archives tell one story of each honest node | safety |
 | `no_halt`: no honest node stopped itself because an invariant broke | safety |
-| `acknowledged_orders`: each was executed, or refused with a reason (if all converged) | safety |
+| `acknowledged_orders`: each was executed, or refused with a reason | safety |
 | `no_false_conviction`: nobody honest was convicted | safety |
 | `state_roots`: the same blocks gave the same roots | safety |
 | `replay`: the chain, repeated under another hash seed, gave the same roots | nondeterminism |
 | `no_crash`: no process ended unless a fault ended it | crash |
-| `progress_after_heal`: a new height within the bound after each end of all faults | liveness |
+| `progress_after_heal`: a new height within the bound after each heal | liveness |
 | `convergence`: at the end all honest nodes came to the same height and root | liveness |
+| `faults_struck`: each fault began, hit something, and ended | expectation |
+| `liars_ran`: each liar lived to the end unless a fault ended it, and lied | expectation |
+
+An invariant for which there was nothing to look at is not judged: it neither holds nor is broken,
+and the run does not pass, because something that was asked for did not come about (expectation).
+The last two and `progress_after_heal` are asked only of runs with faults or liars.
 
 The gravest verdict counts (`localnet.verdicts`).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -26,18 +32,26 @@ from localnet.faults.memory import MemoryGrowth
 from localnet.faults.model import parse_duration_s
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.scenario import Expectation, Scenario
+from localnet.faults.strikes import Strike, find_idle
 from localnet.verdicts import Verdict, find_gravest
+
+ORDERS_MIN: Final = 5
+"""With fewer acknowledged orders, that none is lost says nothing."""
+HEALS_JUDGED_MIN_PERCENT: Final = 80
+"""Of all heals: those that saw a height, or were watched for as long as one may take."""
 
 
 class Heal(Struct, frozen=True):
-    """An end of all faults."""
+    """A quorum is whole again, or all faults ended."""
 
     at_s: float
     height: int
     progress_after_s: float | None
-    """When the next height came; None: not before the next fault, or never."""
+    """When the next height came; None: not while it was watched."""
     watched_s: float
-    """Until progress, the next fault or the end."""
+    """Until progress, the next fault that takes the quorum, or the end."""
+    is_cut: bool = False
+    """Such a fault came before progress did."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -52,6 +66,10 @@ class Seen(Struct, frozen=True, kw_only=True):
     heals: tuple[Heal, ...]
     contradictions: tuple[Contradiction, ...] = ()
     double_signs: tuple[str, ...] = ()
+    signatures_compared: int = 0
+    """Of honest nodes in certificates and blocks, each with its own record."""
+    not_audited: tuple[str, ...] = ()
+    """Honest nodes that signed, but of which no signature could be compared."""
     halts: tuple[str, ...] = ()
     unexpected_exits: tuple[str, ...] = ()
     replay_problem: str | None = None
@@ -60,6 +78,15 @@ class Seen(Struct, frozen=True, kw_only=True):
     orders: OrdersSeen
     convictions: tuple[tuple[str, str], ...] = ()
     """Member and offence."""
+    not_asked: tuple[str, ...] = ()
+    """Honest nodes that did not answer when asked who was convicted."""
+    strikes: tuple[Strike, ...] = ()
+    lies: tuple[tuple[str, int], ...] = ()
+    """How often who lied, of the liars that lived to tell."""
+    liar_exits: tuple[str, ...] = ()
+    """Liars that ended by themselves."""
+    view_changes: int = 0
+    """Views that ended without a block."""
     memory: tuple[MemoryGrowth, ...] = ()
 
 
@@ -67,17 +94,25 @@ class Finding(Struct, frozen=True):
     """One invariant or expectation."""
 
     name: str
-    holds: bool
+    holds: bool | None
+    """None: there was nothing to judge it by."""
     verdict: Verdict
     """If it does not hold."""
     detail: str = ""
+
+    @property
+    def counts_as(self) -> Verdict:
+        """What it means for the whole run."""
+        if self.holds is None:
+            return Verdict.EXPECTATION
+        return Verdict.PASS if self.holds else self.verdict
 
 
 def judge(scenario: Scenario, seen: Seen) -> tuple[Verdict, list[Finding]]:
     """The verdict, and all that was asked for it."""
     findings = [*_invariants(scenario, seen)]
     findings += [_expectation(each, seen) for each in scenario.expectations]
-    return find_gravest(each.verdict for each in findings if not each.holds), findings
+    return find_gravest(each.counts_as for each in findings), findings
 
 
 def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
@@ -86,40 +121,81 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
     roots = [
         each for each in seen.contradictions if each.kind != "block" and each.height not in forked
     ]
-    slow = [
-        heal
-        for heal in seen.heals
-        if (heal.watched_s if heal.progress_after_s is None else heal.progress_after_s)
-        > scenario.heal_within_s
-    ]
-    false = [f"{who} ({what})" for who, what in seen.convictions if who not in seen.liars]
-    progress = [
-        f"no height within {scenario.heal_within_s:g} s after {heal.height} at {heal.at_s:.1f} s"
-        for heal in slow
-    ]
-    return [
+    replay = [seen.replay_problem] if seen.replay_problem else []
+    findings = [
         _holds("agreement", Verdict.SAFETY, forks),
-        _holds("no_double_sign", Verdict.SAFETY, seen.double_signs),
+        _judge_signatures(seen),
         _holds("no_halt", Verdict.SAFETY, seen.halts),
         _judge_orders(seen),
-        _holds("no_false_conviction", Verdict.SAFETY, false),
+        _judge_convictions(seen),
         _holds("state_roots", Verdict.SAFETY, roots),
-        _holds(
-            "replay", Verdict.NONDETERMINISM, [seen.replay_problem] if seen.replay_problem else []
-        ),
+        _holds("replay", Verdict.NONDETERMINISM, replay),
         _holds("no_crash", Verdict.CRASH, seen.unexpected_exits),
-        _holds("progress_after_heal", Verdict.LIVENESS, progress),
         _holds("convergence", Verdict.LIVENESS, [seen.not_converged] if seen.not_converged else []),
     ]
+    if scenario.faults:
+        findings.append(_judge_heals(scenario, seen))
+        idle = find_idle(seen.strikes, len(scenario.faults))
+        findings.append(_holds("faults_struck", Verdict.EXPECTATION, idle))
+    if seen.liars:
+        findings.append(_judge_liars(seen))
+    return findings
+
+
+def _judge_signatures(seen: Seen) -> Finding:
+    if seen.double_signs:
+        return _holds("no_double_sign", Verdict.SAFETY, seen.double_signs)
+    why = f"nothing to compare of {', '.join(seen.not_audited)}" if seen.not_audited else ""
+    if not seen.signatures_compared:
+        why = "no signature was compared"
+    detail = why or f"{seen.signatures_compared} signatures compared"
+    return Finding("no_double_sign", None if why else True, Verdict.SAFETY, detail)
 
 
 def _judge_orders(seen: Seen) -> Finding:
     """An order without a result is lost only if the nodes came together; else it may come yet."""
-    if seen.not_converged is None:
-        return _holds("acknowledged_orders", Verdict.SAFETY, seen.orders.unfinished)
-    count = len(seen.orders.unfinished)
-    detail = f"{count} without a result: not judged without convergence" if count else ""
-    return Finding("acknowledged_orders", True, Verdict.SAFETY, detail)
+    orders = seen.orders
+    if seen.not_converged is not None:
+        why = f"without convergence, {len(orders.unfinished)} without a result may get one yet"
+    elif orders.unfinished:
+        return _holds("acknowledged_orders", Verdict.SAFETY, orders.unfinished)
+    elif orders.acknowledged < ORDERS_MIN:
+        why = f"only {orders.acknowledged} were acknowledged, less than {ORDERS_MIN}"
+    else:
+        detail = f"{orders.acknowledged} acknowledged"
+        return Finding("acknowledged_orders", True, Verdict.SAFETY, detail)
+    return Finding("acknowledged_orders", None, Verdict.SAFETY, why)
+
+
+def _judge_convictions(seen: Seen) -> Finding:
+    false = [f"{who} ({what})" for who, what in seen.convictions if who not in seen.liars]
+    if false or not seen.not_asked:
+        return _holds("no_false_conviction", Verdict.SAFETY, false)
+    why = f"no answer from {', '.join(seen.not_asked)}"
+    return Finding("no_false_conviction", None, Verdict.SAFETY, why)
+
+
+def _judge_heals(scenario: Scenario, seen: Seen) -> Finding:
+    """A heal that the next fault cut short says nothing, but only so many may be cut short."""
+    within_s, name = scenario.heal_within_s, "progress_after_heal"
+    judged, late = 0, []
+    for heal in seen.heals:
+        took_s = heal.watched_s if heal.progress_after_s is None else heal.progress_after_s
+        if took_s > within_s:
+            late.append(f"no height within {within_s:g} s after {heal.height} at {heal.at_s:.1f} s")
+        judged += took_s > within_s or heal.progress_after_s is not None
+    if late:
+        return _holds(name, Verdict.LIVENESS, late)
+    detail = f"{judged} of {len(seen.heals)} heals judged"
+    is_enough = judged > 0 and 100 * judged >= HEALS_JUDGED_MIN_PERCENT * len(seen.heals)
+    return Finding(name, True if is_enough else None, Verdict.LIVENESS, detail)
+
+
+def _judge_liars(seen: Seen) -> Finding:
+    idle = [f"{who} told no lie" for who, times in seen.lies if not times]
+    finding = _holds("liars_ran", Verdict.EXPECTATION, [*seen.liar_exits, *idle])
+    told = ", ".join(f"{who} lied {times} times" for who, times in seen.lies)
+    return msgspec.structs.replace(finding, detail=told) if finding.holds else finding
 
 
 def _holds(name: str, verdict: Verdict, problems: Any) -> Finding:
@@ -133,6 +209,14 @@ def _expectation(expectation: Expectation, seen: Seen) -> Finding:
         case "commits_within":
             found: object = f"the longest pause was {seen.longest_pause_s:.1f} s"
             holds = seen.longest_pause_s <= parse_duration_s(wanted)
+        case "pause_at_least":
+            found = f"the longest pause was {seen.longest_pause_s:.1f} s"
+            holds = seen.longest_pause_s >= parse_duration_s(wanted)
+        case "view_changes_at_least":
+            found, holds = seen.view_changes, seen.view_changes >= wanted
+        case "reconnects_at_least":
+            reconnects = sum(each.reconnects for each in seen.strikes)
+            found, holds = reconnects, reconnects >= wanted
         case "height_at_least":
             found, holds = seen.committed_height, seen.committed_height >= wanted
         case "fills_at_least":

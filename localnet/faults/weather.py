@@ -38,6 +38,7 @@ class Weather:
         self.skew_ms = 0
         self.is_disk_full = False
         self.is_write_torn = False
+        self._has_refused = False
         self.reader = TableReader(table, lambda reader: self._change(reader.active))
         self.reader.refresh()
 
@@ -52,9 +53,10 @@ class Weather:
         faults = [entry.fault for entry in mine.values()]
         self.skew_ms = sum(each.offset_ms for each in faults if isinstance(each, ClockSkew))
         self.is_disk_full = any(isinstance(each, DiskFull) for each in faults)
+        self._has_refused = self._has_refused and self.is_disk_full
         self.is_write_torn = any(isinstance(each, TornWrite) for each in faults)
         for event, entry in self._differences.take(mine):
-            counted = {"messages": self.struck.pop(entry.id, 0)} if event == "ended" else {}
+            counted = {"hits": self.struck.pop(entry.id, 0)} if event == "ended" else {}
             details = counted if isinstance(entry.fault, MessageFault) else {}
             self._journal.note(event, id=entry.id, kind=kind_of(entry.fault), **details)
 
@@ -66,8 +68,23 @@ class Weather:
             return isinstance(fault, own) and self.name in fault.nodes
         return False
 
-    def tear(self, write_half: Callable[[], object]) -> None:
+    def refuse(self, file: str) -> None:
+        """The disk is full for a write to this file; the first one is noted."""
+        if not self._has_refused:
+            self._has_refused = True
+            self._note_file("refused", file, DiskFull)
+
+    def tear(self, file: str, write_half: Callable[[], object]) -> None:
         """Write the first half, and die before the second."""
         write_half()
-        self._journal.note("torn", node=self.name)
+        self._note_file("torn", file, TornWrite)
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def _note_file(self, event: str, file: str, kind: type[Fault] | Any) -> None:
+        active = self.reader.active
+        ids = [
+            each.id
+            for each in active
+            if isinstance(each.fault, kind) and self._concerns(each.fault)
+        ]
+        self._journal.note(event, ids=ids, node=self.name, file=Path(file).name)

@@ -216,3 +216,26 @@ async def test_the_oldest_connection_makes_room_for_a_new_one_on_a_full_link():
             await world.dial()
         with pytest.raises(trio.BrokenResourceError):
             await first.receive_some(1)
+
+
+async def test_what_a_fault_hits_is_counted_from_its_beginning_to_its_end():
+    async with open_world() as world:
+        client, server = await world.dial()
+        world.add("delay", links=["a>b"], delay_ms=1)
+        entry = world.faults[0]
+        world.proxy.begin(entry.id, entry.fault)
+        await client.send_all(b"late")
+        assert await receive(server, 4) == b"late"
+        assert world.proxy.end(entry.id, entry.fault) == {"hits": 1}
+        world.proxy.begin(entry.id, entry.fault)
+        assert world.proxy.end(entry.id, entry.fault) == {"hits": 0}
+
+
+async def test_a_reset_counts_what_it_ended_and_what_came_again():
+    async with open_world() as world:
+        await world.dial()
+        fault = decode_fault({"kind": "reset", "links": ["b>a"]}, ("a", "b"))
+        world.proxy.begin(1, fault)
+        world.proxy.apply([ActiveFault(1, fault, 0, None)], 0)
+        await world.dial()
+        assert world.proxy.end(1, fault) == {"hits": 1, "opened": 1}

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from localnet.faults.model import FaultError, decode_fault
+from localnet.faults.model import FaultError, Kill, decode_fault, kind_of
+from localnet.faults.quorum import has_quorum
 from localnet.faults.scenario import (
     ENTRIES_MAX,
     FILE_MAX_BYTES,
@@ -191,3 +192,31 @@ def test_twins_listen_elsewhere_and_are_dialed_by_those_beside_them(tmp_path):
     (target,) = (word for word in by_name["proxy"] if word.startswith("node3twin="))
     assert {f"peer.listen={target.removeprefix('node3twin=')}"} == listening
     assert with_twins(network, plans, ()) == plans
+
+
+def test_the_hailstorm_leaves_time_to_judge_each_heal_and_overlaps_what_takes_no_quorum():
+    storm = load_scenario(SCENARIOS_DIR / "hailstorm.toml")
+    nodes = tuple(f"node{index}" for index in range(storm.nodes))
+    liars = {each.node for each in storm.liars}
+    spans = []
+    for each in storm.faults:
+        assert each.for_s is not None
+        fault = decode_fault(each.document, nodes)
+        spans.append((each.at_s, each.at_s + each.for_s, has_quorum([fault], nodes, liars), fault))
+    grave = [each for each in spans if not each[2]]
+    assert len(grave) > 25
+    for one, next_ in pairwise(grave):
+        assert next_[0] - one[1] >= storm.heal_within_s
+    mild = [each for each in spans if each[2]]
+    overlaps = [(a, b) for a in grave for b in mild if a[0] < b[1] and b[0] < a[1]]
+    assert len(overlaps) > 10
+    killed = {name for *_, fault in spans if isinstance(fault, Kill) for name in fault.nodes}
+    assert killed >= {"node0", "node1", "node2", "node3", "node5", "node6"}
+    kinds = {kind_of(fault) for *_, fault in spans}
+    assert len(kinds) == 8
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_scenario_expects_something_that_only_it_shows(path):
+    scenario = load_scenario(path)
+    assert scenario.expectations or scenario.verdict != "pass"

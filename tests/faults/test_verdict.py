@@ -4,12 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from localnet.agreement import Contradiction
-from localnet.audit import AuditReport, DoubleSign
+from localnet.audit import AuditReport, DoubleSign, NodeAudit
 from localnet.faults.disks import read_disks
 from localnet.faults.memory import MemoryGrowth, MemorySample, compute_growth
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.progress import Progress
 from localnet.faults.scenario import parse_scenario
+from localnet.faults.strikes import Strike
 from localnet.faults.verdict import Heal, Seen, judge
 from localnet.network import create_network
 
@@ -19,19 +20,29 @@ GOOD = Seen(
     longest_pause_s=2.0,
     heals=(Heal(5.0, 40, 1.0, 1.0),),
     orders=OrdersSeen(10, 8, 7, 1),
+    signatures_compared=100,
+    strikes=(Strike(1, "kill", 1),),
 )
 FORK = Contradiction("block", 7, "node0", b"a", "node1", b"b")
 ROOTS = Contradiction("state_root", 7, "node0", b"a", "node1", b"b")
 
 
+KILL = '[[fault]]\nat = "1s"\nfor = "2s"\nkind = "kill"\nnodes = ["node1"]\n'
+
+
 def scenario(expectation=""):
-    text = f'run_for = "20s"\nheal_within = "3s"\n{expectation}'
+    text = f'run_for = "20s"\nheal_within = "3s"\n{KILL}{expectation}'
     return parse_scenario("x", text)
 
 
 def broken(seen, expectation=""):
     verdict, findings = judge(scenario(expectation), seen)
-    return verdict, [finding.name for finding in findings if not finding.holds]
+    return verdict, [finding.name for finding in findings if finding.holds is False]
+
+
+def find(name, seen):
+    (finding,) = (each for each in judge(scenario(), seen)[1] if each.name == name)
+    return finding
 
 
 def test_a_good_run_passes():
@@ -56,6 +67,16 @@ def test_a_good_run_passes():
         ({"unexpected_exits": ("node0 ended",)}, "crash", "no_crash", 1),
         ({"heals": (Heal(5.0, 40, 3.5, 3.5),)}, "liveness", "progress_after_heal", 21),
         ({"heals": (Heal(5.0, 40, None, 3.5),)}, "liveness", "progress_after_heal", 21),
+        ({"heals": (Heal(5.0, 40, None, 3.5, True),)}, "liveness", "progress_after_heal", 21),
+        ({"strikes": (Strike(1, "kill", 0, "did not end"),)}, "expectation", "faults_struck", 23),
+        ({"strikes": ()}, "expectation", "faults_struck", 23),
+        (
+            {"liars": ("node3",), "liar_exits": ("node3 ended",)},
+            "expectation",
+            "liars_ran",
+            23,
+        ),
+        ({"liars": ("node3",), "lies": (("node3", 0),)}, "expectation", "liars_ran", 23),
         ({"not_converged": "node0 does not answer"}, "liveness", "convergence", 21),
     ],
 )
@@ -64,8 +85,57 @@ def test_each_invariant_has_its_verdict(changes, verdict, invariant, code):
     assert (found, names, found.exit_code) == (verdict, [invariant], code)
 
 
-def test_a_heal_that_the_next_fault_cut_short_is_no_loss_of_liveness():
-    assert broken(replace(GOOD, heals=(Heal(5.0, 40, None, 2.5),)))[0] == "pass"
+CUT = Heal(5.0, 40, None, 2.5, True)
+QUICK = Heal(5.0, 40, 1.0, 1.0)
+
+
+def test_a_heal_that_the_next_fault_cut_short_is_no_loss_of_liveness_if_most_are_judged():
+    heals = (*[QUICK] * 4, CUT)
+    assert judge(scenario(), replace(GOOD, heals=heals))[0] == "pass"
+    finding = find("progress_after_heal", replace(GOOD, heals=heals))
+    assert (finding.holds, finding.detail) == (True, "4 of 5 heals judged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "detail"),
+    [
+        ({"heals": (CUT,) * 40}, "progress_after_heal", "0 of 40 heals judged"),
+        ({"heals": (*[QUICK] * 3, CUT)}, "progress_after_heal", "3 of 4 heals judged"),
+        ({"heals": ()}, "progress_after_heal", "0 of 0 heals judged"),
+        (
+            {"orders": OrdersSeen(4, 4, 4, 0)},
+            "acknowledged_orders",
+            "only 4 were acknowledged, less than 5",
+        ),
+        ({"orders": OrdersSeen()}, "acknowledged_orders", "only 0 were acknowledged, less than 5"),
+        ({"signatures_compared": 0}, "no_double_sign", "no signature was compared"),
+        ({"not_audited": ("node2",)}, "no_double_sign", "nothing to compare of node2"),
+        (
+            {"not_asked": ("node0", "node1")},
+            "no_false_conviction",
+            "no answer from node0, node1",
+        ),
+    ],
+)
+def test_what_there_was_nothing_to_judge_by_neither_holds_nor_passes(changes, name, detail):
+    seen = replace(GOOD, **changes)
+    verdict, findings = judge(scenario(), seen)
+    assert (verdict, verdict.exit_code) == ("expectation", 23)
+    assert [each.name for each in findings if each.holds is not True] == [name]
+    assert (find(name, seen).holds, find(name, seen).detail) == (None, detail)
+
+
+def test_heals_and_liars_are_asked_for_only_where_there_are_some():
+    verdict, findings = judge(parse_scenario("x", 'run_for = "5s"'), replace(GOOD, heals=()))
+    assert verdict == "pass"
+    assert not {"progress_after_heal", "faults_struck", "liars_ran"} & {
+        each.name for each in findings
+    }
+
+
+def test_a_conviction_of_somebody_honest_counts_even_if_others_did_not_answer():
+    seen = replace(GOOD, convictions=(("node1", "x"),), not_asked=("node2",))
+    assert broken(seen) == ("safety", ["no_false_conviction"])
 
 
 def test_different_roots_of_different_blocks_are_a_fork_only():
@@ -77,8 +147,9 @@ def test_orders_are_not_lost_before_the_nodes_have_come_together():
         GOOD, orders=OrdersSeen(9, 9, 8, 0, ("ab available",)), not_converged="no height came"
     )
     assert broken(seen) == ("liveness", ["convergence"])
-    (finding,) = (each for each in judge(scenario(), seen)[1] if each.name == "acknowledged_orders")
-    assert finding.detail == "1 without a result: not judged without convergence"
+    finding = find("acknowledged_orders", seen)
+    assert finding.holds is None
+    assert finding.detail == "without convergence, 1 without a result may get one yet"
 
 
 def test_the_conviction_of_a_liar_is_right():
@@ -97,6 +168,9 @@ def test_the_gravest_verdict_counts():
     ("expectation", "changes"),
     [
         ('commits_within = "1s"', {}),
+        ('pause_at_least = "3s"', {}),
+        ("view_changes_at_least = 4", {"view_changes": 3}),
+        ("reconnects_at_least = 4", {"strikes": (Strike(1, "reset", 9, reconnects=3),)}),
         ("height_at_least = 101", {}),
         ("fills_at_least = 21", {}),
         ('evidence_against = "node1"', {}),
@@ -115,51 +189,89 @@ def test_each_expectation_can_fail(expectation, changes):
     "expectation",
     [
         'commits_within = "2s"',
+        'pause_at_least = "2s"',
+        "view_changes_at_least = 5",
+        "reconnects_at_least = 3",
         "height_at_least = 100",
         "fills_at_least = 20",
         "rss_growth_below = 10",
     ],
 )
 def test_each_expectation_can_hold(expectation):
-    seen = replace(GOOD, memory=(MemoryGrowth("node0", 100, 109),))
+    seen = replace(
+        GOOD,
+        memory=(MemoryGrowth("node0", 100, 109),),
+        view_changes=5,
+        strikes=(Strike(1, "reset", 9, reconnects=3),),
+    )
     assert broken(seen, f"[[expect]]\n{expectation}") == ("pass", [])
 
 
 # ---- what the runner makes of moments ------------------------------------------------------
 
 
+def look(progress, *moments):
+    """Each is a time, a height, whether a quorum is whole, and whether the last fault ended."""
+    for now_s, height, is_whole, is_healed in moments:
+        progress.look(now_s, height, is_whole=is_whole, is_healed=is_healed)
+
+
 def test_progress_is_measured_from_the_heal_to_the_next_height():
     progress = Progress()
-    for now_s, height, faults, is_healed in [
-        (0, 1, 0, False),
-        (1, 5, 1, False),
-        (4, 5, 0, True),
-        (5, 5, 0, False),
-        (6, 6, 0, False),
-        (7, 7, 0, False),
-    ]:
-        progress.look(now_s, height, faults, is_healed)
+    look(
+        progress,
+        (0, 1, True, False),
+        (1, 5, True, False),
+        (4, 5, True, True),
+        (5, 5, True, False),
+        (6, 6, True, False),
+        (7, 7, True, False),
+    )
     assert progress.heals == [Heal(4, 5, 2, 2)]
     assert progress.longest_pause_s == 5
 
 
 def test_a_heal_in_which_no_node_answers_waits_for_a_height_above_the_last_one():
     progress = Progress()
-    progress.look(0, 9, 1, False)
-    progress.look(1, 0, 0, True)
-    progress.look(2, 9, 0, False)
-    progress.look(3, 10, 0, False)
+    look(
+        progress, (0, 9, True, False), (1, 0, True, True), (2, 9, True, False), (3, 10, True, False)
+    )
     assert progress.heals == [Heal(1, 9, 2, 2)]
 
 
-def test_a_heal_is_watched_until_the_next_fault_or_the_end():
+def test_a_quorum_that_is_whole_again_is_a_heal_whatever_else_is_in_force():
     progress = Progress()
-    progress.look(0, 9, 1, False)
-    progress.look(1, 9, 0, True)
-    progress.look(3, 9, 1, False)
-    progress.look(4, 9, 0, True)
+    look(progress, (0, 9, False, False), (2, 9, True, False), (3, 10, True, False))
+    assert progress.heals == [Heal(2, 9, 1, 1)]
+
+
+def test_a_heal_is_watched_until_a_fault_takes_the_quorum_or_the_end():
+    progress = Progress()
+    look(
+        progress,
+        (0, 9, False, False),
+        (1, 9, True, True),
+        (2, 9, True, False),
+        (3, 9, False, False),
+        (4, 9, True, True),
+    )
     progress.end(9)
-    assert progress.heals == [Heal(1, 9, None, 2), Heal(4, 9, None, 5)]
+    assert progress.heals == [Heal(1, 9, None, 2, True), Heal(4, 9, None, 5)]
+
+
+def test_nothing_is_promised_after_a_heal_that_leaves_no_quorum():
+    progress = Progress()
+    look(progress, (0, 9, False, False), (1, 9, False, True))
+    progress.end(9)
+    assert progress.heals == []
+
+
+def test_views_without_a_block_are_counted_from_the_first_look():
+    progress = Progress()
+    assert progress.view_changes == 0
+    for view, height in [(12, 10), (13, 11), (20, 12), (21, 19)]:
+        progress.note_view(view, height)
+    assert progress.view_changes == 6
 
 
 # ---- memory --------------------------------------------------------------------------------
@@ -204,6 +316,30 @@ def test_only_a_replay_that_came_to_something_else_is_nondeterminism(
     seen = read_disks(network, replace(GOOD, liars=("node0", "node1")), replay)
     assert homes == ["node2"], "the first honest one"
     assert seen.double_signs == (), "a liar's"
-    assert broken(seen)[0] == verdict
+    whole = replace(seen, strikes=GOOD.strikes, signatures_compared=1)
+    assert broken(whole)[0] == verdict
     seen = read_disks(network, replace(GOOD, liars=("node",)), replay)
     assert seen.double_signs == ("node1 proposed two blocks",), "a name that begins alike"
+
+
+def node_audit(name, *, recorded, checked, found):
+    return NodeAudit(name, None, None, None, None, recorded, 0, 0, 0, checked, 0, 0, found, 0, 0)
+
+
+def test_who_stands_in_certificates_without_any_record_of_it_is_no_honest_node(
+    tmp_path, monkeypatch
+):
+    network = create_network(tmp_path / "net", port_first=18_500)
+    audits = (
+        node_audit("node0", recorded=5, checked=4, found=5),
+        node_audit("node1", recorded=0, checked=0, found=5),
+        node_audit("node2", recorded=5, checked=0, found=5),
+        node_audit("node3", recorded=5, checked=0, found=0),
+    )
+    report = AuditReport(audits, 9, 9, 9, ())
+    monkeypatch.setattr("localnet.faults.disks.audit_stores", lambda network: report)
+    seen = read_disks(network, GOOD, lambda home: (0, ""))
+    assert seen.double_signs == ("node1 is in 5 certificates and has no record of any",)
+    assert (seen.signatures_compared, seen.not_audited) == (4, ("node1", "node2"))
+    liar = replace(GOOD, liars=("node1",))
+    assert read_disks(network, liar, lambda home: (0, "")).double_signs == ()

@@ -92,7 +92,7 @@ def test_lost_messages_are_those_of_the_link_and_kind(bench, post):
     assert post.send("node1", VOTE)
     began, ended = bench.lines()
     assert (began["event"], began["id"], began["by"]) == ("began", 1, "node0")
-    assert (ended["event"], ended["messages"]) == ("ended", 1)
+    assert (ended["event"], ended["hits"]) == ("ended", 1)
 
 
 def rules(*documents):
@@ -194,6 +194,10 @@ def test_a_full_disk_takes_no_bytes_until_it_heals(bench, tmp_path):
     with pytest.raises(OSError) as caught:  # noqa: PT011  # told apart by its errno
         disk.write(file, [b"abc"])
     assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError):  # noqa: PT011  # as above
+        disk.write(file, [b"abc"])
+    (refused,) = [line for line in bench.lines() if line["event"] == "refused"]
+    assert (refused["ids"], refused["node"], refused["file"]) == ([1], "node0", "x")
     bench.set()
     assert disk.write(file, [b"abc"]) == 3
     disk.close(file)
@@ -207,6 +211,8 @@ def test_a_store_on_a_full_disk_says_so(bench, tmp_path):
     with pytest.raises(StorageError) as caught:
         store.commit([RecordWrite((Put("t", b"k2", b"v"),))])
     assert caught.value.code == "storage.full"
+    (refused,) = [line for line in bench.lines() if line["event"] == "refused"]
+    assert refused["file"].startswith("chain.db")
     bench.set()
     store.close()
     del vfs
@@ -235,6 +241,8 @@ store.commit([RecordWrite((Put("t", b"k2", b"v" * 100),), is_synced=True)])
 def test_a_torn_write_kills_the_process_and_only_what_was_reported_is_there(tmp_path):
     done = subprocess.run([sys.executable, "-c", TORN, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
+    (torn,) = map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines())
+    assert (torn["event"], torn["file"]) == ("torn", "chain.db-wal")
     store = ArchiveStore(tmp_path / "chain.db", owner=b"x")
     assert store.read_range("t", b"", 10) == [Record(b"k", b"v")]
     store.close()

@@ -22,6 +22,7 @@ SEEN = Seen(
     longest_pause_s=2.0,
     heals=(),
     orders=OrdersSeen(10, 8, 7, 1),
+    signatures_compared=9,
 )
 OBSERVED = Observations(
     elapsed_s=10.0,

@@ -60,6 +60,7 @@ def test_nodes_that_are_cut_off_and_torn_from_a_write_come_back_to_the_same_root
     code, document = run_scenario(str(path), report)
     assert (code, document["verdict"]) == (0, "pass"), document["findings"]
     assert document["seen"]["orders"]["executed"] > 0
+    assert all(each["hits"] for each in document["seen"]["strikes"])
     events = [json.loads(line) for line in (report / "faults.jsonl").read_text().splitlines()]
     assert {"torn", "began", "expired", "ended"} <= {each["event"] for each in events}
     assert (report / "report.md").read_text().startswith("# mixed: pass")
@@ -71,6 +72,9 @@ def test_one_liar_too_many_is_reported_as_the_loss_of_liveness_that_it_is(tmp_pa
     code, document = run_scenario("too_many_silent", tmp_path / "report")
     assert (code, document["verdict"]) == (21, "liveness"), document["findings"]
     assert document["as_expected"]
-    broken = {each["name"] for each in document["findings"] if not each["holds"]}
+    broken = {each["name"] for each in document["findings"] if each["holds"] is False}
     assert broken == {"convergence"}
+    lies = dict(document["seen"]["lies"])
+    assert set(lies) == {"node2", "node3"}
+    assert all(lies.values()), "each has held back messages"
     assert (tmp_path / "report" / "net").exists(), "what did not pass stays to be looked at"

@@ -370,6 +370,7 @@ def test_the_lie_shows_and_the_others_agree_and_go_on(behaviour: str) -> None:
     assert outcome.violation is None
     assert outcome.committed_height > 10
     assert lie.seen(wire)
+    assert wire.cluster.world.hosts[LIAR].machine.lies > 0
     codes = {key.removeprefix("refused.") for key in outcome.coverage if key.startswith("refused.")}
     assert codes >= lie.refused
     kinds = {key.removeprefix("convicted.") for key in outcome.coverage if "convicted." in key}
