@@ -44,6 +44,11 @@ DENIALS: Final = frozenset(
 """Why a node may refuse a client's genuine envelope."""
 
 
+def shorten(digest: bytes) -> str:
+    """A block, an envelope or a root in a sentence: as the trace has it."""
+    return digest.hex()[:8]
+
+
 class OneOrder(Watcher):
     """One block a height, delivered alike on every node and in every life."""
 
@@ -63,14 +68,21 @@ class OneOrder(Watcher):
         """Envelope to the height of its first place in the order, passed or refused."""
         self.passed: dict[bytes, int] = {}
         self.fills = 0
+        self._first: dict[tuple[str, int], int] = {}
+        """By kind and height: the node that said it first."""
 
     def on_effect(self, index: int, effect: Any) -> None:
         if index in self._exempt:
             return
         match effect:
             case BlockNotice(block_id, block):
-                held = self.blocks.setdefault(block.height, (block_id, block))
-                assert held[0] == block_id, f"node {index} disagrees at height {block.height}"
+                height = block.height
+                held, _ = self.blocks.setdefault(height, (block_id, block))
+                first = self._first.setdefault(("block", height), index)
+                assert held == block_id, (
+                    f"node {index} disagrees at height {height}: it has block {shorten(block_id)},"
+                    f" node {first} block {shorten(held)}"
+                )
             case Persist(store=Store.ARCHIVE, puts=puts):
                 for put in puts:
                     self._compare(index, put.table, put.key, put.value)
@@ -84,7 +96,10 @@ class OneOrder(Watcher):
         if held is not None:
             known = held.setdefault(key, value)
             height = int.from_bytes(key, "big")
-            assert known == value, f"node {index}: another {table} at height {height}"
+            first = self._first.setdefault((table, height), index)
+            assert known == value, (
+                f"node {index}: another {table} at height {height} than node {first}"
+            )
 
     def _check_certified(
         self, index: int, certificate: StateCertificate, own: tuple[CheckpointHeader, ...]
@@ -108,14 +123,22 @@ class OneOrder(Watcher):
         result = (request, output.state_root, output.receipts_root)
         known = self.executed.get(request.height)
         if known is not None:
-            assert known == result, f"node {index}: another result at height {request.height}"
+            first = self._first.setdefault(("result", request.height), index)
+            assert known == result, (
+                f"node {index}: another result at height {request.height} than node {first}: state"
+                f" roots {shorten(output.state_root)} and {shorten(known[1])}"
+            )
             return
+        self._first.setdefault(("result", request.height), index)
         self.executed[request.height] = result
         self.fills += len(output.fills)
         for envelope_id in ordered:
             self.ordered.setdefault(envelope_id, request.height)
         for envelope_id in passed:
-            assert envelope_id not in self.passed, "an envelope is executed once"
+            assert envelope_id not in self.passed, (
+                f"envelope {shorten(envelope_id)} is executed at height {request.height} again, after"
+                f" height {self.passed[envelope_id]}"
+            )
             self.passed[envelope_id] = request.height
 
 
@@ -191,7 +214,7 @@ class Promises(Watcher):
         levels, envelope_id = self.levels[index], effect.envelope_id
         known = levels.get(envelope_id)
         assert known is None or known.rank < effect.level.rank, (
-            f"node {index}: {effect.level} after {known}"
+            f"node {index}: envelope {shorten(envelope_id)} is {effect.level} after {known}"
         )
         assert known is not ReceiptLevel.EXECUTED
         levels[envelope_id] = effect.level
@@ -200,12 +223,20 @@ class Promises(Watcher):
                 self.available.add(envelope_id)
             case ReceiptLevel.ORDERED | ReceiptLevel.EXECUTED:
                 height = self.heights.setdefault(envelope_id, effect.height)
-                assert height == effect.height, "an envelope keeps its height"
-                assert envelope_id not in self.refused
+                assert height == effect.height, (
+                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level} at height"
+                    f" {effect.height}, another node has it at {height}"
+                )
+                assert envelope_id not in self.refused, (
+                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level}, and was refused"
+                )
             case ReceiptLevel.REFUSED:
                 assert effect.code is not None
                 self.refused[envelope_id] = effect.code
-                assert envelope_id not in self.heights, "what passed is not refused"
+                assert envelope_id not in self.heights, (
+                    f"node {index}: envelope {shorten(envelope_id)} is refused, and passed at height"
+                    f" {self.heights[envelope_id]}"
+                )
             case ReceiptLevel.RECEIVED:
                 pass
 
@@ -242,11 +273,14 @@ class Promises(Watcher):
     ) -> None:
         """At the end: what was available is ordered, unless it expired; whoever runs has told the
         end of everything that it took or told a level of; and somebody told of something."""
-        assert not self.outstanding(order, expiries, height), "available, but never ordered"
+        missing = ", ".join(shorten(each) for each in self.outstanding(order, expiries, height))
+        assert not missing, f"available, but never ordered: {missing}"
         for envelope_id in self.refused:
-            assert envelope_id not in order.passed, "refused, yet executed"
+            assert envelope_id not in order.passed, f"refused, yet executed: {shorten(envelope_id)}"
         for envelope_id, code in self.denied.items():
-            assert envelope_id not in expiries, f"a genuine envelope was not taken: {code}"
+            assert envelope_id not in expiries, (
+                f"a genuine envelope was not taken: {code} for {shorten(envelope_id)}"
+            )
         for index in running:
             self._validate_ends(index, order, expiries)
         carried = len(self._carried & order.passed.keys())

@@ -81,8 +81,10 @@ class Agreement(Watcher):
         expected = (self._archived.get(index, 0) if previous is None else previous) + 1
         assert height == expected, f"node {index} committed height {height} after {expected - 1}"
         self._life[index] = height
-        assert self.chain.setdefault(height, effect.block_id) == effect.block_id, (
-            f"node {index} disagrees at height {height}"
+        held = self.chain.setdefault(height, effect.block_id)
+        assert held == effect.block_id, (
+            f"node {index} disagrees at height {height}: block {effect.block_id.hex()[:8]}, not"
+            f" {held.hex()[:8]}"
         )
         self.blocks.setdefault(height, effect.block)
         assert effect.qc.block_id == effect.block_id, "a commit comes with the block's own QC"
@@ -119,36 +121,59 @@ class SignedOnce(Watcher):
             if put.table == TIMEOUT_TABLE:
                 self._timed_out.add((index, view))
             if put.table == VOTE_TABLE and index not in self._byzantine:
-                assert (index, view) not in self._timed_out, f"{index} voted after timing out"
+                assert (index, view) not in self._timed_out, (
+                    f"node {index} voted after timing out in view {view}"
+                )
 
     def on_sent(self, index: int, message: Message) -> None:
         if index in self._byzantine:
             return
         match message:
             case Vote(data=data):
-                assert (index, VOTE_TABLE, encode(data)) in self._durable, "sent, not durable"
+                self._check_durable(index, VOTE_TABLE, encode(data), data.view)
                 self._check("vote", index, data.view, data)
                 self._check_vote_and_timeout(index, data)
             case Timeout(data=data):
-                assert (index, TIMEOUT_TABLE, encode(data)) in self._durable, "sent, not durable"
+                self._check_durable(index, TIMEOUT_TABLE, encode(data), data.view)
                 self._check("timeout", index, data.view, data)
                 self._check_vote_and_timeout(index, data)
             case Proposal(view=view, block=block):
-                assert (index, BLOCK_TABLE, encode(block)) in self._durable, "sent, not durable"
+                self._check_durable(index, BLOCK_TABLE, encode(block), view)
                 self._check("proposal", index, view, block)
             case _:
                 pass
 
     def _check(self, kind: str, index: int, view: int, content: Any) -> None:
         held = self._sent.setdefault((kind, index, view), content)
-        assert held == content, f"node {index} signed two {kind}s in view {view}"
+        assert held == content, (
+            f"node {index} signed two {kind}s in view {view}: {_describe(content)} after"
+            f" {_describe(held)}"
+        )
+
+    def _check_durable(self, index: int, table: str, value: bytes, view: int) -> None:
+        assert (index, table, value) in self._durable, (
+            f"node {index}, {table} of view {view}: sent, not durable"
+        )
 
     def _check_vote_and_timeout(self, index: int, data: VoteData | TimeoutData) -> None:
         """Whoever votes and then times out says so in the timeout; the reverse never happens."""
         vote = self._sent.get(("vote", index, data.view))
         timeout = self._sent.get(("timeout", index, data.view))
         if vote is not None and timeout is not None:
-            assert timeout.tip_view == data.view, f"node {index} voted after timing out"
+            assert timeout.tip_view == data.view, (
+                f"node {index} voted after timing out in view {data.view}"
+            )
+
+
+def _describe(content: VoteData | TimeoutData | Block) -> str:
+    """What was signed, in a few words."""
+    match content:
+        case VoteData(block_id=block_id):
+            return f"block {block_id.hex()[:8]}"
+        case TimeoutData(high_qc_view=high_qc_view, tip_view=tip_view):
+            return f"high QC {high_qc_view} and tip {tip_view}"
+        case Block(height=height, qc=qc):
+            return f"height {height} on the QC of view {qc.view}"
 
 
 class Blame(Watcher):

@@ -2,18 +2,20 @@
 
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import localnet.sim
 from engine.errors import InvariantViolation
 from localnet.sim.bounds_oracle import BoundExceededError
-from localnet.sim.node_oracles import ReplayDiffersError
+from localnet.sim.node_oracles import OneOrder, Promises, ReplayDiffersError
 from localnet.sim.nodes import NotAtRestError
 from localnet.sim.oracles import Watcher
 from localnet.sim.scenario import LivenessLostError
-from localnet.sim.violation import find_rule
+from localnet.sim.violation import find_rule, make_violation
+from node.events import BlockNotice, ReceiptUpdate
+from node.protocol import ReceiptLevel
 
 
 def fail(error: Exception) -> None:
@@ -63,3 +65,28 @@ def test_the_package_describes_every_module_of_it() -> None:
     names = {path.stem for path in Path(localnet.sim.__file__).parent.glob("*.py")} - {"__init__"}
     described = set(re.findall(r"`(\w+)`", localnet.sim.__doc__ or ""))
     assert names <= described
+
+
+def test_a_violation_names_the_file_and_the_line() -> None:
+    with pytest.raises(AssertionError) as caught:
+        Particular().check()
+    detail = make_violation(caught.value, 5, "attack").detail
+    assert re.fullmatch(r"AssertionError: broken \(test_violation\.py:\d+ in check\)", detail)
+
+
+def test_a_fork_names_both_blocks_and_both_nodes() -> None:
+    order = OneOrder()
+    block = SimpleNamespace(height=7)
+    order.on_effect(1, BlockNotice(b"\x11" * 32, block))
+    with pytest.raises(AssertionError) as caught:
+        order.on_effect(3, BlockNotice(b"\x22" * 32, block))
+    words = "node 3 disagrees at height 7: it has block 22222222, node 1 block 11111111"
+    assert str(caught.value) == words
+
+
+def test_a_receipt_that_falls_names_the_envelope() -> None:
+    promises = Promises()
+    promises.on_start(0)
+    promises.on_effect(0, ReceiptUpdate(b"\xab" * 32, b"", ReceiptLevel.ORDERED, 3, None))
+    with pytest.raises(AssertionError, match="node 0: envelope abababab is available after ord"):
+        promises.on_effect(0, ReceiptUpdate(b"\xab" * 32, b"", ReceiptLevel.AVAILABLE, 0, None))
