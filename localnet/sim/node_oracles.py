@@ -136,8 +136,8 @@ class OneOrder(Watcher):
             self.ordered.setdefault(envelope_id, request.height)
         for envelope_id in passed:
             assert envelope_id not in self.passed, (
-                f"envelope {shorten(envelope_id)} is executed at height {request.height} again, after"
-                f" height {self.passed[envelope_id]}"
+                f"envelope {shorten(envelope_id)} is executed at height {request.height} again,"
+                f" after height {self.passed[envelope_id]}"
             )
             self.passed[envelope_id] = request.height
 
@@ -228,14 +228,15 @@ class Promises(Watcher):
                     f" {effect.height}, another node has it at {height}"
                 )
                 assert envelope_id not in self.refused, (
-                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level}, and was refused"
+                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level}, and was"
+                    " refused"
                 )
             case ReceiptLevel.REFUSED:
                 assert effect.code is not None
                 self.refused[envelope_id] = effect.code
                 assert envelope_id not in self.heights, (
-                    f"node {index}: envelope {shorten(envelope_id)} is refused, and passed at height"
-                    f" {self.heights[envelope_id]}"
+                    f"node {index}: envelope {shorten(envelope_id)} is refused, and passed at"
+                    f" height {self.heights[envelope_id]}"
                 )
             case ReceiptLevel.RECEIVED:
                 pass
