@@ -27,13 +27,18 @@ class Disk:
 
     def table(self, store: Store, name: str) -> dict[bytes, bytes]:
         """The records of one table."""
-        return self.stores[store].setdefault(name, {})
+        tables = self.stores[store]
+        table = tables.get(name)
+        if table is None:
+            table = tables[name] = {}
+        return table
 
     def apply(self, persist: Persist) -> None:
         """Write the records of one `Persist`, all of them."""
+        is_safety = persist.store is Store.SAFETY
         for put in persist.puts:
             table = self.table(persist.store, put.table)
-            if persist.store is Store.SAFETY and put.table in WRITE_ONCE_TABLES:
+            if is_safety and put.table in WRITE_ONCE_TABLES:
                 held = table.get(put.key, put.value)
                 assert held == put.value, f"second value for write-once {put.table}"
             table[put.key] = put.value
@@ -114,16 +119,16 @@ class NodeDisk(Disk):
 
     def apply(self, persist: Persist) -> None:
         """Write the records of one `Persist`, all of them."""
-        if persist.store is Store.ARCHIVE:
-            assert not persist.deletes, "nothing deletes from the archive"
-            tables = self.stores[Store.ARCHIVE]
-            self.archive_log.append(
-                [
-                    (put.table, put.key, tables.get(put.table, {}).get(put.key))
-                    for put in persist.puts
-                ]
-            )
-        super().apply(persist)
+        if persist.store is not Store.ARCHIVE:
+            super().apply(persist)
+            return
+        assert not persist.deletes, "nothing deletes from the archive"
+        replaced: list[tuple[str, bytes, bytes | None]] = []
+        for name, key, value in persist.puts:
+            table = self.table(Store.ARCHIVE, name)
+            replaced.append((name, key, table.get(key)))
+            table[key] = value
+        self.archive_log.append(replaced)
 
     def sync_archive(self) -> None:
         """No power cut takes back what was written to the archive so far."""

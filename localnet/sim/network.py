@@ -12,7 +12,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -42,10 +41,13 @@ from localnet.sim.oracles import Watcher
 from localnet.sim.seats import Seats
 from node.serving import read_committed
 
-_encode_event: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
+
+TRACE_PIECES_MAX: Final = 256
+"""So many pieces of the trace are hashed at once, for a call costs more than the bytes of one."""
 
 
 class Machine(Protocol):
@@ -131,10 +133,12 @@ class World:
         self.rules: list[LinkRule] = []
         """In force on all links, in this order."""
         self._scheme = scheme
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        """What will happen: when, in which order, and what."""
         self._sequence = 0
-        self._steps = 0
         self._trace = hashlib.blake2b(digest_size=16)
+        self._trace_end: list[bytes] = []
+        """What of the trace is not hashed yet."""
         self._actions: dict[type, Callable[[Host, Any], None]] = {
             Send: self._send_when_durable,
             Persist: self._persist,
@@ -160,6 +164,7 @@ class World:
         """Start a machine, or start it again from its disk."""
         host = self.hosts[index]
         assert host.machine is None, "a running machine is not started"
+        self._seat()
         host.disk.validate()
         host.machine = host.factory(host.disk)
         for observer in self.observers:
@@ -172,6 +177,7 @@ class World:
         if host.machine is None:
             return
         host.machine = None
+        self._seat()
         for observer in self.observers:
             observer.on_crash(index)
         host.incarnation += 1
@@ -191,28 +197,30 @@ class World:
         """Let a running machine do something else than `step`, and carry out the effects."""
         host = self.hosts[index]
         if host.machine is not None:
+            self._seat()
             self._carry_out(host, call(host.machine))
 
     def inject(self, sender: int, receiver: int, message: Message, delay_ms: int = 0) -> None:
         """Deliver a forged message to one host; the transport vouches for the member `sender`."""
-        self.after(delay_ms, lambda: self._deliver(receiver, Received(sender, message)))
+        self.after(delay_ms, self._deliver, receiver, Received(sender, message))
 
     # ---- time ----------------------------------------------------------------------------------
 
-    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
+    def after(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do something later."""
         self._sequence += 1
-        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._sequence, action))
+        assert self._sequence <= STEPS_MAX, "the world does not come to rest"
+        entry = (self.now_ms + delay_ms, self._sequence, action, arguments)
+        heapq.heappush(self._heap, entry)
 
     def run_for(self, duration_ms: int) -> None:
         """Let time pass."""
+        self._seat()
         heap, pop = self._heap, heapq.heappop
         end_ms = self.now_ms + duration_ms
         while heap and heap[0][0] <= end_ms:
-            self.now_ms, _, action = pop(heap)
-            self._steps += 1
-            assert self._steps <= STEPS_MAX, "the world does not come to rest"
-            action()
+            self.now_ms, _, action, arguments = pop(heap)
+            action(*arguments)
         self.now_ms = end_ms
 
     def run_until(self, is_done: Callable[[], bool], duration_max_ms: int) -> bool:
@@ -228,20 +236,31 @@ class World:
     @property
     def steps(self) -> int:
         """How much happened so far."""
-        return self._steps
+        return self._sequence - len(self._heap)
 
     @property
     def trace_hash(self) -> str:
         """Digest of every event that any machine has seen and of all that it asked for, in order:
         what is sent, written, stored and told."""
+        self._hash_trace()
         return self._trace.hexdigest()
+
+    def _note(self, happened: Any) -> None:
+        """Put something into the trace."""
+        self._trace_end.append(_encode(happened))
+        if len(self._trace_end) >= TRACE_PIECES_MAX:
+            self._hash_trace()
+
+    def _hash_trace(self) -> None:
+        self._trace.update(b"".join(self._trace_end))
+        self._trace_end.clear()
 
     # ---- effects -------------------------------------------------------------------------------
 
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
-        watching, actions = self._seated().on_effect, self._actions
+        watching, actions = self._seats.on_effect, self._actions
         index = host.index
-        self._trace.update(_encode_event((index, effects)))
+        self._note((index, effects))
         for effect in effects:
             kind = effect.__class__
             for watch in watching[kind]:
@@ -250,11 +269,10 @@ class World:
             if action is not None:
                 action(host, effect)
 
-    def _seated(self) -> Seats:
-        """Who watches what, found anew when somebody comes or goes."""
+    def _seat(self) -> None:
+        """Find out anew who watches what if somebody has come or gone."""
         if self._seats.observers != self.observers:
             self._seats = Seats(self.observers)
-        return self._seats
 
     def _send_when_durable(self, host: Host, send: Send) -> None:
         if host.durable.issuperset(send.after):
@@ -285,7 +303,7 @@ class World:
         self._later(host, self._pick(host.work_ms or self.conditions.work_ms), event)
 
     def _later(self, host: Host, delay_ms: int, event: Any) -> None:
-        self.after(delay_ms, partial(self._deliver_alive, host, host.incarnation, event))
+        self.after(delay_ms, self._deliver_alive, host, host.incarnation, event)
 
     def _deliver_alive(self, host: Host, incarnation: int, event: Any) -> None:
         if host.incarnation == incarnation:
@@ -302,7 +320,7 @@ class World:
     def _arm(self, host: Host, name: str, deadline_ms: int) -> None:
         """Fire when the host's own clock shows the deadline."""
         wait_ms = max(deadline_ms - self.now_ms - host.clock_offset_ms, 0)
-        self.after(wait_ms, partial(self._fire, host, host.incarnation, name, deadline_ms))
+        self.after(wait_ms, self._fire, host, host.incarnation, name, deadline_ms)
 
     def _fire(self, host: Host, incarnation: int, name: str, deadline_ms: int) -> None:
         if host.incarnation != incarnation or host.timers.get(name) != deadline_ms:
@@ -321,14 +339,13 @@ class World:
             self._arm(host, name, deadline_ms)
 
     def _persist(self, host: Host, persist: Persist) -> None:
-        queue = host.writing[persist.store]
+        store, now_ms = persist.store, self.now_ms
+        queue = host.writing[store]
         queue.append(persist)
-        ready_ms = max(host.busy_until_ms.get(persist.store, 0), self.now_ms)
+        ready_ms = max(host.busy_until_ms.get(store, 0), now_ms)
         ready_ms += self._pick(host.record_ms or self.conditions.persist_ms)
-        host.busy_until_ms[persist.store] = ready_ms
-        self.after(
-            ready_ms - self.now_ms, partial(self._complete, host, host.incarnation, queue, persist)
-        )
+        host.busy_until_ms[store] = ready_ms
+        self.after(ready_ms - now_ms, self._complete, host, host.incarnation, queue, persist)
 
     def _complete(
         self, host: Host, incarnation: int, queue: deque[Persist], persist: Persist
@@ -361,7 +378,7 @@ class World:
         host.disk.apply(persist)
         if persist.deletes and host.machine is not None:
             self._drop_once_archived(host, persist)
-        for watch in self._seated().on_durable:
+        for watch in self._seats.on_durable[persist.store]:
             watch(host.index, persist)
 
     def _drop_once_archived(self, host: Host, persist: Persist) -> None:
@@ -379,7 +396,7 @@ class World:
     # ---- network -------------------------------------------------------------------------------
 
     def _send(self, host: Host, send: Send) -> None:
-        for watch in self._seated().on_sent[send.message.__class__]:
+        for watch in self._seats.on_sent[send.message.__class__]:
             watch(host.index, send.message)
         event = Received(host.member, send.message)
         for member in send.to:
@@ -401,14 +418,14 @@ class World:
             for rule in self.rules:
                 arrivals_ms = rule.bend(passage, arrivals_ms, self.random)
         for delay_ms in arrivals_ms:
-            self.after(delay_ms, partial(self._deliver, receiver, event))
+            self.after(delay_ms, self._deliver, receiver, event)
 
     def _deliver(self, index: int, event: Any) -> None:
         host = self.hosts[index]
         if host.machine is None:
             return
-        self._trace.update(_encode_event((self.now_ms, index, event)))
-        if self.on_received and isinstance(event, Received):
+        self._note((self.now_ms, index, event))
+        if event.__class__ is Received:
             for listen in self.on_received:
                 listen(index, event)
         effects = host.machine.step(self.now_ms + host.clock_offset_ms, event)

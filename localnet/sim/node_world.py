@@ -10,7 +10,7 @@ takes back the newest archive writes that were already reported, since nothing w
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final
 
 from consensus.effects import (
@@ -233,7 +233,7 @@ class NodeWorld(World):
 
     def _soon(self, host: Host, bounds_ms: tuple[int, int], action: Callable[[], None]) -> None:
         """Let something happen unless the node dies first."""
-        self.after(self._pick(bounds_ms), partial(self._act_alive, host, host.incarnation, action))
+        self.after(self._pick(bounds_ms), self._act_alive, host, host.incarnation, action)
 
     def _act_alive(self, host: Host, incarnation: int, action: Callable[[], None]) -> None:
         if host.incarnation == incarnation:
@@ -346,7 +346,7 @@ class NodeWorld(World):
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
-            self._trace.update(put.value)
+            self._trace_end.append(put.value)
             self._persist(host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,)))
         return Executed(
             request.height,

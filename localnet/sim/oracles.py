@@ -29,6 +29,8 @@ class Watcher:
     """The kinds of effects that it wants to hear of; none named means all."""
     messages: ClassVar[tuple[type, ...]] = ()
     """The kinds of messages, likewise."""
+    stores: ClassVar[tuple[Store, ...]] = ()
+    """The stores of whose records it wants to hear once they are durable, likewise."""
     verdict: ClassVar[Verdict] = Verdict.SAFETY
     """On a run in which it raises."""
 
@@ -104,6 +106,7 @@ class SignedOnce(Watcher):
     its lives; and nothing leaves that its disk does not remember."""
 
     messages = (Vote, Timeout, Proposal)
+    stores = (Store.SAFETY,)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
         self._byzantine = byzantine
@@ -113,8 +116,6 @@ class SignedOnce(Watcher):
         """(machine, table, value) of every safety record that was ever durable."""
 
     def on_durable(self, index: int, persist: Persist) -> None:
-        if persist.store is not Store.SAFETY:
-            return
         for put in persist.puts:
             view = int.from_bytes(put.key[:8], "big")
             self._durable.add((index, put.table, put.value))

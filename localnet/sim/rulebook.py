@@ -40,6 +40,7 @@ class SigningRules(Watcher):
 
     effects = (Persist,)
     messages = (Proposal, StateVote)
+    stores = (Store.SAFETY,)
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class SigningRules(Watcher):
     # ---- what is durable -----------------------------------------------------------------------
 
     def on_durable(self, index: int, persist: Persist) -> None:
-        if index in self._exempt or persist.store is not Store.SAFETY:
+        if index in self._exempt:
             return
         history = self._histories.setdefault(index, _History())
         tables = {put.table: put for put in persist.puts}
@@ -237,6 +238,7 @@ class Finality(Watcher):
 
     effects = (Persist,)
     messages = (Vote,)
+    stores = (Store.SAFETY,)
 
     def __init__(
         self,
@@ -260,12 +262,11 @@ class Finality(Watcher):
 
     def on_durable(self, index: int, persist: Persist) -> None:
         """Honest voters and proposers keep the blocks: whatever can be certified passes here."""
-        if persist.store is Store.SAFETY:
-            for put in persist.puts:
-                if put.table == "pending_block":
-                    block = self._judge.read(Block, put.value)
-                    known = self._children.setdefault(block.parent_id, set())
-                    known.add((put.key[8:], block.qc.data.view))
+        for put in persist.puts:
+            if put.table == "pending_block":
+                block = self._judge.read(Block, put.value)
+                known = self._children.setdefault(block.parent_id, set())
+                known.add((put.key[8:], block.qc.data.view))
 
     def on_sent(self, index: int, message: Message) -> None:
         if isinstance(message, Vote):

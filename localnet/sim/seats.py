@@ -1,6 +1,6 @@
 """Which observers of a world are told of what."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from localnet.sim.oracles import Watcher
@@ -21,22 +21,25 @@ class Seats:
             (each.on_sent, each.messages) for each in observers if _is_overridden(each, "on_sent")
         )
         """Whom to tell of a message."""
-        self.on_durable = tuple(
-            each.on_durable for each in observers if _is_overridden(each, "on_durable")
+        self.on_durable = _Listeners(
+            (each.on_durable, each.stores)
+            for each in observers
+            if _is_overridden(each, "on_durable")
         )
+        """Whom to tell of what became durable, by its store."""
 
 
-class _Listeners(dict[type, tuple[Callable[[int, Any], None], ...]]):
+class _Listeners(dict[Hashable, tuple[Callable[[int, Any], None], ...]]):
     """Whom to tell of something, by its kind; each kind is looked up once."""
 
     def __init__(
-        self, hooks: Iterable[tuple[Callable[[int, Any], None], tuple[type, ...]]]
+        self, hooks: Iterable[tuple[Callable[[int, Any], None], tuple[Hashable, ...]]]
     ) -> None:
         """The hooks, each with the kinds that it wants to hear of; none named means all."""
         super().__init__()
         self._hooks = tuple(hooks)
 
-    def __missing__(self, kind: type) -> tuple[Callable[[int, Any], None], ...]:
+    def __missing__(self, kind: Hashable) -> tuple[Callable[[int, Any], None], ...]:
         found = self[kind] = tuple(
             hook for hook, kinds in self._hooks if not kinds or kind in kinds
         )

@@ -30,6 +30,7 @@ class SignatureRequests(Watcher):
 
     effects = (Persist, Sign, SignIdentity, StoreBatch)
     messages = (BatchMessage,)
+    stores = (Store.SAFETY,)
 
     def __init__(self, chain_id: bytes, epoch: int = 0, exempt: Iterable[int] = ()) -> None:
         self._chain_id = chain_id
@@ -82,7 +83,7 @@ class SignatureRequests(Watcher):
                 pass
 
     def on_durable(self, index: int, persist: Persist) -> None:
-        if index in self._exempt or persist.store is not Store.SAFETY:
+        if index in self._exempt:
             return
         for put in persist.puts:
             if put.table in _RECORDS:
