@@ -3,6 +3,7 @@
 The behaviours of this package are not watched: an error in one of them is a bug.
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -26,6 +27,12 @@ class BehaviourFailedError(OperatorError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, advice="mend your behaviour; docs/byzantine.md has an example")
+
+
+def find_failure(stderr: str) -> BehaviourFailedError | None:
+    """The failure that a process told of on its stderr before it ended."""
+    found = re.search(rf"^error: (.*) \[{BehaviourFailedError.code}\]$", stderr, re.MULTILINE)
+    return None if found is None else BehaviourFailedError(found[1])
 
 
 def describe_failure(error: Exception, path: Path) -> str:

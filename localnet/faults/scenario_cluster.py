@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from localnet.byzantine import BehaviourFailedError
+from localnet.byzantine.guard import find_failure
 from localnet.cluster import View, describe_end
 from localnet.demo import TRADERS
 from localnet.faults.cluster import FaultCluster, make_plans
@@ -90,10 +92,24 @@ class ScenarioCluster(FaultCluster):
         self._progress.end(self._ended_s)
 
     async def conclude(self) -> tuple[dict[str, Any], ExitCode]:
-        """The judge comes later, when all is stopped."""
+        """The judge comes later, when all is stopped. Raises `BehaviourFailedError`."""
+        self._validate_liars()
         if self.has_traders:
             await self.supervisor.stop(TRADERS)
         return {}, ExitCode.OK
+
+    def validate_starting(self) -> None:
+        """Raise `BehaviourFailedError` or `NotReadyError` if a process has ended already."""
+        self._validate_liars()
+        super().validate_starting()
+
+    def _validate_liars(self) -> None:
+        """With a liar that its own behaviour ended, the run says nothing about the others."""
+        for name in sorted(self._liars):
+            if self.supervisor.status(name).exit_code == BehaviourFailedError.exit_code:
+                failure = find_failure(self._stderr_tail(name))
+                if failure is not None:
+                    raise failure
 
     def observe(self) -> Seen:
         """What was seen; the disks are yet to be read."""

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from localnet.byzantine import BehaviourFailedError, find_behaviour
+from localnet.byzantine.guard import find_failure
+from localnet.faults.node_main import main
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Schedule, save_schedule
 from node.cli.main import run
@@ -121,3 +123,17 @@ def test_a_schedule_is_saved_with_the_behaviours_that_it_names(write, tmp_path) 
     assert str(tmp_path) not in copy.read_text()
     (tmp_path / "crash.py").unlink()
     assert run_schedule(load_schedule(copy)).violation is None
+
+
+def test_a_process_that_a_behaviour_ended_is_told_as_such(
+    write, capsys, tmp_path, monkeypatch
+) -> None:
+    write("import nothing_of_this_name\n")
+    options = ["--home", str(tmp_path), "--behaviour", "crash.py:Grudge"]
+    monkeypatch.setattr("sys.argv", ["node_main", *options])
+    assert main() == 3
+    said = capsys.readouterr().err
+    failure = find_failure(f"a line before\n{said}")
+    assert failure is not None
+    assert failure.message.startswith("crash.py:1: ModuleNotFoundError")
+    assert find_failure("error: something else [config.invalid]") is None
