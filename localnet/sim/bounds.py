@@ -102,6 +102,14 @@ TABLES: Final = frozenset(
 )
 """Every table that a node writes records to."""
 
+BATCH_WRITE: Final = "batch"
+SNAPSHOT_WRITE: Final = "engine_snapshot"
+DROP_WRITE: Final = "drop"
+
+WRITES: Final = TABLES | {BATCH_WRITE, SNAPSHOT_WRITE, DROP_WRITE}
+"""Whatever is durable when it is done: records by their table, batches, snapshots of the engine,
+and the end of records that the archive holds."""
+
 Index = Annotated[int, Meta(ge=0, lt=HOSTS_MAX)]
 """Of a host."""
 Milliseconds = Annotated[int, Meta(ge=0, le=TIME_MAX_MS)]

@@ -1,14 +1,16 @@
-"""Durable records of one machine, and what may befall them: lost tails, flipped bits."""
+"""Durable records of one machine, and what may befall them: lost tails, torn ends, flipped bits."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
+from random import Random
+from typing import Any, Final
 
-from consensus.effects import Delete, Persist, Store
+from consensus.effects import Delete, Persist, Put, Store, StoreBatch
 from consensus.types import SignedBatchHeader
 from node.storage.errors import StorageError
-from node.storage.records import compute_checksum
+from node.storage.records import compute_checksum, validate_record
 from node.storage.safety import WRITE_ONCE_TABLES
+from node.storage.segments import decode_record, decode_stored, encode_record
 
 ARCHIVE_WRITES_LOST_MAX: Final = 1_000
 """A power loss takes back so many writes at most."""
@@ -24,6 +26,9 @@ class Disk:
         self._flipped: dict[tuple[Store, str, bytes], tuple[int, bytes]] = {}
         """Records that are not as they were written, each with the checksum written beside it
         and its false value."""
+        self._torn: tuple[Put, bytes, int] | None = None
+        """The last record of a write that a crash cut short, what is there of its value, and the
+        checksum that was written ahead of it."""
 
     def table(self, store: Store, name: str) -> dict[bytes, bytes]:
         """The records of one table."""
@@ -53,6 +58,16 @@ class Disk:
     def sync_archive(self) -> None:
         """No power cut takes back what was written to the archive so far."""
 
+    def lose_unsynced(self) -> None:
+        """Take back what was written and is not synced."""
+
+    def tear(self, effect: Any, random: Random) -> None:
+        """Leave the first bytes of a write that was under way."""
+        if isinstance(effect, Persist) and effect.puts and effect.puts[-1].value:
+            put = effect.puts[-1]
+            checksum = compute_checksum(put.table, put.key, put.value)
+            self._torn = (put, put.value[: random.randrange(len(put.value))], checksum)
+
     def flip_bit(self, store: Store, record: int, bit: int) -> bool:
         """Flip one bit of one durable record, both counted modulo what there is; False if the
         store holds nothing."""
@@ -65,12 +80,9 @@ class Disk:
         if not records:
             return False
         name, key = records[record % len(records)]
-        value = bytearray(self.stores[store][name][key])
-        checksum = compute_checksum(name, key, bytes(value))
-        bit %= 8 * len(value)
-        value[bit // 8] ^= 1 << bit % 8
-        self.stores[store][name][key] = bytes(value)
-        self._flipped[store, name, key] = (checksum, bytes(value))
+        value = self.stores[store][name][key]
+        false = self.stores[store][name][key] = _flip(value, bit)
+        self._flipped[store, name, key] = (compute_checksum(name, key, value), false)
         return True
 
     def is_damaged(self) -> bool:
@@ -80,12 +92,26 @@ class Disk:
             for (store, name, key), (_, value) in self._flipped.items()
         )
 
-    def validate(self) -> None:
-        """What a host does before it trusts its records. Raises `StorageError`."""
+    def recover(self) -> None:
+        """What a host does before it trusts its records, with the checks of the product's own
+        storage: a write that was torn is none, and a record that is damaged ends the process.
+        Raises `StorageError`."""
+        self._roll_back_torn()
         for (store, name, key), (checksum, false) in self._flipped.items():
             value = self.stores[store].get(name, {}).get(key)
-            if value == false and compute_checksum(name, key, value) != checksum:
-                raise StorageError("storage.corrupt", f"{store} record {name} {key.hex()}")
+            if value == false:
+                validate_record(str(store), name, key, value, checksum)
+
+    def _roll_back_torn(self) -> None:
+        if self._torn is None:
+            return
+        put, kept, checksum = self._torn
+        self._torn = None
+        try:
+            validate_record("log", put.table, put.key, kept, checksum)
+        except StorageError:
+            return
+        raise AssertionError("a torn record passes for a whole one")
 
     # ---- what recovery and members that lag read (`node.recovery.Archive`) ---------------------
 
@@ -112,6 +138,9 @@ class NodeDisk(Disk):
         super().__init__()
         self.batches: dict[bytes, Batch] = {}
         self.engine_snapshots: dict[int, bytes] = {}
+        """Files as the engine's worker writes them."""
+        self.damaged_batches: dict[bytes, bytes] = {}
+        """What is on the disk instead of a record of `batches`."""
         self.archive_log: deque[list[tuple[str, bytes, bytes | None]]] = deque(
             maxlen=ARCHIVE_WRITES_LOST_MAX
         )
@@ -145,6 +174,31 @@ class NodeDisk(Disk):
                 else:
                     table[key] = value
 
+    def lose_unsynced(self) -> None:
+        self.lose_archive_tail(ARCHIVE_WRITES_LOST_MAX)
+
+    def tear(self, effect: Any, random: Random) -> None:
+        if not isinstance(effect, StoreBatch):
+            super().tear(effect, random)
+            return
+        data = b"".join(encode_record(effect.batch_id, effect.signed_header, effect.body))
+        # At start the segment is cut off where no whole record follows.
+        record = decode_record(data[: random.randrange(len(data))])
+        assert record is None, "a torn batch passes for a whole one"
+
+    def flip_batch_bit(self, number: int, bit: int) -> None:
+        """Flip one bit of one stored batch, both counted modulo what there is."""
+        if self.batches:
+            batch_id = sorted(self.batches)[number % len(self.batches)]
+            data = b"".join(encode_record(batch_id, *self.batches[batch_id]))
+            self.damaged_batches[batch_id] = _flip(data, bit)
+
+    def flip_snapshot_bit(self, number: int, bit: int) -> None:
+        """Flip one bit of one of the engine's snapshots, both counted modulo what there is."""
+        if self.engine_snapshots:
+            height = sorted(self.engine_snapshots)[number % len(self.engine_snapshots)]
+            self.engine_snapshots[height] = _flip(self.engine_snapshots[height], bit)
+
     # ---- what recovery reads (`node.recovery.BatchIndex` and `Batches`) ------------------------
 
     def headers_above(self, cursors: Mapping[int, int]) -> list[tuple[bytes, SignedBatchHeader]]:
@@ -161,5 +215,16 @@ class NodeDisk(Disk):
         return None if stored is None else stored[0]
 
     def get(self, batch_id: bytes) -> Batch | None:
-        """A stored batch."""
+        """A stored batch. Raises `StorageError` if it is damaged."""
+        data = self.damaged_batches.get(batch_id)
+        if data is not None:
+            record = decode_stored(data, batch_id, "segment")
+            return record.signed_header, record.body
         return self.batches.get(batch_id)
+
+
+def _flip(data: bytes, bit: int) -> bytes:
+    value = bytearray(data)
+    bit %= 8 * len(value)
+    value[bit // 8] ^= 1 << bit % 8
+    return bytes(value)

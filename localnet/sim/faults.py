@@ -12,12 +12,15 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from consensus.effects import Persist, Store
+from consensus.effects import Persist, Store, StoreBatch
 from consensus.recovery import RecoveryError
 from localnet.sim.bounds import (
     BANDWIDTH_MAX_BYTES_PER_S,
+    BATCH_WRITE,
     CLOCK_STEP_MAX_MS,
+    DROP_WRITE,
     RECORD_MAX,
+    SNAPSHOT_WRITE,
     WRITES_SKIPPED_MAX,
     Hosts,
     Index,
@@ -28,11 +31,15 @@ from localnet.sim.bounds import (
 )
 from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX, NodeDisk
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
-from localnet.sim.network import CrashPoint
+from localnet.sim.network import CrashPoint, DiskError, Drop
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
+from node.events import SaveState
 from node.storage.errors import StorageError
+
+CORRUPT: Final = "storage.corrupt"
+"""The code with which a host ends that reads what is damaged."""
 
 FOREVER_MS: Final = 0
 """As a duration: until everything is healed at the end of the attack."""
@@ -121,13 +128,22 @@ class CrashFault(_OnHost, frozen=True, kw_only=True, tag="crash"):
 
 
 class CrashAtPersistFault(_OnHost, frozen=True, kw_only=True, tag="crash_at_persist"):
-    """Killed at the `skip`-th write of one table after `at_ms`, just before or after it is
+    """Killed at the `skip`-th write of one kind after `at_ms`, just before or after it is
     durable: nothing that waits for the write has left."""
 
     table: Name = ""
-    """One of `localnet.sim.bounds.TABLES`; empty: any write."""
+    """One of `localnet.sim.bounds.WRITES`; empty: any write."""
     skip: Annotated[int, Meta(ge=0, le=WRITES_SKIPPED_MAX)] = 0
     is_durable: bool = False
+
+
+class TornWriteFault(_OnHost, frozen=True, kw_only=True, tag="torn_write"):
+    """Killed while it writes records or a batch: a part of the last one is on the disk, and the
+    checksum must tell."""
+
+    table: Name = ""
+    """As for `CrashAtPersistFault`."""
+    skip: Annotated[int, Meta(ge=0, le=WRITES_SKIPPED_MAX)] = 0
 
 
 class PowerLossFault(_OnHost, frozen=True, kw_only=True, tag="power_loss"):
@@ -138,15 +154,23 @@ class PowerLossFault(_OnHost, frozen=True, kw_only=True, tag="power_loss"):
 
 
 class DiskFailureFault(_OnHost, frozen=True, kw_only=True, tag="disk_failure"):
-    """Writes fail (disk full, fsync error): the next one ends the process, which is started again
-    when the disk works."""
+    """Syncing fails: the next write ends the process, and whatever was not synced by then is lost.
+    Started again when the disk works."""
+
+
+class DiskFullFault(_OnHost, frozen=True, kw_only=True, tag="disk_full"):
+    """The next write is refused and ends the process; what was written before is there. Started
+    again when there is space."""
 
 
 class BitFlipFault(_OnHost, frozen=True, kw_only=True, tag="bit_flip"):
-    """Killed, and one bit of a durable record is flipped. The record's checksum must catch it:
-    the node does not start any more."""
+    """Killed, and one bit on its disk is flipped. A checksum must catch it: with a false record the
+    node does not start any more, it ends where it reads a false batch, and it passes over a false
+    snapshot of its engine."""
 
+    of: Literal["records", "batches", "snapshots"] = "records"
     store: Store = Store.SAFETY
+    """Of a record."""
     record: Annotated[int, Meta(ge=0, le=RECORD_MAX)] = 0
     """Which record: taken modulo their number, in order of table and key."""
     bit: Annotated[int, Meta(ge=0, le=RECORD_MAX)] = 0
@@ -196,8 +220,10 @@ class SlowDiskFault(_OnHost, frozen=True, kw_only=True, tag="slow_disk"):
 HostFault = (
     CrashFault
     | CrashAtPersistFault
+    | TornWriteFault
     | PowerLossFault
     | DiskFailureFault
+    | DiskFullFault
     | BitFlipFault
     | RollbackFault
     | WipeFault
@@ -247,6 +273,9 @@ class Nemesis:
         """Called with each fault that strikes."""
         self._traps: list[_Trap] = []
         world.crash_at = self._crash_at
+        world.on_stopped.append(self._on_stopped)
+        self.stopped: dict[str, int] = {}
+        """How often hosts ended by themselves, by code."""
         for fault in faults:
             if isinstance(fault, LateJoinFault):
                 self.absent.add(fault.host)
@@ -260,7 +289,7 @@ class Nemesis:
         self._world.rules.clear()
         for index, host in sorted(self._world.hosts.items()):
             host.work_ms = host.record_ms = host.batch_ms = None
-            host.is_disk_failing = False
+            host.disk_error = None
             self._world.set_clock(index, 0)
             self._start(index)
 
@@ -271,7 +300,7 @@ class Nemesis:
             return
         world = self._world
         match fault:
-            case CrashAtPersistFault():
+            case CrashAtPersistFault() | TornWriteFault():
                 self._traps.append(_Trap(fault))
                 return
             case RollbackFault(host=index):
@@ -294,10 +323,11 @@ class Nemesis:
                 self._later(fault.duration_ms, lambda: self._start(index))
             case BitFlipFault(host=index):
                 world.crash(index)
-                world.disk(index).flip_bit(fault.store, fault.record, fault.bit)
+                _flip_bit(world.disk(index), fault)
                 self._kill(index, fault.duration_ms)
-            case DiskFailureFault(host=index):
-                world.hosts[index].is_disk_failing = True
+            case DiskFailureFault(host=index) | DiskFullFault(host=index):
+                is_full = isinstance(fault, DiskFullFault)
+                world.hosts[index].disk_error = DiskError.FULL if is_full else DiskError.SYNC
                 self._later(fault.duration_ms, lambda: self._mend_disk(index))
             case ClockFault(host=index, offset_ms=offset_ms):
                 world.set_clock(index, world.hosts[index].clock_offset_ms + offset_ms)
@@ -370,8 +400,15 @@ class Nemesis:
             self._later(fault.duration_ms, partial(setattr, host, name, None))
 
     def _mend_disk(self, index: int) -> None:
-        self._world.hosts[index].is_disk_failing = False
+        self._world.hosts[index].disk_error = None
         self._start(index)
+
+    def _on_stopped(self, index: int, code: str) -> None:
+        self.stopped[code] = self.stopped.get(code, 0) + 1
+        if code == CORRUPT:
+            # Its operator leaves it as it is.
+            assert self._world.disk(index).damaged_batches, "a disk that nobody touched is refused"
+            self.dead.add(index)
 
     def _step_back(self, index: int, offset_ms: int) -> None:
         self._world.set_clock(index, self._world.hosts[index].clock_offset_ms - offset_ms)
@@ -381,15 +418,41 @@ class Nemesis:
 
     # ---- crashes at writes ---------------------------------------------------------------------
 
-    def _crash_at(self, index: int, persist: Persist) -> CrashPoint | None:
+    def _crash_at(self, index: int, write: Any) -> CrashPoint | None:
         for trap in self._traps:
-            if trap.fault.host == index and trap.springs(persist):
+            if trap.fault.host == index and trap.springs(write):
                 self._traps.remove(trap)
                 self._world.after(0, partial(self._kill, index, trap.fault.duration_ms))
                 self._note(trap.fault)
+                if isinstance(trap.fault, TornWriteFault):
+                    return CrashPoint.TORN
                 is_durable = trap.fault.is_durable
                 return CrashPoint.AFTER_DURABLE if is_durable else CrashPoint.BEFORE_DURABLE
         return None
+
+
+def _flip_bit(disk: NodeDisk, fault: BitFlipFault) -> None:
+    match fault.of:
+        case "records":
+            disk.flip_bit(fault.store, fault.record, fault.bit)
+        case "batches":
+            disk.flip_batch_bit(fault.record, fault.bit)
+        case "snapshots":
+            disk.flip_snapshot_bit(fault.record, fault.bit)
+
+
+def name_write(write: Any) -> frozenset[str]:
+    """Which of `localnet.sim.bounds.WRITES` a write is."""
+    match write:
+        case Persist(puts=puts):
+            return frozenset(put.table for put in puts)
+        case StoreBatch():
+            return frozenset({BATCH_WRITE})
+        case SaveState():
+            return frozenset({SNAPSHOT_WRITE})
+        case _:
+            assert isinstance(write, Drop), "there is no other kind"
+            return frozenset({DROP_WRITE})
 
 
 def _find_end_ms(fault: LateJoinFault) -> int:
@@ -399,13 +462,12 @@ def _find_end_ms(fault: LateJoinFault) -> int:
 class _Trap:
     """A crash that waits for its write."""
 
-    def __init__(self, fault: CrashAtPersistFault) -> None:
+    def __init__(self, fault: CrashAtPersistFault | TornWriteFault) -> None:
         self.fault = fault
         self._left = fault.skip
 
-    def springs(self, persist: Persist) -> bool:
-        table = self.fault.table
-        if table and all(put.table != table for put in persist.puts):
+    def springs(self, write: Any) -> bool:
+        if self.fault.table and self.fault.table not in name_write(write):
             return False
         self._left -= 1
         return self._left < 0

@@ -5,6 +5,7 @@ every freedom that they leave: messages are delayed, reordered, doubled and drop
 late and out of order, and a crash keeps an arbitrary prefix of what each store had yet to write.
 """
 
+import errno
 import hashlib
 import heapq
 import random
@@ -12,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -40,6 +41,7 @@ from localnet.sim.links import PERMILLE, LinkRule, Passage
 from localnet.sim.oracles import Watcher
 from localnet.sim.seats import Seats
 from node.serving import read_committed
+from node.storage.errors import StorageError, mapping_errors
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -59,12 +61,37 @@ class Machine(Protocol):
 
 
 class CrashPoint(Enum):
-    """Where around one `Persist` a machine dies."""
+    """Where around one durable write a machine dies."""
 
     BEFORE_DURABLE = "before"
-    """The records are lost."""
+    """It is lost."""
+    TORN = "torn"
+    """Its first bytes are there; who reads them must find out."""
     AFTER_DURABLE = "after"
-    """The records are durable, and nothing that waits for them was sent."""
+    """It is durable, and nothing that waits for it was sent."""
+
+
+class Drop(NamedTuple):
+    """Records go that the archive holds, some time after the `Persist` that asked for it."""
+
+    persist: Persist
+
+
+class DiskError(Enum):
+    """How writing fails, by the error of the operating system. Either ends the process."""
+
+    FULL = errno.ENOSPC
+    """The write is refused; what was written before is there."""
+    SYNC = errno.EIO
+    """From fsync: nothing that was not synced by then is there any more."""
+
+    def code(self) -> str:
+        """The code with which a host ends: what the product's storage makes of the error."""
+        try:
+            with mapping_errors("write"):
+                raise OSError(self.value, "made up")
+        except StorageError as error:
+            return error.code
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,8 +129,8 @@ class Host:
     waiting: list[Send] = field(default_factory=list)
     clock_offset_ms: int = 0
     """How far its clock is ahead of the world's."""
-    is_disk_failing: bool = False
-    """The next write fails, and ends the process."""
+    disk_error: DiskError | None = None
+    """How the next write fails, and ends the process."""
     work_ms: tuple[int, int] | None = None
     """A pace of all its workers, instead of the usual ones."""
     record_ms: tuple[int, int] | None = None
@@ -128,8 +155,11 @@ class World:
         self._seats = Seats([])
         self.on_received: list[Callable[[int, Received], None]] = []
         """Called with the host and the message, just before a running machine hears it."""
-        self.crash_at: Callable[[int, Persist], CrashPoint | None] = lambda index, persist: None
-        """Asked before each `Persist` is written."""
+        self.crash_at: Callable[[int, Any], CrashPoint | None] = lambda index, write: None
+        """Asked before each durable write: a `Persist` or a `Drop`, in a whole node also a
+        `StoreBatch` or a `SaveState`."""
+        self.on_stopped: list[Callable[[int, str], None]] = []
+        """Called with the host and the code with which it ended by itself."""
         self.rules: list[LinkRule] = []
         """In force on all links, in this order."""
         self._scheme = scheme
@@ -165,7 +195,7 @@ class World:
         host = self.hosts[index]
         assert host.machine is None, "a running machine is not started"
         self._seat()
-        host.disk.validate()
+        host.disk.recover()
         host.machine = host.factory(host.disk)
         for observer in self.observers:
             observer.on_start(index)
@@ -353,19 +383,12 @@ class World:
         """A write is done, unless something comes between."""
         if host.incarnation != incarnation:
             return
-        if host.is_disk_failing:
-            self.crash(host.index)
-            return
-        point = self.crash_at(host.index, persist)
-        if point is CrashPoint.BEFORE_DURABLE:
-            queue.clear()
-            self.crash(host.index)
-            return
-        assert queue.popleft() is persist, "a store writes in order"
-        self._write(host, persist)
-        if point is CrashPoint.AFTER_DURABLE:
-            queue.clear()
-            self.crash(host.index)
+
+        def write() -> None:
+            assert queue.popleft() is persist, "a store writes in order"
+            self._write(host, persist)
+
+        if not self._try_write(host, persist, write, queue):
             return
         host.durable.add(persist.token)
         if host.waiting:
@@ -373,6 +396,45 @@ class World:
             host.waiting = [send for send in host.waiting if send not in ready]
             for send in ready:
                 self._send(host, send)
+
+    def _try_write(
+        self, host: Host, effect: Any, write: Callable[[], None], queue: deque[Any] | None = None
+    ) -> bool:
+        """Carry out one durable write, unless the machine dies at it; True if it lives on. `queue`
+        holds what waits for it in the same store, which is lost with it."""
+        index, queue = host.index, deque() if queue is None else queue
+        if host.disk_error is not None:
+            if host.disk_error is DiskError.SYNC:
+                self._forget_writes(host)
+            queue.clear()
+            self.stop_with(index, host.disk_error.code())
+            if host.disk_error is DiskError.SYNC:
+                host.disk.lose_unsynced()
+            return False
+        point = self.crash_at(index, effect)
+        if point is CrashPoint.BEFORE_DURABLE or point is CrashPoint.TORN:
+            queue.clear()
+            self.crash(index)
+            if point is CrashPoint.TORN:
+                host.disk.tear(effect, self.random)
+            return False
+        write()
+        if point is CrashPoint.AFTER_DURABLE:
+            queue.clear()
+            self.crash(index)
+            return False
+        return True
+
+    def stop_with(self, index: int, code: str) -> None:
+        """A host ends by itself, with a code of its storage."""
+        self.crash(index)
+        for listen in self.on_stopped:
+            listen(index, code)
+
+    def _forget_writes(self, host: Host) -> None:
+        """Nothing that waits to be written will be."""
+        for queue in host.writing.values():
+            queue.clear()
 
     def _write(self, host: Host, persist: Persist) -> None:
         host.disk.apply(persist)
@@ -386,12 +448,15 @@ class World:
         incarnation = host.incarnation
 
         def drop() -> None:
+            host.disk.sync_archive()
+            host.disk.drop(persist.store, persist.deletes)
+
+        def try_drop() -> None:
             if host.incarnation == incarnation:
-                host.disk.sync_archive()
-                host.disk.drop(persist.store, persist.deletes)
+                self._try_write(host, Drop(persist), drop)
 
         archived_at_ms = host.busy_until_ms.get(Store.ARCHIVE, 0)
-        self.after(max(archived_at_ms - self.now_ms, 0), drop)
+        self.after(max(archived_at_ms - self.now_ms, 0), try_drop)
 
     # ---- network -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ takes back the newest archive writes that were already reported, since nothing w
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -36,10 +37,11 @@ from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
 from engine.block import BlockInput, BlockOutput
+from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
-from engine.snapshot import restore, snapshot
+from engine.snapshot import snapshot
 from engine.state import EngineState, create_state
-from localnet.sim.disk import Disk, NodeDisk
+from localnet.sim.disk import Batch, Disk, NodeDisk
 from localnet.sim.network import Conditions, Host, World
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
 from mempool.envelope import decode_envelope
@@ -57,7 +59,8 @@ from node.events import (
     VerifyEnvelopes,
 )
 from node.recovery import OUTPUT_TABLE
-from node.workers.snapshots import SNAPSHOTS_KEPT
+from node.storage.errors import StorageError
+from node.workers.snapshots import SNAPSHOTS_KEPT, decode_snapshot, encode_header
 
 OPENED_MAX: Final = 256
 """Blocks remembered with their batches opened: all nodes execute the same ones."""
@@ -72,17 +75,29 @@ class Engine:
     is_busy: bool = False
 
     @classmethod
-    def load(cls, disk: NodeDisk, genesis: EngineGenesis) -> "Engine":
-        """Begin from the newest snapshot, or from genesis."""
-        if not disk.engine_snapshots:
-            return cls(create_state(genesis))
-        return cls(restore(disk.engine_snapshots[max(disk.engine_snapshots)]))
+    def load(cls, disk: NodeDisk, genesis: EngineGenesis, chain_id: bytes) -> "Engine":
+        """Begin from the newest snapshot that is whole, or from genesis."""
+        state = create_state(genesis)
+        for height, content in sorted(disk.engine_snapshots.items(), reverse=True):
+            with suppress(SnapshotError):
+                return cls(
+                    decode_snapshot(content, chain_id, state.genesis_digest, f"height {height}")
+                )
+        return cls(state)
 
-    def save(self, disk: NodeDisk) -> None:
-        """Write a snapshot, atomically."""
-        disk.engine_snapshots[self.state.height] = snapshot(self.state)
-        for height in sorted(disk.engine_snapshots)[:-SNAPSHOTS_KEPT]:
-            del disk.engine_snapshots[height]
+    def save(self, disk: NodeDisk, chain_id: bytes) -> None:
+        """Write a snapshot, atomically. What is newer was passed over, and goes, too."""
+        kept = disk.engine_snapshots
+        kept[self.state.height] = self.encode(chain_id)
+        older = [height for height in sorted(kept) if height < self.state.height]
+        newer = [height for height in kept if height > self.state.height]
+        for height in (*older[: -(SNAPSHOTS_KEPT - 1)], *newer):
+            del kept[height]
+
+    def encode(self, chain_id: bytes) -> bytes:
+        """The state as a file."""
+        body = snapshot(self.state)
+        return encode_header(chain_id, self.state, body) + body
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,7 +170,7 @@ class NodeWorld(World):
 
         def factory(disk: Disk) -> NodeCore:
             assert isinstance(disk, NodeDisk)
-            engine = self.engines[index] = Engine.load(disk, genesis)
+            engine = self.engines[index] = Engine.load(disk, genesis, self._chain_id)
             return make(disk, engine.state.height)
 
         self.add(index, factory, secret, member)
@@ -204,7 +219,7 @@ class NodeWorld(World):
         self._storing[index].clear()
         engine = self.engines[index]
         if engine.state.height:
-            engine.save(self.disk(index))
+            engine.save(self.disk(index), self._chain_id)
         self.crash(index)
 
     # ---- effects -------------------------------------------------------------------------------
@@ -242,7 +257,23 @@ class NodeWorld(World):
     # ---- batches -------------------------------------------------------------------------------
 
     def _write_batch(self, index: int, store: StoreBatch) -> None:
-        self.disk(index).batches[store.batch_id] = (store.signed_header, store.body)
+        disk = self.disk(index)
+        disk.batches[store.batch_id] = (store.signed_header, store.body)
+        disk.damaged_batches.pop(store.batch_id, None)
+
+    def _read_batch(self, host: Host, batch_id: bytes) -> Batch | None:
+        """A batch that is stored; None if it is damaged, which ends the host."""
+        try:
+            stored = self.disk(host.index).get(batch_id)
+        except StorageError as error:
+            self.stop_with(host.index, error.code)
+            return None
+        assert stored is not None, "a batch that is asked for is stored"
+        return stored
+
+    def _forget_writes(self, host: Host) -> None:
+        super()._forget_writes(host)
+        self._storing[host.index].clear()
 
     def _store_batch(self, host: Host, store: StoreBatch) -> None:
         """Stores write in order, each after the one before."""
@@ -253,33 +284,42 @@ class NodeWorld(World):
         self._stored_at_ms[host.index] = ready_ms
         wait_ms = ready_ms - self.now_ms
 
-        def complete() -> None:
-            if host.is_disk_failing:
-                self.crash(host.index)
-                return
+        def write() -> None:
             assert storing.popleft() is store, "a store writes in order"
             self._write_batch(host.index, store)
-            self._deliver(host.index, BatchStored(store.token))
+
+        def complete() -> None:
+            if self._try_write(host, store, write, storing):
+                self._deliver(host.index, BatchStored(store.token))
 
         self._soon(host, (wait_ms, wait_ms), complete)
 
     def _check_batch(self, host: Host, check: CheckBatch) -> None:
-        body = check.body
-        if body is None:
-            body = self.disk(host.index).batches[check.batch_id][1]
-        verdict = self._judge_batch(check.signed_header, check.author_key, body)
-        error = None if verdict.error is None else verdict.error.value
-        event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
-        self._later(host, self._pick(host.work_ms or self.node_conditions.check_ms), event)
+        def answer() -> None:
+            body = check.body
+            if body is None:
+                stored = self._read_batch(host, check.batch_id)
+                if stored is None:
+                    return
+                body = stored[1]
+            verdict = self._judge_batch(check.signed_header, check.author_key, body)
+            error = None if verdict.error is None else verdict.error.value
+            event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
+            self._deliver(host.index, event)
+
+        self._soon(host, host.work_ms or self.node_conditions.check_ms, answer)
 
     def _open_batches(self, host: Host, effect: OpenBatches) -> None:
-        stored = self.disk(host.index).batches
-        verdicts = tuple(
-            reopen_batch(stored[each.batch_id][1], each.body_digest, self._chain_id)
-            for each in effect.batches
-        )
-        delay_ms = self._pick(host.work_ms or self.node_conditions.check_ms)
-        self._later(host, delay_ms, BatchesOpened(effect.token, verdicts))
+        def answer() -> None:
+            verdicts: list[BatchVerdict] = []
+            for each in effect.batches:
+                stored = self._read_batch(host, each.batch_id)
+                if stored is None:
+                    return
+                verdicts.append(reopen_batch(stored[1], each.body_digest, self._chain_id))
+            self._deliver(host.index, BatchesOpened(effect.token, tuple(verdicts)))
+
+        self._soon(host, host.work_ms or self.node_conditions.check_ms, answer)
 
     def _judge_batch(
         self, signed_header: SignedBatchHeader, author_key: bytes, body: bytes
@@ -298,9 +338,12 @@ class NodeWorld(World):
 
         def serve() -> None:
             for batch_id in effect.batch_ids:
-                stored = self.disk(host.index).get(batch_id)
-                if stored is not None:
-                    self._send(host, Send((to,), BatchMessage(*stored)))
+                if batch_id not in self.disk(host.index).batches:
+                    continue
+                stored = self._read_batch(host, batch_id)
+                if stored is None:
+                    return
+                self._send(host, Send((to,), BatchMessage(*stored)))
 
         self._soon(host, self.conditions.work_ms, serve)
 
@@ -319,12 +362,19 @@ class NodeWorld(World):
             engine.is_busy = False
             if isinstance(request, SaveState):
                 assert engine.state.height == request.height, "saved where it was asked for"
-                disk = self.disk(host.index)
-                disk.sync_archive()
-                engine.save(disk)
+                is_alive = self._try_write(host, request, save)
             else:
-                self._deliver(host.index, self._execute(host, engine, request))
-            self._run_engine(host, engine)
+                executed = self._execute(host, engine, request)
+                is_alive = executed is not None
+                if executed is not None:
+                    self._deliver(host.index, executed)
+            if is_alive:
+                self._run_engine(host, engine)
+
+        def save() -> None:
+            disk = self.disk(host.index)
+            disk.sync_archive()
+            engine.save(disk, self._chain_id)
 
         if isinstance(request, SaveState):
             # The archive is synced first, with all that was asked of it so far.
@@ -333,11 +383,13 @@ class NodeWorld(World):
             bounds_ms = (archived_ms + least_ms, archived_ms + most_ms)
         self._soon(host, bounds_ms, finish)
 
-    def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed:
+    def _execute(self, host: Host, engine: Engine, request: Execute) -> Executed | None:
+        """None if the host ended."""
         bodies: list[bytes] = []
         for batch in request.batches:
-            stored = self.disk(host.index).get(batch.batch_id)
-            assert stored is not None, "a delivered batch is stored"
+            stored = self._read_batch(host, batch.batch_id)
+            if stored is None:
+                return None
             bodies.append(stored[1])
         block, ordered, passed = self._open(request, tuple(bodies))
         output = apply_block(engine.state, block)

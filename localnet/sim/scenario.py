@@ -139,6 +139,8 @@ class _Run:
         order = self.cluster.order
         counts = self.coverage.counts
         counts.update({f"fault.{kind}": count for kind, count in self.nemesis.struck.items()})
+        counts.update(f"fault_drawn.{kind_of(fault)}" for fault in self.schedule.faults)
+        counts.update({f"stopped.{code}": count for code, count in self.nemesis.stopped.items()})
         justice = self.cluster.justice
         counts.update(f"convicted.{kind}" for _, kind in justice.proven)
         if justice.found:

@@ -19,10 +19,10 @@ from localnet.sim.bounds import (
     FILE_MAX_BYTES,
     KINDS,
     MEMBERS_MAX,
-    TABLES,
     TWIN_HOSTS_MAX,
     TWIN_VIEWS_MAX,
     VIEWS_MAX,
+    WRITES,
     Index,
     Milliseconds,
     Name,
@@ -160,7 +160,7 @@ def validate_schedule(schedule: Schedule) -> None:
         if unknown:
             raise ScheduleError(f"fault {number}: no message is called {unknown[0]!r}")
         table = getattr(fault, "table", "")
-        if table and table not in TABLES:
+        if table and table not in WRITES:
             raise ScheduleError(f"fault {number}: no table is called {table!r}")
         _validate_ranges(f"fault {number}", fault)
 

@@ -15,7 +15,7 @@ from consensus.types import SignedBatchHeader
 from crypto.codec import DecodeError, decode
 from node.storage.disk import Disk
 from node.storage.errors import StorageError, mapping_errors
-from node.storage.segments import decode_record, segment_path
+from node.storage.segments import decode_stored, segment_path
 from node.storage.sql import select
 
 INDEX_NAME: Final = "index.db"
@@ -48,9 +48,7 @@ class BatchReader:
         path = segment_path(self.directory, segment)
         with mapping_errors(f"read {path}"):
             data = self._disk.read_at(path, start_byte, size_bytes)
-        record = decode_record(data)
-        if record is None or record.batch_id != batch_id:
-            raise StorageError("storage.corrupt", f"{path} at {start_byte}: {batch_id.hex()}")
+        record = decode_stored(data, batch_id, f"{path} at {start_byte}")
         return record.signed_header, record.body
 
     def find_header(self, batch_id: bytes) -> SignedBatchHeader | None:

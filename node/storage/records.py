@@ -46,6 +46,12 @@ def compute_checksum(table: str, key: bytes, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key, zlib.crc32(head)))
 
 
+def validate_record(where: str, table: str, key: bytes, value: bytes, checksum: int) -> None:
+    """What was written is what was read. Raises `StorageError` (`storage.corrupt`)."""
+    if compute_checksum(table, key, value) != checksum:
+        raise StorageError("storage.corrupt", f"{where}: {table} {key.hex()} is damaged")
+
+
 class RecordWrite(NamedTuple):
     """Records to write and to drop, all or nothing: one `Persist`."""
 
@@ -177,7 +183,7 @@ class RecordFile:
             (table, key),
         )
         for value, checksum in rows:
-            self._validate(table, key, value, checksum)
+            validate_record(str(self.path), table, key, value, checksum)
             return bytes(value)
         return None
 
@@ -213,9 +219,5 @@ class RecordFile:
             self._connection.close()
 
     def _checked(self, table: str, key: bytes, value: bytes, checksum: int) -> Record:
-        self._validate(table, key, value, checksum)
+        validate_record(str(self.path), table, key, value, checksum)
         return Record(key, value)
-
-    def _validate(self, table: str, key: bytes, value: bytes, checksum: int) -> None:
-        if compute_checksum(table, key, value) != checksum:
-            raise StorageError("storage.corrupt", f"{self.path}: {table} {key.hex()} is damaged")

@@ -25,6 +25,7 @@ from crypto.codec import DecodeError, decode, encode
 from crypto.digest import DIGEST_SIZE_BYTES
 from crypto.types import BATCH_BODY_MAX_BYTES
 from node.storage.disk import Disk
+from node.storage.errors import StorageError
 
 SEGMENT_SIZE_BYTES: Final = 64 << 20
 """A segment is full from this size on; the record that crosses it still belongs to it."""
@@ -100,6 +101,15 @@ def decode_record(data: bytes) -> SegmentRecord | None:
     except DecodeError:
         return None
     return SegmentRecord(batch_id, signed_header, body, size_bytes)
+
+
+def decode_stored(data: bytes, batch_id: bytes, place: str) -> SegmentRecord:
+    """The record of a batch as the index says where it lies. Raises `StorageError`
+    (`storage.corrupt`) if it is damaged."""
+    record = decode_record(data)
+    if record is None or record.batch_id != batch_id:
+        raise StorageError("storage.corrupt", f"{place}: {batch_id.hex()}")
+    return record
 
 
 def parse_record_size(prefix: bytes) -> int | None:

@@ -98,7 +98,7 @@ class SnapshotStore:
             unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
             body = snapshot(state)
             with open(unfinished, "wb", opener=_open_private) as file:
-                file.write(self._encode_header(state, body))
+                file.write(encode_header(self._chain_id, state, body))
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -118,40 +118,53 @@ class SnapshotStore:
             for obsolete in (*newer, *older[SNAPSHOTS_KEPT - 1 :]):
                 obsolete.unlink()
 
-    def _encode_header(self, state: EngineState, body: bytes) -> bytes:
-        header = encode(
-            SnapshotHeader(
-                self._chain_id,
-                state.genesis_digest,
-                state.height,
-                compute_state_root(state),
-                len(body),
-                bulk_digest(Domain.SNAPSHOT, body),
-            )
-        )
-        size = len(header).to_bytes(_SIZE_SIZE_BYTES, "big")
-        return _MAGIC + size + header + digest(Domain.SNAPSHOT, header)
-
     def _load(self, path: Path, genesis_digest: bytes) -> EngineState:
-        content = memoryview(path.read_bytes())
-        header, body = _split(content)
-        if (header.chain_id, header.genesis_digest) != (self._chain_id, genesis_digest):
-            raise StorageError(
-                "storage.foreign",
-                f"{path} belongs to chain {header.chain_id.hex()[:16]}, not to this one "
-                f"({self._chain_id.hex()[:16]})",
-            )
-        data = bytes(body)
-        if len(data) != header.size_bytes:
-            raise SnapshotError(f"{len(data)} of {header.size_bytes} bytes are there")
-        if bulk_digest(Domain.SNAPSHOT, data) != header.checksum:
-            raise SnapshotError("its state does not have the checksum in its header")
-        state = restore(data)
-        if state.genesis_digest != genesis_digest or state.height != header.height:
-            raise SnapshotError("its state is not the one that its header names")
-        if compute_state_root(state) != header.state_root or path.name != _name(state.height):
-            raise SnapshotError("its root or its name is not the one of its state")
+        content = path.read_bytes()
+        state = decode_snapshot(content, self._chain_id, genesis_digest, str(path))
+        if path.name != _name(state.height):
+            raise SnapshotError("its name is not the one of its state")
         return state
+
+
+def encode_header(chain_id: bytes, state: EngineState, body: bytes) -> bytes:
+    """What stands before a state in its file."""
+    header = encode(
+        SnapshotHeader(
+            chain_id,
+            state.genesis_digest,
+            state.height,
+            compute_state_root(state),
+            len(body),
+            bulk_digest(Domain.SNAPSHOT, body),
+        )
+    )
+    size = len(header).to_bytes(_SIZE_SIZE_BYTES, "big")
+    return _MAGIC + size + header + digest(Domain.SNAPSHOT, header)
+
+
+def decode_snapshot(
+    content: bytes, chain_id: bytes, genesis_digest: bytes, place: str
+) -> EngineState:
+    """The state in a snapshot's file. Raises `SnapshotError` for a damaged one, and `StorageError`
+    (`storage.foreign`) for another chain's, with the `place` where it lies."""
+    header, body = _split(memoryview(content))
+    if (header.chain_id, header.genesis_digest) != (chain_id, genesis_digest):
+        raise StorageError(
+            "storage.foreign",
+            f"{place} belongs to chain {header.chain_id.hex()[:16]}, not to this one "
+            f"({chain_id.hex()[:16]})",
+        )
+    data = bytes(body)
+    if len(data) != header.size_bytes:
+        raise SnapshotError(f"{len(data)} of {header.size_bytes} bytes are there")
+    if bulk_digest(Domain.SNAPSHOT, data) != header.checksum:
+        raise SnapshotError("its state does not have the checksum in its header")
+    state = restore(data)
+    if state.genesis_digest != genesis_digest or state.height != header.height:
+        raise SnapshotError("its state is not the one that its header names")
+    if compute_state_root(state) != header.state_root:
+        raise SnapshotError("its root is not the one of its state")
+    return state
 
 
 def _split(content: memoryview) -> tuple[SnapshotHeader, memoryview]:
