@@ -7,7 +7,7 @@ holds, since faults that come all at once hide each other (swarm testing, Groce 
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from consensus.effects import Store
 from consensus.messages import (
@@ -31,6 +31,7 @@ from consensus.safety import (
 )
 from consensus.state_signer import STATE_VOTE_TABLE
 from localnet.byzantine import behaviours
+from localnet.sim.bounds import BATCH_WRITE, DROP_WRITE, SNAPSHOT_WRITE
 from localnet.sim.faults import (
     BandwidthFault,
     BitFlipFault,
@@ -40,6 +41,7 @@ from localnet.sim.faults import (
     CutFault,
     DelayFault,
     DiskFailureFault,
+    DiskFullFault,
     DuplicateFault,
     Fault,
     LateJoinFault,
@@ -49,33 +51,39 @@ from localnet.sim.faults import (
     RollbackFault,
     SlowDiskFault,
     SlowWorkFault,
+    TornWriteFault,
     WipeFault,
 )
 from localnet.sim.schedule import Liar, Network, Schedule, Traffic
 
 FAULTS_DRAWN_MAX: Final = 12
 """In one schedule, besides what takes a memory away; more would hide each other."""
-WINDOW_MS: Final = 60
-"""Of attack time a view, over which faults are spread."""
+WINDOW_MS: Final = 12
+"""Of attack time a view, over which faults are spread, besides the longest delay of the network:
+what a view takes where nothing fails, so that faults strike before the attack is over."""
+LOSSY_PERMILLE: Final = 20
+"""Of messages: where so many are lost, every node gives up some view, and writes that down."""
+DROPPING_VIEWS: Final = 60
+"""A run of so many comes to dropping records."""
 WRITES_SKIPPED_DRAWN_MAX: Final = 3
 """A crash at a write comes at one of the next few."""
 ARCHIVE_WRITES_DRAWN_MAX: Final = 29
 """More than a snapshot's worth of blocks, less than all there is."""
 RECORD_DRAWN_MAX: Final = 9_999
 
-_TABLES: Final = (
-    VOTE_TABLE,
-    TIMEOUT_TABLE,
-    PROPOSAL_TABLE,
-    STATE_VOTE_TABLE,
-    BLOCK_TABLE,
-    STATE_TABLE,
-    "",
-)
-"""Writes that a node's next message waits for; the last stands for any."""
+_SELDOM: Final = (PROPOSAL_TABLE, STATE_VOTE_TABLE, STATE_TABLE, SNAPSHOT_WRITE)
+"""Writes of which a run has few: the next one counts."""
+_OFTEN: Final = (VOTE_TABLE, BLOCK_TABLE, BATCH_WRITE, "")
+"""Writes of which there are many; the last stands for any."""
+_TORN: Final = (VOTE_TABLE, BLOCK_TABLE, BATCH_WRITE)
+
+
+def _tag(kind: Any) -> str:
+    return str(kind.__struct_config__.tag)
+
 
 _KINDS: Final = tuple(
-    str(each.__struct_config__.tag)
+    _tag(each)
     for each in (
         Proposal,
         Vote,
@@ -91,6 +99,24 @@ _KINDS: Final = tuple(
 )
 """Messages whose loss alone tells something; requests are asked again anyway."""
 
+_NEED_TIMEOUTS: Final = frozenset(
+    {
+        "forged_last_certificate",
+        "hollow_last_certificate",
+        "lowered_tc",
+        "many_high_qc_views",
+        "older_qc",
+        "reordered_tc",
+        "stale_qc",
+        "stale_tc",
+        "stale_timeout",
+        "twice_counted",
+        "vote_after_timeout",
+        "wrong_uncle",
+    }
+)
+"""Lies about views that failed, and about what was certified before."""
+
 _POWERS: Final = (
     (1, 1, 1, 1),
     (1, 1, 1, 1),
@@ -105,12 +131,6 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
     """The schedule of a seed: always the same one."""
     random = Random(f"schedule {seed}")
     chosen = tuple(powers) if powers is not None else random.choice(_POWERS)
-    draw = _Draw(random, chosen, views)
-    liars = draw.liars()
-    makers = random.sample(draw.makers, random.randint(1, 4))
-    count = random.choice((0, 1, 2, 3, 5, 8, FAULTS_DRAWN_MAX))
-    faults = sorted((random.choice(makers)() for _ in range(count)), key=lambda each: each.at_ms)
-    faults += draw.memory_loss()
     network = random.choice(
         (
             Network(),
@@ -119,6 +139,18 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
             Network(duplicate_permille=100, delay_most_ms=15),
         )
     )
+    draw = _Draw(random, chosen, views * (WINDOW_MS + network.delay_most_ms))
+    if network.drop_permille >= LOSSY_PERMILLE:
+        draw.seldom += (TIMEOUT_TABLE,)
+    if views >= DROPPING_VIEWS:
+        draw.seldom += (DROP_WRITE,)
+    liars = draw.liars()
+    makers = random.sample(draw.makers, random.randint(1, 4))
+    count = random.choice((0, 1, 2, 3, 5, 8, FAULTS_DRAWN_MAX))
+    faults = sorted((random.choice(makers)() for _ in range(count)), key=lambda each: each.at_ms)
+    faults += draw.memory_loss()
+    for liar in liars:
+        faults += draw.help_liar(liar)
     return Schedule(
         seed=seed,
         powers=chosen,
@@ -133,12 +165,13 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
 class _Draw:
     """The dice of one schedule."""
 
-    def __init__(self, random: Random, powers: tuple[int, ...], views: int) -> None:
+    def __init__(self, random: Random, powers: tuple[int, ...], window_ms: int) -> None:
         self._random = random
         self._powers = powers
         self._members = range(len(powers))
-        self._window_ms = views * WINDOW_MS
+        self._window_ms = window_ms
         self._guilty: set[int] = set()
+        self.seldom = _SELDOM
         self.makers: tuple[Callable[[], Fault], ...] = (
             self.partition,
             self.cut,
@@ -151,7 +184,9 @@ class _Draw:
             self.crash_at_persist,
             self.crash_at_persist,
             self.power_loss,
+            self.torn_write,
             self.disk_failure,
+            self.disk_full,
             self.clock,
             self.slow_work,
             self.slow_disk,
@@ -198,6 +233,8 @@ class _Draw:
             return []
         at_ms, duration_ms = self._time(), self._duration()
         if kind == 0:
+            # It strikes when it ends.
+            at_ms, duration_ms = at_ms // 2, max(1, at_ms // 2)
             return [RollbackFault(at_ms=at_ms, duration_ms=duration_ms, host=member)]
         if kind == 1:
             return [WipeFault(at_ms=at_ms, duration_ms=duration_ms, host=member)]
@@ -206,6 +243,7 @@ class _Draw:
                 at_ms=at_ms,
                 duration_ms=duration_ms,
                 host=member,
+                of=self._random.choice(("records", "records", "batches", "snapshots")),
                 store=self._random.choice((Store.SAFETY, Store.ARCHIVE)),
                 record=self._random.randrange(RECORD_DRAWN_MAX + 1),
                 bit=self._random.randrange(RECORD_DRAWN_MAX + 1),
@@ -219,6 +257,35 @@ class _Draw:
             return []
         host = self._random.choice(candidates)
         return [LateJoinFault(at_ms=0, duration_ms=max(1, self._time()), host=host)]
+
+    def help_liar(self, liar: Liar) -> list[Fault]:
+        """Lies about what nobody asks for, and about views that do not fail, are never told: bring
+        about what this one needs."""
+        others = [index for index in self._members if index != liar.member]
+        first, second = self._random.sample(others, 2)
+        at_ms = self._time() // 3
+        match liar.behaviour:
+            case "garbage_bodies" | "withheld_batches":
+                return [self._deafen(at_ms, first, liar.member, BatchMessage)]
+            case "garbage_blocks" | "oversized_sync":
+                away = CrashFault(at_ms=at_ms, duration_ms=1_000, host=second)
+                return [
+                    self._deafen(at_ms, first, liar.member, Proposal),
+                    self._deafen(at_ms, first, liar.member, BatchMessage),
+                    away,
+                ]
+            case name if name in _NEED_TIMEOUTS:
+                lost = LossFault(at_ms=at_ms, duration_ms=2_000, permille=700, kinds=(_tag(Vote),))
+                return [lost, CrashFault(at_ms=at_ms, duration_ms=600, host=first)]
+            case _:
+                return []
+
+    def _deafen(self, at_ms: int, host: int, liar: int, kind: type) -> Fault:
+        """Somebody hears one kind of message from the liar only, if at all."""
+        senders = tuple(index for index in self._members if index not in (host, liar))
+        return CutFault(
+            at_ms=at_ms, duration_ms=1_500, senders=senders, receivers=(host,), kinds=(_tag(kind),)
+        )
 
     # ---- dice ----------------------------------------------------------------------------------
 
@@ -262,7 +329,7 @@ class _Draw:
             duration_ms=self._duration(),
             senders=self._some(),
             kinds=self._kinds(),
-            permille=self._random.choice((100, 300, 700)),
+            permille=self._random.choice((100, 300, 700, 900, 1_000)),
         )
 
     def duplicate(self) -> Fault:
@@ -297,12 +364,13 @@ class _Draw:
         return CrashFault(at_ms=self._time(), duration_ms=self._duration(), host=self._host())
 
     def crash_at_persist(self) -> Fault:
+        is_seldom = self._random.random() < 0.4
         return CrashAtPersistFault(
-            at_ms=self._time(),
+            at_ms=self._time() // (3 if is_seldom else 1),
             duration_ms=self._duration(),
             host=self._host(),
-            table=self._random.choice(_TABLES),
-            skip=self._random.randrange(WRITES_SKIPPED_DRAWN_MAX + 1),
+            table=self._random.choice(self.seldom if is_seldom else _OFTEN),
+            skip=0 if is_seldom else self._random.randrange(WRITES_SKIPPED_DRAWN_MAX + 1),
             is_durable=self._random.random() < 0.5,
         )
 
@@ -316,6 +384,17 @@ class _Draw:
 
     def disk_failure(self) -> Fault:
         return DiskFailureFault(at_ms=self._time(), duration_ms=self._duration(), host=self._host())
+
+    def disk_full(self) -> Fault:
+        return DiskFullFault(at_ms=self._time(), duration_ms=self._duration(), host=self._host())
+
+    def torn_write(self) -> Fault:
+        return TornWriteFault(
+            at_ms=self._time(),
+            duration_ms=self._duration(),
+            host=self._host(),
+            table=self._random.choice(_TORN),
+        )
 
     def clock(self) -> Fault:
         return ClockFault(

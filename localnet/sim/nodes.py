@@ -21,7 +21,7 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.invariants import validate_all
-from localnet.byzantine import Behaviour, make_liar
+from localnet.byzantine import Behaviour, LyingNode, make_liar
 from localnet.sim.books_oracle import Books
 from localnet.sim.certificates_oracle import Judge
 from localnet.sim.delivery_oracle import Delivery
@@ -115,6 +115,8 @@ class NodeCluster:
         powers = tuple(powers) or (1,) * count
         count = len(powers)
         self.liars = dict(liars or {})
+        self.lying: list[LyingNode] = []
+        """The lives of liars."""
         self._seed = seed
         self.twins = tuple(twins)
         self.guilty = frozenset({*guilty, *self.liars, *self.twins})
@@ -213,7 +215,10 @@ class NodeCluster:
             recovered = recover_node(
                 self.genesis, member, disk.stores[Store.SAFETY], disk, disk, engine_height
             )
-            return make_core(self.config, self.genesis, member, recovered)
+            node = make_core(self.config, self.genesis, member, recovered)
+            if isinstance(node, LyingNode):
+                self.lying.append(node)
+            return node
 
         return make
 

@@ -111,7 +111,7 @@ def print_report(
         ),
         "",
         *tables,
-        table(["faults that struck", "all>", "under a lock>"], _fault_rows(report.coverage)),
+        table(["fault", "drawn>", "struck>", "under a lock>"], _fault_rows(report.coverage)),
         "",
         table(["what happened", "times>"], _event_rows(report.coverage)),
         "",
@@ -219,11 +219,17 @@ def _describe_parts(report: Report) -> str:
     return ", ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts)
 
 
-def _fault_rows(coverage: dict[str, int]) -> list[tuple[str, int, int]]:
+def _fault_rows(coverage: dict[str, int]) -> list[tuple[str, int, int, int]]:
+    prefix = "fault_drawn."
+    kinds = [name.removeprefix(prefix) for name in coverage if name.startswith(prefix)]
     return [
-        (name.removeprefix("fault."), count, coverage.get(f"fault_under_lock.{name[6:]}", 0))
-        for name, count in coverage.items()
-        if name.startswith("fault.")
+        (
+            kind,
+            coverage[f"{prefix}{kind}"],
+            coverage.get(f"fault.{kind}", 0),
+            coverage.get(f"fault_under_lock.{kind}", 0),
+        )
+        for kind in kinds
     ]
 
 
@@ -231,7 +237,7 @@ def _event_rows(coverage: dict[str, int]) -> list[tuple[str, int]]:
     return [
         (name, count)
         for name, count in coverage.items()
-        if not name.startswith(("fault.", "fault_under_lock."))
+        if not name.startswith(("fault.", "fault_drawn.", "fault_under_lock."))
     ]
 
 

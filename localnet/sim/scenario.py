@@ -139,6 +139,8 @@ class _Run:
         order = self.cluster.order
         counts = self.coverage.counts
         counts.update({f"fault.{kind}": count for kind, count in self.nemesis.struck.items()})
+        for node in self.cluster.lying:
+            counts[f"lie.{node.behaviour.name}"] += node.lies
         counts.update(f"fault_drawn.{kind_of(fault)}" for fault in self.schedule.faults)
         counts.update({f"stopped.{code}": count for code, count in self.nemesis.stopped.items()})
         justice = self.cluster.justice

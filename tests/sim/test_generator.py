@@ -1,0 +1,75 @@
+"""What is drawn takes effect: faults strike, and lies are told."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+
+import pytest
+from msgspec.structs import replace
+
+from localnet.byzantine import behaviours
+from localnet.sim.faults import BitFlipFault, Fault, HostFault, LinkFault, kind_of
+from localnet.sim.generator import generate
+from localnet.sim.scenario import run_schedule
+from localnet.sim.schedule import Schedule
+
+KINDS = {kind_of(kind): kind for kind in (*LinkFault.__args__, *HostFault.__args__)}
+VIEWS = 30
+OF_EACH = 4
+"""Faults of a kind that are looked at, those of one schedule together."""
+STRUCK_PERMILLE = 660
+"""Of the faults of each kind. Traps wait for a write that may never come."""
+
+
+@cache
+def draw(seed: int) -> Schedule:
+    return generate(seed, VIEWS)
+
+
+def find_schedules(kind: type[Fault]) -> Iterator[Schedule]:
+    """Drawn schedules with a kind of fault, reduced to it."""
+    for schedule in map(draw, count(1)):
+        faults = tuple(each for each in schedule.faults if isinstance(each, kind))
+        if faults:
+            yield replace(schedule, faults=faults, liars=())
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_faults_of_every_kind_strike_while_the_attack_lasts(kind: type[Fault]) -> None:
+    drawn = struck = 0
+    for schedule in find_schedules(kind):
+        coverage = Counter(run_schedule(schedule).coverage)
+        assert coverage[f"fault_drawn.{kind_of(kind)}"] == len(schedule.faults)
+        drawn += len(schedule.faults)
+        struck += coverage[f"fault.{kind_of(kind)}"]
+        if drawn >= OF_EACH:
+            break
+    assert struck * 1_000 >= drawn * STRUCK_PERMILLE
+
+
+def test_every_part_of_a_disk_is_damaged_in_some_schedule() -> None:
+    found = set()
+    for schedule in find_schedules(BitFlipFault):
+        found.update(each.of for each in schedule.faults if isinstance(each, BitFlipFault))
+        if len(found) == 3:
+            break
+    assert found == {"records", "batches", "snapshots"}
+
+
+RUNS_MAX = 4
+"""Schedules with a lie, of which one at least tells it."""
+
+
+@pytest.mark.parametrize("name", behaviours())
+def test_every_lie_that_is_drawn_is_told(name: str) -> None:
+    runs = 0
+    for schedule in map(draw, count(1)):
+        if name not in {liar.behaviour for liar in schedule.liars}:
+            continue
+        outcome = run_schedule(schedule)
+        assert outcome.violation is None
+        if outcome.coverage.get(f"lie.{name}"):
+            return
+        runs += 1
+        assert runs < RUNS_MAX, "never told"
