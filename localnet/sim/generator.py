@@ -33,6 +33,7 @@ from consensus.state_signer import STATE_VOTE_TABLE
 from localnet.byzantine import behaviours
 from localnet.sim.bounds import BATCH_WRITE, DROP_WRITE, SNAPSHOT_WRITE
 from localnet.sim.faults import (
+    FOREVER_MS,
     BandwidthFault,
     BitFlipFault,
     ClockFault,
@@ -171,7 +172,7 @@ class _Draw:
         self._members = range(len(powers))
         self._window_ms = window_ms
         self._guilty: set[int] = set()
-        self.seldom = _SELDOM
+        self.seldom: tuple[str, ...] = _SELDOM
         self.makers: tuple[Callable[[], Fault], ...] = (
             self.partition,
             self.cut,
@@ -274,6 +275,10 @@ class _Draw:
                     self._deafen(at_ms, first, liar.member, BatchMessage),
                     away,
                 ]
+            case "hollow_proof":
+                # Back when the attack is over, far behind, and asks the next one first.
+                before = (liar.member - 1) % len(self._members)
+                return [CrashFault(at_ms=at_ms, duration_ms=FOREVER_MS, host=before)]
             case name if name in _NEED_TIMEOUTS:
                 lost = LossFault(at_ms=at_ms, duration_ms=2_000, permille=700, kinds=(_tag(Vote),))
                 return [lost, CrashFault(at_ms=at_ms, duration_ms=600, host=first)]

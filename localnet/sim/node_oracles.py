@@ -5,7 +5,7 @@ The oracles see what nodes ask their hosts for and what leaves their engines, ne
 differs between a run and its repetition, and not what is wrong in both.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store, compute_key
@@ -185,8 +185,12 @@ class Promises(Watcher):
         self.denied: dict[bytes, str] = {}
         """What a node did not take, and why."""
         self._exempt = frozenset(exempt)
-        self._carried: set[bytes] = set()
-        """Envelopes in batches of honest authors."""
+        self._carried: dict[bytes, set[tuple[int, int]]] = {}
+        """By envelope: where it stands in batches of honest authors, as (author, sequence)."""
+        self.is_provable: Callable[[int, int], bool] = lambda author, sequence: True
+        """Is there anybody left who can show the certificate of a place? Acknowledgers hold the
+        batch, but not its certificate, which is synced by nobody at once: if its author never comes
+        back, and a power cut took it from all others, the batch cannot be ordered any more."""
         self._batches: set[bytes] = set()
         self.levels: dict[int, dict[bytes, ReceiptLevel]] = {}
         self.available: set[bytes] = set()
@@ -241,10 +245,6 @@ class Promises(Watcher):
             case ReceiptLevel.RECEIVED:
                 pass
 
-    def binding(self) -> set[bytes]:
-        """Envelopes whose `available` must be kept."""
-        return self.available & self._carried
-
     def on_sent(self, index: int, message: Message) -> None:
         if not isinstance(message, BatchMessage) or index in self._exempt:
             return
@@ -253,7 +253,8 @@ class Promises(Watcher):
             return
         self._batches.add(header.body_digest)
         for data in decode_batch_body(message.body).envelopes:
-            self._carried.add(decode_envelope(data).header.envelope_id())
+            envelope_id = decode_envelope(data).header.envelope_id()
+            self._carried.setdefault(envelope_id, set()).add((header.author, header.sequence))
 
     def outstanding(
         self, order: OneOrder, expiries: Mapping[bytes, int], height: int
@@ -261,8 +262,9 @@ class Promises(Watcher):
         """Envelopes that were declared available, have not expired, and are not ordered yet."""
         return [
             envelope_id
-            for envelope_id in sorted(self.binding() - order.ordered.keys())
+            for envelope_id in sorted(self.available & self._carried.keys() - order.ordered.keys())
             if expiries[envelope_id] > height
+            and any(self.is_provable(*place) for place in self._carried[envelope_id])
         ]
 
     def validate(
@@ -284,7 +286,7 @@ class Promises(Watcher):
             )
         for index in running:
             self._validate_ends(index, order, expiries)
-        carried = len(self._carried & order.passed.keys())
+        carried = len(self._carried.keys() & order.passed.keys())
         assert self.available or carried < SILENT_MAX, (
             f"{carried} envelopes of honest lanes are executed, and none was ever told available"
         )

@@ -5,9 +5,11 @@ from typing import Final
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.config import ConsensusConfig
-from consensus.effects import Store
+from consensus.effects import Store, compute_key
+from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_limits import LanesConfig
-from crypto.codec import encode
+from consensus.types import AvailabilityCertificate
+from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import (
@@ -135,6 +137,7 @@ class NodeCluster:
         exempt = frozenset(self.hosts) - frozenset(self.honest)
         self.order = OneOrder(exempt)
         self.promises = Promises(exempt)
+        self.promises.is_provable = self._is_provable
         members = self.genesis.members
         self.judge = Judge(
             self.chain_id,
@@ -419,6 +422,18 @@ class NodeCluster:
             or each.lanes.blocks_owed
             or (is_whole and each.summaries_held)
             for each in (self.core(index).statistics() for index in running)
+        )
+
+    def _is_provable(self, author: int, sequence: int) -> bool:
+        """Does anybody who runs hold a certificate for a place in a lane, or can get one again?"""
+        if self.world.is_running(author):
+            return True
+        key = compute_key(author)
+        stored = (self.world.disk(each).read(CERTIFICATE_TABLE, key) for each in self.running())
+        return any(
+            decode(AvailabilityCertificate, each).data.sequence >= sequence
+            for each in stored
+            if each is not None
         )
 
     def validate_replay(self) -> tuple[int, int]:

@@ -78,7 +78,7 @@ def test_a_quiet_run_makes_promises_that_bind() -> None:
     clusters: list[NodeCluster] = []
     outcome = run_schedule(Schedule(seed=9, views=40), clusters.append)
     assert outcome.violation is None
-    assert len(clusters[0].promises.binding()) >= 20
+    assert len(clusters[0].promises.available) >= 20
 
 
 @pytest.mark.parametrize("seed", [10, 11])

@@ -82,7 +82,7 @@ def test_every_table_and_message_of_a_run_has_a_name_that_a_schedule_may_use() -
 def test_what_the_generator_draws_can_be_read_back_and_names_all_that_it_may() -> None:
     tables: set[str] = set()
     for seed in range(300):
-        schedule = generate(seed)
+        schedule = generate(seed, views=100)
         assert decode_schedule(encode_schedule(schedule)) == schedule
         tables.update(getattr(fault, "table", "none") for fault in schedule.faults)
     assert tables - {"none", ""} == {
@@ -92,6 +92,9 @@ def test_what_the_generator_draws_can_be_read_back_and_names_all_that_it_may() -
         "state_vote",
         "pending_block",
         "safety",
+        "batch",
+        "engine_snapshot",
+        "drop",
     }
 
 
