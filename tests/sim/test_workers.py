@@ -19,7 +19,7 @@ def test_a_worker_that_dies_is_told_of_with_what_it_ran() -> None:
 
 
 def test_mutants_are_hunted_by_the_same_pool() -> None:
-    (found,) = run_all(hunt_by_name, [("vote_again", 3)], 2, str)
+    (found,) = run_all(hunt_by_name, [("vote_again", 3, False)], 2, str)
     assert found.killed
 
 
