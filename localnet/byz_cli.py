@@ -116,5 +116,6 @@ def list_liars(
     Example:
       rota byz active
     """
-    liars = ask_localnet(directory, "byz-active")
-    current_output(context).data(liars, table(["node", "behaviour"], list(liars.items())))
+    document = ask_localnet(directory, "byz-active")
+    rows = [(each["node"], each["behaviour"]) for each in document["liars"]]
+    current_output(context).data(document, table(["node", "behaviour"], rows))

@@ -32,6 +32,10 @@ READY_TIMEOUT_S: Final = 30.0
 TRADERS_STOP_WAIT_S: Final = 5.0
 """For nodes to certify what was in flight when the traders stopped."""
 POLL_S: Final = 0.05
+_EXIT_CODES: Final[dict[int, ExitCode]] = {
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+}
 STDERR_TAIL_BYTES: Final = 4_000
 STDERR_TAIL_LINES: Final = 3
 """The end of a traceback; the log has the rest."""
@@ -82,8 +86,8 @@ class Cluster:
         self._view = view
         self.stopped = trio.Event()
         """Set when somebody asks for the end."""
-        self.interrupted = False
-        """It was asked for by a signal."""
+        self.interruption: ExitCode | None = None
+        """How to exit if it was asked for by a signal."""
         self.supervisor = Supervisor(
             plans,
             on_end=self._process_ended,
@@ -121,7 +125,7 @@ class Cluster:
                 await self.supervisor.start(name)
         await self._wait_ready()
         if self.stopped.is_set():
-            return {"verdict": "interrupted"}, ExitCode.INTERRUPTED
+            return {"verdict": "interrupted"}, self.interruption or ExitCode.INTERRUPTED
         self.ready = True
         self._begin_measuring()
         if self._has_tape:
@@ -230,8 +234,8 @@ class Cluster:
     ) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
-            async for _ in signals:
-                self.interrupted = True
+            async for number in signals:
+                self.interruption = self.interruption or _EXIT_CODES[number]
                 self.stopped.set()
 
     def handlers(self) -> dict[str, Handler]:
@@ -323,8 +327,8 @@ class Cluster:
         if self._for_s is None:
             # Stopped by whoever started it, whenever they liked: only safety is judged.
             return report, code if code is ExitCode.SAFETY else ExitCode.OK
-        if self.interrupted and code is ExitCode.OK:
-            return report, ExitCode.INTERRUPTED
+        if self.interruption is not None and code is ExitCode.OK:
+            return report, self.interruption
         return report, code
 
     def _common_root(self) -> tuple[int, bytes] | None:

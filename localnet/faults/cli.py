@@ -1,5 +1,6 @@
 """`rota fault`: break a running localnet on purpose, and heal it."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,10 @@ from localnet.faults.model import (
     RESET_INTERVAL_MIN_MS,
     SKEW_MAX_MS,
     parse_duration_s,
+    read_fault,
+    validate_kind,
 )
+from localnet.faults.words import as_option
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
 
@@ -28,9 +32,7 @@ app = command_group(
 
 
 def _validate_kind(kind: str) -> str:
-    if kind not in KINDS:
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}")
-    return kind
+    return validate_kind(kind)
 
 
 def _validate_duration(text: str | None) -> str | None:
@@ -132,10 +134,14 @@ def add(
         "messages": _split(messages),
     }
     document = {key: value for key, value in given.items() if value is not None}
+    read_fault(document, as_option)
     request = AddRequest(document, None if for_ is None else parse_duration_s(for_))
     output = current_output(context)
     entry = ask_localnet(directory, "fault-add", request)
     output.data(entry, _fault_table([entry]))
+    if entry["down"]:
+        names = ", ".join(entry["down"])
+        output.note(f"did not strike {names}, which does not run; it stays down until the end")
     output.note(f"end it: rota fault remove {entry['id']}   end all: rota fault heal")
 
 
@@ -149,8 +155,8 @@ def list_faults(
     Example:
       rota fault list
     """
-    entries = ask_localnet(directory, "fault-list")
-    current_output(context).data(entries, _fault_table(entries))
+    document = ask_localnet(directory, "fault-list")
+    current_output(context).data(document, _fault_table(document["faults"]))
 
 
 @app.command()
@@ -169,7 +175,8 @@ def remove(
     output = current_output(context)
     entry = ask_localnet(directory, "fault-remove", number)
     output.data(entry)
-    output.note(f"{entry['kind']} has ended")
+    down = ", ".join(entry["down"])
+    output.note(f"{entry['kind']} has ended" + (f"; it did not strike {down}" if down else ""))
 
 
 @app.command()
@@ -205,8 +212,9 @@ def run(
 ) -> None:
     """Run a scenario on a localnet of its own, heal everything, and judge.
 
-    Exit code 0 if all held; 20 safety, 22 non-determinism, 1 crash, 21 liveness, 23 an expectation
-    of the scenario. A scenario that goes too far on purpose ends with the code of what it broke.
+    Exit code 0 if all was judged and held; 20 safety, 22 non-determinism, 1 crash, 21 liveness, 23
+    an expectation of the scenario, or something that could not be judged. A scenario that goes too
+    far on purpose ends with the code of what it broke.
     The report folder gets report.json, report.md, the journal of the faults and all logs.
 
     \b
@@ -228,8 +236,15 @@ def run(
         ready=lambda _network, seconds: output.note(f"ready in {seconds:.1f} s"),
         tick=lambda _cluster: None,
     )
+    words = ["rota", "fault", "run", file, "--report", str(report)]
+    if port_base is not None:
+        words += ["--port-base", str(port_base)]
     document, code = run_scenario(
-        scenario, report.absolute(), view, port_first=port_base or PORT_FIRST
+        scenario,
+        report.absolute(),
+        view,
+        port_first=port_base or PORT_FIRST,
+        again=shlex.join(words),
     )
     output.data(document, render(document))
     if not document["as_expected"]:
@@ -252,14 +267,16 @@ def scenarios(context: typer.Context, json: JsonOption = False) -> None:
         {"name": each.name, "shows": each.shows, "run_for_s": each.run_for_s} for each in found
     ]
     rows = [(each.name, f"{each.run_for_s:g} s", each.shows) for each in found]
-    current_output(context).data(document, table(["scenario", "runs for>", "shows"], rows))
+    current_output(context).data(
+        {"scenarios": document}, table(["scenario", "runs for>", "shows"], rows)
+    )
 
 
 def _split(text: str | None) -> list[str] | None:
     return None if text is None else [each.strip() for each in text.split(",")]
 
 
-_PLACE = ("id", "kind", "links", "nodes", "since_ms", "left_ms")
+_PLACE = ("id", "kind", "links", "nodes", "since_ms", "left_ms", "down")
 
 
 def _fault_table(entries: list[dict[str, Any]]) -> object:

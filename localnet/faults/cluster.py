@@ -67,7 +67,13 @@ class FaultCluster(Cluster):
 
     def handlers(self) -> dict[str, Handler]:
         """As any localnet's, and `rota fault` and `rota byz`."""
-        return super().handlers() | fault_handlers(self.faults)
+        plain = super().handlers()
+
+        async def restart(name: str) -> object:
+            self.faults.validate_free(name)
+            return await plain["restart"](name)
+
+        return plain | {"restart": restart} | fault_handlers(self.faults)
 
     async def _start_proxy(self) -> None:
         """Return when the links between the nodes are there."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from localnet.control import Handler
-from localnet.faults.desk import FaultDesk, describe_entry
+from localnet.faults.desk import FaultDesk
 from localnet.faults.model import FaultError
 
 
@@ -29,13 +29,13 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
 
     async def add(argument: str) -> object:
         request = _decode(argument, AddRequest)
-        return describe_entry(await desk.add(request.fault, request.for_s))
+        return desk.describe(await desk.add(request.fault, request.for_s))
 
     async def list_(_argument: str) -> object:
-        return [describe_entry(each) for each in desk.entries]
+        return {"faults": [desk.describe(each) for each in desk.entries]}
 
     async def remove(argument: str) -> object:
-        return describe_entry(await desk.remove(_decode(argument, int)))
+        return desk.describe(await desk.remove(_decode(argument, int)))
 
     async def heal(_argument: str) -> object:
         return {"healed": await desk.heal()}
@@ -46,7 +46,8 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         return {"node": request.node, "behaviour": request.behaviour}
 
     async def liars(_argument: str) -> object:
-        return dict(sorted(desk.liars.items()))
+        found = sorted(desk.liars.items())
+        return {"liars": [{"node": node, "behaviour": behaviour} for node, behaviour in found]}
 
     return {
         "fault-add": add,

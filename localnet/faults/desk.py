@@ -34,6 +34,7 @@ from localnet.faults.table import (
     write_table,
 )
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
+from node.cli.hints import rota_command
 from node.exit_codes import ExitCode
 from node.network import Network
 
@@ -62,6 +63,8 @@ class FaultDesk:
         self._has_bad_parts = has_bad_parts
         self._nodes = tuple(node.name for node in network.nodes)
         self._entries: dict[int, ActiveFault] = {}
+        self._missed: dict[int, list[str]] = {}
+        """Nodes that did not run when a kill or a pause was to strike them, by fault."""
         self._last_id = 0
         self._lock = trio.Lock()
         self._changed = trio.Event()
@@ -140,6 +143,32 @@ class FaultDesk:
         await self._end(numbers, "healed")
         return numbers
 
+    def describe(self, entry: ActiveFault) -> dict[str, Any]:
+        """One fault, for commands; also one that has just ended."""
+        left_ms = None if entry.until_ms is None else max(0, entry.until_ms - wall_ms())
+        document: dict[str, Any] = msgspec.to_builtins(entry.fault)
+        return {
+            "id": entry.id,
+            **document,
+            "since_ms": entry.since_ms,
+            "left_ms": left_ms,
+            "down": self._missed.get(entry.id, []),
+        }
+
+    def validate_free(self, name: str) -> None:
+        """Raise `FaultError` if a fault holds this node down."""
+        if self._supervisor.status(name).state is ProcessState.RUNNING:
+            return
+        for entry in self._entries.values():
+            if isinstance(entry.fault, EndingFault) and name in entry.fault.nodes:
+                rota = rota_command(self._network.path, from_anywhere=True)
+                raise FaultError(
+                    f"fault {entry.id}, {kind_of(entry.fault)}, holds {name} down",
+                    advice=f"end it, which starts {name}: {rota}fault remove {entry.id}",
+                    code="fault.holds",
+                    exit_code=ExitCode.CONFIG,
+                )
+
     def heed_end(self, status: ProcessStatus) -> bool:
         """A process ended by itself: was it a fault's doing? Then it is started again in time."""
         name = status.name
@@ -196,6 +225,8 @@ class FaultDesk:
     async def _strike(self, number: int, fault: Kill | Pause, for_s: float | None) -> None:
         for name in fault.nodes:
             if self._supervisor.status(name).state is not ProcessState.RUNNING:
+                self._journal.note("missed", id=number, kind=kind_of(fault), node=name)
+                self._missed.setdefault(number, []).append(name)
                 continue
             if isinstance(fault, Kill):
                 await self._supervisor.kill(name)
@@ -232,10 +263,3 @@ class FaultDesk:
     def _on(self, name: str, kind: Any) -> list[Fault]:
         faults = (entry.fault for entry in self._entries.values())
         return [each for each in faults if isinstance(each, kind) and name in each.nodes]
-
-
-def describe_entry(entry: ActiveFault) -> dict[str, Any]:
-    """One fault for `fault list --json`."""
-    left_ms = None if entry.until_ms is None else max(0, entry.until_ms - wall_ms())
-    document: dict[str, Any] = msgspec.to_builtins(entry.fault)
-    return {"id": entry.id, **document, "since_ms": entry.since_ms, "left_ms": left_ms}

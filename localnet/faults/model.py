@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from consensus.messages import BulkMessage, ControlMessage
+from localnet.faults.words import Spell, as_key, describe_problem, fields_of, suggest
 from node.exit_codes import ExitCode, OperatorError
 
 DURATION_MAX_S: Final = 3_600.0
@@ -41,6 +42,7 @@ PERMILLE: Final = 1_000
 TARGETS_MAX: Final = 64
 """Links, nodes or message kinds that one fault names."""
 
+_TABLE: Final = "kinds and parameters: docs/faults.md"
 _LINK: Final = re.compile(r"(?P<a>\*|[a-z0-9-]+)(?P<way><?>)(?P<b>\*|[a-z0-9-]+)")
 _DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,6})?)(?P<unit>ms|s|m|h)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
@@ -143,8 +145,8 @@ EndingFault = Kill | DiskFull | TornWrite
 NodeFault = Pause | ClockSkew | EndingFault
 Fault = LinkFault | NodeFault
 
-KINDS: Final = tuple(
-    str(kind.__struct_config__.tag)
+_STRUCTS: Final = {
+    str(kind.__struct_config__.tag): kind
     for kind in (
         Delay,
         Loss,
@@ -159,7 +161,9 @@ KINDS: Final = tuple(
         DiskFull,
         TornWrite,
     )
-)
+}
+
+KINDS: Final = tuple(_STRUCTS)
 
 
 MESSAGES: Final = frozenset(
@@ -179,22 +183,51 @@ def decode_fault(document: dict[str, Any], nodes: Sequence[str]) -> Fault:
 
     What comes back names only nodes that there are, and links one direction each.
     """
+    fault = read_fault(document)
+    if isinstance(fault, OnNodes):
+        return msgspec.structs.replace(fault, nodes=_expand(fault.nodes, nodes))
+    links = compute_links(fault, nodes)
+    return msgspec.structs.replace(fault, links=tuple(map(str, links)), nodes=())
+
+
+def read_fault(document: dict[str, Any], spell: Spell = as_key) -> Fault:
+    """Check all of a fault that can be checked without knowing the nodes. Raises `FaultError`,
+    which names parameters as `spell` does."""
+    kind = validate_kind(document.get("kind"))
+    known = [each for each in fields_of(_STRUCTS[kind]) if each != "kind"]
+    if "links" in document and "links" not in known:
+        raise FaultError(f"{kind} is on nodes: {_example(spell, 'nodes', 'node2')}", advice=_TABLE)
     try:
         fault: Fault = msgspec.convert(document, Fault)
     except msgspec.ValidationError as error:
+        message = describe_problem(error, kind, known, spell)
+        raise FaultError(message, advice=_TABLE) from error
+    if isinstance(fault, OnLinks) and bool(fault.links) == bool(fault.nodes):
+        either = f"{spell('links')} or {spell('nodes')}"
         raise FaultError(
-            f"this is no fault: {error}", advice="kinds and parameters: docs/faults.md"
-        ) from error
-    if isinstance(fault, OnNodes):
-        return msgspec.structs.replace(fault, nodes=_expand(fault.nodes, nodes))
-    if bool(fault.links) == bool(fault.nodes):
+            f"{kind} needs either {either}", advice=f"as in {_example(spell, 'links', '0>1')}"
+        )
+    if isinstance(fault, Delay) and fault.jitter_ms > fault.delay_ms:
         raise FaultError(
-            f"{kind_of(fault)} needs either links or nodes", advice="as in --links '0>1'"
+            f"{spell('jitter_ms')} {fault.jitter_ms} is above {spell('delay_ms')} {fault.delay_ms}",
+            advice="nothing arrives before it was sent: the jitter is at most the delay",
         )
     if isinstance(fault, MessageFault):
         validate_messages(fault.messages)
-    links = compute_links(fault, nodes)
-    return msgspec.structs.replace(fault, links=tuple(map(str, links)), nodes=())
+    return fault
+
+
+def validate_kind(kind: object) -> str:
+    """Return the name of a kind, or raise `FaultError`."""
+    if isinstance(kind, str) and kind in KINDS:
+        return kind
+    given = "a fault needs a kind" if kind is None else f"there is no fault {kind!r}"
+    near = suggest(kind, KINDS) if isinstance(kind, str) else ""
+    raise FaultError(f"{given}{near}", advice=f"kinds: {', '.join(KINDS)}")
+
+
+def _example(spell: Spell, key: str, value: str) -> str:
+    return f'{key} = ["{value}"]' if spell is as_key else f"{spell(key)} '{value}'"
 
 
 def compute_links(fault: LinkFault, nodes: Sequence[str]) -> tuple[Link, ...]:
@@ -209,6 +242,11 @@ def compute_links(fault: LinkFault, nodes: Sequence[str]) -> tuple[Link, ...]:
     else:
         wanted = {link for text in fault.links for link in _parse_links(text, nodes)}
         found = [link for link in everything if link in wanted]
+    if not found and fault.nodes:
+        raise FaultError(
+            "a partition of all nodes cuts nothing: it is between those named and the others",
+            advice="name some of the nodes, or all links: *>*",
+        )
     if not found:
         raise FaultError(f"{kind_of(fault)} is on no link", advice=_advise(nodes))
     return tuple(found)

@@ -4,7 +4,10 @@ When the cluster is stopped, what every node signed is audited, and the chain is
 node's disk.
 """
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +25,19 @@ from localnet.faults.verdict import Seen, judge
 from localnet.network import STAKE_DEFAULT, create_network, validate_ports_free
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
+from node.groups import walk_leaves
 from node.network import Network
 
 PORT_FIRST: Final = 17_000
 """Away from the ports of a localnet that may be running."""
+_UNWRITABLE: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EIO}
+)
 REPORT_FILES: Final = frozenset({"report.json", "report.md", "faults.jsonl", "logs", "net"})
+
+
+FREE_MIN_BYTES: Final = 64 << 20
+"""Room that a short run needs for the disks of its nodes and their logs."""
 
 
 class ReportFolderError(OperatorError):
@@ -34,6 +45,13 @@ class ReportFolderError(OperatorError):
 
     code = "fault.report_folder"
     exit_code = ExitCode.USAGE
+
+
+class ReportUnwritableError(OperatorError):
+    """The report's folder cannot be made or written to, or its disk is full."""
+
+    code = "fault.report_unwritable"
+    exit_code = ExitCode.STORAGE
 
 
 class InterruptedRunError(OperatorError):
@@ -44,12 +62,42 @@ class InterruptedRunError(OperatorError):
 
 
 def run_scenario(
-    scenario: Scenario, report_dir: Path, view: View, *, port_first: int = PORT_FIRST
+    scenario: Scenario,
+    report_dir: Path,
+    view: View,
+    *,
+    port_first: int = PORT_FIRST,
+    again: str,
 ) -> tuple[dict[str, Any], ExitCode]:
     """Carry out a scenario in `report_dir` and leave the report there. Raises `OperatorError`.
 
-    The cluster's folder stays if the run did not pass.
+    The cluster's folder stays if the run did not pass. `again` is the command that repeats it.
     """
+    try:
+        with _writing(report_dir):
+            return _run(scenario, report_dir, view, port_first)
+    except KeyboardInterrupt:
+        stop: ExitCode = ExitCode.INTERRUPTED
+    except _StoppedError as error:
+        stop = error.exit_code
+    raise InterruptedRunError(
+        "the run was stopped before its end, so there is no verdict",
+        advice=f"run it again: {again}",
+        exit_code=stop,
+    )
+
+
+class _StoppedError(Exception):
+    """The cluster was stopped before its time."""
+
+    def __init__(self, exit_code: ExitCode) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def _run(
+    scenario: Scenario, report_dir: Path, view: View, port_first: int
+) -> tuple[dict[str, Any], ExitCode]:
     network_path = _clear(report_dir) / "net"
     network = create_network(
         network_path,
@@ -63,10 +111,8 @@ def run_scenario(
     async def main() -> tuple[Seen, list[MemorySample]]:
         cluster = ScenarioCluster(network, scenario, view)
         await cluster.run()
-        if cluster.interrupted or cluster.stopped.is_set():
-            raise InterruptedRunError(
-                "the run was stopped before its end", advice=f"its folder is {network_path}"
-            )
+        if cluster.stopped.is_set():
+            raise _StoppedError(cluster.interruption or ExitCode.INTERRUPTED)
         return cluster.observe(), cluster.samples
 
     seen, samples = trio.run(main)
@@ -80,8 +126,47 @@ def run_scenario(
     return document, verdict.exit_code
 
 
+@contextmanager
+def _writing(report_dir: Path) -> Iterator[None]:
+    """Name the report's folder where it was not to be written to, also where a full disk only
+    showed in what the nodes did. Raises `ReportUnwritableError`."""
+    try:
+        yield
+    except OperatorError as error:
+        if isinstance(error, ReportFolderError | ReportUnwritableError):
+            raise
+        if _free_bytes(report_dir) < FREE_MIN_BYTES:
+            raise _full_error(report_dir) from error
+        raise
+    except (OSError, BaseExceptionGroup) as group:
+        for leaf in walk_leaves(group):
+            if isinstance(leaf, OSError) and leaf.errno in _UNWRITABLE:
+                raise ReportUnwritableError(
+                    f"cannot write to {report_dir}: {leaf.strerror}",
+                    advice="name a folder that can be written to, on a disk with room",
+                ) from group
+        raise
+
+
+def _free_bytes(path: Path) -> int:
+    """On the disk of a folder that may not be there yet."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    return shutil.disk_usage(there).free
+
+
+def _full_error(report_dir: Path) -> ReportUnwritableError:
+    return ReportUnwritableError(
+        f"the disk of {report_dir} is full: {_free_bytes(report_dir) >> 20} MiB are free, "
+        f"and a run needs {FREE_MIN_BYTES >> 20}",
+        advice="make room, or name a folder on another disk with --report",
+    )
+
+
 def _clear(report_dir: Path) -> Path:
-    """Make room for a report; raises `ReportFolderError` if the folder holds anything else."""
+    """Make room for a report; raises `ReportFolderError` if the folder holds anything else, and
+    `ReportUnwritableError` if it is none or its disk is full."""
+    if report_dir.exists() and not report_dir.is_dir():
+        raise ReportUnwritableError(f"{report_dir} is a file", advice="name a folder with --report")
     if report_dir.exists():
         if not {each.name for each in report_dir.iterdir()} <= REPORT_FILES:
             raise ReportFolderError(
@@ -90,6 +175,8 @@ def _clear(report_dir: Path) -> Path:
             )
         shutil.rmtree(report_dir)
     report_dir.mkdir(parents=True, exist_ok=True)
+    if _free_bytes(report_dir) < FREE_MIN_BYTES:
+        raise _full_error(report_dir)
     return report_dir
 
 

@@ -19,6 +19,8 @@ The first comment of a file says what it shows.
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Final, NamedTuple
@@ -28,10 +30,14 @@ from msgspec import Meta, Struct
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
 from localnet.faults.model import FaultError, decode_fault, parse_duration_s
+from localnet.faults.words import describe_problem, fields_of, suggest
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
 
+RUN_MIN_S: Final = 5.0
+"""In less, no order comes to its end: nothing could be judged."""
+_KEYS: Final = "keys and their meaning: docs/faults.md"
 SCENARIOS_DIR: Final = Path(__file__).parent.parent / "scenarios"
 """Those that come with the program."""
 FILE_MAX_BYTES: Final = 256 << 10
@@ -156,9 +162,19 @@ class Scenario(NamedTuple):
 
 
 def find_scenario(name: str) -> Path:
-    """A file as named, or one that comes with the program."""
-    shipped = SCENARIOS_DIR / f"{name}.toml"
-    return shipped if not Path(name).exists() and shipped.is_file() else Path(name)
+    """A file as named, or one that comes with the program. Raises `ScenarioError`."""
+    path, shipped = Path(name), SCENARIOS_DIR / f"{name}.toml"
+    if path.is_file():
+        return path
+    if shipped.is_file():
+        return shipped
+    near = suggest(name, (each.stem for each in SCENARIOS_DIR.glob("*.toml")))
+    raise ScenarioError(
+        f"{name!r} is a folder"
+        if path.is_dir()
+        else f"there is no scenario and no file {name!r}{near}",
+        advice="`rota fault scenarios` lists those that come with the program",
+    )
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -180,15 +196,26 @@ def parse_scenario(name: str, text: str) -> Scenario:
     """Read and check a text. Raises `ScenarioError` or `FaultError`."""
     try:
         file = msgspec.convert(tomllib.loads(text), _File)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ScenarioError(str(error), advice="keys and their meaning: docs/faults.md") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"no TOML: {error}", advice=_KEYS) from error
+    except msgspec.ValidationError as error:
+        message = describe_problem(error, "a scenario", fields_of(_File))
+        raise ScenarioError(message, advice=_KEYS) from error
     nodes = tuple(f"node{index}" for index in range(file.nodes))
     run_for_s = parse_duration_s(file.run_for)
+    if run_for_s < RUN_MIN_S:
+        raise ScenarioError(
+            f"a run of {file.run_for} shows nothing", advice=f"run_for is {RUN_MIN_S:g}s or more"
+        )
     _validate_rest(file, nodes)
-    faults = [_read_fault(each, nodes) for each in file.fault]
+    faults = []
+    for number, entry in enumerate(file.fault, 1):
+        with _within(f"[[fault]] {number}"):
+            faults.append(_read_fault(entry, nodes))
     random = Random(file.seed)
-    for storm in file.storm:
-        faults += _brew(storm, nodes, random)
+    for number, storm in enumerate(file.storm, 1):
+        with _within(f"[[storm]] {number}"):
+            faults += _brew(storm, nodes, random)
     for fault in faults:
         if fault.at_s >= run_for_s:
             raise ScenarioError("a fault begins after the end", advice="raise run_for")
@@ -208,6 +235,15 @@ def parse_scenario(name: str, text: str) -> Scenario:
         twins=file.twin,
         expectations=file.expect,
     )
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Say where in the file something makes no sense."""
+    try:
+        yield
+    except (FaultError, ScenarioError) as error:
+        raise ScenarioError(f"{place}: {error.message}", advice=error.advice) from error
 
 
 def read_first_comment(text: str) -> str:
@@ -277,14 +313,9 @@ def _brew(storm: _Storm, nodes: tuple[str, ...], random: Random) -> list[TimedFa
     if not (0 < lasts[0] <= lasts[1] and 0 <= calm[0] <= calm[1]) or lasts[0] + calm[0] < 0.1:
         raise ScenarioError("a storm's ranges rise", advice='as in for = ["2s", "8s"]')
     templates = []
-    for template in storm.fault:
-        names = template.get("one_of")
-        choices = [template] if names is None else [_settle(template, name) for name in names]
-        if not choices:
-            raise ScenarioError("one_of is empty", advice="name nodes")
-        for choice in choices:
-            decode_fault(choice, nodes)
-        templates.append(choices)
+    for number, template in enumerate(storm.fault, 1):
+        with _within(f"fault {number}"):
+            templates.append(_read_choices(template, nodes))
     faults: list[TimedFault] = []
     at_s = parse_duration_s(storm.from_)
     while at_s < until_s and len(faults) < ENTRIES_MAX:
@@ -292,6 +323,16 @@ def _brew(storm: _Storm, nodes: tuple[str, ...], random: Random) -> list[TimedFa
         faults.append(TimedFault(round(at_s, 3), for_s, random.choice(random.choice(templates))))
         at_s += for_s + random.uniform(*calm)
     return faults
+
+
+def _read_choices(template: dict[str, Any], nodes: tuple[str, ...]) -> list[dict[str, Any]]:
+    names = template.get("one_of")
+    if names is not None and not (isinstance(names, list) and names):
+        raise ScenarioError("one_of names no nodes", advice='as in one_of = ["node0", "node1"]')
+    choices = [template] if names is None else [_settle(template, str(name)) for name in names]
+    for choice in choices:
+        decode_fault(choice, nodes)
+    return choices
 
 
 def _settle(template: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The commands, as far as no localnet is needed; tests/processes has the rest."""
 
+import errno
 import json
 
 import pytest
 
 from localnet.faults.model import KINDS, decode_fault
+from localnet.faults.runner import FREE_MIN_BYTES, _StoppedError
 from node.cli.main import run
 from node.exit_codes import ExitCode
 
@@ -39,7 +41,7 @@ def test_a_report_is_only_written_where_nothing_else_is(tmp_path, capsys):
 
 def test_the_scenarios_that_come_with_the_program_are_listed(capsys):
     assert run(["fault", "scenarios", "--json"]) == 0
-    names = [each["name"] for each in json.loads(capsys.readouterr().out)]
+    names = [each["name"] for each in json.loads(capsys.readouterr().out)["scenarios"]]
     assert "hailstorm" in names
     assert "too_many_silent" in names
 
@@ -71,10 +73,106 @@ def test_the_options_are_the_parameters_that_files_have(arguments, document, mon
 
     def ask(directory, command, request):
         asked.append((command, request.fault))
-        return {"id": 1, "links": ["node0>node1"], "left_ms": None, **request.fault}
+        return {"id": 1, "links": ["node0>node1"], "left_ms": None, "down": [], **request.fault}
 
     monkeypatch.setattr("localnet.faults.cli.ask_localnet", ask)
     kind, *rest = arguments.split()
     assert run(["fault", "add", kind, *rest]) == 0
     assert asked == [("fault-add", {"kind": kind, "links": ["0>1"], **document})]
     decode_fault(asked[0][1], ("node0", "node1"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("delay --links 0>1", "delay needs --delay-ms"),
+        ("kill --links 0>1", "kill is on nodes: --nodes 'node2'"),
+        ("kil --nodes node1", "there is no fault 'kil'; did you mean 'kill'?"),
+    ],
+)
+def test_a_fault_is_refused_in_the_words_of_the_command_without_asking_anybody(
+    arguments, message, tmp_path, capsys
+):
+    words = ["fault", "add", *arguments.split(), "--dir", str(tmp_path), "--json"]
+    assert run(words) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == message
+
+
+def test_lists_are_named_in_json(monkeypatch, capsys):
+    entry = {"id": 1, "kind": "kill", "nodes": ["node1"], "left_ms": None, "down": ["node1"]}
+    answers = {
+        "fault-list": {"faults": [entry]},
+        "fault-add": entry,
+        "fault-remove": entry,
+        "byz-active": {"liars": [{"node": "node3", "behaviour": "silent"}]},
+    }
+
+    def ask(directory, command, argument=None):
+        return answers[command]
+
+    monkeypatch.setattr("localnet.faults.cli.ask_localnet", ask)
+    monkeypatch.setattr("localnet.byz_cli.ask_localnet", ask)
+    for words in (["fault", "list"], ["byz", "active"]):
+        assert run([*words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == answers["-".join(words)]
+        assert run(words) == 0
+        assert ("kill" if words[0] == "fault" else "silent") in capsys.readouterr().out
+    assert run(["fault", "add", "kill", "--nodes", "node1"]) == 0
+    assert "did not strike node1, which does not run" in capsys.readouterr().err
+    assert run(["fault", "remove", "1"]) == 0
+    assert "kill has ended; it did not strike node1" in capsys.readouterr().err
+
+
+def run_kill_one(report, capsys):
+    code = run(["fault", "run", "kill_one", "--report", str(report), "--json"])
+    return code, json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    code, error = run_kill_one(file, capsys)
+    assert (code, error["code"]) == (ExitCode.STORAGE, "fault.report_unwritable")
+    assert error["message"] == f"{file} is a file"
+    code, error = run_kill_one(file / "below", capsys)
+    assert (code, error["message"]) == (
+        ExitCode.STORAGE,
+        f"cannot write to {file / 'below'}: Not a directory",
+    )
+    monkeypatch.setattr("localnet.faults.runner._free_bytes", lambda path: FREE_MIN_BYTES - 1)
+    code, error = run_kill_one(tmp_path / "report", capsys)
+    assert (code, error["code"]) == (ExitCode.STORAGE, "fault.report_unwritable")
+    assert "is full: 63 MiB are free, and a run needs 64" in error["message"]
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        BaseExceptionGroup("tasks", [OSError(errno.ENOSPC, "No space left on device")]),
+    ],
+)
+def test_a_disk_that_fills_up_during_a_run_is_named(error, tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("localnet.faults.runner._run", fail)
+    code, told = run_kill_one(tmp_path / "report", capsys)
+    assert code == ExitCode.STORAGE
+    assert told["message"] == f"cannot write to {tmp_path / 'report'}: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("stop", "exit_code"), [(KeyboardInterrupt(), 130), (_StoppedError(ExitCode.TERMINATED), 143)]
+)
+def test_a_run_that_was_stopped_says_by_what_and_how_to_repeat_it(
+    stop, exit_code, tmp_path, monkeypatch, capsys
+):
+    def end(*arguments):
+        raise stop
+
+    monkeypatch.setattr("localnet.faults.runner._run", end)
+    code, told = run_kill_one(tmp_path / "report", capsys)
+    assert (code, told["exit_code"], told["code"]) == (exit_code, exit_code, "fault.interrupted")
+    assert told["next"] == f"run it again: rota fault run kill_one --report {tmp_path / 'report'}"

@@ -107,6 +107,29 @@ async def test_a_node_that_two_faults_hold_starts_with_the_end_of_the_last(bench
     assert bench.supervisor.asked[-1] == ("start", "node1")
 
 
+async def test_a_fault_says_whom_it_did_not_strike(bench):
+    bench.supervisor.running["node1"] = False
+    entry = await bench.desk.add({"kind": "kill", "nodes": ["1", "2"]}, None)
+    assert bench.supervisor.asked == [("kill", "node2")]
+    assert bench.desk.describe(entry)["down"] == ["node1"]
+    await bench.desk.remove(entry.id)
+    assert bench.desk.describe(entry)["down"] == ["node1"]
+    assert bench.events() == ["added", "missed", "began", "removed", "ended", "ended"]
+
+
+async def test_a_node_that_a_fault_holds_down_is_not_started_by_others(bench):
+    bench.desk.validate_free("node1")
+    entry = await bench.desk.add(KILL, None)
+    with pytest.raises(FaultError) as caught:
+        bench.desk.validate_free("node1")
+    assert caught.value.code == "fault.holds"
+    assert caught.value.message == "fault 1, kill, holds node1 down"
+    assert caught.value.advice.endswith("rota fault remove 1")
+    bench.desk.validate_free("node2")
+    await bench.desk.remove(entry.id)
+    bench.desk.validate_free("node1")
+
+
 async def test_a_pause_is_woken_by_its_end_and_has_a_deadline_of_its_own(bench):
     entry = await bench.desk.add({"kind": "pause", "nodes": ["2"]}, 7)
     await bench.desk.remove(entry.id)

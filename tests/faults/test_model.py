@@ -23,12 +23,14 @@ from localnet.faults.model import (
     kind_of,
     parse_duration_s,
     parse_link,
+    read_fault,
 )
+from localnet.faults.words import as_key, as_option
 
 NODES = ("node0", "node1", "node2", "node3")
 
 EXAMPLES = {
-    "delay": {"links": ["0>1"], "delay_ms": 200, "jitter_ms": 50},
+    "delay": {"links": ["0>1"], "delay_ms": DELAY_MAX_MS, "jitter_ms": 0},
     "loss": {"links": ["0>1"], "permille": 100},
     "duplicate": {"nodes": ["node2"], "permille": 1_000, "messages": ["vote"]},
     "reorder": {"links": ["*>1"], "permille": 10},
@@ -104,6 +106,7 @@ def test_a_decoded_link_is_read_back():
         {"kind": "delay", "delay_ms": 1},
         {"kind": "delay", "links": ["0>1"], "nodes": ["2"], "delay_ms": 1},
         {"kind": "partition", "nodes": ["*"]},
+        {"kind": "delay", "links": ["0>1"], "delay_ms": 5, "jitter_ms": 6},
         {"kind": "loss", "links": ["0>1"], "permille": 0},
         {"kind": "loss", "links": ["0>1"], "permille": 1_001},
         {"kind": "bandwidth", "links": ["0>1"], "bytes_per_s": 1},
@@ -158,3 +161,68 @@ def test_any_other_text_is_no_duration(text):
 def test_durations_without_unit_or_bound_are_refused(text):
     with pytest.raises(FaultError):
         parse_duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("document", "as_file", "as_command"),
+    [
+        (
+            {"kind": "delay", "links": ["0>1"]},
+            "delay needs delay_ms",
+            "delay needs --delay-ms",
+        ),
+        (
+            {"kind": "kill", "links": ["0>1"]},
+            'kill is on nodes: nodes = ["node2"]',
+            "kill is on nodes: --nodes 'node2'",
+        ),
+        ({"kind": "kill"}, "kill needs nodes", "kill needs --nodes"),
+        (
+            {"kind": "kill", "nodes": ["0"], "delay_ms": 5},
+            "kill takes no delay_ms; it takes nodes",
+            "kill takes no --delay-ms; it takes --nodes",
+        ),
+        (
+            {"kind": "delay", "links": ["0>1"], "delay_m": 5, "delay_ms": 5},
+            "delay takes no delay_m; did you mean 'delay_ms'?",
+            "delay takes no --delay-m; did you mean 'delay_ms'?",
+        ),
+        (
+            {"kind": "delay", "links": ["0>1"], "delay_ms": DELAY_MAX_MS + 1},
+            f"delay: delay_ms is to be at most {DELAY_MAX_MS}",
+            f"delay: --delay-ms is to be at most {DELAY_MAX_MS}",
+        ),
+        (
+            {"kind": "delay", "links": ["0>1"], "delay_ms": "5"},
+            "delay: delay_ms is to be a whole number, not text in quotes",
+            "delay: --delay-ms is to be a whole number, not text in quotes",
+        ),
+        (
+            {"kind": "delay", "links": ["0>1"], "delay_ms": 5, "jitter_ms": 6},
+            "jitter_ms 6 is above delay_ms 5",
+            "--jitter-ms 6 is above --delay-ms 5",
+        ),
+        (
+            {"kind": "reset"},
+            "reset needs either links or nodes",
+            "reset needs either --links or --nodes",
+        ),
+        ({}, "a fault needs a kind", "a fault needs a kind"),
+        (
+            {"kind": "partion", "nodes": ["1"]},
+            "there is no fault 'partion'; did you mean 'partition'?",
+            "there is no fault 'partion'; did you mean 'partition'?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_whoever_wrote_it(document, as_file, as_command):
+    for spell, words in [(as_key, as_file), (as_option, as_command)]:
+        with pytest.raises(FaultError) as caught:
+            read_fault(document, spell)
+        assert caught.value.message == words
+
+
+def test_a_partition_of_all_nodes_is_told_why_it_cuts_nothing():
+    with pytest.raises(FaultError, match="a partition of all nodes cuts nothing"):
+        decode("partition", nodes=["*"])
+    assert len(links_of(decode("partition", links=["*>*"]))) == 12

@@ -237,5 +237,7 @@ async def test_a_reset_counts_what_it_ended_and_what_came_again():
         fault = decode_fault({"kind": "reset", "links": ["b>a"]}, ("a", "b"))
         world.proxy.begin(1, fault)
         world.proxy.apply([ActiveFault(1, fault, 0, None)], 0)
-        await world.dial()
+        client, server = await world.dial()
+        await client.send_all(b"x")
+        await receive(server, 1)
         assert world.proxy.end(1, fault) == {"hits": 1, "opened": 1}

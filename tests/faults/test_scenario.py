@@ -135,6 +135,9 @@ def test_a_storm_follows_from_the_seed_and_leaves_calm_between_its_faults():
         'run_for = "5s"\n'
         + "".join(f'[[byz]]\nnode = "node{n}"\nbehaviour = "silent"\n' for n in range(4)),
         'run_for = "5s"\n[[expect]]\nno_double_sign = true',
+        'run_for = "0s"',
+        'run_for = "4s"',
+        'run_for = "5s"\n[[storm]]\nuntil = "4s"\nfault = [{kind = "kill", one_of = 5}]',
         "not toml",
     ],
 )
@@ -171,6 +174,8 @@ fault = [{ kind = "kill", nodes = ["0"] }]
 
 
 def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ScenarioError, match="absent"):
+        find_scenario(str(tmp_path / "absent.toml"))
     with pytest.raises(ScenarioError, match="absent"):
         load_scenario(tmp_path / "absent.toml")
 
@@ -220,3 +225,46 @@ def test_the_hailstorm_leaves_time_to_judge_each_heal_and_overlaps_what_takes_no
 def test_a_shipped_scenario_expects_something_that_only_it_shows(path):
     scenario = load_scenario(path)
     assert scenario.expectations or scenario.verdict != "pass"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a scenario needs run_for"),
+        ("run_for = 5", "a scenario: run_for is to be text in quotes, not a whole number"),
+        ('run_for = "0s"', "a run of 0s shows nothing"),
+        ('run_for = "5s"\nfaults = 1', "a scenario takes no faults; did you mean 'fault'?"),
+        ('run_for = "5s"\nnodes = 3', "a scenario: nodes is to be at least 4"),
+        (
+            'run_for = "5s"\n[[fault]]\nkind = "kill"\nnodes = ["1"]\n'
+            '[[fault]]\nkind = "partion"\nnodes = ["1"]',
+            "[[fault]] 2: there is no fault 'partion'; did you mean 'partition'?",
+        ),
+        (
+            'run_for = "5s"\n[[fault]]\nkind = "delay"\nlinks = ["0>1"]',
+            "[[fault]] 1: delay needs delay_ms",
+        ),
+        (
+            'run_for = "5s"\n[[storm]]\nuntil = "4s"\n'
+            'fault = [{kind = "kill", nodes = ["1"]}, {kind = "pause", one_of = ["9"]}]',
+            "[[storm]] 1: fault 2: there is no node '9' here",
+        ),
+        ('run_for = "5s"\n[[byz]]\nbehaviour = "silent"', "[[byz]] 1 needs node"),
+        (
+            'run_for = "5s"\n[[expect]]\nfills_at_least = "1"',
+            "[[expect]] 1: fills_at_least is to be a whole number, not text in quotes",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_place(text, words):
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario("x", text)
+    assert caught.value.message == words
+
+
+def test_an_unknown_name_is_told_where_the_known_ones_are(tmp_path):
+    with pytest.raises(ScenarioError, match=r"'kil_one'; did you mean 'kill_one'\?") as caught:
+        find_scenario("kil_one")
+    assert "`rota fault scenarios` lists" in caught.value.advice
+    with pytest.raises(ScenarioError, match="is a folder"):
+        find_scenario(str(tmp_path))
