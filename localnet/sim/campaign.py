@@ -48,6 +48,8 @@ class Report(Struct, kw_only=True):
     runs: int = 0
     repeated: int = 0
     """Schedules run twice, and compared."""
+    seed_least: int | None = None
+    seed_most: int | None = None
     views: int = 0
     views_least: int | None = None
     """Views of the run that had fewest."""
@@ -63,6 +65,12 @@ class Report(Struct, kw_only=True):
     findings: list[Finding] = []
     interrupted: ExitCode | None = None
     """What a signal that ended it early asks to exit with."""
+
+    def describe_seeds(self) -> str:
+        """The first and the last seed that were run."""
+        if self.seed_least is None or self.seed_least == self.seed_most:
+            return "none" if self.seed_least is None else str(self.seed_least)
+        return f"{self.seed_least}..{self.seed_most}"
 
     @property
     def views_per_s(self) -> float:
@@ -168,6 +176,9 @@ class _Campaign:
         if task.is_repetition:
             return
         report.runs += 1
+        seed = task.schedule.seed
+        report.seed_least = seed if report.seed_least is None else min(report.seed_least, seed)
+        report.seed_most = max(report.seed_most or 0, seed)
         report.views_least = min(outcome.views, report.views_least or outcome.views)
         report.committed += outcome.committed_height
         report.orders += outcome.orders

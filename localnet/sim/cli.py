@@ -16,6 +16,7 @@ from localnet.sim.bundle import (
     writing,
 )
 from localnet.sim.campaign import generate_all
+from localnet.sim.crash_points import generate_crash_points
 from localnet.sim.options import JobsOption, parse_seeds
 from localnet.sim.report import describe_size, finish, print_outcome, read_schedule
 from localnet.sim.scenario import run_schedule
@@ -61,6 +62,14 @@ NodesOption = Annotated[
 ViewsOption = Annotated[
     int, typer.Option("--views", min=1, max=VIEWS_MAX, help="Views under attack, each run.")
 ]
+CrashPointsOption = Annotated[
+    bool,
+    typer.Option(
+        "--crash-points",
+        help="Instead: each seed's quiet run, once for every durable write of one node, which dies"
+        " just before it is durable, and once more just after.",
+    ),
+]
 TimelineOption = Annotated[
     Path | None,
     typer.Option("--timeline", metavar="HTML", help="Draw the run as a page to look at."),
@@ -74,6 +83,7 @@ def run(
     seeds: SeedsOption = SEEDS_DEFAULT,
     nodes: NodesOption = None,
     views: ViewsOption = VIEWS_DEFAULT,
+    crash_points: CrashPointsOption = False,
     jobs: JobsOption = None,
     keep: KeepOption = KEEP_DEFAULT,
     json: JsonOption = False,
@@ -89,10 +99,15 @@ def run(
     Examples:
       rota sim run --seeds 1..2000 --nodes 4
       rota sim run --seeds 17 --views 30 --json
+      rota sim run --seeds 1 --views 30 --crash-points
     """
     chosen = parse_seeds(seeds)
     powers = None if nodes is None else (1,) * nodes
-    finish(context, generate_all(chosen, views, powers), len(chosen), jobs, keep)
+    if crash_points:
+        points = [each for seed in chosen for each in generate_crash_points(seed, views, powers)]
+        finish(context, points, len(points), jobs, keep)
+    else:
+        finish(context, generate_all(chosen, views, powers), len(chosen), jobs, keep)
 
 
 @app.command()

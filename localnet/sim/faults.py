@@ -6,6 +6,7 @@ its later contradictions are no fault of the protocol and it is treated as byzan
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -269,6 +270,8 @@ class Nemesis:
         """Hosts that are not there at the beginning."""
         self.dead: set[int] = set()
         """Hosts that can never start again."""
+        self.writes: Counter[int] = Counter()
+        """Durable writes of each host, until everything is healed."""
         self.on_strike: list[Any] = []
         """Called with each fault that strikes."""
         self._traps: list[_Trap] = []
@@ -419,6 +422,7 @@ class Nemesis:
     # ---- crashes at writes ---------------------------------------------------------------------
 
     def _crash_at(self, index: int, write: Any) -> CrashPoint | None:
+        self.writes[index] += not self._is_over
         for trap in self._traps:
             if trap.fault.host == index and trap.springs(write):
                 self._traps.remove(trap)

@@ -100,6 +100,7 @@ def print_report(
         record(
             [
                 ("runs", _describe_runs(report, total)),
+                ("seeds", report.describe_seeds()),
                 ("views", f"{report.views:,} (at least {report.views_least or 0} in each run)"),
                 ("speed", f"{report.views_per_s:,.0f} views/s a core"),
                 ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
@@ -128,6 +129,7 @@ def make_document(report: Report) -> dict[str, Any]:
         "exit_code": int(report.exit_code()),
         "interrupted": report.interrupted is not None,
         "runs": report.runs,
+        "seeds": report.describe_seeds(),
         "repeated": report.repeated,
         "views": report.views,
         "views_least": report.views_least,
@@ -237,7 +239,7 @@ def _event_rows(coverage: dict[str, int]) -> list[tuple[str, int]]:
     return [
         (name, count)
         for name, count in coverage.items()
-        if not name.startswith(("fault.", "fault_drawn.", "fault_under_lock."))
+        if not name.startswith(("fault.", "fault_drawn.", "fault_under_lock.", "wrote."))
     ]
 
 

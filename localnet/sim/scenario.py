@@ -142,6 +142,7 @@ class _Run:
         for node in self.cluster.lying:
             counts[f"lie.{node.behaviour.name}"] += node.lies
         counts.update(f"fault_drawn.{kind_of(fault)}" for fault in self.schedule.faults)
+        counts.update({f"wrote.{host}": count for host, count in self.nemesis.writes.items()})
         counts.update({f"stopped.{code}": count for code, count in self.nemesis.stopped.items()})
         justice = self.cluster.justice
         counts.update(f"convicted.{kind}" for _, kind in justice.proven)
