@@ -13,6 +13,7 @@ from localnet.faults.model import (
     BANDWIDTH_MIN_BYTES_PER_S,
     DELAY_MAX_MS,
     KINDS,
+    NEED_RUNNING,
     PERMILLE,
     RESET_INTERVAL_MIN_MS,
     SKEW_MAX_MS,
@@ -139,9 +140,13 @@ def add(
     output = current_output(context)
     entry = ask_localnet(directory, "fault-add", request)
     output.data(entry, _fault_table([entry]))
-    if entry["down"]:
-        names = ", ".join(entry["down"])
-        output.note(f"did not strike {names}, which does not run; it stays down until the end")
+    for name in entry["down"]:
+        is_missed = kind in NEED_RUNNING
+        output.note(
+            f"did not strike {name}, which does not run"
+            if is_missed
+            else f"{name} does not run: {kind} strikes it when it starts"
+        )
     output.note(f"end it: rota fault remove {entry['id']}   end all: rota fault heal")
 
 
@@ -175,7 +180,7 @@ def remove(
     output = current_output(context)
     entry = ask_localnet(directory, "fault-remove", number)
     output.data(entry)
-    down = ", ".join(entry["down"])
+    down = ", ".join(entry["down"]) if entry["kind"] in NEED_RUNNING else ""
     output.note(f"{entry['kind']} has ended" + (f"; it did not strike {down}" if down else ""))
 
 

@@ -63,8 +63,8 @@ class FaultDesk:
         self._has_bad_parts = has_bad_parts
         self._nodes = tuple(node.name for node in network.nodes)
         self._entries: dict[int, ActiveFault] = {}
-        self._missed: dict[int, list[str]] = {}
-        """Nodes that did not run when a kill or a pause was to strike them, by fault."""
+        self._down: dict[int, list[str]] = {}
+        """Nodes that did not run when a fault of theirs began, by fault."""
         self._last_id = 0
         self._lock = trio.Lock()
         self._changed = trio.Event()
@@ -121,6 +121,8 @@ class FaultDesk:
             self._entries[entry.id] = entry
             self._journal.note("added", id=entry.id, until_ms=until_ms, fault=fault)
             self.publish()
+            if isinstance(fault, OnNodes) and not all(map(self._runs, fault.nodes)):
+                self._down[entry.id] = [each for each in fault.nodes if not self._runs(each)]
             if isinstance(fault, Kill | Pause):
                 await self._strike(entry.id, fault, for_s)
         return entry
@@ -152,15 +154,16 @@ class FaultDesk:
             **document,
             "since_ms": entry.since_ms,
             "left_ms": left_ms,
-            "down": self._missed.get(entry.id, []),
+            "down": self._down.get(entry.id, []),
         }
 
     def validate_free(self, name: str) -> None:
-        """Raise `FaultError` if a fault holds this node down."""
-        if self._supervisor.status(name).state is ProcessState.RUNNING:
+        """Raise `FaultError` if a kill holds this node down. After a bad disk it may be started: it
+        meets that disk again."""
+        if self._runs(name):
             return
         for entry in self._entries.values():
-            if isinstance(entry.fault, EndingFault) and name in entry.fault.nodes:
+            if isinstance(entry.fault, Kill) and name in entry.fault.nodes:
                 rota = rota_command(self._network.path, from_anywhere=True)
                 raise FaultError(
                     f"fault {entry.id}, {kind_of(entry.fault)}, holds {name} down",
@@ -200,7 +203,7 @@ class FaultDesk:
                 self.liars[name] = behaviour
             self._supervisor.set_plan(name, self._plan_node(name, behaviour=behaviour))
             self._journal.note("liar", node=name, behaviour=behaviour)
-            if self._supervisor.status(name).state is ProcessState.RUNNING:
+            if self._runs(name):
                 await self._supervisor.restart(name)
 
     # ---- carrying out ------------------------------------------------------------------------
@@ -218,15 +221,14 @@ class FaultDesk:
         while self._fallen:
             name = self._fallen.pop()
             async with self._lock:
-                if self._supervisor.status(name).state is not ProcessState.RUNNING:
+                if not self._runs(name):
                     await self._supervisor.start(name)
                     self._journal.note("started", node=name)
 
     async def _strike(self, number: int, fault: Kill | Pause, for_s: float | None) -> None:
         for name in fault.nodes:
-            if self._supervisor.status(name).state is not ProcessState.RUNNING:
+            if not self._runs(name):
                 self._journal.note("missed", id=number, kind=kind_of(fault), node=name)
-                self._missed.setdefault(number, []).append(name)
                 continue
             if isinstance(fault, Kill):
                 await self._supervisor.kill(name)
@@ -252,13 +254,16 @@ class FaultDesk:
             if isinstance(entry.fault, Pause) and not self._on(name, Pause):
                 self._supervisor.resume(name)
             elif isinstance(entry.fault, EndingFault) and not self._on(name, EndingFault):
-                if self._supervisor.status(name).state is ProcessState.RUNNING:
+                if self._runs(name):
                     self._aftermath_until_s[name] = trio.current_time() + AFTERMATH_S
                     continue
                 await self._supervisor.start(name)
             else:
                 continue
             self._journal.note("ended", id=entry.id, kind=kind_of(entry.fault), node=name)
+
+    def _runs(self, name: str) -> bool:
+        return self._supervisor.status(name).state is ProcessState.RUNNING
 
     def _on(self, name: str, kind: Any) -> list[Fault]:
         faults = (entry.fault for entry in self._entries.values())

@@ -54,7 +54,8 @@ def read_rss_bytes(pid: int) -> int:
 
 
 def compute_growth(samples: Iterable[MemorySample], length_s: float) -> list[MemoryGrowth]:
-    """Of every node that ran unbroken from the warm-up to the end, by name."""
+    """Of every node that ran unbroken from the beginning to the end, by name: one that was started
+    anew fills its caches later than the others."""
     start_s = min(WARM_UP_MAX_S, length_s / 3)
     window_s = min(WINDOW_S, length_s / 10)
     by_node: dict[str, list[MemorySample]] = {}
@@ -64,7 +65,7 @@ def compute_growth(samples: Iterable[MemorySample], length_s: float) -> list[Mem
     for node, own in sorted(by_node.items()):
         before = [each for each in own if start_s <= each.at_s <= start_s + window_s]
         after = [each for each in own if each.at_s >= length_s - window_s]
-        if before and after and before[0].starts == after[-1].starts:
+        if before and after and own[0].starts == after[-1].starts:
             grown.append(
                 MemoryGrowth(
                     node,

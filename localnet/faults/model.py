@@ -166,6 +166,9 @@ _STRUCTS: Final = {
 KINDS: Final = tuple(_STRUCTS)
 
 
+NEED_RUNNING: Final = frozenset({"kill", "pause"})
+"""What does not run can neither be killed nor frozen; all else waits for a node that starts."""
+
 MESSAGES: Final = frozenset(
     str(message.__struct_config__.tag)
     for message in (*get_args(ControlMessage), *get_args(BulkMessage))

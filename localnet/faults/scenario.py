@@ -29,7 +29,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
-from localnet.faults.model import FaultError, decode_fault, parse_duration_s
+from localnet.faults.model import NEED_RUNNING, FaultError, decode_fault, parse_duration_s
 from localnet.faults.words import describe_problem, fields_of, suggest
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
 from localnet.verdicts import Verdict
@@ -130,7 +130,7 @@ class TimedFault(NamedTuple):
     def is_there_from_the_start(self) -> bool:
         """At 0 it is there before the nodes start, unless it needs them to run: what does not run
         can neither be killed nor frozen."""
-        return self.at_s == 0 and self.document["kind"] not in ("kill", "pause")
+        return self.at_s == 0 and self.document["kind"] not in NEED_RUNNING
 
 
 class TimedLiar(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-_DONE_BY_SUPERVISOR: Final = frozenset({"kill", "pause"})
+from localnet.faults.model import NEED_RUNNING
+
 _ON_FILES: Final = {"disk-full": "refused", "torn-write": "torn"}
 """The event of the node that it hits."""
 _ENDS: Final = frozenset({"expired", "removed", "healed"})
@@ -79,7 +80,7 @@ def _read_strike(
             files = tuple(sorted({f"{line['by']}/{line['file']}" for line in struck}))
             hit = {line["by"] for line in struck}
         else:
-            key = "node" if kind in _DONE_BY_SUPERVISOR else "by"
+            key = "node" if kind in NEED_RUNNING else "by"
             hit = {line[key] for line in began}
         missed = [name for name in nodes if name not in hit]
         hits = len(hit)

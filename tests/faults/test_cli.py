@@ -119,6 +119,8 @@ def test_lists_are_named_in_json(monkeypatch, capsys):
         assert ("kill" if words[0] == "fault" else "silent") in capsys.readouterr().out
     assert run(["fault", "add", "kill", "--nodes", "node1"]) == 0
     assert "did not strike node1, which does not run" in capsys.readouterr().err
+    assert run(["fault", "add", "disk-full", "--nodes", "node1"]) == 0
+    assert "node1 does not run: disk-full strikes it when it starts" in capsys.readouterr().err
     assert run(["fault", "remove", "1"]) == 0
     assert "kill has ended; it did not strike node1" in capsys.readouterr().err
 

@@ -117,6 +117,14 @@ async def test_a_fault_says_whom_it_did_not_strike(bench):
     assert bench.events() == ["added", "missed", "began", "removed", "ended", "ended"]
 
 
+async def test_a_bad_disk_waits_for_a_node_that_does_not_run(bench):
+    bench.supervisor.running["node1"] = False
+    entry = await bench.desk.add(FULL, None)
+    assert bench.desk.describe(entry)["down"] == ["node1"]
+    assert bench.events() == ["added"]
+    bench.desk.validate_free("node1")
+
+
 async def test_a_node_that_a_fault_holds_down_is_not_started_by_others(bench):
     bench.desk.validate_free("node1")
     entry = await bench.desk.add(KILL, None)

@@ -293,6 +293,9 @@ def test_growth_is_of_medians_after_the_warm_up():
 def test_a_node_that_was_started_anew_is_not_compared():
     before, after = samples("node0", [(100, 100)]), samples("node0", [(300, 500)], starts=2)
     assert compute_growth(before + after, 300) == []
+    early = samples("node0", [(5, 100)])
+    anew = samples("node0", [(100, 30), (300, 100)], starts=2)
+    assert compute_growth(early + anew, 300) == []
 
 
 # ---- the replay ----------------------------------------------------------------------------
