@@ -129,7 +129,7 @@ DELIVERING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "nonce_again",
         "E2: a nonce passes once",
-        r"OneOrder: .* executed once",
+        r"OneOrder: .* is executed at height .* again",
         "mempool.nonce:NonceWindow.check",
         "return RefusalCode.NONCE_DUPLICATE",
         "return None",
