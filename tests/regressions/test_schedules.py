@@ -6,6 +6,7 @@ import pytest
 
 from localnet.sim.mutants.plant import Change, Mutant, planted
 from localnet.sim.mutants.table import MUTANTS
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.rulebook import Finality
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
@@ -44,3 +45,18 @@ def test_the_flaw_of_fast_hotstuff_forks_the_chain_where_it_is_planted(monkeypat
     assert first.oracle == "Finality"
     assert fork is not None
     assert "conflicting_certificate view 3, height 1, committed 1" in fork.detail
+
+
+def test_what_nobody_can_prove_available_any_more_binds_nobody_but_only_that() -> None:
+    schedule = load_schedule(Path(__file__).parent / "schedules" / "lost_certificate.json")
+    clusters: list[NodeCluster] = []
+    assert run_schedule(schedule, clusters.append).violation is None
+    (cluster,) = clusters
+    height = cluster.lowest_committed()
+    assert not cluster.promises.outstanding(cluster.order, cluster.expiries, height)
+    assert 2 not in cluster.running()
+    # Node 2's own places are excused, since nobody holds a certificate of them; no others are.
+    cluster.promises.is_provable = lambda author, sequence: author != 2
+    assert not cluster.promises.outstanding(cluster.order, cluster.expiries, height)
+    cluster.promises.is_provable = lambda author, sequence: True
+    assert len(cluster.promises.outstanding(cluster.order, cluster.expiries, height)) == 4
