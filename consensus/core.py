@@ -515,9 +515,12 @@ class ConsensusCore:
     # ---- aggregation -------------------------------------------------------------------------
 
     def _maybe_aggregate(self) -> None:
-        while (view := self._votes.find_due_view(self._now_ms)) is not None:
-            self._out.add(self._votes.start(view, self._out.token()))
-        self._out.set_timer(_STRAGGLER_TIMER, self._votes.compute_deadline_ms())
+        due_ms = self._votes.compute_due_ms()
+        for view in sorted(due_ms):
+            if due_ms[view] <= self._now_ms:
+                self._out.add(self._votes.start(view, self._out.token()))
+                del due_ms[view]
+        self._out.set_timer(_STRAGGLER_TIMER, min(due_ms.values(), default=None))
         if self._timeouts.is_due:
             tokens = [self._out.token() for _ in range(self._timeouts.count_contents())]
             self._out.add(*self._timeouts.start(tokens))

@@ -23,7 +23,7 @@ from consensus.types import QC, Block, SignedBatchHeader, StateCertificate
 from crypto.scheme import Claim
 
 
-class Token(NamedTuple):
+class Token(Struct, frozen=True, order=True, array_like=True, gc=False):
     """Names one outstanding effect: which component asked, and its running number."""
 
     component: str

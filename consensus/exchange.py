@@ -59,8 +59,11 @@ class Exchange:
     def fetch(self, now_ms: int, high_qc: QC) -> None:
         """S1, S2: ask for what the newest certificate needs and the tree lacks."""
         self.sync.want(high_qc)
-        self._request(self.sync.next_requests(now_ms))
-        self._out.set_timer(SYNC_TIMER, self.sync.compute_deadline_ms(now_ms))
+        deadline_ms: int | None = None
+        if self.sync.is_busy:
+            self._request(self.sync.next_requests(now_ms))
+            deadline_ms = self.sync.compute_deadline_ms(now_ms)
+        self._out.set_timer(SYNC_TIMER, deadline_ms)
 
     def poll(self, now_ms: int) -> None:
         """Ask for what comes next, as an observer must."""

@@ -67,6 +67,10 @@ class LaneCertificates:
         """The newest verified certificate of a lane."""
         return self._newest.get(author)
 
+    def newest_of_all(self) -> list[tuple[int, AvailabilityCertificate]]:
+        """The newest verified certificate of each lane that has one, by rising author."""
+        return sorted(self._newest.items())
+
     def point(self, author: int) -> LanePoint:
         """What the newest certificate of a lane names; the lane's start without one."""
         return self._points.get(author, LANE_START)

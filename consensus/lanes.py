@@ -170,16 +170,16 @@ class Lanes:
 
     def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
         """The newest verified certificate of each lane above its cursor, by rising author."""
-        tips: dict[int, AvailabilityCertificate] = {}
-        for author, chain in enumerate(self._chains):
-            certificate = self._certificates.newest(author)
-            if certificate is not None and certificate.data.sequence > chain.cursor.sequence:
-                tips[author] = certificate
-        return tips
+        chains = self._chains
+        return {
+            author: certificate
+            for author, certificate in self._certificates.newest_of_all()
+            if certificate.data.sequence > chains[author].cursor.sequence
+        }
 
-    def cursors(self) -> tuple[LanePoint, ...]:
-        """Every lane's newest committed tip, by author."""
-        return tuple(chain.cursor for chain in self._chains)
+    def cursor(self, author: int) -> LanePoint:
+        """A lane's newest committed tip."""
+        return self._chains[author].cursor
 
     def chain_for(self, author: int, tip: bytes, above_sequence: int) -> tuple[bytes, ...] | None:
         """Ids of a lane's batches from `above_sequence` + 1 up to `tip`, oldest first; None while

@@ -58,5 +58,6 @@ class Proposals:
     def prune(self, view: int) -> None:
         """Forget what is too far below the current view."""
         oldest = view - PROPOSAL_VIEWS_BEHIND_MAX
-        self._seen = {each: seen for each, seen in self._seen.items() if each >= oldest}
+        for old in [each for each in self._seen if each < oldest]:
+            del self._seen[old]
         self._told = {each for each in self._told if each >= oldest}

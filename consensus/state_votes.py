@@ -35,6 +35,17 @@ class HeightVotes:
         self.votes: dict[int, StateVote] = {}
         self.is_split_reported = False
 
+    @property
+    def is_unanimous(self) -> bool:
+        """Is there one header at most?"""
+        first: CheckpointHeader | None = None
+        for vote in self.votes.values():
+            if first is None:
+                first = vote.header
+            elif vote.header != first:
+                return False
+        return True
+
     def group_by_header(self) -> dict[CheckpointHeader, list[StateVote]]:
         """Votes by header, each group by rising author."""
         groups: dict[CheckpointHeader, list[StateVote]] = {}
@@ -109,7 +120,7 @@ class StateVoteCollector:
 
     def _check_split(self, height: int, slot: HeightVotes) -> list[Effect]:
         """Alarm once if even all the votes still out cannot bring one header to a quorum."""
-        if slot.is_split_reported:
+        if slot.is_split_reported or slot.is_unanimous:
             return []
         powers = [
             self._committee.power_of(vote.author for vote in votes)

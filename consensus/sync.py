@@ -112,6 +112,11 @@ class BlockSync:
         return len(self._targets)
 
     @property
+    def is_busy(self) -> bool:
+        """Is anything wanted or asked for?"""
+        return bool(self._targets or self._in_flight)
+
+    @property
     def in_flight_count(self) -> int:
         """Requests under way."""
         return len(self._in_flight)

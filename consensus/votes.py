@@ -72,16 +72,7 @@ class VoteCollector:
             votes.quorum_at_ms = now_ms
         return None
 
-    def find_due_view(self, now_ms: int) -> int | None:
-        """The lowest view whose votes should be aggregated now."""
-        due = self._compute_due_ms()
-        return min((view for view, due_ms in due.items() if due_ms <= now_ms), default=None)
-
-    def compute_deadline_ms(self) -> int | None:
-        """When the next view becomes due."""
-        return min(self._compute_due_ms().values(), default=None)
-
-    def _compute_due_ms(self) -> dict[int, int]:
+    def compute_due_ms(self) -> dict[int, int]:
         """When to aggregate, by view, where a quorum waits for it."""
         return {
             view: votes.quorum_at_ms + self._compute_wait_ms(view, self._is_complete(votes))

@@ -50,10 +50,10 @@ _prefixes: dict[Domain, bytes] = {
 
 def digest(domain: Domain, *parts: bytes) -> bytes:
     """SHA-256 over the domain and the length-prefixed parts: for consensus objects (up to KiB)."""
-    data = [_prefixes[domain]]
+    data = _prefixes[domain]
     for part in parts:
-        data += (len(part).to_bytes(8, "big"), part)
-    return hashlib.sha256(b"".join(data)).digest()
+        data += len(part).to_bytes(8, "big") + part
+    return hashlib.sha256(data).digest()
 
 
 def bulk_digest(domain: Domain, data: bytes) -> bytes:

@@ -53,6 +53,11 @@ class Openings:
         self._waiting = deque(batches)
         self._under_way: dict[Token, list[DeliveredHeader]] = {}
 
+    @property
+    def are_waiting(self) -> bool:
+        """Is there anything that `begin` may ask for, now or later?"""
+        return bool(self._waiting)
+
     def begin(self, delivered_height: int) -> list[OpenBatches]:
         """Requests to make now: as many as there is room for."""
         effects: list[OpenBatches] = []

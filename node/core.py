@@ -18,12 +18,13 @@ thread. `node.host` hosts it on trio, `localnet.sim` in a virtual world.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from consensus.certificates import CertificateCache
 from consensus.checkpoints import Checkpoints
 from consensus.core import ConsensusCore
 from consensus.effects import (
+    Aggregated,
     BatchChecked,
     BatchStored,
     CheckBatch,
@@ -37,6 +38,7 @@ from consensus.effects import (
     Put,
     Received,
     SetTimer,
+    Signed,
     StateCertified,
     Store,
     TimerFired,
@@ -108,8 +110,15 @@ _OWNERS: Final[Mapping[type, Component]] = {
 }
 """Whom a message is for; all others are for consensus."""
 
-_ABSORBED: Final = (Committed, EvidenceFound, LanesAdvanced, StateCertified, CheckBatch, Halt)
+_ABSORBED: Final = frozenset(
+    (Committed, EvidenceFound, LanesAdvanced, StateCertified, CheckBatch, Halt)
+)
 """Effects that other parts must hear of."""
+
+_Answer = Signed | Verified | Aggregated | BatchStored
+"""What a part waits for."""
+
+_Handler = Callable[[int, Any, list[NodeEffect]], None]
 
 _BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
 
@@ -137,6 +146,19 @@ class NodeCore:
             Component.LANES: self._lanes.step,
             Component.CHECKPOINTS: self._checkpoints.step,
         }
+        self._handlers: Mapping[type, _Handler] = {
+            Received: self._on_received,
+            TimerFired: self._on_timer,
+            Verified: self._on_verified,
+            BatchStored: self._on_batch_stored,
+            BatchChecked: self._on_batch_checked,
+            BatchesOpened: self._on_batches_opened,
+            Executed: self._on_executed,
+            EnvelopesSubmitted: self._on_envelopes_submitted,
+            EnvelopesVerified: self._on_envelopes_verified,
+            OpaqueSubmitted: self._on_opaque_submitted,
+        }
+        """What is done about an event; the rest are answers for the part that asked."""
         self._delivery = Delivery(
             recovered.order_state,
             recovered.ledger,
@@ -216,27 +238,7 @@ class NodeCore:
         out: list[NodeEffect] = []
         if self._is_halted:
             return out
-        match event:
-            case Received():
-                self._route(now_ms, event, out)
-            case EnvelopesSubmitted():
-                out.append(self._submissions.submit(now_ms, event, self._tokens.issue()))
-            case OpaqueSubmitted():
-                self._on_opaque_submitted(now_ms, event, out)
-            case EnvelopesVerified():
-                self._on_envelopes_verified(now_ms, event, out)
-            case Executed():
-                self._on_executed(now_ms, event, out)
-            case TimerFired(name) if name == _BATCH_TIMER:
-                self._batch_deadline_ms = None
-            case BatchChecked():
-                self._on_batch_checked(now_ms, event, out)
-            case BatchesOpened():
-                self._on_batches_opened(event, out)
-            case Verified(token, results) if token.component == Component.NODE:
-                self._on_judged(token, results)
-            case _:
-                self._route(now_ms, event, out)
+        self._handlers.get(type(event), self._on_answer)(now_ms, event, out)
         self._settle(now_ms, out)
         return out
 
@@ -290,24 +292,33 @@ class NodeCore:
     def _put(self, out: list[NodeEffect], *puts: Put) -> None:
         out.append(Persist(self._tokens.issue(), Store.ARCHIVE, puts))
 
-    def _route(self, now_ms: int, event: Event, out: list[NodeEffect]) -> None:
-        match event:
-            case Received(sender, message):
-                owner: str = _OWNERS.get(type(message), Component.CONSENSUS)
-                is_for_consensus = owner is Component.CONSENSUS
-                if is_for_consensus and sender != self._me and self.is_catching_up:
-                    return
-            case TimerFired(name):
-                owner = find_timer_owner(name)
-            case _:
-                owner = event.token.component
+    def _route(self, now_ms: int, owner: str, event: Event, out: list[NodeEffect]) -> None:
         step = self._parts.get(owner)
         if step is None:
             raise ValueError(f"the node never asked for {event!r}")
         self._absorb(now_ms, step(now_ms, event), out)
-        if isinstance(event, BatchStored):
-            self._is_delivery_due = True
-            self._update_available(out)
+
+    def _on_received(self, now_ms: int, event: Received, out: list[NodeEffect]) -> None:
+        owner = _OWNERS.get(type(event.message), Component.CONSENSUS)
+        is_for_consensus = owner is Component.CONSENSUS
+        if is_for_consensus and event.sender != self._me and self.is_catching_up:
+            return
+        self._route(now_ms, owner, event, out)
+
+    def _on_timer(self, now_ms: int, event: TimerFired, out: list[NodeEffect]) -> None:
+        if event.name == _BATCH_TIMER:
+            self._batch_deadline_ms = None
+        else:
+            self._route(now_ms, find_timer_owner(event.name), event, out)
+
+    def _on_answer(self, now_ms: int, event: _Answer, out: list[NodeEffect]) -> None:
+        self._route(now_ms, event.token.component, event, out)
+
+    def _on_verified(self, now_ms: int, event: Verified, out: list[NodeEffect]) -> None:
+        if event.token.component == Component.NODE:
+            self._on_judged(event.token, event.results)
+        else:
+            self._on_answer(now_ms, event, out)
 
     def _absorb(self, now_ms: int, effects: Sequence[Effect], out: list[NodeEffect]) -> None:
         """Pass a part's effects on, acting on those that other parts must hear of.
@@ -315,10 +326,10 @@ class NodeCore:
         Commits wait for the end of the step: a block's own archive record then precedes whatever
         its delivery writes there, and no part is called from within its own call.
         """
+        if _ABSORBED.isdisjoint(map(type, effects)):
+            out += effects
+            return
         for effect in effects:
-            if not isinstance(effect, _ABSORBED):
-                out.append(effect)
-                continue
             match effect:
                 case Committed():
                     self._commits.append(effect)
@@ -356,10 +367,16 @@ class NodeCore:
         if self._is_delivery_due:
             self._deliver(out)
         if not self._is_halted:
-            out.extend(self._openings.begin(self._delivery.delivered_height))
+            if self._openings.are_waiting:
+                out.extend(self._openings.begin(self._delivery.delivered_height))
             self._make_batches(now_ms, out)
 
     # ---- clients ----------------------------------------------------------------------------
+
+    def _on_envelopes_submitted(
+        self, now_ms: int, event: EnvelopesSubmitted, out: list[NodeEffect]
+    ) -> None:
+        out.append(self._submissions.submit(now_ms, event, self._tokens.issue()))
 
     def _on_envelopes_verified(
         self, now_ms: int, event: EnvelopesVerified, out: list[NodeEffect]
@@ -381,7 +398,7 @@ class NodeCore:
     def _make_batches(self, now_ms: int, out: list[NodeEffect]) -> None:
         """Turn what waits into batches of this node's lane, as far as its backlog allows."""
         deadline_ms = None
-        while self._batcher.next_deadline_ms() is not None and self._lanes.can_propose():
+        while self._batcher.waiting_bytes and self._lanes.can_propose():
             body = self._batcher.take(now_ms)
             if body is None:
                 deadline_ms = self._batcher.next_deadline_ms()
@@ -393,6 +410,11 @@ class NodeCore:
 
     # ---- batches ----------------------------------------------------------------------------
 
+    def _on_batch_stored(self, now_ms: int, event: BatchStored, out: list[NodeEffect]) -> None:
+        self._is_delivery_due = True
+        self._on_answer(now_ms, event, out)
+        self._update_available(out)
+
     def _on_batch_checked(self, now_ms: int, event: BatchChecked, out: list[NodeEffect]) -> None:
         self._is_delivery_due = True
         batch_id, header = self._checks.pop(event.token)
@@ -402,7 +424,7 @@ class NodeCore:
         self._absorb(now_ms, self._lanes.step(now_ms, event), out)
         self._update_available(out)
 
-    def _on_batches_opened(self, event: BatchesOpened, out: list[NodeEffect]) -> None:
+    def _on_batches_opened(self, now_ms: int, event: BatchesOpened, out: list[NodeEffect]) -> None:
         self._is_delivery_due = True
         batches = self._openings.finish(event.token)
         for (_, batch_id, header), verdict in zip(batches, event.verdicts, strict=True):
@@ -415,11 +437,10 @@ class NodeCore:
 
     def _update_available(self, out: list[NodeEffect]) -> None:
         """Give `available` to the envelopes under each lane's newest certificate, oldest first."""
-        cursors = self._lanes.cursors()
         for author, certificate in self._lanes.certified_tips().items():
-            above = max(self._available[author], cursors[author].sequence)
-            if certificate.data.sequence <= above:
+            if certificate.data.sequence <= self._available[author]:
                 continue
+            above = max(self._available[author], self._lanes.cursor(author).sequence)
             chain = self._lanes.chain_for(author, certificate.data.batch_id, above)
             for sequence, batch_id in enumerate(chain or (), start=above + 1):
                 summary = self._delivery.summary(batch_id)

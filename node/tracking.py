@@ -28,6 +28,11 @@ EXECUTED_ENVELOPES_MAX: Final = 8_192
 """Executed envelopes that are remembered; the oldest are forgotten first."""
 
 
+_OPEN_LEVELS: Final = frozenset(
+    level for level in ReceiptLevel if level.rank < ReceiptLevel.REFUSED.rank
+)
+
+
 class EnvelopeStatus(NamedTuple):
     """The newest level of one envelope."""
 
@@ -47,7 +52,7 @@ class EnvelopeStatus(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Has it been neither passed nor refused?"""
-        return self.level.rank < ReceiptLevel.REFUSED.rank
+        return self.level in _OPEN_LEVELS
 
 
 class EnvelopeTracker:

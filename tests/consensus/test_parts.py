@@ -241,9 +241,9 @@ def test_a_vote_quorum_is_of_power_and_of_one_content() -> None:
     other = keys.make_block(1, keys.genesis, time_ms=9)
     for member, chosen in ((1, block), (2, block), (3, other)):
         assert collector.add(0, keys.make_vote(member, chosen)) is None
-    assert collector.compute_deadline_ms() is None
+    assert collector.compute_due_ms() == {}
     assert collector.add(10, keys.make_vote(0, block)) is None
-    assert collector.compute_deadline_ms() == 10
+    assert collector.compute_due_ms() == {1: 10}
     token = Token("t", 1)
     aggregate = collector.start(1, token)
     assert [index for index, _, _ in aggregate.partials] == [0, 1, 2]
@@ -252,7 +252,7 @@ def test_a_vote_quorum_is_of_power_and_of_one_content() -> None:
     assert qc == keys.make_qc(block, signers=(0, 1, 2))
     assert qc is not None
     assert qc.signers == bitmap
-    assert collector.find_due_view(1_000) is None
+    assert collector.compute_due_ms() == {}
 
 
 def test_a_timeout_certificate_groups_by_report_and_survives_culprits() -> None:

@@ -59,7 +59,7 @@ def check_converged(world):
         newest = author.lanes._author.newest
         for node in honest:
             tip = node.lanes.certified_tips().get(author.index)
-            cursor = node.lanes.cursors()[author.index]
+            cursor = node.lanes.cursor(author.index)
             certified = cursor if tip is None else (tip.data.sequence, tip.data.batch_id)
             assert tuple(certified) == tuple(newest)
     for node in honest:
