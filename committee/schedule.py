@@ -30,12 +30,14 @@ class LeaderSchedule:
         self._bounds = tuple(accumulate(committee.powers))
         self.leader = lru_cache(maxsize=LEADER_CACHE_MAX)(self._compute_leader)
         """`leader(view) -> int`: the index of the member who leads a view."""
+        self.collectors = lru_cache(maxsize=LEADER_CACHE_MAX)(self._compute_collectors)
+        """`collectors(view) -> tuple[int, ...]`: who collects the votes of a view, its leader and
+        the next one, by rising index."""
 
     def _compute_leader(self, view: int) -> int:
         hashed = digest(Domain.LEADER, self._seed, view.to_bytes(8, "big"))
         # The bias of the reduction is below 2**-200: power sums stay under 2**47.
         return bisect_right(self._bounds, int.from_bytes(hashed, "big") % self._bounds[-1])
 
-    def collectors(self, view: int) -> tuple[int, ...]:
-        """Who collects the votes of a view: its leader and the next one, by rising index."""
+    def _compute_collectors(self, view: int) -> tuple[int, ...]:
         return tuple(sorted({self.leader(view), self.leader(view + 1)}))

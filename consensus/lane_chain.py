@@ -12,7 +12,7 @@ second was stored only the first can have been acknowledged, since only a stored
 acknowledged. An author that is honest never meets this rule.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from consensus.types import SignedBatchHeader
@@ -38,10 +38,11 @@ class Link:
     signed_header: SignedBatchHeader
     is_stored: bool = False
     is_checked: bool = False
+    sequence: int = field(init=False)
+    """Its place in the lane."""
 
-    @property
-    def sequence(self) -> int:
-        return self.signed_header.header.sequence
+    def __post_init__(self) -> None:
+        self.sequence = self.signed_header.header.sequence
 
     @property
     def is_ready(self) -> bool:

@@ -6,7 +6,8 @@ themselves are refused, so that no two byte strings stand for one value (a padde
 form of a short string). Decoders raise `DecodeError` and nothing else.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgpack
 import msgspec
@@ -25,9 +26,8 @@ class DecodeError(Exception):
     code = "codec.malformed"
 
 
-def encode(value: object) -> bytes:
-    """Return the canonical bytes of a struct."""
-    return _encoder.encode(value)
+encode: Final[Callable[[object], bytes]] = _encoder.encode
+"""Return the canonical bytes of a struct."""
 
 
 def decode(type_: type[T], data: bytes | bytearray | memoryview) -> T:

@@ -10,7 +10,7 @@ A signature is BLAKE3 keyed with the secret; an aggregate is the sum of signatur
 which like a curve sum ignores order, counts repetition, and leaves a single signature as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -67,11 +67,17 @@ def _compute_mac(secret: bytes, tag: bytes, message: bytes, size_bytes: int) -> 
     return blake3(tag + message, key=secret).digest(length=size_bytes)
 
 
+def _add_up(signatures: Iterable[bytes]) -> bytes:
+    total = sum([int.from_bytes(each, "big") for each in signatures])
+    return (total % _MODULUS).to_bytes(SIGNATURE_SIZE_BYTES, "big")
+
+
 class MockScheme:
     """A `SignatureScheme` for one simulated world."""
 
     def __init__(self) -> None:
         self._registry = _SecretRegistry("rota mock public key v1", PUBLIC_KEY_SIZE_BYTES)
+        self._add_up = lru_cache(maxsize=MACS_MAX)(self._compute_aggregate)
 
     def public_key(self, secret: bytes) -> bytes:
         """Return the public key, which from now on can be verified against."""
@@ -95,8 +101,7 @@ class MockScheme:
             raise SchemeError("scheme.signature_invalid", "nothing to aggregate")
         if not all(self.is_signature(each) for each in signatures):
             raise SchemeError("scheme.signature_invalid", "not a signature")
-        total = sum(int.from_bytes(each, "big") for each in signatures)
-        return (total % _MODULUS).to_bytes(SIGNATURE_SIZE_BYTES, "big")
+        return _add_up(signatures)
 
     def verify_aggregate(
         self, public_keys: Sequence[bytes], message: bytes, signature: bytes
@@ -106,14 +111,16 @@ class MockScheme:
             return False
         if not self.is_signature(signature):
             return False
-        total = 0
-        for public_key in public_keys:
-            secret = self._registry.find(public_key)
-            if secret is None:
-                return False
-            mac = _compute_mac(secret, _SIGNATURE_TAG, message, SIGNATURE_SIZE_BYTES)
-            total += int.from_bytes(mac, "big")
-        return total % _MODULUS == int.from_bytes(signature, "big")
+        secrets = [self._registry.find(public_key) for public_key in public_keys]
+        known = tuple(secret for secret in secrets if secret is not None)
+        return len(known) == len(secrets) and signature == self._add_up(known, message)
+
+    def _compute_aggregate(self, secrets: tuple[bytes, ...], message: bytes) -> bytes:
+        macs = (
+            _compute_mac(secret, _SIGNATURE_TAG, message, SIGNATURE_SIZE_BYTES)
+            for secret in secrets
+        )
+        return _add_up(macs)
 
     def is_signature(self, signature: bytes) -> bool:
         """Has it the right size, and is it not the identity?"""

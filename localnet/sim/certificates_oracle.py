@@ -38,6 +38,9 @@ HISTORY_MAX: Final = 20_000
 RECORDS_MAX: Final = 4_096
 """Records remembered as they were read: all nodes write the same ones."""
 
+LEADERS_MAX: Final = 4_096
+"""Views whose leader is remembered."""
+
 T = TypeVar("T")
 
 Certificate = QC | TC | AvailabilityCertificate | StateCertificate
@@ -98,6 +101,7 @@ class Judge:
         self._known: set[Certificate] = set()
         self._records: dict[tuple[type, bytes], Any] = {}
         self._identify = lru_cache(maxsize=RECORDS_MAX)(self._compute_block_id)
+        self._leader = lru_cache(maxsize=LEADERS_MAX)(find_leader)
 
     # ---- records -------------------------------------------------------------------------------
 
@@ -121,7 +125,7 @@ class Judge:
 
     def find_leader(self, view: int) -> int:
         """Who leads a view."""
-        return find_leader(self._powers, self._leader_seed, view)
+        return self._leader(self._powers, self._leader_seed, view)
 
     def read_bitmap(self, bitmap: bytes) -> list[int]:
         """The members named, rising: bit i, counted from the lowest of the first byte, is i."""

@@ -6,7 +6,6 @@ late and out of order, and a crash keeps an arbitrary prefix of what each store 
 """
 
 import errno
-import hashlib
 import heapq
 import random
 from collections import defaultdict, deque
@@ -16,6 +15,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+from blake3 import blake3
 
 from consensus.effects import (
     Aggregate,
@@ -34,7 +34,7 @@ from consensus.effects import (
     Verify,
 )
 from consensus.messages import Message
-from crypto.aggregation import Partial, aggregate_partials
+from crypto.aggregation import aggregate_partials
 from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.disk import Disk
 from localnet.sim.links import PERMILLE, LinkRule, Passage
@@ -47,6 +47,8 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
+
+TRACE_HASH_SIZE_BYTES: Final = 16
 
 TRACE_PIECES_MAX: Final = 256
 """So many pieces of the trace are hashed at once, for a call costs more than the bytes of one."""
@@ -166,7 +168,7 @@ class World:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         """What will happen: when, in which order, and what."""
         self._sequence = 0
-        self._trace = hashlib.blake2b(digest_size=16)
+        self._trace = blake3()
         self._trace_end: list[bytes] = []
         """What of the trace is not hashed yet."""
         self._actions: dict[type, Callable[[Host, Any], None]] = {
@@ -273,7 +275,7 @@ class World:
         """Digest of every event that any machine has seen and of all that it asked for, in order:
         what is sent, written, stored and told."""
         self._hash_trace()
-        return self._trace.hexdigest()
+        return self._trace.hexdigest(length=TRACE_HASH_SIZE_BYTES)
 
     def _note(self, happened: Any) -> None:
         """Put something into the trace."""
@@ -319,8 +321,7 @@ class World:
         self._answer(host, Verified(verify.token, results))
 
     def _aggregate(self, host: Host, effect: Aggregate) -> None:
-        partials = [Partial(*partial) for partial in effect.partials]
-        result = aggregate_partials(self._scheme, effect.message, partials)
+        result = aggregate_partials(self._scheme, effect.message, effect.partials)
         self._answer(
             host, Aggregated(effect.token, result.signers, result.signature, result.culprits)
         )
@@ -392,10 +393,9 @@ class World:
             return
         host.durable.add(persist.token)
         if host.waiting:
-            ready = [send for send in host.waiting if host.durable.issuperset(send.after)]
-            host.waiting = [send for send in host.waiting if send not in ready]
-            for send in ready:
-                self._send(host, send)
+            waiting, host.waiting = host.waiting, []
+            for send in waiting:
+                self._send_when_durable(host, send)
 
     def _try_write(
         self, host: Host, effect: Any, write: Callable[[], None], queue: deque[Any] | None = None

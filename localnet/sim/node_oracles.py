@@ -61,6 +61,7 @@ class OneOrder(Watcher):
         self.deliveries: dict[bytes, bytes] = {}
         self.headers: dict[bytes, bytes] = {}
         """Own checkpoints, by height: whoever executes a height gets the same."""
+        self._compared = {DELIVERY_TABLE: self.deliveries, CHECKPOINT_TABLE: self.headers}
         self.certified: dict[int, int] = {}
         """Highest height that each node announced as certified."""
         self.executed: dict[int, tuple[Execute, bytes, bytes]] = {}
@@ -92,7 +93,7 @@ class OneOrder(Watcher):
                 pass
 
     def _compare(self, index: int, table: str, key: bytes, value: bytes) -> None:
-        held = {DELIVERY_TABLE: self.deliveries, CHECKPOINT_TABLE: self.headers}.get(table)
+        held = self._compared.get(table)
         if held is not None:
             known = held.setdefault(key, value)
             height = int.from_bytes(key, "big")
