@@ -423,10 +423,13 @@ def _open_block(
         ],
         reporters=request.reporters,
     )
-    # Not what the engine gets of a batch: changes of keys are ordered, too.
-    ordered = (data for body in bodies for data in decode_batch_body(body).envelopes)
-    return (
-        block,
-        tuple(decode_envelope(data).header.envelope_id() for data in ordered),
-        tuple(each.envelope_id for each in block.envelopes),
-    )
+    # Not what the engine gets of a batch: changes of keys are ordered and pass, too.
+    ordered: list[bytes] = []
+    passed: list[bytes] = []
+    for batch, body in zip(request.batches, bodies, strict=True):
+        for position, data in enumerate(decode_batch_body(body).envelopes):
+            envelope_id = decode_envelope(data).header.envelope_id()
+            ordered.append(envelope_id)
+            if position not in batch.refused:
+                passed.append(envelope_id)
+    return block, tuple(ordered), tuple(passed)
