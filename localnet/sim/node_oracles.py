@@ -5,7 +5,7 @@ The oracles see what nodes ask their hosts for and what leaves their engines, ne
 differs between a run and its repetition, and not what is wrong in both.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from consensus.effects import Alarm, Halt, Misbehaviour, Persist, Store, compute_key
@@ -272,6 +272,7 @@ class Promises(Watcher):
         self,
         order: OneOrder,
         expiries: Mapping[bytes, int],
+        genuine: Collection[bytes],
         height: int,
         running: Iterable[int],
     ) -> None:
@@ -282,7 +283,7 @@ class Promises(Watcher):
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, f"refused, yet executed: {shorten(envelope_id)}"
         for envelope_id, code in self.denied.items():
-            assert envelope_id not in expiries, (
+            assert envelope_id not in genuine, (
                 f"a genuine envelope was not taken: {code} for {shorten(envelope_id)}"
             )
         for index in running:

@@ -162,6 +162,9 @@ class NodeCluster:
             self.world.on_received.append(self.justice.on_received)
         self.world.on_executed += [self.order.on_executed, self.books.on_executed]
         self.expiries: dict[bytes, int] = {}
+        self.genuine: set[bytes] = set()
+        """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
+        them."""
         self.world.on_executed.append(Expiry(self.expiries, exempt).on_executed)
         self.submitted = 0
         self._nonces = 0
@@ -277,6 +280,7 @@ class NodeCluster:
             body_size_bytes=len(body),
         )
         self.expiries[header.envelope_id()] = expiry_height
+        self.genuine.add(header.envelope_id())
         signature = self.identity.sign(secret, header.signing_bytes())
         return encode(Envelope(header, signature, body))
 
@@ -399,7 +403,7 @@ class NodeCluster:
         unarchived = self.delivery.find_unarchived
         self.run_until(lambda: not unarchived(running, last_height, self.order), ARCHIVED_MAX_MS)
         self.delivery.validate(running, last_height, self.order, self.expiries)
-        self.promises.validate(self.order, self.expiries, height, running)
+        self.promises.validate(self.order, self.expiries, self.genuine, height, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())
         for index in running:
