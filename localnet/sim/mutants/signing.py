@@ -200,7 +200,7 @@ PROPOSING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "propose_again",
         "L1: one proposal a view, by the rule and by the disk that keeps the first",
-        r"SigningRules: .* which it has left",
+        r"SignatureRequests: .* two contents signed for proposal",
         f"{_SAFETY}is_safe_to_propose",
         "        and view > state.last_proposed_view\n",
         "",
