@@ -11,7 +11,8 @@ Receipt levels, in rising order of promise:
 |---|---|
 | `received` | none: the node put it in its pool |
 | `available` | certified retrievable, survives a crash of all nodes; ordered unless it expires, |
-| | provided that the node whose lane carries it does not fork that lane (and is convicted) |
+| | provided that the node whose lane carries it does not fork that lane (and is convicted), and |
+| | that not all who hold the lane's newest certificate, that node among them, lose it at once |
 | `ordered` | committed at `height`; position final |
 | `executed` | executed, and the result is certified by a quorum |
 | `refused` | final; `code` says why |
