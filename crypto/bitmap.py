@@ -6,12 +6,6 @@ has one encoding, and the power of a certificate is counted from the bitmap, nev
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Final
-
-BITMAPS_MAX: Final = 4_096
-"""Bitmaps whose members are remembered; others are read again. Most certificates of a time have
-the same few sets of signers."""
 
 
 class BitmapError(Exception):
@@ -36,7 +30,6 @@ def encode_bitmap(indices: Sequence[int], member_count: int) -> bytes:
     return bits.to_bytes(compute_bitmap_size_bytes(member_count), "little")
 
 
-@lru_cache(maxsize=BITMAPS_MAX)
 def decode_bitmap(bitmap: bytes, member_count: int) -> tuple[int, ...]:
     """Return the member indices in ascending order; a bitmap with no bit set gives none.
 

@@ -33,7 +33,7 @@ from crypto.scheme import SignatureScheme
 from localnet.sim.oracles import Watcher
 
 HISTORY_MAX: Final = 20_000
-"""Certificates remembered as good, so that none is verified again and again."""
+"""Certificates remembered as good, so that none is verified again and again; records likewise."""
 
 RECORDS_MAX: Final = 4_096
 """Records remembered as they were read: all nodes write the same ones."""
@@ -318,6 +318,8 @@ class Certificates(Watcher):
                 reader = self._readers.get(put.table)
                 if reader is not None and (put.table, put.value) not in self._good:
                     reader(put.value)
+                    if len(self._good) >= HISTORY_MAX:
+                        self._good.clear()
                     self._good.add((put.table, put.value))
         elif isinstance(effect, Send):
             self._judge.judge_message(effect.message)

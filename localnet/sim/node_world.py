@@ -32,11 +32,10 @@ from consensus.effects import (
     compute_key,
 )
 from consensus.messages import BatchMessage
-from consensus.types import SignedBatchHeader
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockInput, BlockOutput
+from engine.block import BlockOutput
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
 from engine.snapshot import snapshot
@@ -62,8 +61,8 @@ from node.recovery import OUTPUT_TABLE
 from node.storage.errors import StorageError
 from node.workers.snapshots import SNAPSHOTS_KEPT, decode_snapshot, encode_header
 
-OPENED_MAX: Final = 256
-"""Blocks remembered with their batches opened: all nodes execute the same ones."""
+LISTED_BODIES_MAX: Final = 256
+"""Batches whose envelopes the oracles remember; no node gets anything of it."""
 
 
 @dataclass(slots=True)
@@ -139,9 +138,7 @@ class NodeWorld(World):
         self._storing: dict[int, deque[StoreBatch]] = {}
         self._stored_at_ms: dict[int, int] = {}
         self._host_tokens = 0
-        self._verdicts: dict[tuple[SignedBatchHeader, bytes, bytes], BatchVerdict] = {}
-        """Of batches that are good, which all nodes check: by header, author's key and body."""
-        self._open = lru_cache(maxsize=OPENED_MAX)(_open_block)
+        self._list_envelopes = lru_cache(maxsize=LISTED_BODIES_MAX)(_list_envelopes)
         self._actions |= {
             SignIdentity: self._sign_identity,
             StoreBatch: self._store_batch,
@@ -302,7 +299,8 @@ class NodeWorld(World):
                 if stored is None:
                     return
                 body = stored[1]
-            verdict = self._judge_batch(check.signed_header, check.author_key, body)
+            batch = make_checkable(check.signed_header, check.author_key, body, self._chain_id)
+            verdict = check_batch(batch, self._identity_scheme, self._chain_id)
             error = None if verdict.error is None else verdict.error.value
             event = BatchChecked(check.token, error, verdict.summary, verdict.detail)
             self._deliver(host.index, event)
@@ -320,18 +318,6 @@ class NodeWorld(World):
             self._deliver(host.index, BatchesOpened(effect.token, tuple(verdicts)))
 
         self._soon(host, host.work_ms or self.node_conditions.check_ms, answer)
-
-    def _judge_batch(
-        self, signed_header: SignedBatchHeader, author_key: bytes, body: bytes
-    ) -> BatchVerdict:
-        key = (signed_header, author_key, body)
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            batch = make_checkable(signed_header, author_key, body, self._chain_id)
-            verdict = check_batch(batch, self._identity_scheme, self._chain_id)
-            if verdict.error is None:
-                self._verdicts[key] = verdict
-        return verdict
 
     def _serve_batches(self, host: Host, effect: ServeBatches) -> None:
         to = effect.to
@@ -391,10 +377,27 @@ class NodeWorld(World):
             if stored is None:
                 return None
             bodies.append(stored[1])
-        block, ordered, passed = self._open(request, tuple(bodies))
+        block = make_block_input(
+            height=request.height,
+            time_ms=request.time_ms,
+            seed=request.seed,
+            batches=[
+                OrderedBatch(body, batch.refused)
+                for batch, body in zip(request.batches, bodies, strict=True)
+            ],
+            reporters=request.reporters,
+        )
         output = apply_block(engine.state, block)
+        ordered: list[bytes] = []
+        passed: list[bytes] = []
+        for batch, body in zip(request.batches, bodies, strict=True):
+            listed = self._list_envelopes(body)
+            ordered += listed
+            passed += [
+                each for position, each in enumerate(listed) if position not in batch.refused
+            ]
         for watch in self.on_executed:
-            watch(host.index, request, ordered, passed, output)
+            watch(host.index, request, tuple(ordered), tuple(passed), output)
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
@@ -409,27 +412,8 @@ class NodeWorld(World):
         )
 
 
-def _open_block(
-    request: Execute, bodies: tuple[bytes, ...]
-) -> tuple[BlockInput, tuple[bytes, ...], tuple[bytes, ...]]:
-    """What the engine gets, and the ids of all envelopes and of those that passed."""
-    block = make_block_input(
-        height=request.height,
-        time_ms=request.time_ms,
-        seed=request.seed,
-        batches=[
-            OrderedBatch(body, batch.refused)
-            for batch, body in zip(request.batches, bodies, strict=True)
-        ],
-        reporters=request.reporters,
-    )
+def _list_envelopes(body: bytes) -> tuple[bytes, ...]:
+    """The ids of all envelopes of a batch, for the oracles."""
     # Not what the engine gets of a batch: changes of keys are ordered and pass, too.
-    ordered: list[bytes] = []
-    passed: list[bytes] = []
-    for batch, body in zip(request.batches, bodies, strict=True):
-        for position, data in enumerate(decode_batch_body(body).envelopes):
-            envelope_id = decode_envelope(data).header.envelope_id()
-            ordered.append(envelope_id)
-            if position not in batch.refused:
-                passed.append(envelope_id)
-    return block, tuple(ordered), tuple(passed)
+    envelopes = decode_batch_body(body).envelopes
+    return tuple(decode_envelope(data).header.envelope_id() for data in envelopes)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from committee.schedule import LeaderSchedule
+from committee.schedule import LEADER_CACHE_MAX, LeaderSchedule
 from localnet.sim.keys import Keys
 
 
@@ -32,3 +32,13 @@ def test_votes_are_collected_by_this_leader_and_the_next() -> None:
         expected = {schedule.leader(view), schedule.leader(view + 1)}
         assert set(schedule.collectors(view)) == expected
         assert list(schedule.collectors(view)) == sorted(expected)
+
+
+def test_so_many_leaders_and_collectors_are_remembered_and_the_rest_computed_again() -> None:
+    schedule = LeaderSchedule(Keys((1, 1, 1, 1)).committee, b"")
+    first = schedule.collectors(1)
+    for view in range(2, LEADER_CACHE_MAX + 3):
+        schedule.collectors(view)
+    for remembered in (schedule.leader, schedule.collectors):
+        assert remembered.cache_info()[2:] == (LEADER_CACHE_MAX, LEADER_CACHE_MAX)
+    assert schedule.collectors(1) == first

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crypto import mock
 from crypto.bls import BLS
 from crypto.ed25519 import ED25519
-from crypto.mock import MockIdentity, MockScheme, derive_test_secret
+from crypto.mock import KEYS_MAX, MACS_MAX, MockIdentity, MockScheme, derive_test_secret
 from crypto.scheme import (
     PUBLIC_KEY_SIZE_BYTES,
     SIGNATURE_SIZE_BYTES,
@@ -187,3 +188,24 @@ def test_mock_signatures_mauled_in_the_aggregate_are_refused():
     for delta in (1, -1, generator.randrange(2**768)):
         total = (sum(numbers) + delta) % 2**768
         assert not scheme.verify_aggregate(keys, MESSAGE, total.to_bytes(96, "big"))
+
+
+def test_a_mock_remembers_so_many_keys_macs_and_sums_and_computes_the_rest_again():
+    scheme = MockScheme()
+    keys = [scheme.public_key(secret) for secret in SECRETS[:2]]
+    first = scheme.aggregate([scheme.sign(secret, MESSAGE) for secret in SECRETS[:2]])
+    for number in range(MACS_MAX + 1):
+        message = number.to_bytes(8, "big")
+        assert scheme.verify_aggregate(keys, message, first) is False
+    for number in range(KEYS_MAX + 1):
+        scheme.public_key(number.to_bytes(32, "big"))
+    for remembered, most in (
+        (mock._compute_mac, MACS_MAX),
+        (mock._derive_public_key, KEYS_MAX),
+        (scheme._add_up, MACS_MAX),
+    ):
+        assert remembered.cache_info()[2:] == (most, most)
+    assert scheme.verify_aggregate(keys, MESSAGE, first)
+    assert scheme.public_key(SECRETS[0]) == keys[0]
+    other = MockScheme()
+    assert not other.verify_aggregate(keys, MESSAGE, first)

@@ -2,10 +2,22 @@
 
 import pytest
 
+from consensus.types import VoteData
+from crypto.codec import encode
 from crypto.mock import MockScheme
-from localnet.sim import bundle, campaign, certificates_oracle, network, recorder, timeline, workers
+from localnet.sim import (
+    bundle,
+    campaign,
+    certificates_oracle,
+    network,
+    node_world,
+    recorder,
+    timeline,
+    workers,
+)
 from localnet.sim.bundle import BUNDLES_MAX, Bundle, keep_findings, record_run
 from localnet.sim.campaign import FINDINGS_MAX, Finding, generate_all, run_campaign
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule
 from localnet.sim.timeline import render_timeline
@@ -85,4 +97,35 @@ def test_what_an_oracle_remembers_only_to_be_quick_may_be_forgotten(monkeypatch)
     outcome = run_schedule(schedule)
     monkeypatch.setattr(certificates_oracle, "HISTORY_MAX", 2)
     monkeypatch.setattr(certificates_oracle, "RECORDS_MAX", 2)
+    monkeypatch.setattr(certificates_oracle, "LEADERS_MAX", 2)
+    monkeypatch.setattr(node_world, "LISTED_BODIES_MAX", 2)
     assert run_schedule(schedule) == outcome
+
+
+def test_a_judge_remembers_so_much(monkeypatch) -> None:
+    monkeypatch.setattr(certificates_oracle, "HISTORY_MAX", 8)
+    monkeypatch.setattr(certificates_oracle, "RECORDS_MAX", 8)
+    monkeypatch.setattr(certificates_oracle, "LEADERS_MAX", 8)
+    monkeypatch.setattr(node_world, "LISTED_BODIES_MAX", 8)
+    clusters: list[NodeCluster] = []
+    judges: list[certificates_oracle.Judge] = []
+    watchers: list[certificates_oracle.Certificates] = []
+
+    def prepare(cluster: NodeCluster) -> None:
+        clusters.append(cluster)
+        for observer in cluster.world.observers:
+            if isinstance(observer, certificates_oracle.Certificates):
+                watchers.append(observer)
+                judges.append(observer._judge)
+
+    assert run_schedule(Schedule(seed=3, views=30), prepare).violation is None
+    [judge], [watcher] = judges, watchers
+    for number in range(20):
+        assert judge.read(VoteData, encode(VoteData(0, number, 1, bytes(32)))).view == number
+        judge.find_leader(1_000_000 + number)
+    assert 0 < len(judge._records) <= 8
+    assert 0 < len(judge._known) <= 8
+    assert 0 < len(watcher._good) <= 8
+    assert judge._leader.cache_info()[2:] == (8, 8)
+    assert judge._identify.cache_info()[2:] == (8, 8)
+    assert clusters[0].world._list_envelopes.cache_info()[2:] == (8, 8)

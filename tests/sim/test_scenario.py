@@ -1,9 +1,12 @@
 """Schedules run to a verdict, twice alike; and a broken rule is found and named."""
 
+from collections import Counter
+
 import pytest
 
 from consensus.messages import CommittedResponse
 from consensus.outbox import Outbox
+from localnet.sim import node_world
 from localnet.sim.faults import (
     BandwidthFault,
     BitFlipFault,
@@ -34,6 +37,7 @@ from localnet.sim.schedule import (
     decode_schedule,
     encode_schedule,
 )
+from mempool.batch import BatchError, BatchVerdict
 
 FAULTS = (
     PartitionFault(at_ms=200, duration_ms=600, side=(0, 1)),
@@ -170,3 +174,42 @@ def test_a_vote_that_leaves_before_it_is_durable_is_found_and_the_oracle_named(m
     assert violation is not None
     assert (violation.oracle, violation.phase) == ("SignedOnce", "attack")
     assert "sent, not durable" in violation.detail
+
+
+def test_every_node_checks_and_opens_for_itself(monkeypatch) -> None:
+    """A check that came out otherwise on one node would go unseen if its peers' were reused."""
+    checked: Counter[bytes] = Counter()
+    opened: Counter[int] = Counter()
+    check_batch, make_block_input = node_world.check_batch, node_world.make_block_input
+
+    def check(batch, scheme, chain_id):
+        checked[batch.author_signing_bytes] += 1
+        return check_batch(batch, scheme, chain_id)
+
+    def open_height(**fields):
+        opened[fields["height"]] += 1
+        return make_block_input(**fields)
+
+    monkeypatch.setattr(node_world, "check_batch", check)
+    monkeypatch.setattr(node_world, "make_block_input", open_height)
+    outcome = run_schedule(Schedule(seed=3, views=8))
+    assert outcome.violation is None
+    assert checked
+    assert set(checked.values()) == {4}
+    assert opened
+    assert set(opened.values()) == {4}
+
+
+def test_one_node_that_checks_otherwise_than_its_peers_is_seen(monkeypatch) -> None:
+    seen: Counter[bytes] = Counter()
+    check_batch = node_world.check_batch
+
+    def check(batch, scheme, chain_id):
+        verdict = check_batch(batch, scheme, chain_id)
+        seen[batch.author_signing_bytes] += 1
+        if seen[batch.author_signing_bytes] > 3:
+            return BatchVerdict(BatchError.ENVELOPE_INVALID, None, "planted")
+        return verdict
+
+    monkeypatch.setattr(node_world, "check_batch", check)
+    assert run_schedule(Schedule(seed=3, views=8)).violation is not None

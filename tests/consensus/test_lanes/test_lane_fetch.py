@@ -6,9 +6,13 @@ from consensus.effects import Received, Send
 from consensus.lane_chain import LANE_START, LaneChain, LanePoint, Link
 from consensus.lane_fetch import LaneFetcher, Target
 from consensus.lane_limits import FAILED_BATCHES_MAX_PER_LANE, LanesConfig
+from consensus.lane_targets import SOURCES_MAX
+from consensus.lanes import Lanes
 from consensus.messages import BatchMessage, BatchRequest, LaneRequest
-from consensus.types import SignedBatchHeader
+from consensus.types import AckData, AvailabilityCertificate, SignedBatchHeader
+from crypto.bitmap import encode_bitmap
 from crypto.digest import ZERO_DIGEST
+from localnet.sim.keys import Keys
 
 AUTHOR = 2
 
@@ -176,3 +180,20 @@ def test_failed_copies_are_forgotten_with_the_target_and_bounded(make_keys, chai
     assert lane.fetcher.count_failed() == FAILED_BATCHES_MAX_PER_LANE
     lane.poll(None)
     assert lane.fetcher.count_failed() == 0
+
+
+def test_whom_to_ask_is_remembered_for_so_many_sets_of_signers():
+    targets = Lanes(LanesConfig(), bytes(32), Keys((1,) * 12).committee, 0)._targets
+    data = AckData(0, AUTHOR, 1, bytes(32))
+
+    def find_sources(number):
+        signers = [place for place in range(11) if number >> place & 1]
+        bitmap = encode_bitmap([1 + place for place in signers], 12)
+        return targets.find_sources(AvailabilityCertificate(data, bitmap, bytes(96)))
+
+    first = find_sources(1)
+    assert first == (1,)
+    for number in range(2, SOURCES_MAX + 2):
+        find_sources(number)
+    assert targets._sources.cache_info()[2:] == (SOURCES_MAX, SOURCES_MAX)
+    assert find_sources(1) == first
