@@ -5,7 +5,7 @@ For maintainers:
 - A message goes receive > validate > verify > apply. Before *apply* it has changed no state.
 - Every step ends in `_settle`, which tries all that the node might do next: enter a view, propose,
   vote, aggregate, fetch. Each `_maybe_*` is idempotent and looks at the whole state, so no event
-  has to remember what it unblocks.
+  has to remember what it unblocks. It is left out where it would find what it found before.
 - The safety state changes through `consensus.safety` alone, and each decision makes one `Persist`
   that its `Send` waits for (P1).
 - The rules named in comments (V1, C1, ...) stand in the package docstring.
@@ -148,6 +148,11 @@ class ConsensusCore:
         # Kind of the suspicions under verification, and from whom their second half came.
         self._counts = Counts()
         self._now_ms = 0
+        self._has_acted = True
+        """Did anything that `_settle` looks at change since it last looked?"""
+        self._may_propose = False
+        """Is there still a block to propose in this view? What it would carry changes elsewhere."""
+        self._settled_at_ms = 0
 
     # ---- the interface -----------------------------------------------------------------------
 
@@ -179,6 +184,7 @@ class ConsensusCore:
                     else:
                         # An honest member sends nothing that it has not verified itself, so one
                         # such message is enough: each costs milliseconds, it must not be repeated.
+                        self._has_acted = True
                         self._bans.add(verdict.sender)
                         self._out.refuse(verdict.sender, "signature.invalid")
             case Signed(token, signature):
@@ -237,6 +243,7 @@ class ConsensusCore:
             checks = self._validate(sender, message)
         except ValidationError as error:
             if isinstance(message, CommittedResponse):
+                self._has_acted = True
                 self._exchange.sync.refute(sender)
             self._out.refuse(sender, error.code, error.detail)
             return
@@ -286,6 +293,7 @@ class ConsensusCore:
                 return self._validator.check_advance(message) if is_news else None
             case BlockResponse() | CommittedResponse():
                 if not self._exchange.sync.is_solicited(sender, message):
+                    self._has_acted = True
                     self._exchange.sync.pass_over(sender)
                     return None
                 if isinstance(message, BlockResponse):
@@ -314,6 +322,7 @@ class ConsensusCore:
 
     def _apply(self, sender: int, subject: _Subject) -> None:
         """All signatures hold: let the message act."""
+        self._has_acted = True
         match subject:
             case Vote():
                 self._apply_vote(subject)
@@ -372,7 +381,9 @@ class ConsensusCore:
     # ---- everything that may be due ----------------------------------------------------------
 
     def _settle(self) -> list[Effect]:
-        if not self._out.is_halted:
+        if self._is_anything_new() and not self._out.is_halted:
+            self._has_acted = False
+            self._settled_at_ms = self._now_ms
             self._enter_view()
             self._maybe_aggregate()
             self._maybe_time_out()
@@ -383,7 +394,20 @@ class ConsensusCore:
             self._out.set_timer(_VIEW_TIMER, self._pacemaker.deadline_ms)
         return self._out.take()
 
+    def _is_anything_new(self) -> bool:
+        """Could a look find more than the last one? Messages that wait for their signatures, or
+        are refused, and signatures that leave change nothing that it looks at."""
+        return (
+            self._has_acted
+            or self._may_propose
+            # Whom to ask changes with each look, also while nobody is willing.
+            or self._exchange.sync.is_busy
+            # A clock may be put back.
+            or not self._settled_at_ms <= self._now_ms < self._out.find_next_deadline_ms()
+        )
+
     def _on_timer(self, name: str) -> None:
+        self._has_acted = True
         if not self._out.take_timer(self._now_ms, name):
             return
         if name == _VIEW_TIMER:
@@ -399,7 +423,8 @@ class ConsensusCore:
         state, view = self._voter.state, self._pacemaker.view
         is_mine = self._schedule.leader(view) == self._me
         due_ms: int | None = None
-        if is_mine and is_safe_to_propose(state, view):
+        self._may_propose = is_mine and is_safe_to_propose(state, view)
+        if self._may_propose:
             parent = self._chain.tree.get(state.high_qc.block_id)
             if parent is not None:
                 contents = Contents(self._config, self._chain.tree, parent, self._payload)
@@ -429,6 +454,7 @@ class ConsensusCore:
             tc=compute_entry_tc(self._voter.state),
         )
         block_id = block.block_id(self._chain_id)
+        self._has_acted = True
         self._counts.proposals_signed += 1
         self._voter.propose(block, block_id)
         self._proposals.add_own(view, block_id)
@@ -460,6 +486,7 @@ class ConsensusCore:
             block, block_id = votable
             timely_at_ms = block.time_ms - self._config.clock_drift_ms
             if timely_at_ms <= self._now_ms:
+                self._has_acted = True
                 self._counts.votes_signed += 1
                 self._voter.vote(block, block_id)
                 timely_at_ms = None
@@ -498,6 +525,7 @@ class ConsensusCore:
         if self._me is None or self._timeouts.power < self._committee.honest_power:
             return
         if not is_timed_out(self._voter.state):
+            self._has_acted = True
             self._counts.timeouts_by_amplification += 1
             self._pacemaker.rearm(self._now_ms)
             self._voter.time_out()
@@ -532,6 +560,7 @@ class ConsensusCore:
         return 0 if is_complete else self._config.straggler_wait_ms
 
     def _on_aggregated(self, result: Aggregated) -> None:
+        self._has_acted = True
         for culprit in result.culprits:
             self._out.refuse(culprit, "signature.poison")
         qc = self._votes.finish(result)

@@ -75,6 +75,10 @@ class Outbox:
             self._timers[name] = deadline_ms
         self.add(SetTimer(name, deadline_ms))
 
+    def find_next_deadline_ms(self) -> int:
+        """When the next timer is due; 0 if none is set."""
+        return min(self._timers.values(), default=0)
+
     def take_timer(self, now_ms: int, name: str) -> bool:
         """A timer fired: was it due? A stale or early one counts as not set any more."""
         deadline_ms = self._timers.pop(name, None)
