@@ -2,8 +2,10 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 
+from consensus.core import ConsensusCore
 from consensus.messages import CommittedResponse
 from consensus.outbox import Outbox
 from localnet.sim import node_world
@@ -213,3 +215,23 @@ def test_one_node_that_checks_otherwise_than_its_peers_is_seen(monkeypatch) -> N
 
     monkeypatch.setattr(node_world, "check_batch", check)
     assert run_schedule(Schedule(seed=3, views=8)).violation is not None
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_whoever_looks_after_every_event_finds_nothing_more(monkeypatch, seed) -> None:
+    schedule = generate(seed, 20, (1, 1, 1, 1))
+    schedule = msgspec.structs.replace(
+        schedule, faults=(*schedule.faults, ClockFault(at_ms=300, host=1, offset_ms=-400))
+    )
+    looks: Counter[bool] = Counter()
+    is_anything_new = ConsensusCore._is_anything_new
+
+    def count(core) -> bool:
+        looks[answer := is_anything_new(core)] += 1
+        return answer
+
+    monkeypatch.setattr(ConsensusCore, "_is_anything_new", count)
+    outcome = run_schedule(schedule)
+    assert looks[False] > sum(looks.values()) // 4
+    monkeypatch.setattr(ConsensusCore, "_is_anything_new", lambda core: True)
+    assert run_schedule(schedule) == outcome
