@@ -235,3 +235,30 @@ def test_whoever_looks_after_every_event_finds_nothing_more(monkeypatch, seed) -
     assert looks[False] > sum(looks.values()) // 4
     monkeypatch.setattr(ConsensusCore, "_is_anything_new", lambda core: True)
     assert run_schedule(schedule) == outcome
+
+
+def test_a_node_looks_when_its_clock_was_put_back_and_while_it_fetches(monkeypatch) -> None:
+    is_anything_new = ConsensusCore._is_anything_new
+    seen: Counter[str] = Counter()
+
+    def watch(core) -> bool:
+        answer = is_anything_new(core)
+        for name, is_so in (
+            ("put back", core._now_ms < core._settled_at_ms),
+            ("fetching", core._exchange.sync.is_busy),
+        ):
+            if is_so and not core._has_acted and not core._may_propose:
+                seen[name] += 1
+                assert answer, name
+        return answer
+
+    monkeypatch.setattr(ConsensusCore, "_is_anything_new", watch)
+    fetching = generate(102, 100, (1, 1, 1, 1))
+    faults = (
+        LossFault(at_ms=100, duration_ms=3_000, permille=250),
+        ClockFault(at_ms=300, host=1, offset_ms=-400),
+    )
+    put_back = Schedule(seed=3, views=40, faults=faults)
+    for schedule in (fetching, put_back):
+        assert run_schedule(schedule).violation is None
+    assert set(seen) == {"put back", "fetching"}
