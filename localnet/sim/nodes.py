@@ -61,8 +61,9 @@ BASE_PRICE_TICKS: Final = 100_000
 ACCOUNTS: Final = 6
 CONVICTION_MAX_MS: Final = 20_000
 """From the end of all traffic to the last conviction: whoever has proof leads soon."""
-ARCHIVED_MAX_MS: Final = 5_000
-"""From the last certificate to the last record of what it covers: nothing waits for those."""
+ARCHIVED_MAX_MS: Final = 120_000
+"""From the last certificate to the last record of what it covers: nothing waits for those, and what
+a slow disk was asked for in a second may take it a minute."""
 POLL_INTERVAL_MS: Final = 50
 CALM_MS: Final = 100
 """What clients sent last has arrived by then."""
