@@ -179,7 +179,8 @@ class _Campaign:
         seed = task.schedule.seed
         report.seed_least = seed if report.seed_least is None else min(report.seed_least, seed)
         report.seed_most = max(report.seed_most or 0, seed)
-        report.views_least = min(outcome.views, report.views_least or outcome.views)
+        least = report.views_least
+        report.views_least = outcome.views if least is None else min(outcome.views, least)
         report.committed += outcome.committed_height
         report.orders += outcome.orders
         report.fills += outcome.fills

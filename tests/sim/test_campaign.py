@@ -2,20 +2,25 @@
 
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import localnet
+import localnet.sim.campaign as campaign
 import localnet.sim.scenario as scenario
 import localnet.sim.workers as workers
 from consensus.outbox import Outbox
 from localnet.sim.campaign import generate_all, run_campaign
 from localnet.sim.faults import PartitionFault
 from localnet.sim.parts import measure_parts
+from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
 from localnet.sim.twin_plans import generate_twins
+from localnet.sim.workers import Ran, Task
 from localnet.verdicts import Verdict
 
 
@@ -114,3 +119,16 @@ def test_an_attack_that_stops_all_views_still_makes_a_run_of_full_length() -> No
     outcome = scenario.run_schedule(Schedule(seed=2, views=3, faults=(halves,)))
     assert outcome.violation is None
     assert outcome.views >= 3
+
+
+def test_a_run_without_any_view_stays_the_one_with_fewest(monkeypatch: pytest.MonkeyPatch):
+    outcome = run_schedule(Schedule(seed=1, views=1))
+
+    def run_first(tasks: Iterable[Task], jobs: int, *_: object) -> Iterator[Ran]:
+        for task in tasks:
+            if not task.is_repetition and not task.is_profiled:
+                yield Ran(task, replace(outcome, views=7 * task.number), 0.0, {})
+
+    monkeypatch.setattr(campaign, "run_tasks", run_first)
+    schedules = [Schedule(seed=seed, views=1) for seed in (1, 2)]
+    assert run_campaign(schedules).views_least == 0
