@@ -17,12 +17,19 @@ from localnet.sim.bundle import (
 )
 from localnet.sim.campaign import generate_all
 from localnet.sim.crash_points import generate_crash_points
+from localnet.sim.interrupts import Interruption
 from localnet.sim.options import JobsOption, parse_seeds
 from localnet.sim.report import describe_size, finish, print_outcome, read_schedule
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule, save_schedule
-from localnet.sim.shrink import RUNS_MAX, NothingToShrinkError, shrink
-from node.cli.output import JsonOption, command_group, current_output, record
+from localnet.sim.shrink import (
+    RUNS_MAX,
+    InterruptedEarlyError,
+    NothingToShrinkError,
+    Shrunk,
+    shrink,
+)
+from node.cli.output import JsonOption, Output, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
 
 SEEDS_DEFAULT: Final = "1..100"
@@ -43,6 +50,13 @@ class NotFailingError(OperatorError):
 
     code = "sim.no_violation"
     exit_code = ExitCode.REJECTED
+
+
+class InterruptedShrinkError(OperatorError):
+    """A signal came before it was known that the schedule fails; nothing was written."""
+
+    code = "sim.interrupted"
+    exit_code = ExitCode.INTERRUPTED
 
 
 SeedsOption = Annotated[
@@ -150,7 +164,8 @@ def shrink_file(
 ) -> None:
     """Cut a failing schedule down to what its failure needs: the same oracle fails on the result.
 
-    Exit code 5 if the schedule breaks no rule.
+    Exit code 5 if the schedule breaks no rule. Ctrl-C and SIGTERM end it with the smallest one that
+    was found until then, and exit code 130 or 143.
 
     \b
     Example:
@@ -164,14 +179,30 @@ def shrink_file(
         if not output.is_json:
             output.note(f"run {count}: {describe_size(smaller)}")
 
-    try:
-        shrunk = shrink(schedule, runs, tell)
-    except NothingToShrinkError as error:
-        raise NotFailingError(
-            f"{file}: {error}", advice="shrink a schedule that `rota sim replay` finds failing"
-        ) from error
-    with writing(target):
-        save_schedule(target, shrunk.schedule)
+    with Interruption() as interruption:
+        try:
+            shrunk = shrink(schedule, runs, tell, interruption)
+        except NothingToShrinkError as error:
+            raise NotFailingError(
+                f"{file}: {error}", advice="shrink a schedule that `rota sim replay` finds failing"
+            ) from error
+        except InterruptedEarlyError as error:
+            raise InterruptedShrinkError(
+                f"{file}: {error}",
+                advice="let it run once, which takes as long as `rota sim replay`",
+                exit_code=interruption.exit_code,
+            ) from error
+        with writing(target):
+            save_schedule(target, shrunk.schedule)
+    _print_shrunk(
+        output, schedule, shrunk, target, is_interrupted=interruption.received is not None
+    )
+    raise typer.Exit(int(interruption.exit_code or ExitCode.OK))
+
+
+def _print_shrunk(
+    output: Output, schedule: Schedule, shrunk: Shrunk, target: Path, *, is_interrupted: bool
+) -> None:
     small = shrunk.schedule
     document = {
         "file": str(target),
@@ -179,17 +210,19 @@ def shrink_file(
         "detail": shrunk.violation.detail,
         "runs": shrunk.runs,
         "complete": shrunk.is_complete,
+        "interrupted": is_interrupted,
         "faults": len(small.faults),
         "liars": len(small.liars),
         "twin_links": len(small.twin_links),
         "views": small.views,
         "members": len(small.powers),
     }
+    end = ", interrupted" if is_interrupted else "" if shrunk.is_complete else ", all there were"
     rows = [
         ("was", describe_size(schedule)),
         ("is", describe_size(small)),
         ("oracle", f"{shrunk.violation.oracle}: {shrunk.violation.detail}"),
-        ("runs", f"{shrunk.runs}{'' if shrunk.is_complete else ', all there were'}"),
+        ("runs", f"{shrunk.runs}{end}"),
     ]
     output.data(document, record(rows))
     output.note(f"next: {make_replay_line(target)}")

@@ -1,7 +1,7 @@
 """Ends long work at Ctrl-C or SIGTERM between two of its results, so that those are kept."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -21,7 +21,8 @@ class _Stopped(BaseException):
 
 
 class Interruption:
-    """While it is entered, the signals end what `until` hands out, and nothing else."""
+    """While it is entered, the signals end what `until` hands out and what `attempt` does, and
+    nothing else."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -60,6 +61,15 @@ class Interruption:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
+
+    def attempt(self, work: Callable[[], Any]) -> bool:
+        """Do something until it is done or a signal comes; returns whether it was done."""
+        try:
+            with self._listening():
+                work()
+        except _Stopped:
+            return False
+        return True
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from localnet.sim.interrupts import Interruption
 from localnet.sim.mutants.hunt import SCENARIOS_MAX, Hunt, hunt
 from localnet.sim.mutants.plant import Mutant
 from localnet.sim.mutants.table import MUTANTS
@@ -55,7 +56,8 @@ def mutants(
     """Switch off one rule after the other, and see that the campaign's schedules show it.
 
     Nothing that is shipped is changed: functions get other code in memory. Exit code 23 if a
-    mutant survives.
+    mutant survives. Ctrl-C and SIGTERM end it with the report of those that were hunted until then,
+    and exit code 130 or 143 if none of them survived.
 
     \b
     Examples:
@@ -72,7 +74,9 @@ def mutants(
         return
     start_s = time.monotonic()
     tasks = [(each.name, scenarios, general) for each in chosen]
-    found = _hunt_all(output, tasks, choose_jobs(jobs))
+    with Interruption() as interruption:
+        found = _hunt_all(output, tasks, choose_jobs(jobs), interruption)
+    is_interrupted = interruption.received is not None
     wall_s = time.monotonic() - start_s
     killed = sum(each.killed for each in found)
     rows = [
@@ -87,18 +91,23 @@ def mutants(
         )
         for each in found
     ]
-    sums = [("killed", f"{killed} of {len(found)}"), ("time", f"{wall_s:,.0f} s")]
+    hunted = f"{killed} of {len(found)}"
+    if is_interrupted:
+        hunted += f", interrupted: of {len(tasks)}"
+    sums = [("killed", hunted), ("time", f"{wall_s:,.0f} s")]
     if general:
         sums.insert(1, ("without choice", f"{sum(bool(each.general) for each in found)}"))
     output.data(
-        make_document(found, wall_s),
+        make_document(found, wall_s) | {"interrupted": is_interrupted},
         table(
             ["mutant", "rule that is off", "", "scenarios>", "schedule", "oracle", "general"], rows
         ),
         "",
         record(sums),
     )
-    raise typer.Exit(int(ExitCode.OK if killed == len(found) else ExitCode.EXPECTATION))
+    if killed < len(found):
+        raise typer.Exit(int(ExitCode.EXPECTATION))
+    raise typer.Exit(int(interruption.exit_code or ExitCode.OK))
 
 
 def choose_mutants(only: list[str] | None) -> list[Mutant]:
@@ -144,12 +153,17 @@ def hunt_by_name(task: Task) -> Hunt:
     return hunt(mutant, scenarios, is_general=is_general)
 
 
-def _hunt_all(output: Output, tasks: list[Task], jobs: int) -> list[Hunt]:
+def _hunt_all(
+    output: Output, tasks: list[Task], jobs: int, interruption: Interruption
+) -> list[Hunt]:
+    """What became of the mutants in the order of the tasks: of those that were hunted to the end,
+    if it is interrupted."""
     is_told = output.err.is_terminal and not output.is_json
     found: dict[str, Hunt] = {}
-    for each in run_all(hunt_by_name, tasks, jobs, lambda task: f"mutant {task[0]}"):
+    hunts = run_all(hunt_by_name, tasks, jobs, lambda task: f"mutant {task[0]}")
+    for each in interruption.until(hunts):
         found[each.name] = each
         if is_told:
             verdict = "killed" if each.killed else "SURVIVED"
             output.note(f"{len(found)}/{len(tasks)}  {each.name}: {verdict}")
-    return [found[name] for name, _, _ in tasks]
+    return [found[name] for name, _, _ in tasks if name in found]

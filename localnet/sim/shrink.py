@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from localnet.sim.interrupts import Interruption
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (
     Disks,
@@ -41,6 +42,10 @@ class NothingToShrinkError(ValueError):
     """The schedule breaks no rule."""
 
 
+class InterruptedEarlyError(Exception):
+    """A signal came before the first run ended: nothing is known to fail."""
+
+
 Item = tuple[str, Any]
 """Something that a schedule lists: the field's name, and the entry."""
 
@@ -53,21 +58,34 @@ class Shrunk:
     violation: Violation
     runs: int = 0
     is_complete: bool = True
-    """False if `runs_max` ended it before nothing more could be left out."""
+    """False if `runs_max` or a signal ended it before nothing more could be left out."""
 
 
 @dataclass
 class _Shrinker:
-    best: Schedule
-    violation: Violation
+    found: tuple[Schedule, Violation]
+    """The best so far and what fails on it: one value, since a signal may come at any moment."""
     runs_max: int
     on_progress: Callable[[Schedule, int], Any]
     runs: int = 1
     _tried: dict[bytes, bool] = field(default_factory=dict)
 
     @property
+    def best(self) -> Schedule:
+        return self.found[0]
+
+    @property
     def is_spent(self) -> bool:
         return self.runs >= self.runs_max
+
+    def run(self) -> None:
+        """Leave out and simplify until nothing helps any more."""
+        while not self.is_spent:
+            before = self.best
+            _shrink_items(self)
+            _shrink_rest(self)
+            if self.best == before:
+                break
 
     def accept(self, candidate: Schedule) -> bool:
         """Does the same fail on it? Then it is the best so far."""
@@ -83,9 +101,9 @@ class _Shrinker:
             return False
         self.runs += 1
         violation = run_schedule(candidate).violation
-        if violation is None or name_failure(violation) != name_failure(self.violation):
+        if violation is None or name_failure(violation) != name_failure(self.found[1]):
             return False
-        self.best, self.violation = candidate, violation
+        self.found = candidate, violation
         self.on_progress(candidate, self.runs)
         return True
 
@@ -101,20 +119,21 @@ def shrink(
     schedule: Schedule,
     runs_max: int = RUNS_MAX,
     on_progress: Callable[[Schedule, int], Any] = lambda schedule, runs: None,
+    interruption: Interruption | None = None,
 ) -> Shrunk:
-    """The smallest schedule that can be found from this one; `on_progress` hears of each smaller
-    one and of how many runs it took. Raises `NothingToShrinkError` and `ScheduleError`."""
-    violation = run_schedule(schedule).violation
+    """The smallest schedule that can be found from this one, or until it is interrupted;
+    `on_progress` hears of each smaller one and of how many runs it took. Raises
+    `NothingToShrinkError`, `ScheduleError` and `InterruptedEarlyError`."""
+    interruption = Interruption() if interruption is None else interruption
+    first: list[Violation | None] = []
+    if not interruption.attempt(lambda: first.append(run_schedule(schedule).violation)):
+        raise InterruptedEarlyError("interrupted before the schedule was run once")
+    (violation,) = first
     if violation is None:
         raise NothingToShrinkError("the schedule breaks no rule")
-    shrinker = _Shrinker(schedule, violation, runs_max, on_progress)
-    while not shrinker.is_spent:
-        before = shrinker.best
-        _shrink_items(shrinker)
-        _shrink_rest(shrinker)
-        if shrinker.best == before:
-            break
-    return Shrunk(shrinker.best, shrinker.violation, shrinker.runs, not shrinker.is_spent)
+    shrinker = _Shrinker((schedule, violation), runs_max, on_progress)
+    is_done = interruption.attempt(shrinker.run)
+    return Shrunk(*shrinker.found, shrinker.runs, is_done and not shrinker.is_spent)
 
 
 # ---- lists ------------------------------------------------------------------------------------

@@ -6,14 +6,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import localnet.sim.bundle as bundle
+import localnet.sim.mutants_cli as mutants_cli
+import localnet.sim.shrink as shrink
 import localnet.sim.workers as workers
 from consensus.outbox import Outbox
 from localnet.sim.campaign import Finding
+from localnet.sim.faults import CrashFault
 from localnet.sim.interrupts import Interruption
+from localnet.sim.mutants.hunt import hunt
 from localnet.sim.scenario import run_schedule
-from localnet.sim.schedule import Schedule
+from localnet.sim.schedule import Schedule, load_schedule, save_schedule
 from localnet.sim.violation import Violation
 from localnet.sim.workers import run_all
 from localnet.verdicts import Verdict
@@ -89,6 +94,95 @@ def test_a_signal_between_two_results_ends_before_the_next() -> None:
         assert interruption.exit_code == 130
         # Further work needs a further signal.
         assert list(interruption.until(iter(range(3)))) == [0, 1, 2]
+
+
+def test_what_is_done_in_one_piece_ends_at_a_signal_and_says_so() -> None:
+    done = []
+
+    def work() -> None:
+        done.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append(2)
+
+    with Interruption() as interruption:
+        assert not interruption.attempt(work)
+        assert interruption.attempt(lambda: done.append(3))
+        assert interruption.exit_code == 143
+    assert done == [1, 3]
+
+
+@pytest.fixture
+def failing_file(tmp_path) -> Path:
+    """A schedule that fails while safety is broken, with two faults that do not matter."""
+    faults = tuple(CrashFault(at_ms=at_ms, duration_ms=50, host=1) for at_ms in (300, 500))
+    path = tmp_path / "failing.json"
+    save_schedule(path, Schedule(seed=1, views=6, faults=faults))
+    return path
+
+
+def signal_in_shrinking(monkeypatch, run: int, number: signal.Signals) -> None:
+    """Lets a signal come in the middle of one of the runs of a shrinking, from 1 on."""
+    count = 0
+
+    def run_it(schedule):
+        nonlocal count
+        count += 1
+        if count == run:
+            os.kill(os.getpid(), number)
+        return run_schedule(schedule)
+
+    monkeypatch.setattr(shrink, "run_schedule", run_it)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_shrinking_leaves_the_smallest_that_it_found(
+    run_sim, monkeypatch, break_safety, failing_file, number: signal.Signals, code: int
+) -> None:
+    break_safety()
+    signal_in_shrinking(monkeypatch, 3, number)
+    exit_code, document = run_sim("shrink", str(failing_file))
+    assert (exit_code, document["interrupted"], document["complete"]) == (code, True, False)
+    smallest = load_schedule(failing_file.with_suffix(".min.json"))
+    assert smallest.faults == ()
+    assert smallest.views == 6, "the second smaller one was not run to its end"
+    violation = run_schedule(smallest).violation
+    assert violation is not None
+    assert violation.oracle == document["oracle"]
+
+
+def test_a_shrinking_that_is_interrupted_before_anything_failed_writes_nothing(
+    run_sim, monkeypatch, failing_file
+) -> None:
+    signal_in_shrinking(monkeypatch, 1, signal.SIGTERM)
+    code, document = run_sim("shrink", str(failing_file))
+    assert (code, document["error"]["code"]) == (143, "sim.interrupted")
+    assert not failing_file.with_suffix(".min.json").exists()
+
+
+def signal_in_hunt(monkeypatch, name: str, **outcome) -> None:
+    def hunt_it(mutant, scenarios, **options):
+        if mutant.name == name:
+            os.kill(os.getpid(), signal.SIGINT)
+        return replace(hunt(mutant, scenarios, **options), **outcome)
+
+    monkeypatch.setattr(mutants_cli, "hunt", hunt_it)
+
+
+TWO_MUTANTS = ("mutants", "--only", "vote_again", "--only", "nonce_again", "--jobs", "1")
+
+
+def test_an_interrupted_hunt_reports_the_mutants_that_it_has(run_sim, monkeypatch) -> None:
+    signal_in_hunt(monkeypatch, "nonce_again")
+    exit_code, document = run_sim(*TWO_MUTANTS)
+    assert (exit_code, document["interrupted"], document["killed"]) == (130, True, 1)
+    assert [each["name"] for each in document["mutants"]] == ["vote_again"]
+
+
+def test_an_interrupted_hunt_that_knows_a_survivor_exits_by_that(run_sim, monkeypatch) -> None:
+    signal_in_hunt(monkeypatch, "nonce_again", killed=False)
+    exit_code, document = run_sim(*TWO_MUTANTS)
+    assert (exit_code, document["interrupted"]) == (23, True)
+    assert document["survived"] == ["vote_again"]
 
 
 def test_workers_are_deaf_to_the_signals_that_end_a_command() -> None:
