@@ -6,29 +6,19 @@ from typing import ClassVar
 from consensus.effects import Send
 from consensus.messages import Timeout, Vote
 from consensus.types import QC, TC, TimeoutData
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
-from node.events import NodeEvent
+from localnet.byzantine.notebook import Listener
 
 
-class ConflictingTimeouts(Behaviour):
+class ConflictingTimeouts(Listener):
     """Gives every view up twice, with different contents, and tells everybody both."""
 
     name: ClassVar[str] = "conflicting_timeouts"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self._notes.hear(event)
-        return event
-
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         yield send
         match send.message:
-            case Vote(data=data) if data.view in self._notes.proposals:
-                block = self._notes.proposals[data.view].block
+            case Vote(data=data) if data.view in self.notes.proposals:
+                block = self.notes.proposals[data.view].block
                 yield from self._give_up(data.view, block.qc, block.tc)
             case Timeout(data=data, high_qc=high_qc, last_tc=last_tc):
                 yield from self._give_up(data.view, high_qc, last_tc)

@@ -14,23 +14,14 @@ from consensus.messages import (
     CommittedResponse,
 )
 from consensus.types import Block
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
-from node.events import NodeEffect, NodeEvent
+from localnet.byzantine.notebook import Listener
+from node.events import NodeEffect
 
 
-class GarbageBlocks(Behaviour):
+class GarbageBlocks(Listener):
     """Answers requests with blocks that do not follow each other, and proofs of others."""
 
     name: ClassVar[str] = "garbage_blocks"
-
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self.notes = Notebook(tools.chain_id)
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         if isinstance(effect, Send):

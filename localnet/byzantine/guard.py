@@ -56,6 +56,7 @@ def create(kind: type[Behaviour], tools: Tools) -> Behaviour:
     try:
         return kind(tools)
     except Exception as error:
+        # It is somebody's own class: whatever it raises is for them to mend.
         raise BehaviourFailedError(describe_failure(error, _find_file(kind))) from error
 
 

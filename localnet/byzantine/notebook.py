@@ -14,6 +14,7 @@ from consensus.messages import (
     Timeout,
 )
 from consensus.types import QC, TC, Block
+from localnet.byzantine.behaviour import Behaviour, Tools
 from node.events import NodeEvent
 
 NOTES_MAX: Final = 64
@@ -76,3 +77,15 @@ def _keep(notes: OrderedDict[K, V], key: K, value: V) -> None:
     notes.setdefault(key, value)
     if len(notes) > NOTES_MAX:
         notes.popitem(last=False)
+
+
+class Listener(Behaviour):
+    """Notes what it hears and is honest otherwise: what many liars have in common."""
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self.notes = Notebook(tools.chain_id)
+
+    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
+        self.notes.hear(event)
+        return event

@@ -8,26 +8,16 @@ from msgspec.structs import replace
 from consensus.effects import Send
 from consensus.messages import Timeout
 from consensus.types import QC
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
-from node.events import NodeEvent
+from localnet.byzantine.notebook import Listener
 
 VIEWS_MAX: Final = 8
 """Different certificates named to one member in one view."""
 
 
-class StaleTimeout(Behaviour):
+class StaleTimeout(Listener):
     """Gives views up with the oldest certificate that it can name, never with its newest."""
 
     name: ClassVar[str] = "stale_timeout"
-
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self.notes = Notebook(tools.chain_id)
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         self.notes.note(send.message)

@@ -8,27 +8,17 @@ from msgspec.structs import replace
 from consensus.effects import Send
 from consensus.messages import Advance
 from consensus.types import QC
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from localnet.byzantine.stale_qc import extend
-from node.events import NodeEvent
 
 
-class Usurper(Behaviour):
+class Usurper(Listener):
     """Proposes in views that others lead, as soon as it has the certificate to build on."""
 
     name: ClassVar[str] = "usurper"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self._notes.hear(event)
-        return event
-
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
-        self._notes.note(send.message)
+        self.notes.note(send.message)
         match send.message:
             case Advance(qc=qc, tc=None):
                 yield from self._usurp(now_ms, send.to, qc)
@@ -37,7 +27,7 @@ class Usurper(Behaviour):
         yield send
 
     def _usurp(self, now_ms: int, to: tuple[int, ...], qc: QC) -> Iterable[Send]:
-        parent = self._notes.proposals.get(qc.view)
+        parent = self.notes.proposals.get(qc.view)
         if parent is None:
             return
         mine = replace(

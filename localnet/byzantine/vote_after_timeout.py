@@ -6,30 +6,24 @@ from typing import ClassVar
 from consensus.effects import Send
 from consensus.messages import Timeout, Vote
 from consensus.types import TimeoutData
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
-from node.events import NodeEvent
+from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.notebook import Listener
 
 
-class VoteAfterTimeout(Behaviour):
+class VoteAfterTimeout(Listener):
     """Gives each view up before it votes in it, and keeps quiet about the vote."""
 
     name: ClassVar[str] = "vote_after_timeout"
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
         self._given_up: dict[int, Timeout] = {}
 
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self._notes.hear(event)
-        return event
-
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
-        self._notes.note(send.message)
+        self.notes.note(send.message)
         match send.message:
-            case Vote(data=data) if data.view in self._notes.proposals:
-                block = self._notes.proposals[data.view].block
+            case Vote(data=data) if data.view in self.notes.proposals:
+                block = self.notes.proposals[data.view].block
                 given_up = TimeoutData(data.epoch, data.view, block.qc.view, 0)
                 timeout = self.tools.sign_timeout(given_up, block.qc, block.tc)
                 self._given_up = {data.view: timeout}

@@ -10,13 +10,13 @@ from consensus.messages import BatchMessage, Message, encode_message
 from consensus.types import Block
 from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
-from engine.block import BlockOutput
 from engine.instructions import Amend, Bundle, Cancel, PlaceOrder, Side
 from engine.snapshot import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.door_harvest import DoorHarvest
 from localnet.fuzz.file_harvest import harvest_files
 from localnet.fuzz.worker_harvest import harvest_execution, harvest_workers
+from localnet.sim.execution import Execution
 from localnet.sim.faults import CrashFault, LossFault, WipeFault
 from localnet.sim.nodes import BASE_PRICE_TICKS, EXPIRY_HEIGHTS, MARKET, NodeCluster
 from localnet.sim.oracles import Watcher
@@ -32,7 +32,7 @@ from mempool.envelope import (
     decode_envelope,
 )
 from mempool.keys import AuthorizeKey, KeyChanges, KeyScope, RevokeKey
-from node.events import Execute, VerifyEnvelopes
+from node.events import VerifyEnvelopes
 from node.offences import EVIDENCE_TABLE
 from node.recovery import ORDER_SNAPSHOT_TABLE, OrderSnapshot
 from node.storage.segments import encode_record
@@ -126,16 +126,10 @@ class _Reaper(Watcher):
         if index == DOOR_HOST:
             self._door.on_effect(effect)
 
-    def on_executed(
-        self,
-        index: int,
-        request: Execute,
-        ordered: tuple[bytes, ...],
-        passed: tuple[bytes, ...],
-        output: BlockOutput,
-    ) -> None:
+    def on_executed(self, index: int, execution: Execution) -> None:
         """An engine finished a height."""
         if index == DOOR_HOST:
+            request, _, _, output = execution
             harvest_execution(self._corpus, self._cluster, index, request, output)
             self._door.on_output(request.height, output)
 

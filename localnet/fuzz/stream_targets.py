@@ -90,6 +90,8 @@ def _unwrap(function: Callable[..., Awaitable[Any]], data: bytes) -> None:
     try:
         _run(function, data)
     except BaseExceptionGroup as group:
+        # Nothing is swallowed: what is inside the groups of nurseries goes on, as the target's
+        # contract names errors and not groups of them.
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

@@ -5,7 +5,8 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 
 - worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there,
   `disk` is what outlives a crash, `seats` say who watches what;
-  `node_world` adds what whole nodes need: batch stores, archives, engines.
+  `node_world` adds what whole nodes need: batch stores, archives, engines; `execution` is what
+  those finished.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
   `solo` (one core among scripted peers).
 - what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`,

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from engine.block import BlockOutput
 from engine.genesis import EngineGenesis
 from engine.receipts import Fill
 from engine.state import EngineState
+from localnet.sim.execution import Execution
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.oracles import Watcher
-from node.events import Execute
 
 _PPM: Final = 1_000_000
 
@@ -40,19 +39,13 @@ class Books(Watcher):
             self.balances[deposit.account] += deposit.amount_microquote
         self.deposited = sum(self.balances.values())
 
-    def on_executed(
-        self,
-        index: int,
-        request: Execute,
-        ordered: tuple[bytes, ...],
-        passed: tuple[bytes, ...],
-        output: BlockOutput,
-    ) -> None:
+    def on_executed(self, index: int, execution: Execution) -> None:
         """An engine finished a height."""
-        if index in self._exempt or request.height != self.height + 1:
+        height = execution.request.height
+        if index in self._exempt or height != self.height + 1:
             return
-        self.height = request.height
-        self._book(output.fills)
+        self.height = height
+        self._book(execution.output.fills)
         self.compare(index, self._world.engines[index].state)
 
     def _book(self, fills: Iterable[Fill]) -> None:

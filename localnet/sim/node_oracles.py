@@ -13,7 +13,7 @@ from consensus.messages import BatchMessage, Message
 from consensus.types import Block, CheckpointHeader, StateCertificate
 from crypto.codec import encode
 from crypto.scheme import IdentityScheme, SignatureScheme
-from engine.block import BlockOutput
+from localnet.sim.execution import Execution
 from localnet.sim.oracles import Watcher
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
@@ -110,17 +110,11 @@ class OneOrder(Watcher):
         assert own[-1] == certificate.header, "announced when the own result agrees"
         self.certified[index] = certificate.header.height
 
-    def on_executed(
-        self,
-        index: int,
-        request: Execute,
-        ordered: tuple[bytes, ...],
-        passed: tuple[bytes, ...],
-        output: BlockOutput,
-    ) -> None:
+    def on_executed(self, index: int, execution: Execution) -> None:
         """An engine finished a height."""
         if index in self._exempt:
             return
+        request, ordered, passed, output = execution
         result = (request, output.state_root, output.receipts_root)
         known = self.executed.get(request.height)
         if known is not None:
@@ -151,17 +145,11 @@ class Expiry(Watcher):
         self._expiries = expiries
         self._exempt = frozenset(exempt)
 
-    def on_executed(
-        self,
-        index: int,
-        request: Execute,
-        ordered: tuple[bytes, ...],
-        passed: tuple[bytes, ...],
-        output: BlockOutput,
-    ) -> None:
+    def on_executed(self, index: int, execution: Execution) -> None:
         """An engine finished a height."""
         if index in self._exempt:
             return
+        request, passed = execution.request, execution.passed
         for envelope_id in passed:
             expiry_height = self._expiries.get(envelope_id, request.height + 1)
             assert request.height < expiry_height, (

@@ -35,12 +35,12 @@ from consensus.messages import BatchMessage
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.block import BlockOutput
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
 from engine.snapshot import snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.disk import Batch, Disk, NodeDisk
+from localnet.sim.execution import Execution, ExecutionWatcher
 from localnet.sim.network import Conditions, Host, World
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
 from mempool.envelope import decode_envelope
@@ -110,11 +110,6 @@ class NodeConditions(Conditions):
     save_ms: tuple[int, int] = (0, 20)
     slow_engines: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Engines with a time of their own."""
-
-
-ExecutionWatcher = Callable[[int, Execute, tuple[bytes, ...], tuple[bytes, ...], BlockOutput], None]
-"""Called with the node, the request, the ids of all its envelopes, of those that passed, and the
-result."""
 
 
 class NodeWorld(World):
@@ -396,8 +391,9 @@ class NodeWorld(World):
             passed += [
                 each for position, each in enumerate(listed) if position not in batch.refused
             ]
+        execution = Execution(request, tuple(ordered), tuple(passed), output)
         for watch in self.on_executed:
-            watch(host.index, request, tuple(ordered), tuple(passed), output)
+            watch(host.index, execution)
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))

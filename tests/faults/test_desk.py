@@ -179,7 +179,7 @@ async def test_a_node_that_ends_of_a_bad_disk_only_after_the_heal_is_started_too
     assert bench.supervisor.asked == [("start", "node1")]
     assert not bench.desk.heed_end(ended("node1", -signal.SIGKILL)), "once only"
     await bench.desk.remove((await bench.desk.add(FULL, None)).id)
-    await trio.sleep(AFTERMATH_S + 1)
+    await trio.sleep(AFTERMATH_S + 1)  # of the autojump clock: no time passes
     assert not bench.desk.heed_end(ended("node1", int(ExitCode.STORAGE)))
 
 

@@ -144,7 +144,7 @@ async def test_held_back_messages_are_overtaken_and_arrive(bench, post, autojump
         assert post.send("node1", VOTE)
         post.send("node1", TIMEOUT)
         assert post.sent == [("node1", TIMEOUT)]
-        await trio.sleep(0.051)
+        await trio.sleep(0.051)  # of the autojump clock: no time passes
         nursery.cancel_scope.cancel()
     assert post.sent == [("node1", TIMEOUT), ("node1", VOTE)]
 
@@ -159,7 +159,7 @@ async def test_only_so_many_messages_are_held_back(bench, post, autojump_clock):
         assert post.sent == []
         post.send("node1", TIMEOUT)
         assert post.sent == [("node1", TIMEOUT)]
-        await trio.sleep(0.051)
+        await trio.sleep(0.051)  # of the autojump clock: no time passes
         assert len(post.sent) == HELD_MAX + 1
         post.send("node1", TIMEOUT)
         assert len(post.sent) == HELD_MAX + 1, "there is room again"

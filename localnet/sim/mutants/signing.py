@@ -204,6 +204,7 @@ PROPOSING: Final[tuple[Mutant, ...]] = (
         f"{_SAFETY}is_safe_to_propose",
         "        and view > state.last_proposed_view\n",
         "",
+        # The simulator's disk would stop the node first: the mutant silences that, too.
         "localnet.sim.network:Disk.apply",
         "assert held == put.value",
         "assert True or held",
