@@ -16,7 +16,7 @@ from localnet.fuzz.mutator import mutate, mutate_gently
 from localnet.fuzz.script import Saying
 from localnet.fuzz.trees import MSGPACK
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.schedule import Schedule, Traffic
 from mempool.envelope import (
     ENVELOPE_SIZE_MAX_BYTES,

@@ -16,10 +16,9 @@ from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.door_harvest import DoorHarvest
 from localnet.fuzz.file_harvest import harvest_files
 from localnet.fuzz.worker_harvest import harvest_execution, harvest_workers
-from localnet.sim.execution import Execution
 from localnet.sim.faults import CrashFault, LossFault, WipeFault
 from localnet.sim.nodes import BASE_PRICE_TICKS, EXPIRY_HEIGHTS, MARKET, NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Execution, Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Schedule, Traffic
 from mempool.batch import decode_batch_body

@@ -38,7 +38,7 @@ from localnet.fuzz.script import Saying
 from localnet.fuzz.trees import MSGPACK
 from localnet.sim.faults import CrashFault
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.schedule import Liar, Schedule, Traffic
 from node.host import decode_frame
 from node.transport.queues import Traffic as Channel

@@ -4,15 +4,11 @@ Everything that happens follows from one seed. The same core objects run here an
 a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 
 - worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there,
-  `disk` is what outlives a crash, `seats` say who watches what;
-  `node_world` adds what whole nodes need: batch stores, archives, engines; `execution` is what
-  those finished.
+  `disk` is what outlives a crash; `node_world` adds what whole nodes need: batch stores, archives,
+  engines.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
   `solo` (one core among scripted peers).
-- what is asked of them: `oracles`, `node_oracles`, `certificates_oracle`, `rulebook`,
-  `signing_oracle`, `delivery_oracle`, `books_oracle`, `justice` with `proof`, `forms_oracle`,
-  `restart_oracle`, `joining`, `bounds_oracle`, `memory_oracle`; `violation` names the rule that
-  broke and its verdict.
+- what is asked of them: `oracles`; `violation` names the rule that broke and its verdict.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
   (its phases), `coverage` (what it went through).
 - many runs: `generator`, `crash_points` and `twins` make schedules (the last with

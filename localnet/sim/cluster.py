@@ -6,14 +6,15 @@ from typing import Any
 from consensus.chain import ARCHIVE_TIP_KEY, ARCHIVE_TIP_TABLE
 from consensus.config import ConsensusConfig
 from consensus.core import ConsensusCore
-from consensus.effects import Committed, Store
+from consensus.effects import Alarm, Committed, EvidenceFound, Halt, Misbehaviour, Persist, Store
 from consensus.recovery import recover
-from consensus.types import AvailabilityCertificate, StateCertificate
+from consensus.types import AvailabilityCertificate, Block, StateCertificate
 from crypto.scheme import SignatureScheme
 from localnet.sim.disk import Disk
 from localnet.sim.keys import CHAIN_ID, GENESIS_TIME_MS, Keys
 from localnet.sim.network import Conditions, Machine, World
-from localnet.sim.oracles import Agreement, Blame, SignedOnce, Watcher
+from localnet.sim.oracles.signing import SignedOnce
+from localnet.sim.oracles.watchers import Watcher
 
 
 class SimulatedPayload:
@@ -32,6 +33,83 @@ class SimulatedPayload:
 
     def pending_evidence(self) -> tuple[bytes, ...]:
         return tuple(self.evidence)
+
+
+class Agreement(Watcher):
+    """One block a height, for ever; each node commits every height once in each of its lives,
+    rising without gaps from where its archive ends."""
+
+    effects = (Committed,)
+
+    def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
+        self._byzantine = byzantine
+        self.chain: dict[int, bytes] = {}
+        self.blocks: dict[int, Block] = {}
+        self.heights: dict[int, int] = {}
+        """Highest height committed by each machine in any of its lives."""
+        self._life: dict[int, int | None] = {}
+        self._archived: dict[int, int] = {}
+
+    def on_start(self, index: int) -> None:
+        self._life[index] = None
+
+    def forget_archive(self, index: int) -> None:
+        """A machine's archive was taken away: its next life starts from genesis."""
+        self._archived.pop(index, None)
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if not isinstance(effect, Committed) or index in self._byzantine:
+            return
+        height = effect.block.height
+        previous = self._life[index]
+        expected = (self._archived.get(index, 0) if previous is None else previous) + 1
+        assert height == expected, f"node {index} committed height {height} after {expected - 1}"
+        self._life[index] = height
+        held = self.chain.setdefault(height, effect.block_id)
+        assert held == effect.block_id, (
+            f"node {index} disagrees at height {height}: block {effect.block_id.hex()[:8]}, not"
+            f" {held.hex()[:8]}"
+        )
+        self.blocks.setdefault(height, effect.block)
+        assert effect.qc.block_id == effect.block_id, "a commit comes with the block's own QC"
+        assert effect.block.parent_id == self.chain.get(height - 1, effect.block.parent_id)
+        self.heights[index] = max(self.heights.get(index, 0), height)
+
+    def on_durable(self, index: int, persist: Persist) -> None:
+        if persist.store is Store.ARCHIVE:
+            heights = [
+                int.from_bytes(put.key, "big") for put in persist.puts if put.table == "block"
+            ]
+            self._archived[index] = max([self._archived.get(index, 0), *heights])
+
+
+class Blame(Watcher):
+    """Only the byzantine are ever refused, convicted, or make anybody halt."""
+
+    effects = (Misbehaviour, EvidenceFound, Halt, Alarm)
+
+    def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
+        self._byzantine = byzantine
+        self.refusals: list[tuple[int, int, str]] = []
+        """(who refused, whom, code)."""
+        self.evidence: list[EvidenceFound] = []
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._byzantine:
+            return
+        match effect:
+            case Misbehaviour(member, code, detail):
+                self.refusals.append((index, member, code))
+                assert member in self._byzantine, f"{index} blames {member}: {code} {detail}"
+            case EvidenceFound(offender, _):
+                self.evidence.append(effect)
+                assert offender in self._byzantine, f"{index} convicts the honest {offender}"
+            case Halt(code, detail):
+                raise AssertionError(f"{index} halts: {code} {detail}")
+            case Alarm(code, detail):
+                raise AssertionError(f"{index} raises an alarm: {code} {detail}")
+            case _:
+                pass
 
 
 class _Executor(Watcher):

@@ -24,7 +24,7 @@ from consensus.messages import (
     Proposal,
     Timeout,
 )
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from node.events import BlockNotice, CertifiedNotice, OpenBatches, SaveState
 
 

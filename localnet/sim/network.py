@@ -38,8 +38,7 @@ from crypto.aggregation import aggregate_partials
 from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.disk import Disk
 from localnet.sim.links import PERMILLE, LinkRule, Passage
-from localnet.sim.oracles import Watcher
-from localnet.sim.seats import Seats
+from localnet.sim.oracles.watchers import Seats, Watcher
 from node.serving import read_committed
 from node.storage.errors import StorageError, mapping_errors
 

@@ -40,8 +40,8 @@ from engine.genesis import EngineGenesis
 from engine.snapshot import snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.disk import Batch, Disk, NodeDisk
-from localnet.sim.execution import Execution, ExecutionWatcher
 from localnet.sim.network import Conditions, Host, World
+from localnet.sim.oracles.watchers import Execution, ExecutionWatcher
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
 from mempool.envelope import decode_envelope
 from node.batch_checks import make_checkable

@@ -24,23 +24,19 @@ from engine.instructions import (
 )
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, LyingNode, make_liar
-from localnet.sim.books_oracle import Books
-from localnet.sim.certificates_oracle import Judge
-from localnet.sim.delivery_oracle import Delivery
 from localnet.sim.disk import Batch, NodeDisk
-from localnet.sim.justice import Justice
 from localnet.sim.keys import Keys
-from localnet.sim.node_oracles import (
-    Expiry,
-    Innocence,
-    OneOrder,
-    Promises,
-    ReplayDiffersError,
-    validate_replay,
-)
 from localnet.sim.node_world import NodeConditions, NodeWorld
-from localnet.sim.oracles import SignedOnce
-from localnet.sim.proof import Prosecutor
+from localnet.sim.oracles.books import Books
+from localnet.sim.oracles.certificates import Judge
+from localnet.sim.oracles.delivery import Delivery
+from localnet.sim.oracles.innocence import Innocence
+from localnet.sim.oracles.justice import Justice
+from localnet.sim.oracles.order import Expiry, OneOrder
+from localnet.sim.oracles.promises import Promises
+from localnet.sim.oracles.proof import Prosecutor
+from localnet.sim.oracles.replay import ReplayDiffersError, validate_replay
+from localnet.sim.oracles.signing import SignedOnce
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.envelope import (

@@ -10,7 +10,7 @@ from consensus.messages import Advance, BatchMessage, Message, Proposal, Timeout
 from consensus.types import Block
 from crypto.codec import decode
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import Outcome
 from localnet.sim.violation import Violation
 from localnet.verdicts import Verdict

@@ -16,21 +16,21 @@ from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
 from localnet.byzantine import BehaviourFailedError, LyingNode, find_behaviour
 from localnet.byzantine.malformed import Malformed
-from localnet.sim.bounds_oracle import MemoryBounds
-from localnet.sim.certificates_oracle import Certificates
 from localnet.sim.coverage import Coverage
 from localnet.sim.faults import Fault, Nemesis, amnesiacs, kind_of
-from localnet.sim.forms_oracle import Forms, SignedProposals
-from localnet.sim.joining import Joining
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
-from localnet.sim.memory_oracle import validate_weight
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
-from localnet.sim.restart_oracle import Restarts
-from localnet.sim.rulebook import Finality, LaneRules, SigningRules
+from localnet.sim.oracles.bounds import MemoryBounds
+from localnet.sim.oracles.certificates import Certificates
+from localnet.sim.oracles.forms import Forms, SignedProposals
+from localnet.sim.oracles.joining import Joining
+from localnet.sim.oracles.memory import validate_weight
+from localnet.sim.oracles.restarts import Restarts
+from localnet.sim.oracles.rulebook import Finality, LaneRules, SigningRules
+from localnet.sim.oracles.signing import SignatureRequests
 from localnet.sim.schedule import Schedule, validate_schedule
-from localnet.sim.signing_oracle import SignatureRequests
 from localnet.sim.violation import BrokenRuleError, Violation, make_violation
 from localnet.verdicts import Verdict
 

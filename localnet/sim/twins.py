@@ -26,7 +26,7 @@ from math import prod
 from random import Random
 from typing import Final, NamedTuple
 
-from localnet.sim.certificates_oracle import find_leader
+from localnet.sim.oracles.certificates import find_leader
 from localnet.sim.schedule import Schedule, Traffic, TwinLinks
 from localnet.sim.twin_arithmetic import (
     Cycle,

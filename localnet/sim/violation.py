@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.verdicts import Verdict
 
 _PRODUCT: tuple[str, ...] = ("node.", "consensus.", "mempool.", "engine.", "committee.", "crypto.")

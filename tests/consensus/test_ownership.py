@@ -5,7 +5,7 @@ import pytest
 from consensus.effects import SetTimer, Sign
 from consensus.ownership import Component, Tokens, find_timer_owner, make_timer_name
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 
 
 def test_a_token_is_issued_once():

@@ -12,7 +12,7 @@ from crypto.codec import encode
 from crypto.digest import Domain, bulk_digest
 from localnet.sim.links import Filter, Passage
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
 from node.offences import EVIDENCE_TABLE, PendingEvidence
 

@@ -23,7 +23,7 @@ from consensus.recovery import RecoveryError
 from consensus.types import CheckpointHeader
 from crypto.codec import decode, encode
 from localnet.sim.nodes import NodeCluster, make_config
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from node.batch_checks import OPENED_BATCHES_MAX, OPENINGS_MAX
 from node.core import NodeCore
 from node.delivery import DeliveryRecord

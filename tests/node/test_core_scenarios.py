@@ -22,7 +22,7 @@ from localnet.sim.nodes import (
     NodeCluster,
     make_config,
 )
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from node.events import DeliveredNotice, OpaqueReply
 from node.protocol import ReceiptLevel
 from node.recovery import ORDER_SNAPSHOT_TABLE

@@ -7,7 +7,7 @@ import pytest
 from localnet.sim.mutants.plant import Change, Mutant, planted
 from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.rulebook import Finality
+from localnet.sim.oracles.rulebook import Finality
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
 

@@ -30,7 +30,7 @@ from crypto.codec import decode
 from localnet.byzantine import UnknownBehaviourError, behaviours, find_behaviour
 from localnet.sim.faults import CrashFault, CutFault, Fault, LossFault
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Liar, Schedule
 

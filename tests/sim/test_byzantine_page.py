@@ -8,7 +8,7 @@ import pytest
 from consensus.effects import Send
 from consensus.messages import Vote
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
 from node.cli.main import run

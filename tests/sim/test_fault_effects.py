@@ -11,7 +11,7 @@ import node.events as events
 from consensus.effects import Persist, Store, StoreBatch
 from localnet.sim.faults import CrashFault, Fault, SlowDiskFault, SlowWorkFault
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule
 from node.core import NodeCore

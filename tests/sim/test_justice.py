@@ -10,8 +10,8 @@ from consensus.messages import Vote
 from consensus.outbox import Outbox
 from consensus.types import VoteData
 from crypto.codec import encode
-from localnet.sim.justice import Justice
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles.justice import Justice
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Schedule
 from node.offences import PendingEvidence

@@ -8,7 +8,6 @@ from crypto.mock import MockScheme
 from localnet.sim import (
     bundle,
     campaign,
-    certificates_oracle,
     network,
     node_world,
     recorder,
@@ -18,6 +17,7 @@ from localnet.sim import (
 from localnet.sim.bundle import BUNDLES_MAX, Bundle, keep_findings, record_run
 from localnet.sim.campaign import FINDINGS_MAX, Finding, generate_all, run_campaign
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles import certificates
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule
 from localnet.sim.timeline import render_timeline
@@ -95,26 +95,26 @@ def test_a_trace_keeps_the_newest_moments_and_a_page_the_newest_views(monkeypatc
 def test_what_an_oracle_remembers_only_to_be_quick_may_be_forgotten(monkeypatch) -> None:
     schedule = Schedule(seed=3, views=8)
     outcome = run_schedule(schedule)
-    monkeypatch.setattr(certificates_oracle, "HISTORY_MAX", 2)
-    monkeypatch.setattr(certificates_oracle, "RECORDS_MAX", 2)
-    monkeypatch.setattr(certificates_oracle, "LEADERS_MAX", 2)
+    monkeypatch.setattr(certificates, "HISTORY_MAX", 2)
+    monkeypatch.setattr(certificates, "RECORDS_MAX", 2)
+    monkeypatch.setattr(certificates, "LEADERS_MAX", 2)
     monkeypatch.setattr(node_world, "LISTED_BODIES_MAX", 2)
     assert run_schedule(schedule) == outcome
 
 
 def test_a_judge_remembers_so_much(monkeypatch) -> None:
-    monkeypatch.setattr(certificates_oracle, "HISTORY_MAX", 8)
-    monkeypatch.setattr(certificates_oracle, "RECORDS_MAX", 8)
-    monkeypatch.setattr(certificates_oracle, "LEADERS_MAX", 8)
+    monkeypatch.setattr(certificates, "HISTORY_MAX", 8)
+    monkeypatch.setattr(certificates, "RECORDS_MAX", 8)
+    monkeypatch.setattr(certificates, "LEADERS_MAX", 8)
     monkeypatch.setattr(node_world, "LISTED_BODIES_MAX", 8)
     clusters: list[NodeCluster] = []
-    judges: list[certificates_oracle.Judge] = []
-    watchers: list[certificates_oracle.Certificates] = []
+    judges: list[certificates.Judge] = []
+    watchers: list[certificates.Certificates] = []
 
     def prepare(cluster: NodeCluster) -> None:
         clusters.append(cluster)
         for observer in cluster.world.observers:
-            if isinstance(observer, certificates_oracle.Certificates):
+            if isinstance(observer, certificates.Certificates):
                 watchers.append(observer)
                 judges.append(observer._judge)
 

@@ -7,14 +7,14 @@ from consensus.effects import Persist, Put, Sign, Store, StoreBatch, Token, comp
 from consensus.messages import Advance, Vote
 from consensus.types import QC, TC, AckData, BatchHeader, Block, SignedBatchHeader
 from crypto.codec import encode
-from localnet.sim.bounds_oracle import BoundExceededError, MemoryBounds, compute_bounds, measure
-from localnet.sim.certificates_oracle import Judge
 from localnet.sim.keys import CHAIN_ID, Keys
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.rulebook import Finality
+from localnet.sim.oracles.bounds import BoundExceededError, MemoryBounds, compute_bounds, measure
+from localnet.sim.oracles.certificates import Judge
+from localnet.sim.oracles.rulebook import Finality
+from localnet.sim.oracles.signing import SignatureRequests
 from localnet.sim.scenario import HEAL_VIEWS_MAX, run_schedule, view_of
 from localnet.sim.schedule import Liar, Schedule
-from localnet.sim.signing_oracle import SignatureRequests
 
 KEYS = Keys()
 GENESIS = KEYS.genesis

@@ -30,7 +30,7 @@ from localnet.sim.faults import (
 )
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import REPLAY_EVERY, run_schedule
 from localnet.sim.schedule import (
     Liar,

@@ -11,7 +11,7 @@ from localnet.sim.bounds import KINDS, TABLES
 from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX
 from localnet.sim.faults import CrashFault, PartitionFault
 from localnet.sim.generator import generate
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import (
     Liar,

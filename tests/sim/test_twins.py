@@ -12,8 +12,8 @@ import pytest
 
 import localnet
 from consensus.messages import Proposal
-from localnet.sim.certificates_oracle import find_leader
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import find_leader
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
 from localnet.sim.twin_plans import CAMPAIGN, TwinPlan, generate_twins

@@ -8,10 +8,12 @@ import pytest
 
 import localnet.sim
 from engine.errors import InvariantViolation
-from localnet.sim.bounds_oracle import BoundExceededError
-from localnet.sim.node_oracles import OneOrder, Promises, ReplayDiffersError
 from localnet.sim.nodes import NotAtRestError
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.bounds import BoundExceededError
+from localnet.sim.oracles.order import OneOrder
+from localnet.sim.oracles.promises import Promises
+from localnet.sim.oracles.replay import ReplayDiffersError
+from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import LivenessLostError
 from localnet.sim.violation import find_rule, make_violation
 from node.events import BlockNotice, ReceiptUpdate

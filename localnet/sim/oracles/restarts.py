@@ -14,7 +14,7 @@ from consensus.safety import SafetyState
 from consensus.types import Block
 from crypto.codec import decode_lenient
 from localnet.sim.node_world import NodeWorld
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 
 Said = tuple[type, int]
 """The kind of a message and its view."""

@@ -22,7 +22,7 @@ from consensus.messages import (
 from consensus.types import CheckpointHeader
 from crypto.codec import encode
 from crypto.scheme import IdentityScheme, SignatureScheme
-from localnet.sim.certificates_oracle import hash_parts, lay_out_checkpoint, pack
+from localnet.sim.oracles.certificates import hash_parts, lay_out_checkpoint, pack
 
 EVIDENCE_MAX_BYTES: Final = 1_024
 

@@ -30,7 +30,7 @@ from consensus.types import (
 )
 from crypto.codec import decode_lenient, encode
 from crypto.scheme import SignatureScheme
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Watcher
 
 HISTORY_MAX: Final = 20_000
 """Certificates remembered as good, so that none is verified again and again; records likewise."""

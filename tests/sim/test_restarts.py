@@ -7,7 +7,7 @@ from localnet.sim.mutants.hunt import hunt
 from localnet.sim.mutants.schedules import make_schedule
 from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.restart_oracle import Restarts
+from localnet.sim.oracles.restarts import Restarts
 from localnet.sim.scenario import run_schedule
 
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}

@@ -28,9 +28,9 @@ from consensus.messages import (
 )
 from consensus.types import StateCertificate
 from crypto.codec import decode_lenient
-from localnet.sim.certificates_oracle import Judge
-from localnet.sim.oracles import Watcher
-from localnet.sim.proof import Offence, Prosecutor
+from localnet.sim.oracles.certificates import Judge
+from localnet.sim.oracles.proof import Offence, Prosecutor
+from localnet.sim.oracles.watchers import Watcher
 from node.events import BlockNotice
 from node.offences import EVIDENCE_TABLE
 from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE

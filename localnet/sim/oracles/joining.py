@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from consensus.effects import Halt, Store, compute_key
-from localnet.sim.certificates_oracle import hash_parts
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import hash_parts
+from localnet.sim.oracles.watchers import Watcher
 from localnet.verdicts import Verdict
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from consensus.effects import Persist, Put, Sign, SignIdentity, Store, StoreBatch
-from consensus.messages import BatchMessage, Message
-from consensus.types import BatchHeader, CheckpointHeader
+from consensus.messages import BatchMessage, Message, Proposal, Timeout, Vote
+from consensus.safety import BLOCK_TABLE, TIMEOUT_TABLE, VOTE_TABLE
+from consensus.types import BatchHeader, Block, CheckpointHeader, TimeoutData, VoteData
 from crypto.codec import decode_lenient, encode
-from localnet.sim.certificates_oracle import hash_parts, lay_out_checkpoint, pack
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import hash_parts, lay_out_checkpoint, pack
+from localnet.sim.oracles.watchers import Watcher
 
 Slot = tuple[str, int, int]
 """Where one content may be signed: its kind, the lane (0 where there is none), and the view, height
@@ -158,3 +159,79 @@ class SignatureRequests(Watcher):
 def _describe(slot: Slot) -> str:
     kind, lane, number = slot
     return f"{kind} {number} of lane {lane}" if kind == "ack" else f"{kind} {number}"
+
+
+class SignedOnce(Watcher):
+    """An honest member's votes, timeouts and proposals never contradict each other, across all
+    its lives; and nothing leaves that its disk does not remember."""
+
+    messages = (Vote, Timeout, Proposal)
+    stores = (Store.SAFETY,)
+
+    def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
+        self._byzantine = byzantine
+        self._sent: dict[tuple[str, int, int], Any] = {}
+        self._timed_out: set[tuple[int, int]] = set()
+        self._durable: set[tuple[int, str, bytes]] = set()
+        """(machine, table, value) of every safety record that was ever durable."""
+
+    def on_durable(self, index: int, persist: Persist) -> None:
+        for put in persist.puts:
+            view = int.from_bytes(put.key[:8], "big")
+            self._durable.add((index, put.table, put.value))
+            if put.table == TIMEOUT_TABLE:
+                self._timed_out.add((index, view))
+            if put.table == VOTE_TABLE and index not in self._byzantine:
+                assert (index, view) not in self._timed_out, (
+                    f"node {index} voted after timing out in view {view}"
+                )
+
+    def on_sent(self, index: int, message: Message) -> None:
+        if index in self._byzantine:
+            return
+        match message:
+            case Vote(data=data):
+                self._check_durable(index, VOTE_TABLE, encode(data), data.view)
+                self._check("vote", index, data.view, data)
+                self._check_vote_and_timeout(index, data)
+            case Timeout(data=data):
+                self._check_durable(index, TIMEOUT_TABLE, encode(data), data.view)
+                self._check("timeout", index, data.view, data)
+                self._check_vote_and_timeout(index, data)
+            case Proposal(view=view, block=block):
+                self._check_durable(index, BLOCK_TABLE, encode(block), view)
+                self._check("proposal", index, view, block)
+            case _:
+                pass
+
+    def _check(self, kind: str, index: int, view: int, content: Any) -> None:
+        held = self._sent.setdefault((kind, index, view), content)
+        assert held == content, (
+            f"node {index} signed two {kind}s in view {view}: {_describe_content(content)} after"
+            f" {_describe_content(held)}"
+        )
+
+    def _check_durable(self, index: int, table: str, value: bytes, view: int) -> None:
+        assert (index, table, value) in self._durable, (
+            f"node {index}, {table} of view {view}: sent, not durable"
+        )
+
+    def _check_vote_and_timeout(self, index: int, data: VoteData | TimeoutData) -> None:
+        """Whoever votes and then times out says so in the timeout; the reverse never happens."""
+        vote = self._sent.get(("vote", index, data.view))
+        timeout = self._sent.get(("timeout", index, data.view))
+        if vote is not None and timeout is not None:
+            assert timeout.tip_view == data.view, (
+                f"node {index} voted after timing out in view {data.view}"
+            )
+
+
+def _describe_content(content: VoteData | TimeoutData | Block) -> str:
+    """What was signed, in a few words."""
+    match content:
+        case VoteData(block_id=block_id):
+            return f"block {block_id.hex()[:8]}"
+        case TimeoutData(high_qc_view=high_qc_view, tip_view=tip_view):
+            return f"high QC {high_qc_view} and tip {tip_view}"
+        case Block(height=height, qc=qc):
+            return f"height {height} on the QC of view {qc.view}"

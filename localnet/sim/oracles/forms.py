@@ -19,8 +19,8 @@ from consensus.messages import (
     Timeout,
     Vote,
 )
-from localnet.sim.certificates_oracle import Judge
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import Judge
+from localnet.sim.oracles.watchers import Watcher
 
 HEARD_MIN: Final = 4
 """All honest nodes taken together."""

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from consensus.effects import Store, compute_key
 from consensus.types import Block
 from crypto.codec import encode
-from localnet.sim.certificates_oracle import hash_parts
-from localnet.sim.node_oracles import OneOrder
 from localnet.sim.node_world import NodeWorld
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import hash_parts
+from localnet.sim.oracles.order import OneOrder
+from localnet.sim.oracles.watchers import Watcher
 from mempool.batch import decode_batch_body
 from node.events import BlockNotice, DeliveredNotice, Execute
 

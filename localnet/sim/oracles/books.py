@@ -12,9 +12,8 @@ from typing import Final
 from engine.genesis import EngineGenesis
 from engine.receipts import Fill
 from engine.state import EngineState
-from localnet.sim.execution import Execution
 from localnet.sim.node_world import NodeWorld
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.watchers import Execution, Watcher
 
 _PPM: Final = 1_000_000
 

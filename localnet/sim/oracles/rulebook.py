@@ -14,10 +14,10 @@ from consensus.messages import Ack, Message, Proposal, StateVote, Vote
 from consensus.safety import SafetyState
 from consensus.types import QC, Block, TimeoutData, VoteData
 from crypto.codec import encode
-from localnet.sim.certificates_oracle import Judge, hash_parts
 from localnet.sim.network import World
 from localnet.sim.node_world import NodeWorld
-from localnet.sim.oracles import Watcher
+from localnet.sim.oracles.certificates import Judge, hash_parts
+from localnet.sim.oracles.watchers import Watcher
 from node.events import BlockNotice
 
 

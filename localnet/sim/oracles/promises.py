@@ -1,0 +1,172 @@
+"""What a node tells its clients, it keeps."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from consensus.messages import BatchMessage, Message
+from localnet.sim.oracles.order import OneOrder, shorten
+from localnet.sim.oracles.watchers import Watcher
+from mempool.batch import decode_batch_body
+from mempool.envelope import decode_envelope
+from node.events import ReceiptUpdate, SubmitReply
+from node.protocol import ReceiptLevel
+
+SILENT_MAX: Final = 8
+"""So many envelopes may be executed without one that was told available first: receipts may skip
+it, since a block can come before a lane's certificate."""
+
+
+DENIALS: Final = frozenset(
+    (
+        "envelope.expired",
+        "envelope.pending",
+        "nonce.duplicate",
+        "nonce.too_low",
+        "nonce.too_old",
+        "pool.full",
+        "pool.sender_full",
+    )
+)
+"""Why a node may refuse a client's genuine envelope."""
+
+
+class Promises(Watcher):
+    """Receipt levels only rise within one life of a node, and are never given in vain.
+
+    `available` binds if an honest author's lane carries the envelope. An availability certificate
+    needs one honest signature only, so a lane whose author forks it may have two certificates for
+    one place, of which one will be ordered."""
+
+    effects = (ReceiptUpdate, SubmitReply)
+    messages = (BatchMessage,)
+
+    def __init__(self, exempt: Iterable[int] = ()) -> None:
+        """The word of `exempt` hosts is worth nothing."""
+        self.taken: dict[int, set[bytes]] = {}
+        """By host: what it told clients in this life that it took."""
+        self.denied: dict[bytes, str] = {}
+        """What a node did not take, and why."""
+        self._exempt = frozenset(exempt)
+        self._carried: dict[bytes, set[tuple[int, int]]] = {}
+        """By envelope: where it stands in batches of honest authors, as (author, sequence)."""
+        self.is_provable: Callable[[int, int], bool] = lambda author, sequence: True
+        """Is there anybody left who can show the certificate of a place? Acknowledgers hold the
+        batch, but not its certificate, which is synced by nobody at once: if its author never comes
+        back, and a power cut took it from all others, the batch cannot be ordered any more."""
+        self._batches: set[bytes] = set()
+        self.levels: dict[int, dict[bytes, ReceiptLevel]] = {}
+        self.available: set[bytes] = set()
+        """Every envelope that any node ever declared available."""
+        self.heights: dict[bytes, int] = {}
+        self.refused: dict[bytes, str] = {}
+
+    def on_start(self, index: int) -> None:
+        self.levels[index] = {}
+        self.taken[index] = set()
+
+    def on_effect(self, index: int, effect: Any) -> None:
+        if index in self._exempt:
+            return
+        if isinstance(effect, SubmitReply):
+            for result in effect.results:
+                if result.code is None:
+                    self.taken[index].add(result.envelope_id)
+                elif result.code not in DENIALS:
+                    self.denied[result.envelope_id] = result.code
+        elif isinstance(effect, ReceiptUpdate):
+            self._on_receipt(index, effect)
+
+    def _on_receipt(self, index: int, effect: ReceiptUpdate) -> None:
+        levels, envelope_id = self.levels[index], effect.envelope_id
+        known = levels.get(envelope_id)
+        assert known is None or known.rank < effect.level.rank, (
+            f"node {index}: envelope {shorten(envelope_id)} is {effect.level} after {known}"
+        )
+        assert known is not ReceiptLevel.EXECUTED
+        levels[envelope_id] = effect.level
+        match effect.level:
+            case ReceiptLevel.AVAILABLE:
+                self.available.add(envelope_id)
+            case ReceiptLevel.ORDERED | ReceiptLevel.EXECUTED:
+                height = self.heights.setdefault(envelope_id, effect.height)
+                assert height == effect.height, (
+                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level} at height"
+                    f" {effect.height}, another node has it at {height}"
+                )
+                assert envelope_id not in self.refused, (
+                    f"node {index}: envelope {shorten(envelope_id)} is {effect.level}, and was"
+                    " refused"
+                )
+            case ReceiptLevel.REFUSED:
+                assert effect.code is not None
+                self.refused[envelope_id] = effect.code
+                assert envelope_id not in self.heights, (
+                    f"node {index}: envelope {shorten(envelope_id)} is refused, and passed at"
+                    f" height {self.heights[envelope_id]}"
+                )
+            case ReceiptLevel.RECEIVED:
+                pass
+
+    def on_sent(self, index: int, message: Message) -> None:
+        if not isinstance(message, BatchMessage) or index in self._exempt:
+            return
+        header = message.signed_header.header
+        if header.author != index or header.body_digest in self._batches:
+            return
+        self._batches.add(header.body_digest)
+        for data in decode_batch_body(message.body).envelopes:
+            envelope_id = decode_envelope(data).header.envelope_id()
+            self._carried.setdefault(envelope_id, set()).add((header.author, header.sequence))
+
+    def outstanding(
+        self, order: OneOrder, expiries: Mapping[bytes, int], height: int
+    ) -> list[bytes]:
+        """Envelopes that were declared available, have not expired, and are not ordered yet."""
+        return [
+            envelope_id
+            for envelope_id in sorted(self.available & self._carried.keys() - order.ordered.keys())
+            if expiries[envelope_id] > height
+            and any(self.is_provable(*place) for place in self._carried[envelope_id])
+        ]
+
+    def validate(
+        self,
+        order: OneOrder,
+        expiries: Mapping[bytes, int],
+        genuine: Collection[bytes],
+        height: int,
+        running: Iterable[int],
+    ) -> None:
+        """At the end: what was available is ordered, unless it expired; whoever runs has told the
+        end of everything that it took or told a level of; and somebody told of something."""
+        missing = ", ".join(shorten(each) for each in self.outstanding(order, expiries, height))
+        assert not missing, f"available, but never ordered: {missing}"
+        for envelope_id in self.refused:
+            assert envelope_id not in order.passed, f"refused, yet executed: {shorten(envelope_id)}"
+        for envelope_id, code in self.denied.items():
+            assert envelope_id not in genuine, (
+                f"a genuine envelope was not taken: {code} for {shorten(envelope_id)}"
+            )
+        for index in running:
+            self._validate_ends(index, order, expiries)
+        carried = len(self._carried.keys() & order.passed.keys())
+        assert self.available or carried < SILENT_MAX, (
+            f"{carried} envelopes of honest lanes are executed, and none was ever told available"
+        )
+
+    def _validate_ends(self, index: int, order: OneOrder, expiries: Mapping[bytes, int]) -> None:
+        certified_height = order.certified.get(index, 0)
+        levels = self.levels[index]
+        for envelope_id in sorted(levels.keys() | self.taken[index]):
+            level = levels.get(envelope_id)
+            if level is ReceiptLevel.EXECUTED or level is ReceiptLevel.REFUSED:
+                continue
+            who = f"node {index} leaves {level or 'taken'}"
+            passed_height = order.passed.get(envelope_id, certified_height + 1)
+            assert passed_height > certified_height, f"{who} what height {passed_height} executed"
+            assert level is not ReceiptLevel.ORDERED or (
+                self.heights[envelope_id] > certified_height
+            ), f"{who} what is certified"
+            assert expiries[envelope_id] > certified_height, (
+                f"{who} what expired at {expiries[envelope_id]}"
+            )
