@@ -238,6 +238,9 @@ Fault = LinkFault | HostFault
 AMNESIAC: Final = (RollbackFault, WipeFault)
 """Faults that count toward f."""
 
+TRAPS: Final = (CrashAtPersistFault, TornWriteFault)
+"""Faults that wait for a write: they strike once, at an act of their host."""
+
 
 def kind_of(fault: Fault) -> str:
     """The name of a fault in files and reports."""
@@ -302,10 +305,10 @@ class Nemesis:
         if self._is_over:
             return
         world = self._world
+        if isinstance(fault, TRAPS):
+            self._traps.append(_Trap(fault))
+            return
         match fault:
-            case CrashAtPersistFault() | TornWriteFault():
-                self._traps.append(_Trap(fault))
-                return
             case RollbackFault(host=index):
                 image = copy.deepcopy(world.disk(index))
                 self._later(fault.duration_ms, lambda: self._roll_back(fault, image))

@@ -12,7 +12,7 @@ from html import escape
 from itertools import groupby
 from typing import Final
 
-from localnet.sim.faults import FOREVER_MS, CrashAtPersistFault, Fault, RollbackFault, kind_of
+from localnet.sim.faults import FOREVER_MS, TRAPS, Fault, RollbackFault, kind_of
 from localnet.sim.recorder import Moment, Recorder, find_act
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule, encode_schedule
@@ -297,8 +297,7 @@ class _Page:
         text = f"{kind} {details}"
         if not has_struck:
             text, title = f"{text} (never struck)", f"never struck: {title}"
-        is_trap = isinstance(fault, CrashAtPersistFault)
-        end_ms = start_ms if is_trap else min(end_ms, healed_ms)
+        end_ms = start_ms if isinstance(fault, TRAPS) else min(end_ms, healed_ms)
         start = max(self._find_view(start_ms), self._first)
         end = max(self._find_view(end_ms), start)
         return self._render_bar(kind, start, end, text, "fault" if has_struck else "never", title)

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from localnet.sim.bundle import record_run
-from localnet.sim.faults import CrashFault, LossFault, PartitionFault
+from localnet.sim.faults import (
+    CrashAtPersistFault,
+    CrashFault,
+    LossFault,
+    PartitionFault,
+    TornWriteFault,
+)
 from localnet.sim.mutants.plant import planted
 from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.recorder import write_trace
@@ -104,6 +110,15 @@ def test_a_bar_ends_when_its_fault_stops_acting_and_says_when_it_never_struck() 
     assert "crash host=2 (never struck)" in page
     assert "partition side=0,1<" in page
     assert kinds["partition"][0] < max(entered)
+
+
+@pytest.mark.parametrize("kind", [CrashAtPersistFault, TornWriteFault])
+def test_what_waits_for_a_write_is_one_moment_however_long_its_host_is_down(kind) -> None:
+    fault = kind(at_ms=60, duration_ms=400, host=2, table="vote")
+    schedule = Schedule(seed=8, views=12, faults=(fault,))
+    page = render_timeline(schedule, *record_run(schedule))
+    (columns,) = re.findall(r'colspan="(\d+)"><div class="bar open fault"', page)
+    assert columns == "1"
 
 
 def test_what_a_page_shows_is_in_its_legend() -> None:
