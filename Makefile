@@ -29,7 +29,7 @@ localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
 
-campaign: setup ## Simulate 10,000 random schedules, all crash points of a run and 2,000 twins
+campaign: setup ## Simulate 11,200 random schedules, all crash points of a run and 2,000 twins
 	$(BIN)/rota sim run --seeds 1..10000 --views 30
 	$(BIN)/rota sim run --seeds 20001..20200 --views 100
 	$(BIN)/rota sim run --seeds 30001..31000 --views 4

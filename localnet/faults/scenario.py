@@ -4,7 +4,7 @@
 |---|---|
 | `nodes`, `traders`, `seed` | the cluster; one node for each, equal stakes |
 | `run_for` | how long it runs before everything is healed |
-| `heal_within` | after each end of all faults, a new height comes within this |
+| `heal_within` | after each heal, a new height comes within this |
 | `converge_within` | at the end, all honest nodes have the same root within this |
 | `verdict` | what the run is expected to show; `pass` unless a violation is the point |
 | `[[fault]]` | `at`, `for` (without: to the end), and a fault (`localnet.faults.model`) |

@@ -1,6 +1,6 @@
 """Draws a schedule from a seed: a small committee, a network, and a handful of faults.
 
-Most schedules stay within f, so that everything is asked of them. Each seed is a schedule of its
+All schedules stay within f, so that everything is asked of them. Each seed is a schedule of its
 own kind: what it leaves out (no lies, no crashes, a perfect network) matters as much as what it
 holds, since faults that come all at once hide each other (swarm testing, Groce et al. 2012).
 """

@@ -234,8 +234,8 @@ class NodeCluster:
                 self.world.start(index)
 
     def crash(self, *indices: int) -> None:
-        """Kill some nodes, or all."""
-        for index in indices or self.members:
+        """Kill some hosts, or all."""
+        for index in indices or self.hosts:
             self.world.crash(index)
 
     def core(self, index: int) -> NodeCore:

@@ -1,7 +1,7 @@
 """One run of one schedule: attack, heal, make progress, come to rest; and the verdict.
 
 While the attack lasts only safety is asked for. Then everything is healed (the network's global
-stabilisation time), and liveness is asked for as well: within `HEAL_VIEWS_MAX` timeouts every
+stabilisation time), and liveness is asked for as well: within `HEAL_VIEWS_MAX` views every
 honest node commits again, everything that was promised is kept, and all engines agree. One run in
 `REPLAY_EVERY` ends with a replay of the whole chain from a disk.
 """

@@ -12,6 +12,7 @@ import pytest
 
 import localnet
 from consensus.messages import Proposal
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.certificates import find_leader
 from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import run_schedule
@@ -218,3 +219,11 @@ def test_scenarios_are_not_mixed_with_what_a_folder_holds(run_sim, tmp_path) -> 
     assert run_sim("twins", "generate", "--count", "1", "--out", "used")[0] == 0
     code, document = run_sim("twins", "generate", "--count", "1", "--out", "used")
     assert (code, document["error"]["message"]) == (2, "used is not empty")
+
+
+def test_who_kills_all_hosts_kills_the_twins_too() -> None:
+    cluster = NodeCluster(1, twins=(0,))
+    cluster.start()
+    assert all(map(cluster.world.is_running, cluster.hosts))
+    cluster.crash()
+    assert not any(map(cluster.world.is_running, cluster.hosts))
