@@ -19,7 +19,7 @@ from node.network import Manifest, Network, NetworkError, NetworkNode
 
 
 class FakeSupervisor:
-    """Notes what it is asked, and which processes would run."""
+    """Notes what it is asked, and which processes would run; as strict as the real one."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
@@ -32,18 +32,22 @@ class FakeSupervisor:
         return ProcessStatus(name, state, 1, None, 1, 0.0)
 
     async def kill(self, name):
+        assert self.running[name], "what does not run cannot be killed"
         self.asked.append(("kill", name))
         self.running[name] = False
 
     async def start(self, name):
+        assert not self.running[name], "what runs cannot be started"
         self.asked.append(("start", name))
         self.running[name] = True
         self.started.set()
 
     async def restart(self, name):
         self.asked.append(("restart", name))
+        self.running[name] = True
 
     def pause(self, name, for_s):
+        assert self.running[name], "what does not run cannot be paused"
         self.asked.append(("pause", name, for_s))
 
     def resume(self, name):
