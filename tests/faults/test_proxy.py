@@ -88,7 +88,7 @@ async def is_silent(stream: trio.SocketStream) -> bool:
     return True
 
 
-async def test_withoutfaults_bytes_pass_both_ways_and_so_does_the_end():
+async def test_without_faults_bytes_pass_both_ways_and_so_does_the_end():
     async with open_world() as world:
         client, server = await world.dial()
         await client.send_all(b"ping" * 5_000)

@@ -205,7 +205,7 @@ PROPOSING: Final[tuple[Mutant, ...]] = (
         "        and view > state.last_proposed_view\n",
         "",
         # The simulator's disk would stop the node first: the mutant silences that, too.
-        "localnet.sim.network:Disk.apply",
+        "localnet.sim.disk:Disk.apply",
         "assert held == put.value",
         "assert True or held",
         first=("quiet", "generated"),
