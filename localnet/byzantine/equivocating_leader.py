@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from consensus.effects import Send
 from consensus.messages import Proposal
 from consensus.types import Block, VoteData
-from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.behaviour import Behaviour
 
 
 class EquivocatingLeader(Behaviour):
@@ -74,9 +74,6 @@ class EquivocatingLeaderVoting(EquivocatingLeader):
     """Proposes two blocks in a view to overlapping halves, and votes for both."""
 
     name: ClassVar[str] = "equivocating_leader_voting"
-
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
 
     def split(self, others: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         return split_overlapping(others)

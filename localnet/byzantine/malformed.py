@@ -198,7 +198,6 @@ class Malformed(BendingLeader):
 
     def _break_links(self, block: Block) -> Iterator[tuple[str, Block]]:
         view, qc = block.view, block.qc
-        tc = self._hollow.forge_tc(view - 1, qc) if qc.view + 1 < view else None
         yield "block.parent_mismatch", replace(block, parent_id=self.tools.random.randbytes(32))
         yield "block.height", replace(block, height=block.height + 1)
         if view > 1:
@@ -207,7 +206,7 @@ class Malformed(BendingLeader):
             if ahead is not None and view > 2:
                 built = replace(block, qc=ahead, parent_id=ahead.block_id, tc=past)
                 yield "block.view_not_above_qc", built
-        if tc is None and view > 1:
+        if qc.view + 1 == view > 1:
             needless = self._hollow.forge_tc(view - 1, self._forge_qc(max(view - 2, 1), 1))
             if view > 2:
                 yield "block.tc_needless", replace(block, tc=needless)

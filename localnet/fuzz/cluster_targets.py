@@ -69,13 +69,12 @@ CLUSTER_TARGETS: Final = tuple(
         (),
         _make_run(make, schedule),
         (DecodeError,),
-        claims=claims,
         time_max_s=600.0,
         attack=_make_attack(name, make, schedule),
         shrink=shrink_script,
     )
-    for name, make, schedule, claims in (
-        ("peer", peer.PeerSpeaker, peer.make_schedule, "a hostile member in a cluster"),
-        ("client", client.ClientSpeaker, client.make_schedule, "hostile clients of a cluster"),
+    for name, make, schedule in (
+        ("peer", peer.PeerSpeaker, peer.make_schedule),
+        ("client", client.ClientSpeaker, client.make_schedule),
     )
 )

@@ -10,7 +10,7 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -137,8 +137,6 @@ class Target:
     """How inputs are made, where they are no bent entries of the corpus."""
     shrink: Callable[[bytes, Callable[[bytes], bool]], bytes] | None = None
     """How they are cut down, likewise."""
-    claims: str = field(default="", compare=False)
-    """What it holds beside the general contract, in words for the list of targets."""
 
 
 def find_target(targets: Sequence[Target], name: str) -> Target:

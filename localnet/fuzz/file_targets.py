@@ -124,7 +124,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("Genesis", "_Versioned"),
         weight=200,
-        claims="genesis.json",
     ),
     Target(
         "config",
@@ -134,7 +133,6 @@ FILE_TARGETS: Final = (
         TEXT,
         types=("NodeConfig",),
         weight=100,
-        claims="node.toml",
     ),
     Target(
         "keystore",
@@ -146,7 +144,6 @@ FILE_TARGETS: Final = (
         weight=40,
         time_max_s=10.0,
         memory_max_bytes=600 << 20,
-        claims="keystores; a costly key derivation is refused",
     ),
     Target(
         "manifest",
@@ -156,7 +153,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("Manifest",),
         weight=20,
-        claims="localnet.json",
     ),
     Target(
         "home",
@@ -166,7 +162,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("Halted", "RunState"),
         weight=10,
-        claims="what a home says of its last process",
     ),
     Target(
         "schedule",
@@ -176,7 +171,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("Schedule",),
         weight=5,
-        claims="schedules of the simulator",
     ),
     Target(
         "scenario",
@@ -186,7 +180,6 @@ FILE_TARGETS: Final = (
         TEXT,
         types=("_File",),
         weight=50,
-        claims="scenarios on real processes",
     ),
     Target(
         "fault",
@@ -196,7 +189,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("Fault",),
         weight=2,
-        claims="faults for a running localnet",
     ),
     Target(
         "fault_table",
@@ -206,7 +198,6 @@ FILE_TARGETS: Final = (
         JSON,
         types=("_Table",),
         weight=10,
-        claims="the table of faults in force",
     ),
     Target(
         "tape",
@@ -215,6 +206,5 @@ FILE_TARGETS: Final = (
         (TapeError,),
         TEXT,
         weight=2,
-        claims="tapes of trades",
     ),
 )

@@ -169,13 +169,6 @@ def _restore_ledger(data: bytes) -> None:
     require(HeaderLedger.restore(ledger, root).snapshot() == ledger, "two encodings of one ledger")
 
 
-def _read_union(union: Any) -> Any:
-    def read(data: bytes) -> None:
-        require_stable(union, decode_lenient(union, data))
-
-    return read
-
-
 STORED_TARGETS: Final = (
     Target(
         "record",
@@ -185,7 +178,6 @@ STORED_TARGETS: Final = (
         types=tuple(
             sorted({type_.__name__ for type_ in RECORDS.values() if type_ is not Evidence})
         ),
-        claims="records of the archive and of the safety store",
     ),
     Target(
         "recovery",
@@ -193,7 +185,6 @@ STORED_TARGETS: Final = (
         recover_with,
         (DecodeError, RecoveryError),
         weight=30,
-        claims="a node's start with one record changed",
     ),
     Target(
         "snapshot",
@@ -202,7 +193,6 @@ STORED_TARGETS: Final = (
         (SnapshotError,),
         types=("EngineSnapshot",),
         weight=40,
-        claims="saved states of the engine",
     ),
     Target(
         "snapshot_file",
@@ -211,7 +201,6 @@ STORED_TARGETS: Final = (
         (),
         types=("SnapshotHeader",),
         weight=80,
-        claims="their files: what is damaged is passed over",
     ),
     Target(
         "order_state",
@@ -220,7 +209,6 @@ STORED_TARGETS: Final = (
         (DecodeError, OrderStateError),
         types=("OrderStateRecord",),
         weight=4,
-        claims="saved order states",
     ),
     Target(
         "ledger",
@@ -229,7 +217,6 @@ STORED_TARGETS: Final = (
         (DecodeError, LedgerError),
         types=("LedgerSnapshot",),
         weight=10,
-        claims="saved header ledgers",
     ),
     Target(
         "segment",
@@ -238,7 +225,6 @@ STORED_TARGETS: Final = (
         (RefusedError,),
         BYTES,
         types=("SignedBatchHeader",),
-        claims="batches in segment files",
     ),
     Target(
         "engine_worker",
@@ -246,7 +232,6 @@ STORED_TARGETS: Final = (
         lambda data: _read_either(data, engine_messages.Request, engine_messages.Reply),
         (DecodeError,),
         types=("Request", "Reply"),
-        claims="what a node and its engine's process say",
     ),
     Target(
         "crypto_worker",
@@ -254,7 +239,6 @@ STORED_TARGETS: Final = (
         lambda data: _read_either(data, crypto_messages.Request, crypto_messages.Reply),
         (DecodeError,),
         types=("Request", "Reply"),
-        claims="what a node and its crypto processes say",
     ),
 )
 

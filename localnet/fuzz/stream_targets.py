@@ -190,7 +190,6 @@ STREAM_TARGETS: Final = (
         (FramingError, *_ENDED),
         BYTES,
         weight=60,
-        claims="the frames of every connection",
     ),
     Target(
         "hello",
@@ -199,7 +198,6 @@ STREAM_TARGETS: Final = (
         (PeerError, FramingError, *_ENDED),
         types=("Hello",),
         weight=200,
-        claims="the greeting of a member inside TLS",
     ),
     Target(
         "sealed",
@@ -208,6 +206,5 @@ STREAM_TARGETS: Final = (
         (PeerError, FramingError, *_ENDED),
         BYTES,
         weight=60,
-        claims="bulk connections: session, attempt, sealed frames",
     ),
 )

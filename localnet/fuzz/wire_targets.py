@@ -227,7 +227,6 @@ WIRE_TARGETS: Final = (
         read_control,
         (DecodeError,),
         types=("ControlMessage",),
-        claims="frames between members, control connection",
     ),
     Target(
         "peer_bulk",
@@ -235,14 +234,12 @@ WIRE_TARGETS: Final = (
         read_bulk,
         (DecodeError,),
         types=("BulkMessage",),
-        claims="frames between members, bulk connection",
     ),
     Target(
         "peer_rules",
         ("message.*",),
         check_message,
         (DecodeError, ValidationError),
-        claims="stateless checks of messages, blocks and certificates",
     ),
     Target(
         "evidence",
@@ -250,7 +247,6 @@ WIRE_TARGETS: Final = (
         read_evidence,
         (EvidenceError,),
         types=("Evidence",),
-        claims="evidence, up to its signatures",
     ),
     Target(
         "batch",
@@ -259,7 +255,6 @@ WIRE_TARGETS: Final = (
         (RefusedError,),
         types=("BatchBody",),
         weight=8,
-        claims="batch bodies that their author signed",
     ),
     Target(
         "envelope",
@@ -267,7 +262,6 @@ WIRE_TARGETS: Final = (
         read_envelope,
         (EnvelopeInvalidError,),
         types=("Envelope",),
-        claims="envelopes of clients",
     ),
     Target(
         "keys",
@@ -276,7 +270,6 @@ WIRE_TARGETS: Final = (
         (DecodeError, EnvelopeInvalidError),
         types=("KeyChanges",),
         weight=2,
-        claims="session-key changes that their sender signed",
     ),
     Target(
         "bundle",
@@ -284,7 +277,6 @@ WIRE_TARGETS: Final = (
         read_bundle,
         (RefusedError,),
         types=("Bundle",),
-        claims="bundles of instructions",
     ),
     Target(
         "engine",
@@ -292,7 +284,6 @@ WIRE_TARGETS: Final = (
         execute_bundle,
         (),
         weight=40,
-        claims="bundles, executed: money and margin add up, the state can be saved",
     ),
     Target(
         "door_request",
@@ -300,7 +291,6 @@ WIRE_TARGETS: Final = (
         read_door_request,
         (DecodeError,),
         types=("ClientFrame", "Submission"),
-        claims="what clients ask of a door",
     ),
     Target(
         "door_answer",
@@ -308,7 +298,6 @@ WIRE_TARGETS: Final = (
         read_door_answer,
         (DecodeError,),
         types=("ServerFrame",),
-        claims="what doors answer",
     ),
     Target(
         "view",
@@ -317,6 +306,5 @@ WIRE_TARGETS: Final = (
         (DecodeError, WorkerQueryError),
         types=("tuple[Any, ...]",),
         weight=20,
-        claims="questions to the engine",
     ),
 )

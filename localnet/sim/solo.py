@@ -38,8 +38,7 @@ from node.serving import read_committed
 M = TypeVar("M")
 
 FOLLOWER: Final = 3
-"""Of four members under the default schedule, this one leads no view below `FOLLOWER_LEADS`."""
-FOLLOWER_LEADS: Final = 12
+"""Of four members under the default schedule, this one leads no view below 12."""
 
 
 class Solo:

@@ -70,8 +70,6 @@ class Wire(Watcher):
     sent: list[tuple[int, frozenset[int], Any]] = field(default_factory=list)
     """(time, other receivers, message)."""
     served: int = 0
-    heard_votes: list[tuple[int, int]] = field(default_factory=list)
-    """(view, member) of votes that the liar heard, in order."""
     order: list[tuple[str, int]] = field(default_factory=list)
     """Own and foreign votes as they came: (who, view)."""
 

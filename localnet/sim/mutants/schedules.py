@@ -49,12 +49,12 @@ def make_schedule(kind: str, number: int) -> Schedule:
         name, _, trouble = kind.removeprefix("liar:").partition("+")
         base = make_schedule(trouble or "quiet", number)
         member = (number + 2) % len(base.powers)  # Member 2 leads the first views.
-        return _rename(base, kind, liars=(Liar(member=member, behaviour=name),))
+        return replace(base, name=kind, liars=(Liar(member=member, behaviour=name),))
     if kind.startswith("liars:"):
         liar = Liar(member=number % 7, behaviour=kind.removeprefix("liars:"))
         liars = (liar, replace(liar, member=(number + 3) % 7))
         base = make_schedule("losses", number)
-        return _rename(replace(base, powers=(1,) * 7), kind, liars=liars)
+        return replace(base, name=kind, powers=(1,) * 7, liars=liars)
     random = Random(f"{kind} {number}")
     faults, views = _draw_faults(kind, number, random)
     return Schedule(
@@ -150,10 +150,6 @@ def _die_at(host: int, random: Random) -> CrashAtPersistFault:
         table="timeout",
         is_durable=True,
     )
-
-
-def _rename(schedule: Schedule, name: str, liars: tuple[Liar, ...]) -> Schedule:
-    return replace(schedule, name=name, liars=liars)
 
 
 def _crash(random: Random) -> CrashFault | CrashAtPersistFault:
