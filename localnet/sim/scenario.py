@@ -22,6 +22,7 @@ from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
+from localnet.sim.oracles.ancestry import Ancestry
 from localnet.sim.oracles.bounds import MemoryBounds
 from localnet.sim.oracles.certificates import Certificates
 from localnet.sim.oracles.forms import Forms, SignedProposals
@@ -285,6 +286,7 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
         SigningRules(cluster.world, judge, chain_id, *clock_ms, exempt),
         LaneRules(cluster.world, chain_id, exempt),
         SignatureRequests(chain_id, exempt=exempt),
+        Ancestry(judge, chain_id, config.execution_lag_max_blocks, cluster.genesis.time_ms, exempt),
         Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
         Restarts(cluster.world, exempt),
     ]

@@ -334,7 +334,13 @@ LIES: dict[str, Lie] = {
     "withholding_leader": Lie(lambda wire: wire.reaches(Proposal) == {2}),
     "withholding_leader_few": Lie(lambda wire: wire.reaches(Proposal) == {1}),
     "withholding_leader_one": Lie(lambda wire: wire.reaches(Proposal) == {1}),
-    "wrong_parent": refused("block.parent_mismatch", "block.height", "block.time_not_above_parent"),
+    "wrong_parent": refused(
+        "block.parent_mismatch",
+        "block.height",
+        "block.time_not_above_parent",
+        "block.lane_not_above_cursor",
+        "block.state_not_newer",
+    ),
     "wrong_state_vote": Lie(is_state_wrong),
     "wrong_uncle": refused("block.parent_mismatch"),
 }

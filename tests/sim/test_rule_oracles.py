@@ -9,6 +9,7 @@ from consensus.types import QC, TC, AckData, BatchHeader, Block, SignedBatchHead
 from crypto.codec import encode
 from localnet.sim.keys import CHAIN_ID, Keys
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles.ancestry import Ancestry
 from localnet.sim.oracles.bounds import BoundExceededError, MemoryBounds, compute_bounds, measure
 from localnet.sim.oracles.certificates import Judge
 from localnet.sim.oracles.rulebook import Finality
@@ -113,6 +114,43 @@ def test_availability_and_state_need_their_power() -> None:
         judge.judge_availability(replace(lane, signers=bytes([1])))
     with pytest.raises(AssertionError, match="no quorum"):
         judge.judge_state(replace(state, signers=bytes([0b11])))
+
+
+LANE, STATE = KEYS.certify_lane(0, 3), KEYS.certify_state(1, FIRST.block_id(CHAIN_ID))
+SECOND = KEYS.make_block(2, FIRST_QC, time_ms=50, lanes=(LANE,))
+THIRD = KEYS.make_block(3, KEYS.make_qc(SECOND), time_ms=60, state_certificate=STATE)
+FOURTH = KEYS.make_block(4, KEYS.make_qc(THIRD), time_ms=70)
+BAD_CHILDREN = {
+    "not a child's": replace(FOURTH, height=3),
+    "not above its parent's 3": replace(FOURTH, view=3),
+    "no later than its parent": replace(FOURTH, time_ms=60),
+    "orders lane 0 up to 3 again": replace(FOURTH, lanes=(LANE,)),
+    "a result that is no newer": replace(FOURTH, state_certificate=STATE),
+    "a result of height 9": replace(FOURTH, state_certificate=KEYS.certify_state(9, bytes(32))),
+    "a result of another chain": replace(
+        FOURTH, state_certificate=KEYS.certify_state(2, FIRST.block_id(CHAIN_ID))
+    ),
+    "orders more, 3 heights after": replace(FOURTH, lanes=(KEYS.certify_lane(0, 4),)),
+}
+
+
+@pytest.mark.parametrize("complaint", BAD_CHILDREN)
+def test_a_block_that_does_not_fit_its_ancestors_is_named(complaint: str) -> None:
+    oracle = Ancestry(make_judge(), CHAIN_ID, lag_max_blocks=2, genesis_time_ms=0, exempt=(3,))
+
+    def take(host: int, block: Block, tables: tuple[str, str] = ("vote", "pending_block")) -> None:
+        puts = tuple(Put(table, b"", encode(block)) for table in tables)
+        oracle.on_effect(host, Persist(Token("test", 1), Store.SAFETY, puts))
+
+    take(0, FIRST)
+    take(1, SECOND, ("block", "tip"))
+    take(0, THIRD)
+    bad: Block = BAD_CHILDREN[complaint]
+    take(0, bad, ("proposal", "pending_block"))  # What it votes for is what it answers for.
+    take(3, bad)
+    with pytest.raises(AssertionError, match=complaint):
+        take(0, bad)
+    take(0, FOURTH)
 
 
 def test_a_commit_over_a_gap_of_views_is_not_final() -> None:

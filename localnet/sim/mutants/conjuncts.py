@@ -8,9 +8,10 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Final
 
-from consensus import safety, validation
+from consensus import payload, recovery, safety, validation
 from localnet.sim.mutants.table import MUTANTS
 
 EQUIVALENT: Final[dict[str, str]] = {
@@ -23,6 +24,15 @@ EQUIVALENT: Final[dict[str, str]] = {
     "apply_vote: is_safe_to_vote(state, block, vote.view)": "asked before, and asserted again",
     "apply_timeout: is_safe_to_time_out(state)": "asked before, and asserted again",
     "apply_proposal: is_safe_to_propose(state, view)": "asked before, and asserted again",
+    "validate_child: block.view <= parent.view": (
+        "its certificate is of its parent's view, and `block.view_not_above_qc` holds against that"
+    ),
+    "validate_child: ancestor_id != state.header.block_id": (
+        "a quorum commits what it certifies, and no block is justified beside what is committed"
+    ),
+    "recover: state.epoch != committee.epoch": (
+        "a chain has one epoch: a record of another one is another chain's, which no fault brings"
+    ),
     "sync.proof_missing": "blocks without a proof are taken as none, and another member is asked",
 }
 """Without these nothing changes that anybody outside could see, for the reason given."""
@@ -38,13 +48,21 @@ ELSEWHERE: Final[dict[str, str]] = {
             "is_timed_out: timeout is not None",
             "is_justified: tc is not None",
             "apply_tc: state.high_tc is not None",
+            "validate_child: state is not None",
         ),
-        "None has no view",
+        "None has no view and no height",
     ),
     "is_safe_to_vote: is_justified(block, view)": "its own conditions are switched off one by one",
     "is_safe_to_time_out: is_timed_out(state)": "its own condition is switched off",
 }
 """Not conditions that could be left out alone."""
+
+SOURCES: Final[dict[ModuleType, tuple[str, ...]]] = {
+    safety: (),
+    payload: ("is_lagging", "validate_child"),
+    recovery: ("recover",),
+}
+"""Where every condition counts: these functions of a module, or all if none is named."""
 
 
 def find_codes() -> set[str]:
@@ -64,12 +82,18 @@ def find_codes() -> set[str]:
 
 
 def find_conjuncts() -> set[str]:
-    """Every condition in `consensus.safety`, as `FUNCTION: CONDITION`."""
-    found: set[str] = set()
-    for function in ast.parse(inspect.getsource(safety)).body:
-        if isinstance(function, ast.FunctionDef):
-            found |= {f"{function.name}: {ast.unparse(each)}" for each in _walk(function)}
-    return found
+    """Every condition in `SOURCES`, as `FUNCTION: CONDITION`."""
+    return {conjunct for _, conjunct in _find_placed()}
+
+
+def _find_placed() -> Iterator[tuple[str, str]]:
+    """Every condition with the target that a mutant of it has."""
+    for module, names in SOURCES.items():
+        for function in ast.parse(inspect.getsource(module)).body:
+            if isinstance(function, ast.FunctionDef) and (not names or function.name in names):
+                for each in _walk(function):
+                    target = f"{module.__name__}:{function.name}"
+                    yield target, f"{function.name}: {ast.unparse(each)}"
 
 
 def _walk(function: ast.FunctionDef) -> Iterator[ast.expr]:
@@ -99,9 +123,8 @@ def find_uncovered() -> set[str]:
         f"{each.rule}\n" + "\n".join(change.old for change in each.changes) for each in MUTANTS
     )
     missing = {code for code in find_codes() if code not in said}
-    for conjunct in find_conjuncts():
-        function, _, condition = conjunct.partition(": ")
-        target = f"{safety.__name__}:{function}"
+    for target, conjunct in _find_placed():
+        _, _, condition = conjunct.partition(": ")
         if not any(
             change.target == target and condition in " ".join(change.old.split())
             for each in MUTANTS

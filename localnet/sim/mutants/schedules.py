@@ -110,6 +110,9 @@ def _draw_faults(kind: str, number: int, random: Random) -> tuple[list[Fault], i
         case "amnesia":
             at_ms = random.randrange(100, 250)
             return [WipeFault(at_ms=at_ms, duration_ms=20, host=host, is_chain_kept=True)], VIEWS
+        case "no_results":
+            # Everything is executed, and nobody hears so.
+            return [LossFault(at_ms=0, permille=1_000, kinds=("state_vote",))], 2 * LONG_VIEWS
         case "latecomers":
             # Commits what the others did, before it has signed anything.
             return [CrashFault(at_ms=1, host=host)], LONG_VIEWS

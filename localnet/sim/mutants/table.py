@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from localnet.sim.mutants.ancestry import ANCESTRY
 from localnet.sim.mutants.certificates import CERTIFYING, COLLECTING
 from localnet.sim.mutants.delivery import CONVICTING, DELIVERING, LANES
 from localnet.sim.mutants.durability import PERSISTING, RESTARTING
@@ -18,6 +19,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *RESTARTING,
     *CERTIFYING,
     *FORMS,
+    *ANCESTRY,
     *COLLECTING,
     *CONVICTING,
     *LANES,
