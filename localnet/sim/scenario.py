@@ -198,13 +198,17 @@ class _Run:
         )
         self.heal_views = self._find_highest_view() - first_view
         # An attack that stopped all views still makes a run of the length that was asked for.
-        if is_alive:
-            cluster.run_until(lambda: self._count_views() >= self.schedule.views, HEAL_MAX_MS)
+        views = self.schedule.views
+        is_whole = is_alive and cluster.run_until(
+            lambda: self._count_views() >= views, max(HEAL_MAX_MS, views * VIEW_MAX_MS)
+        )
         cluster.stop_trading()
         if not is_alive and self._has_quorum():
             raise LivenessLostError(f"no progress after healing: {cluster.describe()}")
         if self.heal_views > HEAL_VIEWS_MAX and self._has_quorum():
             raise LivenessLostError(f"progress only {self.heal_views} views after healing")
+        if not is_whole and self._has_quorum():
+            raise LivenessLostError(f"healed, and no more than {self.views} of {views} views")
 
     def _rest(self) -> None:
         self._enter("rest")

@@ -121,6 +121,18 @@ def test_an_attack_that_stops_all_views_still_makes_a_run_of_full_length() -> No
     assert outcome.views >= 3
 
 
+def test_a_run_that_is_healed_and_comes_to_no_full_length_lost_its_liveness(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scenario._Run, "_find_highest_view", lambda self: 2)
+    monkeypatch.setattr(scenario, "VIEW_MAX_MS", 200)
+    monkeypatch.setattr(scenario, "HEAL_MAX_MS", 2_000)
+    outcome = scenario.run_schedule(Schedule(seed=2, views=3))
+    assert outcome.violation is not None
+    assert outcome.violation.oracle == "liveness"
+    assert "healed, and no more than 2 of 3 views" in outcome.violation.detail
+
+
 def test_a_run_without_any_view_stays_the_one_with_fewest(monkeypatch: pytest.MonkeyPatch):
     outcome = run_schedule(Schedule(seed=1, views=1))
 

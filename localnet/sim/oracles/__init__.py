@@ -4,7 +4,8 @@ what nodes say and write, the codec and the signature schemes.
 `watchers` has the base of all oracles and tells each what it asked for. Hosts that promise nothing
 are `exempt`. docs/simulator.md says of each oracle what it holds, and whose code it is.
 
-- one order and one result: `order`, `ancestry`, `delivery`, `books`, `replay` (with the product's own code).
+- one order and one result: `order`, `ancestry`, `delivery`, `books`, `replay` (with the product's
+  own code).
 - what is said to clients: `promises`.
 - what members sign: `signing`, `rulebook`, with `certificates` for what they adopt.
 - blame: `innocence`, `justice` with `proof`, `forms`.

@@ -49,6 +49,8 @@ class Forms(Watcher):
         self.refused: Counter[str] = Counter()
         self._asked: set[tuple[int, int]] = set()
         """(host, member): an answer is awaited."""
+        self._proposed: set[tuple[int, int]] = set()
+        """(host, view): a proposal in which nothing is broken was heard."""
 
     def on_start(self, index: int) -> None:
         """What a node held in memory is gone."""
@@ -75,6 +77,8 @@ class Forms(Watcher):
         if index in self._exempt or sender not in self._members:
             return
         fault = self._find_fault(sender, message)
+        if fault is None and isinstance(message, Proposal):
+            self._proposed.add((index, message.view))
         if fault is None or not self._is_looked_at(index, sender, message):
             return
         self.heard[fault] += 1
@@ -91,7 +95,8 @@ class Forms(Watcher):
             case Timeout(data=data):
                 return data.view >= view
             case Proposal(view=proposed):
-                return proposed >= view
+                # What else is signed for a view, or signed alike, says nothing new after that.
+                return proposed >= view and (index, proposed) not in self._proposed
             case Advance(qc=qc, tc=tc):
                 return qc.view >= view or (tc is not None and tc.view >= view)
             case CommittedResponse():
