@@ -13,6 +13,7 @@ from localnet.fuzz.contract import Target, find_target, judge
 from localnet.fuzz.saved import KEEP_DEFAULT, Saved, SavedError, decode_saved, save_findings
 from localnet.fuzz.targets import TARGETS, prepare_corpus
 from localnet.fuzz.workers import Block, run_blocks
+from localnet.sim.interrupts import Interruption
 from localnet.sim.options import JobsOption, choose_jobs, parse_seeds
 from localnet.verdicts import Verdict, find_gravest
 from node.cli.output import JsonOption, Output, current_output, record, table
@@ -69,7 +70,8 @@ def fuzz(
     A decoder returns a value that encodes to the very same bytes, or raises its own error, in
     bounded time and memory. The targets `peer` and `client` feed a whole cluster, which every
     oracle watches. Exit code 20 if a rule of safety was broken, 21 for liveness, 1 for everything
-    else that was found. Each finding is cut down and leaves a file below --keep.
+    else that was found. Each finding is cut down and leaves a file below --keep. Ctrl-C and SIGTERM
+    end it with what was found until then, and exit code 130 or 143 if nothing was.
 
     \b
     Examples:
@@ -85,13 +87,17 @@ def fuzz(
     start_s = time.monotonic()
     tallies = {each.name: Tally(each.name) for each in chosen}
     blocks = _list_blocks(chosen, first_to_last, seconds)
-    for done in run_blocks(blocks, choose_jobs(jobs)):
-        tallies[done.target].add(done)
-    findings = [finding for tally in tallies.values() for finding in tally.findings]
-    paths = save_findings(keep, findings)
+    with Interruption() as interruption:
+        for done in interruption.until(run_blocks(blocks, choose_jobs(jobs))):
+            tallies[done.target].add(done)
+        findings = [finding for tally in tallies.values() for finding in tally.findings]
+        paths = save_findings(keep, findings)
     verdict = find_gravest(tally.verdict() for tally in tallies.values())
-    _print(output, list(tallies.values()), paths, verdict, time.monotonic() - start_s)
-    raise typer.Exit(int(verdict.exit_code))
+    exit_code = verdict.exit_code or interruption.exit_code or ExitCode.OK
+    document = _make_document(list(tallies.values()), paths, verdict, time.monotonic() - start_s)
+    document |= {"exit_code": int(exit_code), "interrupted": interruption.received is not None}
+    _print(output, list(tallies.values()), document)
+    raise typer.Exit(int(exit_code))
 
 
 def _list_blocks(targets: Sequence[Target], seeds: range, seconds: float | None) -> Iterator[Block]:
@@ -118,9 +124,7 @@ def _find(name: str) -> Target:
 # ---- what is printed -------------------------------------------------------------------------
 
 
-def _print(
-    output: Output, tallies: list[Tally], paths: list[Path], verdict: Verdict, wall_s: float
-) -> None:
+def _print(output: Output, tallies: list[Tally], document: dict[str, Any]) -> None:
     findings = [finding for tally in tallies for finding in tally.findings]
     executions = sum(tally.executions for tally in tallies)
     cpu_s = sum(tally.cpu_s for tally in tallies)
@@ -137,16 +141,17 @@ def _print(
         for tally in tallies
     ]
     columns = ["target", "tried>", "taken>", "refused>", "different>", "found>", "most often"]
-    lines = [_describe_finding(each) for each in findings] or ["nothing found"]
-    commands = [f"repeat: rota sim fuzz --replay {path}" for path in paths]
+    nothing = "interrupted: nothing found so far" if document["interrupted"] else "nothing found"
+    lines = [_describe_finding(each) for each in findings] or [nothing]
+    commands = [f"repeat: rota sim fuzz --replay {path}" for path in document["files"]]
     output.data(
-        _make_document(tallies, paths, verdict, wall_s),
+        document,
         table(columns, rows),
         "",
         record(
             [
                 ("executions", f"{executions:,}"),
-                ("time", f"{wall_s:,.0f} s, {cpu_s:,.0f} s of processor"),
+                ("time", f"{document['wall_s']:,.0f} s, {cpu_s:,.0f} s of processor"),
             ]
         ),
         "",
@@ -175,7 +180,6 @@ def _make_document(
 ) -> dict[str, Any]:
     return {
         "verdict": verdict,
-        "exit_code": int(verdict.exit_code),
         "wall_s": round(wall_s, 1),
         "targets": [
             {

@@ -6,7 +6,6 @@ stands there when a worker has died is what killed it.
 
 import mmap
 import multiprocessing
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Final, NamedTuple
 from localnet.fuzz.campaign import Finding, Tally, run_block
 from localnet.fuzz.contract import Kind, Result, find_target
 from localnet.fuzz.targets import TARGETS, prepare_corpus
+from localnet.sim.workers import deaf_children
 from localnet.verdicts import Verdict
 
 _SIZE_SIZE_BYTES: Final = 4
@@ -58,8 +58,9 @@ def run_blocks(blocks: Iterable[Block], jobs: int) -> Iterator[Tally]:
             yield _run(block, lambda data: None)
         return
     with tempfile.TemporaryDirectory(prefix="rota-fuzz-") as directory:
-        pool = _Pool(jobs, Path(directory))
+        pool = _Pool(Path(directory))
         try:
+            pool.start(jobs)
             yield from pool.run(iter(blocks))
         finally:
             pool.close()
@@ -79,21 +80,28 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, jobs: int, directory: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._started = 0
-        self._workers = [self._start() for _ in range(jobs)]
+        self._workers: list[_Worker] = []
+
+    def start(self, jobs: int) -> None:
+        for _ in range(jobs):
+            self._start()
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         self._started += 1
         path = self._directory / str(self._started)
         path.write_bytes(bytes(SCRATCH_MAX_BYTES))
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve_blocks, args=(theirs, path), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours, Scratch(path))
+        with deaf_children():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve_blocks, args=(theirs, path), daemon=True)
+            process.start()
+            theirs.close()
+            worker = _Worker(process, ours, Scratch(path))
+            self._workers.append(worker)
+        return worker
 
     def run(self, blocks: Iterator[Block]) -> Iterator[Tally]:
         for worker in self._workers:
@@ -124,21 +132,19 @@ class _Pool:
         detail = f"exit code {dead.process.exitcode}"
         result = Result(Kind.DIED, "process", "", detail, Verdict.CRASH)
         tally = Tally(name, blocks=1, findings=[Finding(name, seed, result, data, data)])
-        fresh = self._start()
-        self._workers[self._workers.index(dead)] = fresh
-        return tally, fresh
+        self._workers.remove(dead)
+        return tally, self._start()
 
     def close(self) -> None:
         for worker in self._workers:
             worker.connection.close()
-            worker.process.terminate()
+            worker.process.kill()
         for worker in self._workers:
             worker.process.join()
 
 
 def serve_blocks(connection: Connection, path: Path) -> None:
     """What a worker does: it ends when nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Who started it ends it.
     scratch = Scratch(path)
     while True:
         try:

@@ -158,7 +158,7 @@ class _Pool(Generic[T, R]):
 
     def start(self, function: Callable[[T], R], jobs: int) -> None:
         context = multiprocessing.get_context("spawn")
-        with _deaf_children():
+        with deaf_children():
             for number in range(jobs):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(function, theirs), daemon=True)
@@ -235,7 +235,7 @@ class _Pool(Generic[T, R]):
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
+def deaf_children() -> Iterator[None]:
     """Processes that are started meanwhile never hear of the signals that end a command, from
     their first instruction on; what comes meanwhile is heard here afterwards."""
     # Started by itself: it would let the signals through again.

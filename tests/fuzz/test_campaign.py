@@ -1,9 +1,12 @@
 """Bent inputs are made from a seed, judged by the contract, cut down and tried again."""
 
 import json
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +19,7 @@ from localnet.fuzz import workers
 from localnet.fuzz.campaign import Tally, run_block
 from localnet.fuzz.cli import FindingFileError, UnknownTargetError
 from localnet.fuzz.contract import Kind, Target, find_target, judge
+from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.ground import prepare_ground
 from localnet.fuzz.mutator import mutate, mutate_gently
 from localnet.fuzz.peer import make_schedule
@@ -213,6 +217,35 @@ def test_an_input_that_ends_its_process_is_a_finding(monkeypatch: pytest.MonkeyP
     tallies = list(run_blocks(blocks, jobs=2))
     assert [tally.findings[0].result.kind for tally in tallies] == [Kind.DIED, Kind.DIED]
     assert all(tally.verdict() is Verdict.CRASH for tally in tallies)
+
+
+@pytest.mark.usefixtures("_lenient_envelopes")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_was_found_is_saved_when_a_signal_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def run_interrupted(target: Target, corpus: Corpus, seed: int, *rest: Any) -> Tally:
+        if target.name == "keys":
+            os.kill(os.getpid(), number)
+        return run_block(target, corpus, seed, *rest)
+
+    monkeypatch.setattr(workers, "run_block", run_interrupted)
+    keep = ("--seconds", "600", "--keep", str(tmp_path))
+    exit_code, document = run("--target", "envelope", "--target", "keys", *keep)
+    assert (exit_code, document["exit_code"], document["interrupted"]) == (20, 20, True)
+    assert [Path(path).exists() for path in document["files"]] == [True]
+    exit_code, document = run("--target", "keys", *keep)
+    assert (exit_code, document["exit_code"], document["interrupted"]) == (code, code, True)
+    assert (document["findings"], document["verdict"]) == ([], "pass")
+
+
+def test_workers_do_not_hear_the_signals_that_end_the_command() -> None:
+    tallies = run_blocks([Block("envelope", seed) for seed in range(4)], jobs=2)
+    next(tallies)
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, number)
+    assert [each.findings for each in tallies] == [[]] * 3
 
 
 def test_unknown_names_are_refused_with_those_that_there_are(tmp_path: Path) -> None:
