@@ -1,6 +1,19 @@
 """When heights came, and how long the next one took after each heal."""
 
-from localnet.faults.verdict import Heal
+from msgspec import Struct
+
+
+class Heal(Struct, frozen=True):
+    """A quorum is whole again, or all faults ended."""
+
+    at_s: float
+    height: int
+    progress_after_s: float | None
+    """When the next height came; None: not while it was watched."""
+    watched_s: float
+    """Until progress, the next fault that takes the quorum, or the end."""
+    is_cut: bool = False
+    """Such a fault came before progress did."""
 
 
 class Progress:

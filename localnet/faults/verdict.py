@@ -31,6 +31,7 @@ from localnet.agreement import Contradiction
 from localnet.faults.memory import MemoryGrowth
 from localnet.faults.model import parse_duration_s
 from localnet.faults.orders import OrdersSeen
+from localnet.faults.progress import Heal
 from localnet.faults.scenario import Expectation, Scenario
 from localnet.faults.strikes import Strike, find_idle
 from localnet.verdicts import Verdict, find_gravest
@@ -39,19 +40,6 @@ ORDERS_MIN: Final = 5
 """With fewer acknowledged orders, that none is lost says nothing."""
 HEALS_JUDGED_MIN_PERCENT: Final = 80
 """Of all heals: those that saw a height, or were watched for as long as one may take."""
-
-
-class Heal(Struct, frozen=True):
-    """A quorum is whole again, or all faults ended."""
-
-    at_s: float
-    height: int
-    progress_after_s: float | None
-    """When the next height came; None: not while it was watched."""
-    watched_s: float
-    """Until progress, the next fault that takes the quorum, or the end."""
-    is_cut: bool = False
-    """Such a fault came before progress did."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):

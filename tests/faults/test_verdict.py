@@ -8,10 +8,10 @@ from localnet.audit import AuditReport, DoubleSign, NodeAudit
 from localnet.faults.disks import read_disks
 from localnet.faults.memory import MemoryGrowth, MemorySample, compute_growth
 from localnet.faults.orders import OrdersSeen
-from localnet.faults.progress import Progress
+from localnet.faults.progress import Heal, Progress
 from localnet.faults.scenario import parse_scenario
 from localnet.faults.strikes import Strike
-from localnet.faults.verdict import Heal, Seen, judge
+from localnet.faults.verdict import Seen, judge
 from localnet.network import create_network
 
 GOOD = Seen(
