@@ -18,10 +18,10 @@ from localnet.bench.describe import describe_machine_line, describe_result
 from localnet.bench.engine import EngineResult, measure_engine
 from localnet.bench.errors import BenchError
 from localnet.bench.latency import LatencyResult
-from localnet.bench.machine import describe_machine
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
 from localnet.bench.workload import WorkloadConfig
+from localnet.machine import describe_machine
 from localnet.markets import ACCOUNTS, AccountPlan
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN
 from node.cli.output import JsonOption, Output, command_group, current_output

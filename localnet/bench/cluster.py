@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from localnet.bench.errors import BenchError
-from localnet.bench.machine import ProcessCpu, read_descendants
+from localnet.machine import ProcessCpu, read_descendants
 from localnet.markets import ACCOUNTS, AccountPlan
 from localnet.monitor import Monitor
 from localnet.network import STAKE_DEFAULT, create_network

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from localnet.bench.cluster import CpuUse
 from localnet.bench.engine import EngineResult
 from localnet.bench.latency import LatencyResult
-from localnet.bench.machine import Machine
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
+from localnet.machine import Machine
 from localnet.percentiles import Percentiles
 from node.cli.output import table
 

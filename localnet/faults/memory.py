@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from localnet.bench.machine import read_descendants
+from localnet.machine import read_descendants
 
 INTERVAL_S: Final = 5.0
 WARM_UP_MAX_S: Final = 180.0

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from localnet.bench.machine import describe_machine
 from localnet.faults.memory import MemorySample
 from localnet.faults.scenario import Scenario
 from localnet.faults.verdict import Finding, Seen
+from localnet.machine import describe_machine
 from localnet.verdicts import Verdict
 from node.home import write_atomically
 

@@ -15,10 +15,10 @@ from localnet.bench.engine import measure_engine
 from localnet.bench.errors import BenchError, IdleChainError
 from localnet.bench.latency import validate_answered
 from localnet.bench.load import BUNDLE_INSTRUCTIONS, make_bundle
-from localnet.bench.machine import ProcessCpu, describe_machine, read_descendants
 from localnet.bench.observer import Counts, Observer, Window, apply_event, validate_busy
 from localnet.bench.stages import flatten_numbers, subtract_stages
 from localnet.bench.workload import WorkloadConfig
+from localnet.machine import ProcessCpu, describe_machine, read_descendants
 from localnet.splitmix import SplitMix
 from node.cli.main import run
 from node.client_stream import DoorError

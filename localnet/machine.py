@@ -1,4 +1,4 @@
-"""What the benchmarks ran on, and how much CPU time which process took there."""
+"""What something was measured on, and how much CPU time which process took there."""
 
 import os
 import platform
