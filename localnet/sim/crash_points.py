@@ -45,4 +45,4 @@ def generate_crash_points(
 def count_writes(schedule: Schedule, host: int) -> int:
     """Durable writes of a host in the attack of a run: what comes later is written when no trap
     is set any more."""
-    return run_schedule(schedule).coverage.get(f"wrote.{host}", 0)
+    return run_schedule(schedule).writes.get(host, 0)

@@ -239,7 +239,7 @@ def _event_rows(coverage: dict[str, int]) -> list[tuple[str, int]]:
     return [
         (name, count)
         for name, count in coverage.items()
-        if not name.startswith(("fault.", "fault_drawn.", "fault_under_lock.", "wrote."))
+        if not name.startswith(("fault.", "fault_drawn.", "fault_under_lock."))
     ]
 
 

@@ -73,6 +73,8 @@ class Outcome(Struct, frozen=True):
     coverage: dict[str, int]
     phases: dict[str, int] = {}
     """When each phase after the attack began, in ms of virtual time."""
+    writes: dict[int, int] = {}
+    """Durable writes of each host in the attack."""
 
 
 def run_schedule(
@@ -143,7 +145,6 @@ class _Run:
         for node in self.cluster.lying:
             counts[f"lie.{node.behaviour.name}"] += node.lies
         counts.update(f"fault_drawn.{kind_of(fault)}" for fault in self.schedule.faults)
-        counts.update({f"wrote.{host}": count for host, count in self.nemesis.writes.items()})
         counts.update({f"stopped.{code}": count for code, count in self.nemesis.stopped.items()})
         justice = self.cluster.justice
         counts.update(f"convicted.{kind}" for _, kind in justice.proven)
@@ -161,6 +162,7 @@ class _Run:
             violation=violation,
             coverage=dict(sorted(counts.items())),
             phases=self.phases,
+            writes=dict(sorted(self.nemesis.writes.items())),
         )
 
     def _enter(self, phase: str) -> None:
