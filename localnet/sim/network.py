@@ -138,6 +138,8 @@ class Host:
     """What each write of records takes, instead of the usual."""
     batch_ms: tuple[int, int] | None = None
     """What each write of a batch or of an engine's snapshot takes, instead of the usual."""
+    engine_ms: tuple[int, int] | None = None
+    """What each block takes its engine, instead of the usual, unless `work_ms` says."""
 
 
 class World:

@@ -108,8 +108,6 @@ class NodeConditions(Conditions):
     """Wide, so that verdicts come back out of order."""
     engine_ms: tuple[int, int] = (0, 3)
     save_ms: tuple[int, int] = (0, 20)
-    slow_engines: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Engines with a time of their own."""
 
 
 class NodeWorld(World):
@@ -336,7 +334,7 @@ class NodeWorld(World):
         engine.is_busy = True
         request = engine.queue[0]
         conditions = self.node_conditions
-        bounds_ms = host.work_ms or conditions.slow_engines.get(host.index, conditions.engine_ms)
+        bounds_ms = host.work_ms or host.engine_ms or conditions.engine_ms
 
         def finish() -> None:
             engine.queue.popleft()

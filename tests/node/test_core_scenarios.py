@@ -262,8 +262,8 @@ def test_slow_engines_stop_new_orders_and_nothing_else():
     cluster.start()
     cluster.trade(20, 3000)
     cluster.run(300)
-    slow = cluster.world.node_conditions.slow_engines
-    slow.update(dict.fromkeys(cluster.members, (400, 500)))
+    usual_ms = cluster.world.node_conditions.engine_ms
+    cluster.world.node_conditions.engine_ms = (400, 500)
     height = cluster.lowest_committed()
     cluster.run(2700)
     blocks = {height: block for height, (_, block) in cluster.order.blocks.items()}
@@ -275,7 +275,7 @@ def test_slow_engines_stop_new_orders_and_nothing_else():
         certificate = blocks[each].state_certificate
         certified = certificate.header.height if certificate else certified
         assert not blocks[each].lanes or each - certified <= limit
-    slow.clear()
+    cluster.world.node_conditions.engine_ms = usual_ms
     cluster.settle()
 
 
@@ -289,7 +289,7 @@ def test_a_node_with_a_slow_engine_holds_little_and_catches_up():
     cluster = NodeCluster(10, config=config)
     cluster.start()
     cluster.trade(20, 3000)
-    cluster.world.node_conditions.slow_engines[2] = (150, 250)
+    cluster.world.hosts[2].engine_ms = (150, 250)
     has_been_behind = False
     for _ in range(100):
         cluster.run(30)
@@ -300,7 +300,7 @@ def test_a_node_with_a_slow_engine_holds_little_and_catches_up():
         # What is in the tree and one sync response may come on top.
         assert statistics.queued_blocks <= config.queued_blocks_max + 80
     assert has_been_behind
-    cluster.world.node_conditions.slow_engines.clear()
+    cluster.world.hosts[2].engine_ms = None
     cluster.settle()
 
 
