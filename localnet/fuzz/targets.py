@@ -5,13 +5,21 @@ from typing import Final
 
 from localnet.fuzz.cluster_targets import CLUSTER_TARGETS
 from localnet.fuzz.corpus import Corpus
+from localnet.fuzz.door_targets import DOOR_TARGETS, harvest_door
 from localnet.fuzz.file_targets import FILE_TARGETS
 from localnet.fuzz.harvest import harvest
 from localnet.fuzz.stored_targets import STORED_TARGETS, wrap_records
 from localnet.fuzz.stream_targets import STREAM_TARGETS, harvest_streams
 from localnet.fuzz.wire_targets import WIRE_TARGETS
 
-TARGETS: Final = (*WIRE_TARGETS, *STREAM_TARGETS, *STORED_TARGETS, *FILE_TARGETS, *CLUSTER_TARGETS)
+TARGETS: Final = (
+    *WIRE_TARGETS,
+    *DOOR_TARGETS,
+    *STREAM_TARGETS,
+    *STORED_TARGETS,
+    *FILE_TARGETS,
+    *CLUSTER_TARGETS,
+)
 
 
 @lru_cache(maxsize=1)
@@ -20,4 +28,5 @@ def prepare_corpus() -> Corpus:
     corpus = harvest()
     wrap_records(corpus)
     harvest_streams(corpus)
+    harvest_door(corpus)
     return corpus

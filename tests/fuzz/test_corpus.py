@@ -16,10 +16,13 @@ import localnet.faults.model
 import localnet.sim.faults
 import mempool
 import node
+import node.protocol as protocol
+from crypto.codec import decode, decode_lenient
 from engine.receipts import Fill, Receipt
-from localnet.fuzz.contract import Kind, judge
+from localnet.fuzz.contract import Kind, find_target, judge
 from localnet.fuzz.corpus import UNIONS, union_kinds
 from localnet.fuzz.targets import TARGETS, prepare_corpus
+from node.protocol import QUERIES
 
 PACKAGES = (crypto, committee, consensus, mempool, engine, node)
 DECODERS = {"decode", "decode_lenient"}
@@ -95,6 +98,26 @@ def test_the_corpus_itself_breaks_no_contract(target) -> None:
     assert not [result for result in results if result.is_finding]
     if results:
         assert any(result.kind is Kind.ACCEPTED for result in results)
+
+
+def test_every_query_of_a_node_is_bent_from_one_that_is_answered() -> None:
+    corpus, target = prepare_corpus(), find_target(TARGETS, "queries")
+    for name in QUERIES:
+        results = [judge(target, data) for data in corpus.select((f"query.{name}",))]
+        assert Kind.ACCEPTED in {result.kind for result in results}, name
+    assert {kind for kind in corpus.kinds() if kind.startswith("query.")} == {
+        f"query.{name}" for name in QUERIES
+    }
+
+
+def test_a_client_is_told_whatever_a_node_may_say() -> None:
+    parts = [
+        decode(tuple[tuple[bytes, ...], ...], data)
+        for data in prepare_corpus().select(("conversation",))
+    ]
+    frames = {frame for conversation in parts for part in conversation for frame in part}
+    told = {type(decode_lenient(protocol.ServerFrame, frame)) for frame in frames}
+    assert told == set(get_args(protocol.ServerFrame))
 
 
 def test_the_modules_of_faults_are_among_the_unions() -> None:
