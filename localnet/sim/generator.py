@@ -62,6 +62,9 @@ FAULTS_DRAWN_MAX: Final = 12
 WINDOW_MS: Final = 12
 """Of attack time a view, over which faults are spread, besides the longest delay of the network:
 what a view takes where nothing fails, so that faults strike before the attack is over."""
+TRADE_INTERVALS_MS: Final = (50, 100, 200)
+"""From one order to the next: about one order a view where nothing fails. Views are what is tested
+here, and each has something to carry."""
 LOSSY_PERMILLE: Final = 20
 """Of messages: where so many are lost, every node gives up some view, and writes that down."""
 DROPPING_VIEWS: Final = 60
@@ -157,7 +160,7 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
         powers=chosen,
         views=views,
         network=network,
-        traffic=Traffic(interval_ms=random.choice((30, 80, 200))),
+        traffic=Traffic(interval_ms=random.choice(TRADE_INTERVALS_MS)),
         liars=liars,
         faults=tuple(faults),
     )
