@@ -106,6 +106,7 @@ _KINDS: Final = tuple(
 _NEED_TIMEOUTS: Final = frozenset(
     {
         "forged_last_certificate",
+        "hollow_inside",
         "hollow_last_certificate",
         "lowered_tc",
         "many_high_qc_views",
