@@ -22,8 +22,7 @@ class BadSignature(Behaviour):
             return (send,)
         bad = self.tools.sign(b"something else")
         # Its own node would notice, and blame itself.
-        mine = tuple(index for index in send.to if index == self.tools.member)
-        others = tuple(index for index in send.to if index != self.tools.member)
+        mine, others = self.tools.split_own(send.to)
         return (replace(send, to=mine), Send(others, replace(message, signature=bad), send.after))
 
 

@@ -52,6 +52,11 @@ class Tools:
         """All members but this one."""
         return tuple(index for index in range(len(self.committee)) if index != self.member)
 
+    def split_own(self, to: Iterable[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Receivers apart: this member, if it is one of them, and the others."""
+        mine = tuple(index for index in to if index == self.member)
+        return mine, tuple(index for index in to if index != self.member)
+
     def pick_power(self, power: int) -> tuple[int, ...]:
         """Others, chosen anew each time, just enough of them to have this much power."""
         chosen: list[int] = []

@@ -20,7 +20,7 @@ class EquivocatingLeader(Behaviour):
         if not isinstance(send.message, Proposal):
             return (send,)
         rival = self.tools.sign_proposal(self._make_rival(send.message.block), send.message.view)
-        others = [index for index in send.to if index != self.tools.member]
+        others = list(self.tools.split_own(send.to)[1])
         self.tools.random.shuffle(others)
         first, second = self.split(others)
         return (

@@ -17,10 +17,10 @@ from consensus.types import (
     VoteData,
 )
 from consensus.validation import STATE_CERTIFICATE_DEPTH_MIN
-from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.behaviour import Tools
 from localnet.byzantine.forging import Forger
 from localnet.byzantine.leading import BendingLeader
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
 
@@ -48,7 +48,7 @@ class HollowQC(ForgedQC):
     is_hollow: ClassVar[bool] = True
 
 
-class ForgedTC(Behaviour):
+class ForgedTC(Listener):
     """Gives up views that lie ahead, and shows a TC of its own for what is between."""
 
     name: ClassVar[str] = "forged_last_certificate"
@@ -56,11 +56,10 @@ class ForgedTC(Behaviour):
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
         self._forger = Forger(tools, is_hollow=self.is_hollow)
 
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self._notes.hear(event)
+        heard = self.opened
         if heard is None:
             return
         high_qc, epoch = heard.block.qc, heard.block.epoch
@@ -94,7 +93,7 @@ class InvalidAvailability(BendingLeader):
         return replace(block, lanes=tuple(lanes))
 
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        if self.notes.hear(event) is not None:
+        if self.opened is not None:
             yield Send(self.tools.others, LaneCertificate(self._forge()))
 
     def _forge(self) -> AvailabilityCertificate:

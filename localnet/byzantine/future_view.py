@@ -9,25 +9,20 @@ from consensus.effects import Send
 from consensus.messages import Proposal
 from consensus.types import Block, TimeoutData, VoteData
 from consensus.votes import VIEW_AHEAD_MAX
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
 _FAR: Final = 2**40
 """Views that will never come."""
 
 
-class FutureView(Behaviour):
+class FutureView(Listener):
     """Votes, proposes and gives up in views that have not begun, near and far ones."""
 
     name: ClassVar[str] = "future_view"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
-
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self._notes.hear(event)
+        heard = self.opened
         if heard is None:
             return
         block = heard.block

@@ -9,8 +9,7 @@ from consensus.effects import Received, Send, ServeCommitted
 from consensus.messages import BLOCKS_MAX_PER_RESPONSE, Advance, CommittedResponse, Timeout
 from consensus.types import QC, TC, Block, VoteData
 from crypto.bitmap import encode_bitmap
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEffect, NodeEvent
 
 _INVENTED: Final = bytes([7]) * 96
@@ -19,12 +18,8 @@ _INVENTED: Final = bytes([7]) * 96
 _VIEWS_AHEAD: Final = 3
 
 
-class HollowParts(Behaviour):
+class HollowParts(Listener):
     """What the behaviours of this module have in common."""
-
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self.notes = Notebook(tools.chain_id)
 
     def hollow_qc(self, data: VoteData) -> QC:
         """A QC that names everybody and that nobody signed."""
@@ -42,9 +37,9 @@ class HollowInside(HollowParts):
             case Advance(qc=qc, tc=TC() as tc):
                 yield Send(send.to, Advance(qc, self._hollow(tc)))
             case Timeout(last_tc=TC() as tc):
-                others = tuple(each for each in send.to if each != self.tools.member)
+                mine, others = self.tools.split_own(send.to)
                 yield Send(others, replace(send.message, last_tc=self._hollow(tc)), send.after)
-                yield replace(send, to=(self.tools.member,))
+                yield replace(send, to=mine)
             case _:
                 yield send
 
@@ -66,9 +61,8 @@ class HollowAdvance(HollowParts):
     name: ClassVar[str] = "hollow_advance"
 
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self.notes.hear(event)
-        if heard is not None:
-            block = heard.block
+        if self.opened is not None:
+            block = self.opened.block
             block_id = self.tools.random.randbytes(32)
             data = VoteData(block.epoch, block.view + _VIEWS_AHEAD, block.height + 1, block_id)
             yield Send(self.tools.others, Advance(self.hollow_qc(data), None))
@@ -78,10 +72,6 @@ class HollowProof(HollowParts):
     """Answers those who are far behind with the right blocks, and with an invented QC as proof."""
 
     name: ClassVar[str] = "hollow_proof"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         if isinstance(effect, Send):

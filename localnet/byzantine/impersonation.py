@@ -17,7 +17,7 @@ class Impersonation(Behaviour):
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         yield send
-        others = tuple(index for index in send.to if index != self.tools.member)
+        _, others = self.tools.split_own(send.to)
         claimed = self.tools.random.choice(self.tools.others)
         forged = self._claim(send.message, claimed)
         if forged is not None and others:

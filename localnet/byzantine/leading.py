@@ -10,16 +10,15 @@ from collections.abc import Iterable
 from consensus.effects import Send
 from consensus.messages import Proposal, Vote
 from consensus.types import Block, VoteData
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.notebook import Listener
 
 
-class BendingLeader(Behaviour, ABC):
+class BendingLeader(Listener, ABC):
     """Overrides `bend_block`, and is honest otherwise."""
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self.notes = Notebook(tools.chain_id)
         self._votes: dict[int, VoteData] = {}
         """For the own views: the vote that fits what was proposed."""
         self._early: dict[int, Send] = {}

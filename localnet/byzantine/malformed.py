@@ -70,10 +70,9 @@ class Malformed(BendingLeader):
     # ---- saying it -----------------------------------------------------------------------------
 
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self.notes.hear(event)
-        if heard is None:
+        if self.opened is None:
             return
-        block = heard.block
+        block = self.opened.block
         yield from self._say(self._break_votes(block))
         yield from self._say(self._break_timeouts(block))
         yield from self._say(self._break_advances(block))

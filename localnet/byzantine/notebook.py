@@ -85,7 +85,9 @@ class Listener(Behaviour):
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self.notes = Notebook(tools.chain_id)
+        self.opened: Proposal | None = None
+        """What was heard last, if it is a proposal and the first of a new view."""
 
     def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
+        self.opened = self.notes.hear(event)
         return event

@@ -10,7 +10,6 @@ from consensus.messages import Timeout
 from consensus.types import Block
 from localnet.byzantine.leading import BendingLeader
 from localnet.byzantine.stale_qc import extend
-from node.events import NodeEvent
 
 
 class ReorderedTC(BendingLeader):
@@ -18,10 +17,6 @@ class ReorderedTC(BendingLeader):
     and builds on that of the last. So that there are two groups, it denies what it voted for."""
 
     name: ClassVar[str] = "reordered_tc"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         match send.message:

@@ -6,8 +6,8 @@ from typing import ClassVar, Final
 
 from consensus.effects import Received, Send
 from consensus.messages import Message
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
 MESSAGES_KEPT: Final = 200
@@ -15,14 +15,13 @@ REPLAYS: Final = 6
 """With each new view."""
 
 
-class Replaying(Behaviour):
+class Replaying(Listener):
     """Says old things again, its own and others', to anybody."""
 
     name: ClassVar[str] = "replaying"
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
         self._messages: deque[Message] = deque(maxlen=MESSAGES_KEPT)
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
@@ -33,7 +32,7 @@ class Replaying(Behaviour):
         assert isinstance(event, Received), "volunteers when something was heard"
         if event.sender != self.tools.member:
             self._messages.append(event.message)
-        if self._notes.hear(event) is not None:
+        if self.opened is not None:
             for _ in range(REPLAYS):
                 message = self.tools.random.choice(self._messages)
                 yield Send((self.tools.random.choice(self.tools.others),), message)

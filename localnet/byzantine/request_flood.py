@@ -5,25 +5,20 @@ from typing import ClassVar, Final
 
 from consensus.effects import Send
 from consensus.messages import BatchRequest, BlockRequest, CommittedRequest, LaneRequest, Message
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
 REQUESTS: Final = 24
 """With each new view; more than a member answers at once."""
 
 
-class RequestFlood(Behaviour):
+class RequestFlood(Listener):
     """Floods everybody with requests, mostly for what does not exist."""
 
     name: ClassVar[str] = "request_flood"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
-
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self._notes.hear(event)
+        heard = self.opened
         if heard is None:
             return
         for _ in range(REQUESTS):
@@ -32,7 +27,7 @@ class RequestFlood(Behaviour):
     def _make_request(self, block_id: bytes) -> Message:
         random = self.tools.random
         nothing = random.randbytes(32)
-        batch_ids = tuple(self._notes.batches) or (nothing,)
+        batch_ids = tuple(self.notes.batches) or (nothing,)
         return random.choice(
             (
                 BlockRequest(block_id, 0),

@@ -18,7 +18,7 @@ class Silent(Behaviour):
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         match effect:
             case Send(to):
-                mine = tuple(index for index in to if index == self.tools.member)
+                mine, _ = self.tools.split_own(to)
                 return (replace(effect, to=mine),) if mine else ()
             case ServeBatches() | ServeCommitted():
                 return ()

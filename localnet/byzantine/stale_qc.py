@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from consensus.types import QC, Block
 from localnet.byzantine.behaviour import Tools
 from localnet.byzantine.leading import BendingLeader
-from node.events import NodeEvent
 
 
 class StaleQC(BendingLeader):
@@ -29,10 +28,6 @@ class OlderQC(BendingLeader):
     """Builds on the certificate before the newest one, in spite of what it has voted for."""
 
     name: ClassVar[str] = "older_qc"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         newest_view = block.qc.view if block.tc is None else block.tc.high_qc.view
@@ -59,10 +54,6 @@ class StaleTC(BendingLeader):
     """Its blocks build on an old certificate, which a TC long past is to excuse."""
 
     name: ClassVar[str] = "stale_tc"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         past = [tc for view, tc in sorted(self.notes.tcs.items()) if view + 1 < block.view]

@@ -9,27 +9,22 @@ from consensus.effects import Send
 from consensus.messages import Advance
 from consensus.types import TC, TimeoutData, TimeoutGroup
 from crypto.bitmap import encode_bitmap
-from localnet.byzantine.behaviour import Behaviour, Tools
-from localnet.byzantine.notebook import Notebook
+from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
 
-class TwiceCounted(Behaviour):
+class TwiceCounted(Listener):
     """Shows TCs in which its own signature stands in many groups."""
 
     name: ClassVar[str] = "twice_counted"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._notes = Notebook(tools.chain_id)
-
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
-        heard = self._notes.hear(event)
+        heard = self.opened
         if heard is None:
             return
         tools, epoch = self.tools, heard.block.epoch
         signers = encode_bitmap((tools.member,), len(tools.committee))
-        qcs = [qc for view, qc in sorted(self._notes.qcs.items()) if view < heard.view]
+        qcs = [qc for view, qc in sorted(self.notes.qcs.items()) if view < heard.view]
         chosen = qcs[-len(tools.committee) :]
         groups = []
         for qc in chosen:

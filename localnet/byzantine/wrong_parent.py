@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from consensus.types import Block
 from localnet.byzantine.behaviour import Tools
 from localnet.byzantine.leading import BendingLeader
-from node.events import NodeEvent
 
 
 class WrongParent(BendingLeader):
@@ -30,10 +29,6 @@ class WrongParent(BendingLeader):
                 self._certify_again,
             )
         )
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         return next(self._lies)(block)
@@ -75,10 +70,6 @@ class WrongUncle(BendingLeader):
     """Names its grandparent as its parent, with the certificate and the height of neither."""
 
     name: ClassVar[str] = "wrong_uncle"
-
-    def hear(self, now_ms: int, event: NodeEvent) -> NodeEvent | None:
-        self.notes.hear(event)
-        return event
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         parent = self.notes.proposals.get(block.qc.view)

@@ -19,8 +19,7 @@ class WrongStateVote(Behaviour):
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         if not isinstance(send.message, StateVote):
             return (send,)
-        mine = tuple(index for index in send.to if index == self.tools.member)
-        others = tuple(index for index in send.to if index != self.tools.member)
+        mine, others = self.tools.split_own(send.to)
         header = send.message.header
         wrong = replace(header, market_root=digest(Domain.STATE, header.market_root))
         lie = Send(others, self.tools.sign_state_vote(wrong), send.after)
