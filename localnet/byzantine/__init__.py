@@ -15,7 +15,7 @@ secrets and nobody else's: what it cannot sign, it cannot forge.
 | the others | the behaviours |
 """
 
-from localnet.byzantine.behaviour import Behaviour, Tools
+from localnet.byzantine.behaviour import Behaviour, Need, Tools
 from localnet.byzantine.guard import BehaviourFailedError
 from localnet.byzantine.liar import LyingNode, make_liar
 from localnet.byzantine.registry import UnknownBehaviourError, behaviours, find_behaviour
@@ -24,6 +24,7 @@ __all__ = [
     "Behaviour",
     "BehaviourFailedError",
     "LyingNode",
+    "Need",
     "Tools",
     "UnknownBehaviourError",
     "behaviours",

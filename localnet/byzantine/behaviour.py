@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from random import Random
 from typing import ClassVar, Final
 
@@ -30,6 +31,20 @@ from node.events import NodeEffect, NodeEvent
 
 HOLD_TIMER: Final = "byzantine/hold"
 """Releases what a behaviour holds back."""
+
+
+class Need(Enum):
+    """What must come about for a lie to be told at all: random schedules see to it."""
+
+    NOTHING = auto()
+    FAILED_VIEWS = auto()
+    """Views end without a block, and somebody has missed one."""
+    MISSING_BATCHES = auto()
+    """Somebody has to ask for batches."""
+    MISSING_BLOCKS = auto()
+    """Somebody has to ask for blocks, and somebody else for many of them."""
+    LONG_ABSENCE = auto()
+    """Somebody comes back far behind, and asks the liar first."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,7 @@ class Behaviour:
 
     name: ClassVar[str]
     """How schedules and commands call it."""
+    needs: ClassVar[Need] = Need.NOTHING
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         """What leaves instead of an honest message. Keep `after` on what should wait as the

@@ -17,7 +17,7 @@ from consensus.types import (
     VoteData,
 )
 from consensus.validation import STATE_CERTIFICATE_DEPTH_MIN
-from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.behaviour import Need, Tools
 from localnet.byzantine.forging import Forger
 from localnet.byzantine.leading import BendingLeader
 from localnet.byzantine.notebook import Listener
@@ -52,6 +52,7 @@ class ForgedTC(Listener):
     """Gives up views that lie ahead, and shows a TC of its own for what is between."""
 
     name: ClassVar[str] = "forged_last_certificate"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
     is_hollow: ClassVar[bool] = False
 
     def __init__(self, tools: Tools) -> None:

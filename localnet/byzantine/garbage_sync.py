@@ -14,6 +14,7 @@ from consensus.messages import (
     CommittedResponse,
 )
 from consensus.types import Block
+from localnet.byzantine.behaviour import Need
 from localnet.byzantine.notebook import Listener
 from node.events import NodeEffect
 
@@ -22,6 +23,7 @@ class GarbageBlocks(Listener):
     """Answers requests with blocks that do not follow each other, and proofs of others."""
 
     name: ClassVar[str] = "garbage_blocks"
+    needs: ClassVar[Need] = Need.MISSING_BLOCKS
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         if isinstance(effect, Send):
@@ -78,6 +80,7 @@ class GarbageBodies(GarbageBlocks):
     """Serves batches with another body, or with a signature that is none."""
 
     name: ClassVar[str] = "garbage_bodies"
+    needs: ClassVar[Need] = Need.MISSING_BATCHES
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         if isinstance(effect, Send):

@@ -9,6 +9,7 @@ from consensus.effects import Received, Send, ServeCommitted
 from consensus.messages import BLOCKS_MAX_PER_RESPONSE, Advance, CommittedResponse, Timeout
 from consensus.types import QC, TC, Block, VoteData
 from crypto.bitmap import encode_bitmap
+from localnet.byzantine.behaviour import Need
 from localnet.byzantine.notebook import Listener
 from node.events import NodeEffect, NodeEvent
 
@@ -31,6 +32,7 @@ class HollowInside(HollowParts):
     """Shows real TCs around an invented QC, its own and those that another liar showed before."""
 
     name: ClassVar[str] = "hollow_inside"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         match send.message:
@@ -72,6 +74,7 @@ class HollowProof(HollowParts):
     """Answers those who are far behind with the right blocks, and with an invented QC as proof."""
 
     name: ClassVar[str] = "hollow_proof"
+    needs: ClassVar[Need] = Need.LONG_ABSENCE
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         if isinstance(effect, Send):

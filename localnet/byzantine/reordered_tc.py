@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from consensus.effects import Send
 from consensus.messages import Timeout
 from consensus.types import Block
+from localnet.byzantine.behaviour import Need
 from localnet.byzantine.leading import BendingLeader
 from localnet.byzantine.stale_qc import extend
 
@@ -17,6 +18,7 @@ class ReorderedTC(BendingLeader):
     and builds on that of the last. So that there are two groups, it denies what it voted for."""
 
     name: ClassVar[str] = "reordered_tc"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         match send.message:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from consensus.types import QC, Block
-from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.behaviour import Need, Tools
 from localnet.byzantine.leading import BendingLeader
 
 
@@ -13,6 +13,7 @@ class StaleQC(BendingLeader):
     """Builds on the certificate of its first proposal for ever."""
 
     name: ClassVar[str] = "stale_qc"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
@@ -28,6 +29,7 @@ class OlderQC(BendingLeader):
     """Builds on the certificate before the newest one, in spite of what it has voted for."""
 
     name: ClassVar[str] = "older_qc"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         newest_view = block.qc.view if block.tc is None else block.tc.high_qc.view
@@ -54,6 +56,7 @@ class StaleTC(BendingLeader):
     """Its blocks build on an old certificate, which a TC long past is to excuse."""
 
     name: ClassVar[str] = "stale_tc"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         past = [tc for view, tc in sorted(self.notes.tcs.items()) if view + 1 < block.view]

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from consensus.effects import Send
 from consensus.messages import Timeout
 from consensus.types import QC
+from localnet.byzantine.behaviour import Need
 from localnet.byzantine.notebook import Listener
 
 VIEWS_MAX: Final = 8
@@ -18,6 +19,7 @@ class StaleTimeout(Listener):
     """Gives views up with the oldest certificate that it can name, never with its newest."""
 
     name: ClassVar[str] = "stale_timeout"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:
         self.notes.note(send.message)

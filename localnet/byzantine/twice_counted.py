@@ -9,6 +9,7 @@ from consensus.effects import Send
 from consensus.messages import Advance
 from consensus.types import TC, TimeoutData, TimeoutGroup
 from crypto.bitmap import encode_bitmap
+from localnet.byzantine.behaviour import Need
 from localnet.byzantine.notebook import Listener
 from node.events import NodeEvent
 
@@ -17,6 +18,7 @@ class TwiceCounted(Listener):
     """Shows TCs in which its own signature stands in many groups."""
 
     name: ClassVar[str] = "twice_counted"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def volunteer(self, now_ms: int, event: NodeEvent) -> Iterable[Send]:
         heard = self.opened

@@ -6,7 +6,7 @@ from typing import ClassVar
 from consensus.effects import Send
 from consensus.messages import Timeout, Vote
 from consensus.types import TimeoutData
-from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.behaviour import Need, Tools
 from localnet.byzantine.notebook import Listener
 
 
@@ -14,6 +14,7 @@ class VoteAfterTimeout(Listener):
     """Gives each view up before it votes in it, and keeps quiet about the vote."""
 
     name: ClassVar[str] = "vote_after_timeout"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from consensus.effects import Send, ServeBatches
 from consensus.messages import BatchMessage
-from localnet.byzantine.behaviour import Behaviour
+from localnet.byzantine.behaviour import Behaviour, Need
 from node.events import NodeEffect
 
 
@@ -15,6 +15,7 @@ class WithheldBatches(Behaviour):
     """Gives its batches to just enough members for a certificate, and serves them to nobody."""
 
     name: ClassVar[str] = "withheld_batches"
+    needs: ClassVar[Need] = Need.MISSING_BATCHES
 
     def bend(self, now_ms: int, effect: NodeEffect) -> Iterable[NodeEffect]:
         match effect:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from consensus.types import Block
-from localnet.byzantine.behaviour import Tools
+from localnet.byzantine.behaviour import Need, Tools
 from localnet.byzantine.leading import BendingLeader
 
 
@@ -70,6 +70,7 @@ class WrongUncle(BendingLeader):
     """Names its grandparent as its parent, with the certificate and the height of neither."""
 
     name: ClassVar[str] = "wrong_uncle"
+    needs: ClassVar[Need] = Need.FAILED_VIEWS
 
     def bend_block(self, now_ms: int, block: Block) -> Block:
         parent = self.notes.proposals.get(block.qc.view)

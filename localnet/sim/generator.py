@@ -30,7 +30,7 @@ from consensus.safety import (
     VOTE_TABLE,
 )
 from consensus.state_signer import STATE_VOTE_TABLE
-from localnet.byzantine import behaviours
+from localnet.byzantine import Need, behaviours
 from localnet.sim.bounds import BATCH_WRITE, DROP_WRITE, SNAPSHOT_WRITE
 from localnet.sim.faults import (
     FOREVER_MS,
@@ -102,25 +102,6 @@ _KINDS: Final = tuple(
     )
 )
 """Messages whose loss alone tells something; requests are asked again anyway."""
-
-_NEED_TIMEOUTS: Final = frozenset(
-    {
-        "forged_last_certificate",
-        "hollow_inside",
-        "hollow_last_certificate",
-        "lowered_tc",
-        "many_high_qc_views",
-        "older_qc",
-        "reordered_tc",
-        "stale_qc",
-        "stale_tc",
-        "stale_timeout",
-        "twice_counted",
-        "vote_after_timeout",
-        "wrong_uncle",
-    }
-)
-"""Lies about views that failed, and about what was certified before."""
 
 _POWERS: Final = (
     (1, 1, 1, 1),
@@ -269,24 +250,24 @@ class _Draw:
         others = [index for index in self._members if index != liar.member]
         first, second = self._random.sample(others, 2)
         at_ms = self._time() // 3
-        match liar.behaviour:
-            case "garbage_bodies" | "withheld_batches":
+        match behaviours()[liar.behaviour].needs:
+            case Need.MISSING_BATCHES:
                 return [self._deafen(at_ms, first, liar.member, BatchMessage)]
-            case "garbage_blocks" | "oversized_sync":
+            case Need.MISSING_BLOCKS:
                 away = CrashFault(at_ms=at_ms, duration_ms=1_000, host=second)
                 return [
                     self._deafen(at_ms, first, liar.member, Proposal),
                     self._deafen(at_ms, first, liar.member, BatchMessage),
                     away,
                 ]
-            case "hollow_proof":
+            case Need.LONG_ABSENCE:
                 # Back when the attack is over, far behind, and asks the next one first.
                 before = (liar.member - 1) % len(self._members)
                 return [CrashFault(at_ms=at_ms, duration_ms=FOREVER_MS, host=before)]
-            case name if name in _NEED_TIMEOUTS:
+            case Need.FAILED_VIEWS:
                 lost = LossFault(at_ms=at_ms, duration_ms=2_000, permille=700, kinds=(_tag(Vote),))
                 return [lost, CrashFault(at_ms=at_ms, duration_ms=600, host=first)]
-            case _:
+            case Need.NOTHING:
                 return []
 
     def _deafen(self, at_ms: int, host: int, liar: int, kind: type) -> Fault:

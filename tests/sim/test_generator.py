@@ -8,8 +8,16 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 
-from localnet.byzantine import behaviours
-from localnet.sim.faults import BitFlipFault, Fault, HostFault, LinkFault, kind_of
+from localnet.byzantine import Need, behaviours
+from localnet.sim.faults import (
+    FOREVER_MS,
+    BitFlipFault,
+    CrashFault,
+    Fault,
+    HostFault,
+    LinkFault,
+    kind_of,
+)
 from localnet.sim.generator import generate
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule
@@ -55,6 +63,22 @@ def test_every_part_of_a_disk_is_damaged_in_some_schedule() -> None:
         if len(found) == 3:
             break
     assert found == {"records", "batches", "snapshots"}
+
+
+def test_what_a_lie_needs_is_brought_about_with_it_whatever_it_is_called(monkeypatch) -> None:
+    def find() -> Schedule:
+        return next(each for each in map(generate, count(1)) if _names(each) == ["silent"])
+
+    before = find()
+    monkeypatch.setattr(behaviours()["silent"], "needs", Need.LONG_ABSENCE)
+    (absence,) = set(find().faults) - set(before.faults)
+    assert isinstance(absence, CrashFault)
+    assert absence.duration_ms == FOREVER_MS
+    assert absence.host == (before.liars[0].member - 1) % len(before.powers)
+
+
+def _names(schedule: Schedule) -> list[str]:
+    return [liar.behaviour for liar in schedule.liars]
 
 
 LONG_VIEWS = {"hollow_proof": 60}
