@@ -281,12 +281,14 @@ class BlockSync:
             self._finish_request(sender, is_progress=False)
             return []
         chain = self._validate_chain(response.blocks[::-1], response.proof.block_id)[::-1]
-        last_id, _ = chain[-1]
+        last_id, last = chain[-1]
+        root = self._tree.root
         connects = self._tree.get(chain[0][1].parent_id) is not None
         is_progress = connects and self._tree.get(last_id) is None
         self._finish_request(sender, is_progress)
-        # If it does not connect, or brings nothing new: go on from the root.
-        self._frontier_id = last_id if is_progress else self._tree.root.block_id
+        # Above what it brings, also if that came before and commits nothing yet.
+        is_ahead = connects and last.height > root.height
+        self._frontier_id = last_id if is_ahead else root.block_id
         return chain if is_progress else []
 
     def _validate_chain(self, newest_first: Sequence[Block], block_id: bytes) -> list[BlockWithId]:

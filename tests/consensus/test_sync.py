@@ -17,7 +17,7 @@ from consensus.messages import (
     Message,
 )
 from consensus.recovery import make_genesis_tip
-from consensus.sync import BlockSync
+from consensus.sync import FAR_HEIGHTS, BlockSync
 from consensus.types import Block
 from localnet.sim.keys import CHAIN_ID, Keys
 from localnet.sim.solo import Solo
@@ -118,6 +118,28 @@ def test_members_with_nothing_to_give_are_each_asked_once_in_a_round_that_lasts(
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert waits == sorted(waits)
     assert waits[0] == RETRY_MS
+
+
+def test_a_late_answer_does_not_send_a_far_node_back_over_blocks_that_commit_nothing_yet() -> None:
+    """Blocks of views that do not follow each other commit only with later ones. If all that one
+    answer holds are such, a second copy of it must not make the node ask for them again: the third
+    copy would do the same, for ever."""
+    tree = BlockTree(make_root(make_genesis_tip(CHAIN_ID, KEYS.committee, 0)))
+    sync = BlockSync(CHAIN_ID, 7, 0, tree, RETRY_MS, Bans())
+    first = KEYS.make_block(1, KEYS.genesis)
+    second = KEYS.make_block(3, KEYS.make_qc(first))
+    newest = KEYS.make_qc(make_chain(2 * FAR_HEIGHTS)[0])
+    answer = CommittedResponse((first, second), KEYS.make_qc(second), newest.height)
+    sync.want(newest)
+    ((peer, request),) = sync.next_requests(0)
+    assert request == CommittedRequest(1)
+    for block_id, block in sync.take_committed(peer, answer):
+        tree.insert(block, block_id)
+    assert tree.root.height == 0
+    for _ in range(3):
+        ((peer, request),) = sync.next_requests(0)
+        assert request == CommittedRequest(3)
+        assert sync.take_committed(peer, answer) == []
 
 
 def test_not_every_request_begins_with_the_same_member() -> None:
