@@ -49,7 +49,7 @@ Timeouts (`safety`, `pacemaker`, `votes`)
 - T3 A timeout shows why its signer is in the view: a QC or a TC of the view before.
 - T4 H power of timeouts makes everybody time out; Q power of one view makes a TC.
 - T5 The same bytes are broadcast again until the view ends. The timer backs off with the views
-  since the last commit.
+  lost since the last commit.
 
 Commits (`chain`)
 

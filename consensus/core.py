@@ -370,10 +370,11 @@ class ConsensusCore:
 
     def _enter_view(self) -> None:
         view = compute_view(self._voter.state)
-        self._pacemaker.record_commit(self._chain.tree.root.height, view)
+        self._pacemaker.record_commit(self._chain.tree.root.height)
         if view == self._pacemaker.view:
             return
-        self._pacemaker.enter_view(self._now_ms, view)
+        is_after_loss = compute_entry_tc(self._voter.state) is not None
+        self._pacemaker.enter_view(self._now_ms, view, is_after_loss=is_after_loss)
         self._timeouts.clear()
         self._votes.prune(view - VIEW_BEHIND_MAX)
         self._proposals.prune(view)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
+from committee.schedule import LeaderSchedule
 from consensus.backoff import (
     DOUBLINGS_MAX,
     GROWTHS_MAX,
@@ -36,7 +37,7 @@ from consensus.evidence import (
 )
 from consensus.intake import PENDING_MAX_PER_PEER, Intake
 from consensus.messages import Advance, StateVote
-from consensus.pacemaker import Pacemaker, Urgency
+from consensus.pacemaker import LOST_VIEWS_PER_GROWTH, Pacemaker, Urgency
 from consensus.payload import validate_child
 from consensus.recovery import RecoveryError, make_genesis_tip, recover
 from consensus.safety import STATE_KEY, STATE_TABLE, make_initial_state
@@ -179,17 +180,47 @@ def test_a_leader_reports_results_and_leaves_lanes_out_when_execution_lags() -> 
 # ---- pacemaker -------------------------------------------------------------------------------
 
 
-def test_the_timer_backs_off_since_the_last_commit_and_only_a_commit_resets_it() -> None:
+def test_the_timer_backs_off_with_views_lost_and_only_a_commit_resets_it() -> None:
     pacemaker = Pacemaker(CONFIG)
-    waits: list[int] = []
-    for view in range(1, 12):
-        pacemaker.enter_view(0, view)
-        waits.append(pacemaker.deadline_ms)
-    assert waits[:4] == [1_000, 1_500, 2_250, 3_375]
-    assert waits[GROWTHS_MAX:] == [11_390] * (len(waits) - GROWTHS_MAX)
-    pacemaker.record_commit(1, 12)
-    pacemaker.enter_view(0, 12)
+    pacemaker.enter_view(0, 1, is_after_loss=False)
+    waits = [pacemaker.deadline_ms]
+    lost_max = (GROWTHS_MAX + 2) * LOST_VIEWS_PER_GROWTH
+    for lost in range(1, lost_max + 1):
+        # Certificates without commits neither stretch the timer nor keep it short.
+        for view, is_after_loss in ((2 * lost, True), (2 * lost + 1, False)):
+            pacemaker.enter_view(0, view, is_after_loss=is_after_loss)
+            waits.append(pacemaker.deadline_ms)
+    # After 0, 3, 6, 9 and 12 lost views of two each.
+    assert waits[:: 2 * LOST_VIEWS_PER_GROWTH][:5] == [1_000, 1_500, 2_250, 3_375, 5_062]
+    assert waits == sorted(waits)
+    assert waits.count(11_390) > 2 * LOST_VIEWS_PER_GROWTH
+    pacemaker.record_commit(1)
+    pacemaker.enter_view(0, 2 * lost_max + 2, is_after_loss=False)
     assert pacemaker.deadline_ms == 1_000
+
+
+@pytest.mark.parametrize(("powers", "dead", "wait_max_s"), [((1,) * 4, 1, 30), ((1,) * 7, 2, 60)])
+def test_dead_leaders_of_less_than_a_third_leave_no_long_gap_between_commits(
+    powers: tuple[int, ...], dead: int, wait_max_s: int
+) -> None:
+    """Leaders are drawn independently, so in 20,000 views there are long runs without two living
+    ones in a row; what such a run costs is a few timeouts, as most of its views are not lost."""
+    schedule = LeaderSchedule(Keys(powers).committee, b"any")
+    pacemaker = Pacemaker(CONFIG)
+    now_ms = height = committed_ms = longest_ms = 0
+    is_certified = False
+    for view in range(1, 20_001):
+        pacemaker.enter_view(now_ms, view, is_after_loss=view > 1 and not is_certified)
+        if schedule.leader(view) < dead:
+            now_ms, is_certified = pacemaker.deadline_ms, False
+            continue
+        if is_certified:
+            height += 1
+            pacemaker.record_commit(height)
+            longest_ms, committed_ms = max(longest_ms, now_ms - committed_ms), now_ms
+        is_certified = True
+    assert height > 8_000
+    assert longest_ms < wait_max_s * 1_000
 
 
 def test_a_parent_time_ahead_of_the_clock_does_not_delay_proposals() -> None:

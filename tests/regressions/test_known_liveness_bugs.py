@@ -2,6 +2,7 @@
 
 import pytest
 
+from consensus.config import ConsensusConfig
 from consensus.effects import Halt, Persist, ServeCommitted, Store
 from consensus.messages import (
     Advance,
@@ -11,6 +12,7 @@ from consensus.messages import (
     Timeout,
     Vote,
 )
+from consensus.pacemaker import LOST_VIEWS_PER_GROWTH
 from consensus.serving import SERVE_BURST
 from consensus.sync import ATTEMPTS_MAX
 from localnet.sim.cluster import Cluster
@@ -99,7 +101,7 @@ def test_l6_votes_go_to_this_leader_and_the_next_and_the_timer_backs_off(solo: S
     votes = [(set(to), vote.data.view) for to, vote in solo.sent if isinstance(vote, Vote)]
     assert votes == [({leader(view), leader(view + 1)}, view) for view in (1, 2, 3)]
     waits: list[int] = []
-    for view in range(3, 7):
+    for view in range(3, 3 + 3 * LOST_VIEWS_PER_GROWTH + 1):
         began_ms = solo.now_ms
         while solo.timed_out_views[-1:] != [view]:
             solo.wait(50)
@@ -193,3 +195,20 @@ def test_l12_serving_others_delays_no_vote(solo: Solo) -> None:
     assert 0 < len(served) <= SERVE_BURST
     solo.extend(qc3, 4)
     assert solo.voted_views == [1, 2, 3, 4]
+
+
+def test_l13_a_dead_leader_of_every_other_view_does_not_stretch_the_timer() -> None:
+    """A block commits when two leaders in a row live. Where the dead one led every other view for
+    a while, a timer that grew with every view since the last commit, those with a certificate
+    too, soon took ten times its first value for each: orders that were certified available waited
+    for a minute."""
+    config = ConsensusConfig(leader_seed=(9_726).to_bytes(4, "big"))
+    cluster = Cluster(seed=26, config=config)
+    dead, living, lost_views = 3, (0, 1, 2), 6
+    leads = [cluster.schedule.leader(view) == dead for view in range(1, 2 * lost_views + 3)]
+    assert leads == [True, False] * lost_views + [False, False]
+    cluster.start(*living)
+    cluster.submit(0)
+    cluster.run_until_height(
+        lost_views, (lost_views + 2) * config.base_view_timeout_ms, indices=living
+    )
