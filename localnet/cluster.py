@@ -27,7 +27,7 @@ from node.cli.hints import rota_command
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
 
-READY_TIMEOUT_S: Final = 30.0
+READY_TIMEOUT_S: Final = 90.0
 """From the start of the first process until all nodes answer and all markets are quoted."""
 TRADERS_STOP_WAIT_S: Final = 5.0
 """For nodes to certify what was in flight when the traders stopped."""

@@ -115,6 +115,8 @@ if __name__ == "__main__":
 """
 
 PORTS = "22000"
+TIMEOUT_S = 180
+"""For a command to end: far more than a slow machine needs."""
 
 
 @pytest.fixture
@@ -147,7 +149,7 @@ def up(driver: list[str], path: Path, *flags: str) -> tuple[int, dict]:
     done = subprocess.run(
         [*driver, "localnet", "up", "--dir", str(path), "--no-traders", "--json", *flags],
         capture_output=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
         check=False,
     )
     assert done.stdout.count(b"\n") == 1, done.stderr.decode()
@@ -219,7 +221,7 @@ def up_detached(driver: list[str], path: Path) -> "subprocess.CompletedProcess[b
     return subprocess.run(
         [*driver, "localnet", "up", "--detach", *flags],
         capture_output=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
@@ -247,7 +249,7 @@ class Running:
         raise AssertionError(f"ended without saying {text!r}: {''.join(self.told)}")
 
     def wait_end(self) -> int:
-        _, _ = self.process.communicate(timeout=30)
+        _, _ = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ import pytest
 from localnet.audit import OwnRecords, load_records
 from node.network import load_network
 
-COMMAND_TIMEOUT_S = 60.0
+PATIENCE_S = 180.0
+"""For whatever must happen in the end. It is far more than a slow machine needs, so that only a
+fault takes as long; whatever has happened is waited for no longer."""
+
+ENDED = ("exited", "killed", "stopped")
+"""States of processes that are none any more."""
 
 
 class Localnet:
@@ -38,7 +44,7 @@ class Localnet:
             [sys.executable, "-m", "node.cli.main", *arguments],
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=PATIENCE_S,
             env={**os.environ, **self.settings, "PYTHONHASHSEED": hash_seed},
             check=False,
         )
@@ -100,17 +106,52 @@ class Localnet:
             records = load_records(copy, owner=network.chain_id + keys[name])
             self.noted_records.setdefault(name, []).append(records)
 
+    def note_records_after_return(self, *names: str) -> None:
+        """The same of nodes that came back, once each has voted above what was noted before."""
+
+        def has_voted_again(name: str, last_view: int) -> bool:
+            self.note_records(name)
+            return max(self.noted_records[name][-1].votes, default=0) > last_view
+
+        for name in names:
+            last_view = max(self.noted_records[name][-1].votes)
+            wait_until(partial(has_voted_again, name, last_view), f"{name} votes again")
+
     def restart(self, *names: str) -> None:
         """Start killed nodes again."""
         for name in names:
             self.localnet("restart", name)
 
+    def wait_dead(self, *names: str) -> None:
+        """Wait until processes have ended. A node that is slow to answer has not."""
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Poll a condition of other processes; fails with `what` when the time is over."""
-    deadline = time.monotonic() + timeout_s
+        def are_dead() -> bool:
+            status = self.status()
+            return all(status[name]["state"] in ENDED for name in names)
+
+        wait_until(are_dead, f"{', '.join(names)} end")
+
+    def wait_for_blocks(self, count: int, who: str) -> None:
+        """Wait until so many more blocks are committed."""
+        goal = self.height() + count
+        wait_until(lambda: self.height() >= goal, f"{count} more blocks by {who}")
+
+    def wait_caught_up(self, *names: str) -> None:
+        """Wait until nodes have executed what is committed now."""
+        goal = self.height()
+
+        def have_caught_up() -> bool:
+            status = self.status()
+            return all((status[name]["executed_height"] or 0) >= goal for name in names)
+
+        wait_until(have_caught_up, f"{', '.join(names)} catch up with height {goal}")
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll a condition of other processes; fails with `what` when patience is at its end."""
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
         time.sleep(0.2)
 
 
@@ -121,8 +162,14 @@ def localnet_fixture() -> type[Localnet]:
 
 
 @pytest.fixture(name="wait_until", scope="session")
-def wait_until_fixture() -> Callable[[Callable[[], bool], float, str], None]:
+def wait_until_fixture() -> Callable[[Callable[[], bool], str], None]:
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def patience_s() -> float:
+    """For whatever else must happen in the end."""
+    return PATIENCE_S
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-TIMEOUT_S = 150
+TIMEOUT_S = 400
 
 # Everything that can be done to a node or a link in a few seconds, each with its own end.
 MIXED = """
 # A node is cut off, then messages are lost while another one dies in the middle of a write.
 run_for = "10s"
 traders = false
-heal_within = "60s"
-converge_within = "60s"
+heal_within = "120s"
+converge_within = "120s"
 
 [[fault]]
 at = "1s"

@@ -6,6 +6,7 @@ import signal
 
 import trio
 
+from consensus.checkpoints import CHECKPOINT_INTERVAL
 from engine.instructions import PlaceOrder, Side
 from localnet.audit import audit
 from node.client import DoorClient
@@ -22,17 +23,19 @@ ACKNOWLEDGED = (ReceiptLevel.AVAILABLE, ReceiptLevel.ORDERED, ReceiptLevel.EXECU
 ALL_FOUR = ("node0", "node1", "node2", "node3")
 
 
-async def find_roots(network: Network, height: int) -> set[bytes]:
-    """The state roots that the nodes computed themselves at a checkpoint height."""
+async def find_roots(network: Network, height: int) -> tuple[set[bytes], int]:
+    """The state roots that the nodes computed themselves at a checkpoint height, and how many of
+    them have its certificate: who learned a higher one first has none of this height."""
     roots = set()
+    certified = 0
     for node in network.nodes:
         endpoint = node.door_endpoint()
         async with DoorClient.connect(endpoint.host, endpoint.port) as client:
             answer = await client.query("certificate", height)
             assert answer["own"]
-            assert answer["certified"]
+            certified += answer["certified"]
             roots.add(answer["state_root"])
-    return roots
+    return roots, certified
 
 
 def order(number: int) -> PlaceOrder:
@@ -46,7 +49,9 @@ def order(number: int) -> PlaceOrder:
     )
 
 
-async def submit_until_available(network: Network, kill: trio.Event) -> dict[bytes, ReceiptLevel]:
+async def submit_until_available(
+    network: Network, kill: trio.Event, patience_s: float
+) -> dict[bytes, ReceiptLevel]:
     """Send orders to all nodes, note the levels that they promise, and stop when the nodes die."""
     levels: dict[bytes, ReceiptLevel] = {}
     secret = network.account_secret("alice")
@@ -79,7 +84,7 @@ async def submit_until_available(network: Network, kill: trio.Event) -> dict[byt
                 await kill.wait()
                 nursery.cancel_scope.cancel()
 
-    with trio.fail_after(30):
+    with trio.fail_after(patience_s):
         async with trio.open_nursery() as nursery:
             for index in range(len(network.nodes)):
                 nursery.start_soon(use, index)
@@ -108,34 +113,34 @@ def assert_nobody_signed_twice(localnet, *killed: str) -> None:
     for node in report.nodes:
         assert node.certificate_votes_checked > 0
     for name in killed:
-        at_its_death, after_its_return = localnet.noted_records[name]
+        at_its_death, *_, after_its_return = localnet.noted_records[name]
         assert at_its_death.votes
         assert max(at_its_death.votes) < max(after_its_return.votes)
 
 
-def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet, wait_until) -> None:
+def test_each_node_killed_in_turn_comes_back_to_the_same_root(make_localnet) -> None:
     localnet = make_localnet("-n", "4")
     for name in ALL_FOUR:
-        height = localnet.height()
         localnet.kill(name)
-        wait_until(lambda: localnet.height() >= height + 5, 40, f"commits without {name}")  # noqa: B023  # called at once
+        localnet.wait_for_blocks(5, f"all but {name}")
         localnet.note_records(name)
         localnet.restart(name)
-        target = localnet.height()
-        wait_until(
-            lambda: (localnet.status()[name]["executed_height"] or 0) >= target,  # noqa: B023  # as above
-            40,
-            f"{name} catches up",
-        )
-        localnet.note_records(name)
-    common = min(node["state_root_height"] for node in localnet.status().values())
+        localnet.wait_caught_up(name)
+        localnet.note_records_after_return(name)
+    common = localnet.height()
+    localnet.wait_caught_up(*ALL_FOUR)
+    network = load_network(localnet.path)
     # Every 16th height is a checkpoint, whatever it ordered.
-    assert len(trio.run(find_roots, load_network(localnet.path), common - common % 16)) == 1
+    checkpoints = range(CHECKPOINT_INTERVAL, common + 1, CHECKPOINT_INTERVAL)
+    found = [trio.run(find_roots, network, height) for height in checkpoints]
+    assert found
+    assert all(len(roots) == 1 for roots, _ in found)
+    assert any(certified == len(ALL_FOUR) for _, certified in found)
     assert_nobody_signed_twice(localnet, *ALL_FOUR)
 
 
 def test_no_acknowledged_order_is_lost_when_all_nodes_die_at_once(
-    make_localnet, wait_until
+    make_localnet, wait_until, patience_s
 ) -> None:
     localnet = make_localnet("-n", "4")
     network = load_network(localnet.path)
@@ -153,41 +158,32 @@ def test_no_acknowledged_order_is_lost_when_all_nodes_die_at_once(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(strike)
-            acknowledged.update(await submit_until_available(network, kill))
+            acknowledged.update(await submit_until_available(network, kill, patience_s))
         return acknowledged
 
     acknowledged = trio.run(run)
     assert len(acknowledged) >= ENVELOPES // 2
-    wait_until(
-        lambda: not any(node["up"] for node in localnet.status().values()), 20, "all are dead"
-    )
+    localnet.wait_dead(*ALL_FOUR)
     localnet.note_records(*ALL_FOUR)
     localnet.restart(*ALL_FOUR)
-    wait_until(lambda: localnet.height() > height + 3, 40, "the chain goes on from where it was")
-    localnet.note_records(*ALL_FOUR)
+    wait_until(lambda: localnet.height() > height + 3, "the chain goes on from where it was")
+    localnet.note_records_after_return(*ALL_FOUR)
 
     def is_all_executed() -> bool:
         return trio.run(find_levels, network, list(acknowledged)) == {"executed"}
 
-    wait_until(is_all_executed, 40, "every acknowledged order is executed")
+    wait_until(is_all_executed, "every acknowledged order is executed")
     assert_nobody_signed_twice(localnet, *ALL_FOUR)
 
 
-def test_two_of_seven_may_die_at_once(make_localnet, wait_until) -> None:
+def test_two_of_seven_may_die_at_once(make_localnet) -> None:
     localnet = make_localnet("-n", "7")
-    height = localnet.height()
     localnet.kill("node2", "node5")
-    wait_until(lambda: localnet.height() >= height + 4, 60, "commits by five of seven")
+    localnet.wait_for_blocks(4, "five of seven")
     localnet.note_records("node2", "node5")
     localnet.restart("node2", "node5")
-    target = localnet.height()
-    for name in ("node2", "node5"):
-        wait_until(
-            lambda: (localnet.status()[name]["executed_height"] or 0) >= target,  # noqa: B023  # called at once
-            60,
-            f"{name} catches up",
-        )
-        localnet.note_records(name)
+    localnet.wait_caught_up("node2", "node5")
+    localnet.note_records_after_return("node2", "node5")
     assert_nobody_signed_twice(localnet, "node2", "node5")
 
 
@@ -195,19 +191,14 @@ def test_nodes_whose_engines_are_killed_end_at_once_with_their_code_and_come_bac
     make_localnet, wait_until
 ) -> None:
     localnet = make_localnet("-n", "4")
-    wait_until(lambda: localnet.height() >= 10, 60, "some chain")
+    wait_until(lambda: localnet.height() >= 10, "some chain")
     for pid in [find_engine(localnet, name) for name in ALL_FOUR]:
         os.kill(pid, signal.SIGKILL)
-
-    def is_every_node_down() -> bool:
-        return all(node["state"] == "exited" for node in localnet.status().values())
-
-    wait_until(is_every_node_down, 15, "no node outlives its engine")
+    localnet.wait_dead(*ALL_FOUR)
     exit_codes = {node["exit_code"] for node in localnet.status().values()}
     assert exit_codes == {WorkerEndedError.exit_code}
     localnet.restart(*ALL_FOUR)
-    height = localnet.height()
-    wait_until(lambda: localnet.height() >= height + 3, 40, "the chain goes on")
+    localnet.wait_for_blocks(3, "all four")
     assert_nobody_signed_twice(localnet)
 
 
@@ -221,7 +212,7 @@ def find_engine(localnet, name: str) -> int:
 
 def test_a_replay_gives_identical_roots_under_any_hash_seed(make_localnet, wait_until) -> None:
     localnet = make_localnet("-n", "4")
-    wait_until(lambda: localnet.height() >= 40, 60, "some chain")
+    wait_until(lambda: localnet.height() >= 40, "some chain")
     localnet.down()
     reports = []
     for hash_seed in ("0", "4242"):

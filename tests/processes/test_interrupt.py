@@ -9,10 +9,8 @@ from pathlib import Path
 
 from node.exit_codes import ExitCode
 
-INTERRUPT_TIMEOUT_S = 10
 
-
-def test_ctrl_c_ends_a_localnet_with_all_its_processes(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_localnet_with_all_its_processes(tmp_path: Path, patience_s: float) -> None:
     path = tmp_path / "net"
     words = ("localnet", "up", "--dir", str(path), "--port-base", str(15_900))
     with subprocess.Popen(
@@ -30,7 +28,7 @@ def test_ctrl_c_ends_a_localnet_with_all_its_processes(tmp_path: Path) -> None:
         assert len(find_processes(path)) > 4
         # A terminal signals the whole group of its foreground.
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=INTERRUPT_TIMEOUT_S)
+        process.communicate(timeout=patience_s)
     assert process.returncode == ExitCode.OK
     assert find_processes(path) == []
 

@@ -15,7 +15,7 @@ from node.replay import replay
 
 TRADES = 500
 PORT_BASE = 19_000
-RUN_TIMEOUT_S = "60"
+RUN_TIMEOUT_S = "120"
 
 
 def test_a_tape_is_played_to_its_end_with_roots_equal_and_all_money_conserved(

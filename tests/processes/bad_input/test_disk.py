@@ -15,36 +15,42 @@ from engine.instructions import (
 )
 from node.exit_codes import ExitCode
 from node.home import NodeHome
+from node.network import NetworkNode
 
 LIMITED_NODE = "node3"
 
 
+@pytest.fixture
+def fallible(target) -> Iterator[NetworkNode]:
+    """The node that a test brings down. However the test ends, it is up and whole for the next."""
+    localnet = target.localnet
+    pid = localnet.status()[LIMITED_NODE]["pid"]
+    yield next(node for node in target.network.nodes if node.name == LIMITED_NODE)
+    status = localnet.status()[LIMITED_NODE]
+    if not status["up"] or status["pid"] == pid:
+        localnet.restart(LIMITED_NODE)
+    localnet.wait_caught_up(LIMITED_NODE)
+
+
 def test_a_node_that_can_write_no_more_ends_with_72_and_loses_nothing(
-    target, signer, wait_until, make_signer
+    target, signer, fallible: NetworkNode, make_signer
 ) -> None:
-    localnet, network = target.localnet, target.network
-    node = next(node for node in network.nodes if node.name == LIMITED_NODE)
-    home = network.home(LIMITED_NODE)
-    before = make_signer(target, node.door_endpoint())
+    localnet = target.localnet
+    home = target.network.home(LIMITED_NODE)
+    before = make_signer(target, fallible.door_endpoint())
     acknowledged = before.good(Cancel(client_id=1))
     assert before.execute(acknowledged) == [["order.unknown"]]
     # As when the disk is full, every write fails, also those of the log and of stderr.
     pid = localnet.status()[LIMITED_NODE]["pid"]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    wait_until(lambda: not localnet.status()[LIMITED_NODE]["up"], 20, "the node ends")
+    localnet.wait_dead(LIMITED_NODE)
     assert localnet.status()[LIMITED_NODE]["exit_code"] == ExitCode.STORAGE
-    height = localnet.height()
-    wait_until(lambda: localnet.height() >= height + 3, 20, "the other three go on")
+    localnet.wait_for_blocks(3, "the other three")
     meanwhile = signer.good(Cancel(client_id=1))
     assert signer.execute(meanwhile) == [["order.unknown"]]
 
     localnet.restart(LIMITED_NODE)
-    goal = localnet.height()
-    wait_until(
-        lambda: (localnet.status()[LIMITED_NODE]["executed_height"] or 0) >= goal,
-        40,
-        "the node has caught up",
-    )
+    localnet.wait_caught_up(LIMITED_NODE)
     for envelope in (acknowledged, meanwhile):
         view = before.ask("envelope", envelope.envelope_id)
         assert view["level"] == "executed"
@@ -52,27 +58,19 @@ def test_a_node_that_can_write_no_more_ends_with_72_and_loses_nothing(
 
 
 @pytest.fixture
-def stopped_home(target, signer, wait_until) -> Iterator[NodeHome]:
+def stopped_home(target, signer, fallible: NetworkNode) -> Iterator[NodeHome]:
     """The home of a killed node with a history; whatever happens to its data is undone."""
     localnet = target.localnet
-    home = target.network.home(LIMITED_NODE)
-
-    def has_caught_up() -> bool:
-        return (localnet.status()[LIMITED_NODE]["executed_height"] or 0) >= goal
-
+    home = target.network.home(fallible.name)
     assert signer.execute(signer.good(Cancel(client_id=1))) == [["order.unknown"]]
-    goal = localnet.height()
-    wait_until(has_caught_up, 40, "the node has it all")
-    localnet.kill(LIMITED_NODE)
-    wait_until(lambda: not localnet.status()[LIMITED_NODE]["up"], 10, "the node is dead")
+    localnet.wait_caught_up(fallible.name)
+    localnet.kill(fallible.name)
+    localnet.wait_dead(fallible.name)
     backup = home.path / "backup"
     shutil.copytree(home.data_dir, backup)
     yield home
     shutil.rmtree(home.data_dir)
     backup.rename(home.data_dir)
-    localnet.restart(LIMITED_NODE)
-    goal = localnet.height()
-    wait_until(has_caught_up, 40, "the node is back")
 
 
 def overwrite_head(path: Path) -> None:

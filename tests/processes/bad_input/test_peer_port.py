@@ -12,6 +12,7 @@ from node.transport.handshake import BULK_PREAMBLE, CONTROL_PREAMBLE
 from node.transport.network import HANDSHAKES_MAX
 
 SEED = 20_240_817
+CLIENT_TIMEOUT_S = 120
 
 
 def make_client_hello(context: ssl.SSLContext) -> bytes:
@@ -49,7 +50,7 @@ def test_garbage_and_cut_handshakes_on_the_peer_port(unharmed, connect) -> None:
 
 def test_a_certificate_that_nobody_registered_is_not_let_in(unharmed) -> None:
     def knock() -> bytes:
-        with socket.create_connection(unharmed.peer, timeout=10) as stream:
+        with socket.create_connection(unharmed.peer, timeout=CLIENT_TIMEOUT_S) as stream:
             stream.sendall(CONTROL_PREAMBLE)
             with stranger_context(unharmed).wrap_socket(stream) as tls:
                 # In TLS 1.3 a client hears only after its own last flight that it was refused.
@@ -74,5 +75,5 @@ def test_idle_connections_on_the_peer_port_keep_nobody_out(unharmed, wait_until,
         unharmed.localnet.kill("node3")
         unharmed.localnet.restart("node3")
         wait_until(
-            lambda: len(unharmed.ask("status")["peers_connected"]) == 3, 30, "node3 is connected"
+            lambda: len(unharmed.ask("status")["peers_connected"]) == 3, "node3 is connected"
         )
