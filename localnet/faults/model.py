@@ -1,19 +1,6 @@
 """Faults as data: what goes wrong, where, and for how long. Strict: what is not known is refused.
 
-| kind | where | what |
-|---|---|---|
-| `delay` | links | bytes take `delay_ms` longer, give or take `jitter_ms` |
-| `bandwidth` | links | at most `bytes_per_s` |
-| `partition` | links | nothing arrives until it heals; connections stay open |
-| `reset` | links | connections are reset, again every `interval_ms` while it lasts |
-| `loss` | links | messages are lost, `permille` of them |
-| `duplicate` | links | messages are sent twice, `permille` of them |
-| `reorder` | links | `permille` of them are held back up to `hold_max_ms` while others pass |
-| `kill` | nodes | SIGKILL; started again when it heals |
-| `pause` | nodes | SIGSTOP; SIGCONT when it heals |
-| `clock-skew` | nodes | the wall clock is off by `offset_ms`; negative: behind |
-| `disk-full` | nodes | every write finds no space; started again when it heals |
-| `torn-write` | nodes | the next write is cut in two by SIGKILL; started again when it heals |
+docs/faults.md has a table of the kinds and of their parameters.
 
 A link is one direction, `node0>node1` (or `0>1`); `0<>1` is both; `*` is every node. A fault of
 links may also name nodes: then it is on every link from or to them, a partition on every link

@@ -1,21 +1,6 @@
 """Scenario files: a cluster, what goes wrong in it when, and what is expected of it. TOML, strict.
 
-| key | what |
-|---|---|
-| `nodes`, `traders`, `seed` | the cluster; one node for each, equal stakes |
-| `run_for` | how long it runs before everything is healed |
-| `heal_within` | after each heal, a new height comes within this |
-| `converge_within` | at the end, all honest nodes have the same root within this |
-| `verdict` | what the run is expected to show; `pass` unless a violation is the point |
-| `[[fault]]` | `at`, `for` (without: to the end), and a fault (`localnet.faults.model`) |
-| `[[byz]]` | `node`, `behaviour`, and `at` and `for` (without: all the time) |
-| `[[twin]]` | `node` runs twice, both honest, with one key; one of the two hears only those in |
-| | `beside` and other such twins, the other one only the rest |
-| `[[storm]]` | faults drawn from the seed, one after another, `from` when `until` when; `for` and |
-| | `calm` are ranges; `fault` is a list, in which `one_of` names nodes to choose from |
-| `[[expect]]` | one of the keys of `Expectation` |
-
-The first comment of a file says what it shows.
+docs/faults.md has a table of the keys. The first comment of a file says what it shows.
 """
 
 import tomllib

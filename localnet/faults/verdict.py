@@ -1,23 +1,11 @@
 """From what was seen to a verdict: named invariants, expectations, one exit code. Pure.
 
-| invariant | verdict if broken |
-|---|---|
-| `agreement`: honest nodes tell of the same block at each height | safety |
-| `no_double_sign`: durable records and archives tell one story of each honest node | safety |
-| `no_halt`: no honest node stopped itself because an invariant broke | safety |
-| `acknowledged_orders`: each was executed, or refused with a reason | safety |
-| `no_false_conviction`: nobody honest was convicted | safety |
-| `state_roots`: the same blocks gave the same roots | safety |
-| `replay`: the chain, repeated under another hash seed, gave the same roots | nondeterminism |
-| `no_crash`: no process ended unless a fault ended it | crash |
-| `progress_after_heal`: a new height within the bound after each heal | liveness |
-| `convergence`: at the end all honest nodes came to the same height and root | liveness |
-| `faults_struck`: each fault began, hit something, and ended | expectation |
-| `liars_ran`: each liar lived to the end unless a fault ended it, and lied | expectation |
+docs/faults.md has a table of the invariants, with the verdict of each that is broken.
 
 An invariant for which there was nothing to look at is not judged: it neither holds nor is broken,
 and the run does not pass, because something that was asked for did not come about (expectation).
-The last two and `progress_after_heal` are asked only of runs with faults or liars.
+`progress_after_heal` and `faults_struck` are asked only where there are faults, `liars_ran` only
+where there are liars.
 
 The gravest verdict counts (`localnet.verdicts`).
 """

@@ -6,7 +6,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import localnet.faults
+import localnet.fuzz
 import localnet.sim
+import localnet.sim.oracles
 from engine.errors import InvariantViolation
 from localnet.sim.nodes import NotAtRestError
 from localnet.sim.oracles.bounds import BoundExceededError
@@ -18,6 +21,8 @@ from localnet.sim.scenario import LivenessLostError
 from localnet.sim.violation import find_rule, make_violation
 from node.events import BlockNotice, ReceiptUpdate
 from node.protocol import ReceiptLevel
+
+PACKAGES = (localnet.sim, localnet.sim.oracles, localnet.faults, localnet.fuzz)
 
 
 def fail(error: Exception) -> None:
@@ -63,9 +68,11 @@ def test_every_violation_has_a_rule_and_a_verdict(call, oracle: str, exit_code: 
     assert (found, verdict.exit_code) == (oracle, exit_code)
 
 
-def test_the_package_describes_every_module_of_it() -> None:
-    names = {path.stem for path in Path(localnet.sim.__file__).parent.glob("*.py")} - {"__init__"}
-    described = set(re.findall(r"`(\w+)`", localnet.sim.__doc__ or ""))
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_the_package_describes_every_module_of_it(package: ModuleType) -> None:
+    (directory,) = package.__path__
+    names = {path.stem for path in Path(directory).glob("*.py")} - {"__init__"}
+    described = set(re.findall(r"`(\w+)`", package.__doc__ or ""))
     assert names <= described
 
 
