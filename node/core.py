@@ -29,6 +29,7 @@ from consensus.effects import (
     BatchStored,
     CheckBatch,
     Committed,
+    Delete,
     Effect,
     Event,
     EvidenceFound,
@@ -88,6 +89,7 @@ from node.events import (
 from node.execution import Execution
 from node.genesis import Genesis
 from node.offences import Judge, PendingEvidence
+from node.order_snapshots import OrderSnapshots
 from node.protocol import ReceiptLevel
 from node.recovery import (
     BLOCK_ID_TABLE,
@@ -174,6 +176,7 @@ class NodeCore:
         self._evidence = PendingEvidence(recovered.order_state.convictions(), recovered.evidence)
         self._judge = Judge(self.chain_id, committee)
         self._clerk = Clerk(recovered.ledger)
+        self._order_snapshots = OrderSnapshots(recovered.order_snapshots)
         self.tracker = self._clerk.tracker
         self._execution = Execution(
             self.chain_id, committee.members, recovered.engine_height, config.execution_ahead_max
@@ -289,8 +292,8 @@ class NodeCore:
 
     # ---- routing ----------------------------------------------------------------------------
 
-    def _put(self, out: list[NodeEffect], *puts: Put) -> None:
-        out.append(Persist(self._tokens.issue(), Store.ARCHIVE, puts))
+    def _put(self, out: list[NodeEffect], *puts: Put, deletes: tuple[Delete, ...] = ()) -> None:
+        out.append(Persist(self._tokens.issue(), Store.ARCHIVE, puts, deletes))
 
     def _route(self, now_ms: int, owner: str, event: Event, out: list[NodeEffect]) -> None:
         step = self._parts.get(owner)
@@ -533,10 +536,12 @@ class NodeCore:
     ) -> None:
         height = delivered.block.height
         puts = self._clerk.record(delivered, out) + refusals
+        deletes: tuple[Delete, ...] = ()
         if self._is_snapshot_due(delivered):
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, compute_key(height), encode(snapshot)))
-        self._put(out, *puts)
+            deletes = self._order_snapshots.add(height, self._results.executed_height)
+        self._put(out, *puts, deletes=deletes)
 
     # ---- results ----------------------------------------------------------------------------
 

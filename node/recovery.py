@@ -62,6 +62,12 @@ ENVELOPE_TABLE: Final = "envelope"
 REFUSED_TABLE: Final = "refused"
 """Envelope id -> the header ledger's refusal code."""
 
+ORDER_SNAPSHOTS_KEPT: Final = 8
+"""At or below the engine's height. A restart takes the newest one that is not ahead of the state
+which the engine loads: its newest saved one, or the one before if that is damaged. States are saved
+at the same heights, but not while an earlier one is still being written, so there are a few more.
+Without any the whole chain would be delivered again."""
+
 EVIDENCE_RECOVERED_MAX: Final = COMMITTEE_SIZE_MAX * EVIDENCE_KINDS_MAX
 """One piece for each member and kind of offence."""
 
@@ -150,6 +156,8 @@ class RecoveredNode(NamedTuple):
     checkpoints: RecoveredCheckpoints
     order_state: OrderState
     ledger: HeaderLedger
+    order_snapshots: tuple[int, ...]
+    """The heights of the newest order snapshots in the archive, rising."""
     blocks: tuple[ReplayedBlock, ...]
     """Committed blocks above the order state, by rising height."""
     delivered_batches: tuple[DeliveredHeader, ...]
@@ -231,6 +239,9 @@ def _recover(
         certificates,
     )
     own = archive.read_range(CHECKPOINT_TABLE, compute_key(engine_height), 1, reverse=True)
+    snapshots = archive.read_range(
+        ORDER_SNAPSHOT_TABLE, LAST_KEY, ORDER_SNAPSHOTS_KEPT, reverse=True
+    )
     evidence = archive.read_range(EVIDENCE_TABLE, b"", EVIDENCE_RECOVERED_MAX)
     for _, encoded in evidence:
         decode_evidence(encoded)
@@ -240,6 +251,7 @@ def _recover(
         checkpoints=_recover_checkpoints(safety_records, archive),
         order_state=order_state,
         ledger=ledger,
+        order_snapshots=tuple(int.from_bytes(key, "big") for key, _ in reversed(snapshots)),
         blocks=blocks,
         delivered_batches=tuple(delivered),
         engine_height=engine_height,

@@ -151,12 +151,15 @@ class NodeDisk(Disk):
         if persist.store is not Store.ARCHIVE:
             super().apply(persist)
             return
-        assert not persist.deletes, "nothing deletes from the archive"
         replaced: list[tuple[str, bytes, bytes | None]] = []
         for name, key, value in persist.puts:
             table = self.table(Store.ARCHIVE, name)
             replaced.append((name, key, table.get(key)))
             table[key] = value
+        for name, below in persist.deletes:
+            table = self.table(Store.ARCHIVE, name)
+            for key in sorted(key for key in table if key < below):
+                replaced.append((name, key, table.pop(key)))
         self.archive_log.append(replaced)
 
     def sync_archive(self) -> None:

@@ -439,7 +439,7 @@ class World:
 
     def _write(self, host: Host, persist: Persist) -> None:
         host.disk.apply(persist)
-        if persist.deletes and host.machine is not None:
+        if persist.deletes and persist.store is Store.SAFETY and host.machine is not None:
             self._drop_once_archived(host, persist)
         for watch in self._seats.on_durable[persist.store]:
             watch(host.index, persist)
