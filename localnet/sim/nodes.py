@@ -399,7 +399,7 @@ class NodeCluster:
         height = self.lowest_committed()
         unarchived = self.delivery.find_unarchived
         self.run_until(lambda: not unarchived(running, last_height, self.order), ARCHIVED_MAX_MS)
-        self.delivery.validate(running, last_height, self.order, self.expiries)
+        self.delivery.validate(running, last_height, self.order, self.expiries, self.genuine)
         self.promises.validate(self.order, self.expiries, self.genuine, height, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())

@@ -7,8 +7,9 @@ from consensus.effects import Persist, Put, Sign, Store, StoreBatch, Token, comp
 from consensus.messages import Advance, Vote
 from consensus.types import QC, TC, AckData, BatchHeader, Block, SignedBatchHeader
 from crypto.codec import encode
+from engine.instructions import PlaceOrder, Side
 from localnet.sim.keys import CHAIN_ID, Keys
-from localnet.sim.nodes import NodeCluster
+from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster
 from localnet.sim.oracles.ancestry import Ancestry
 from localnet.sim.oracles.bounds import BoundExceededError, MemoryBounds, compute_bounds, measure
 from localnet.sim.oracles.certificates import Judge
@@ -269,3 +270,28 @@ def test_what_was_durable_binds_the_next_life_and_what_was_lost_does_not() -> No
             continue
         with pytest.raises(AssertionError, match="held to another vote 1"):
             oracle.on_effect(0, rival_vote)
+
+
+def test_a_client_that_uses_a_nonce_twice_is_refused_once_and_that_is_no_loss() -> None:
+    cluster = NodeCluster(4)
+    secret = cluster.accounts[0]
+    first = cluster.make_envelope(secret, [PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 1)])
+    cluster._nonces -= 1
+    second = cluster.make_envelope(secret, [PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 2)])
+    cluster.genuine.clear()
+    cluster.start()
+    cluster.submit(first, 0)
+    cluster.submit(second, 1)
+    cluster.run(500)
+    cluster.come_to_rest()
+    passed, ordered = cluster.order.passed, cluster.order.ordered
+    assert len(ordered) == 2
+    assert len(passed) == 1
+    (refused,) = ordered.keys() - passed.keys()
+    cluster.genuine.add(refused)
+    with pytest.raises(AssertionError, match="and not executed"):
+        cluster.come_to_rest()
+    cluster.genuine.clear()
+    del cluster.world.disk(2).table(Store.ARCHIVE, "refused")[refused]
+    with pytest.raises(AssertionError, match="and refused for"):
+        cluster.come_to_rest()

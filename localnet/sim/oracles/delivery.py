@@ -5,7 +5,7 @@ by rising author, the batches above the lane's cursor up to the tip that the blo
 first along the parents' digests.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from consensus.effects import Store, compute_key
@@ -166,10 +166,16 @@ class Delivery(Watcher):
         return missing
 
     def validate(
-        self, running: Iterable[int], height: int, order: OneOrder, expiries: Mapping[bytes, int]
+        self,
+        running: Iterable[int],
+        height: int,
+        order: OneOrder,
+        expiries: Mapping[bytes, int],
+        genuine: Collection[bytes],
     ) -> None:
         """At rest: everybody was told of all heights up to the one at which the last envelope was
-        ordered; and what is ordered is executed, unless it had expired."""
+        ordered; and what is ordered is executed, unless it had expired, or is not `genuine` and
+        refused everywhere for one reason."""
         running = tuple(running)
         for index in running:
             told = (self.noticed[index], self.delivered[index], self._executed[index])
@@ -183,9 +189,16 @@ class Delivery(Watcher):
         missing = self.find_unarchived(running, height, order)
         assert not missing, "; ".join(missing)
         for envelope_id, ordered_height in order.ordered.items():
-            assert envelope_id in order.passed or expiries.get(envelope_id, 0) <= ordered_height, (
-                f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}, and not executed"
-            )
+            if envelope_id in order.passed or expiries.get(envelope_id, 0) <= ordered_height:
+                continue
+            what = f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}"
+            assert envelope_id not in genuine, f"{what}, and not executed"
+            reasons = {self._find_refusal(index, envelope_id) for index in running}
+            assert len(reasons) == 1, f"{what}, and refused for {reasons}"
+            assert None not in reasons, f"{what}, and neither executed nor refused"
+
+    def _find_refusal(self, index: int, envelope_id: bytes) -> bytes | None:
+        return self._world.disk(index).stores[Store.ARCHIVE].get("refused", {}).get(envelope_id)
 
 
 def _find_last(table: Mapping[bytes, bytes]) -> int:
