@@ -168,3 +168,34 @@ def test_no_two_liars_can_hold_a_helpful_member_up_for_the_retry_time() -> None:
                 if len(asked(solo)) > FAULTY + 1:
                     break
             assert solo.committed == [1, 2]
+
+
+LONG_CHAIN: Final = make_chain(FAR_HEIGHTS + 8)[::-1]
+
+
+@pytest.mark.parametrize("held", [0, 1, 5])
+@pytest.mark.parametrize("share", [1, 2, 64])
+def test_answers_of_any_length_lead_past_what_is_here_already(held: int, share: int) -> None:
+    """The blocks above the root that a node has and has not committed may fill a whole answer."""
+    tree = BlockTree(make_root(make_genesis_tip(CHAIN_ID, KEYS.committee, 0)))
+    for block in LONG_CHAIN[:held]:
+        tree.insert(block, block.block_id(CHAIN_ID))
+    sync = BlockSync(CHAIN_ID, 7, 0, tree, RETRY_MS, Bans())
+    sync.want(KEYS.make_qc(LONG_CHAIN[-1]))
+    asked_from: list[int] = []
+    for _ in range(len(LONG_CHAIN) + 1):
+        requests = sync.next_requests(0)
+        if not requests:
+            break
+        ((peer, request),) = requests
+        assert isinstance(request, CommittedRequest)
+        asked_from.append(request.from_height)
+        blocks = LONG_CHAIN[request.from_height - 1 : request.from_height - 1 + share]
+        response = CommittedResponse(tuple(blocks), KEYS.make_qc(blocks[-1]), len(LONG_CHAIN))
+        assert sync.is_solicited(peer, response)
+        for block_id, block in sync.take_committed(peer, response):
+            if tree.get(block_id) is None:
+                tree.insert(block, block_id)
+    assert tree.get(LONG_CHAIN[-1].block_id(CHAIN_ID)) is not None
+    assert asked_from == sorted(set(asked_from)), "nothing is asked for twice"
+    assert sync.next_requests(0) == []
