@@ -48,6 +48,8 @@ class Durability:
         self._archive = archive
         self._batches = batches
         self._send_now = send_now
+        self._asked: dict[str, int] = {}
+        """The newest write that each component asked for; its tokens rise."""
         self._not_durable: set[Token] = set()
         self._waiting: dict[Token, list[_WaitingSend]] = {}
         self._drops: dict[str, bytes] = {}
@@ -56,7 +58,10 @@ class Durability:
         self._drops_gathered = 0
 
     def send(self, effect: Send) -> None:
-        """Let a message leave as soon as everything that it names is durable."""
+        """Let a message leave as soon as everything that it names is durable. All of that was
+        asked for before: what is unknown would pass for durable."""
+        for token in effect.after:
+            assert token.number <= self._asked.get(token.component, 0), "the write was asked for"
         missing = {token for token in effect.after if token in self._not_durable}
         if not missing:
             self._send_now(effect)
@@ -67,7 +72,7 @@ class Durability:
 
     def persist(self, effect: Persist) -> None:
         """Begin to write records. Raises the store's error if it has failed before."""
-        self._not_durable.add(effect.token)
+        self._ask(effect.token)
         if effect.store is Store.SAFETY:
             store, write = self._safety, RecordWrite(effect.puts)
             self._gather_drops(effect.deletes)
@@ -83,9 +88,13 @@ class Durability:
             self._on_durable(effect.token)
             on_stored()
 
-        self._not_durable.add(effect.token)
+        self._ask(effect.token)
         batch = StoredBatch(effect.batch_id, effect.signed_header, effect.body)
         self._batches.submit(batch, on_durable)
+
+    def _ask(self, token: Token) -> None:
+        self._not_durable.add(token)
+        self._asked[token.component] = max(self._asked.get(token.component, 0), token.number)
 
     def _gather_drops(self, deletes: Iterable[Delete]) -> None:
         for delete in deletes:

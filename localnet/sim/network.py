@@ -39,6 +39,8 @@ from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.disk import Disk
 from localnet.sim.links import PERMILLE, LinkRule, Passage
 from localnet.sim.oracles.watchers import Seats, Watcher
+from localnet.sim.violation import BrokenRuleError
+from localnet.verdicts import Verdict
 from node.serving import read_committed
 from node.storage.errors import StorageError, mapping_errors
 
@@ -76,6 +78,14 @@ class Drop(NamedTuple):
     """Records go that the archive holds, some time after the `Persist` that asked for it."""
 
     persist: Persist
+
+
+class UnaskedWriteError(BrokenRuleError):
+    """A message waits for a record that its node did not ask for before. It could only wait for
+    ever, or leave without it."""
+
+    oracle = "durable first"
+    verdict = Verdict.SAFETY
 
 
 class DiskError(Enum):
@@ -124,6 +134,8 @@ class Host:
     machine: Machine | None = None
     incarnation: int = 0
     timers: dict[str, int] = field(default_factory=dict)
+    asked: set[Token] = field(default_factory=set)
+    """The records that it asked for in this life."""
     durable: set[Token] = field(default_factory=set)
     writing: defaultdict[Store, deque[Persist]] = field(default_factory=lambda: defaultdict(deque))
     busy_until_ms: dict[Store, int] = field(default_factory=dict)
@@ -220,6 +232,7 @@ class World:
         host.writing.clear()
         host.busy_until_ms.clear()
         host.timers.clear()
+        host.asked.clear()
         host.durable.clear()
         host.waiting.clear()
 
@@ -310,8 +323,11 @@ class World:
     def _send_when_durable(self, host: Host, send: Send) -> None:
         if host.durable.issuperset(send.after):
             self._send(host, send)
-        else:
-            host.waiting.append(send)
+            return
+        if not host.asked.issuperset(send.after):
+            kind = type(send.message).__name__
+            raise UnaskedWriteError(f"host {host.index} sends {kind} before it asks for its record")
+        host.waiting.append(send)
 
     def _sign(self, host: Host, sign: Sign) -> None:
         signature = self._scheme.sign(host.secret, sign.message)
@@ -372,6 +388,7 @@ class World:
 
     def _persist(self, host: Host, persist: Persist) -> None:
         store, now_ms = persist.store, self.now_ms
+        host.asked.add(persist.token)
         queue = host.writing[store]
         queue.append(persist)
         ready_ms = max(host.busy_until_ms.get(store, 0), now_ms)

@@ -78,6 +78,14 @@ def test_a_message_waits_for_all_that_it_names_and_for_nothing_else():
     assert bench.left == ["other", "both"]
 
 
+def test_a_message_that_names_a_record_before_it_is_asked_for_ends_the_node():
+    bench = Bench()
+    bench.persist(1)
+    with pytest.raises(AssertionError, match="the write was asked for"):
+        bench.send("too early", 2)
+    assert bench.left == []
+
+
 def test_what_waits_for_one_record_leaves_in_the_order_in_which_it_was_sent():
     bench = Bench()
     bench.persist(1)

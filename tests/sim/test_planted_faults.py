@@ -10,7 +10,7 @@ import consensus.core
 import consensus.evidence
 import localnet.sim.node_world
 import node.offences
-from consensus.effects import Persist, Sign, Signed, SignIdentity, Store, Token
+from consensus.effects import Persist, Send, Sign, Signed, SignIdentity, Store, Token
 from consensus.lanes import Lanes
 from consensus.types import VoteData
 from engine.state import EngineState
@@ -246,6 +246,22 @@ def test_a_second_signature_is_found_though_it_never_leaves(
 ) -> None:
     bend(change)
     assert find_violation().oracle == "SignatureRequests"
+
+
+def name_another_record(core: NodeCore, effects: list[Any]) -> list[Any]:
+    return [
+        replace(each, after=(PLANTED,)) if core._me == 2 and isinstance(each, Send) else each
+        for each in effects
+    ]
+
+
+def test_a_message_that_waits_for_a_record_that_nobody_asked_for_is_found(
+    bend: Callable[[Bend], None],
+) -> None:
+    """It never leaves, and a member that says nothing is borne; a host that only remembers what
+    is not durable yet would have let it go at once."""
+    bend(name_another_record)
+    assert find_violation().oracle == "durable first"
 
 
 # ---- evidence ------------------------------------------------------------------------------------
