@@ -7,11 +7,14 @@ that walks from one check to the next one behind it.
 """
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from localnet.fuzz.contract import Attack, Kind, Result, Target, judge, judge_error
@@ -54,6 +57,9 @@ class Tally(Struct):
     """All results that differ."""
     findings: list[Finding] = []
     """The first of each fault."""
+    own_errors: list[str] = []
+    """What broke in the fuzzer itself while it made an input or cut one down: nobody's finding.
+    Each ended its block."""
     cpu_s: float = 0.0
 
     def add(self, other: "Tally") -> None:
@@ -65,6 +71,7 @@ class Tally(Struct):
         self.signatures |= other.signatures
         known = {finding.result.fault for finding in self.findings}
         self.findings += [each for each in other.findings if each.result.fault not in known]
+        self.own_errors += other.own_errors
         self.cpu_s += other.cpu_s
 
     def verdict(self) -> Verdict:
@@ -86,14 +93,32 @@ def run_block(
 ) -> Tally:
     """Run one block, or its beginning. `before` is called with each input before it is given to
     the target."""
-    if target.attack is not None:
-        return _attack(target, target.attack, corpus, seed)
+    tally = Tally(target.name, blocks=1)
+    start_s = time.thread_time()
+    try:
+        if target.attack is not None:
+            _attack(tally, target, target.attack, corpus, seed)
+        else:
+            _bend(tally, target, corpus, seed, before, executions_max)
+    except Exception as error:
+        # Whatever a target raises is judged where it is called, so this is the fuzzer's own.
+        tally.own_errors.append(_describe_own(target, seed, error))
+    tally.cpu_s = time.thread_time() - start_s
+    return tally
+
+
+def _bend(
+    tally: Tally,
+    target: Target,
+    corpus: Corpus,
+    seed: int,
+    before: Callable[[bytes], None],
+    executions_max: int,
+) -> None:
     random = Random(f"fuzz {target.name} {seed}")
     entries = corpus.select(target.kinds)
     assert entries, f"nothing to bend for {target.name}"
     pool = list(entries)
-    tally = Tally(target.name, blocks=1)
-    start_s = time.thread_time()
     for number in range(min(count_executions(target), executions_max)):
         data = _draw(random, number, entries, pool, target)
         before(data)
@@ -105,22 +130,28 @@ def run_block(
                 _keep(random, pool, data)
         if result.is_finding:
             _note_finding(tally, target, seed, result, data)
-    tally.cpu_s = time.thread_time() - start_s
-    return tally
 
 
 def _attack(
-    target: Target, attack: Callable[[int, Corpus], Attack], corpus: Corpus, seed: int
-) -> Tally:
+    tally: Tally,
+    target: Target,
+    attack: Callable[[int, Corpus], Attack],
+    corpus: Corpus,
+    seed: int,
+) -> None:
     """A block of a target that makes its own inputs: one input."""
-    start_s = time.thread_time()
     made = attack(seed, corpus)
-    tally = Tally(target.name, 1, made.executions, made.accepted, made.rejected)
+    tally.executions, tally.accepted = made.executions, made.accepted
+    tally.rejected = made.rejected
     tally.signatures = {(Kind.REJECTED, code, "", "") for code in made.rejected}
     if made.error is not None:
         _note_finding(tally, target, seed, judge_error(made.error), made.data)
-    tally.cpu_s = time.thread_time() - start_s
-    return tally
+
+
+def _describe_own(target: Target, seed: int, error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{target.name} seed {seed}: {type(error).__name__}: {error} at {where}"
 
 
 def _draw(
@@ -157,8 +188,11 @@ def _note_finding(tally: Tally, target: Target, seed: int, result: Result, data:
     def is_same(small: bytes) -> bool:
         return judge(target, small).fault == result.fault
 
+    # Noted before it is cut down: an error there must not lose it.
+    finding = Finding(target.name, seed, result, data, data)
+    tally.findings.append(finding)
     if target.shrink is not None:
         minimal = target.shrink(data, is_same)
     else:
         minimal = minimise(data, target.form, is_same)
-    tally.findings.append(Finding(target.name, seed, result, data, minimal))
+    tally.findings[-1] = msgspec.structs.replace(finding, minimal=minimal)

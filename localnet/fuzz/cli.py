@@ -70,8 +70,9 @@ def fuzz(
     A decoder returns a value that encodes to the very same bytes, or raises its own error, in
     bounded time and memory. The targets `peer` and `client` feed a whole cluster, which every
     oracle watches. Exit code 20 if a rule of safety was broken, 21 for liveness, 1 for everything
-    else that was found. Each finding is cut down and leaves a file below --keep. Ctrl-C and SIGTERM
-    end it with what was found until then, and exit code 130 or 143 if nothing was.
+    else that was found, and if the fuzzer itself broke. Each finding is cut down and leaves a file
+    below --keep. Ctrl-C and SIGTERM end it with what was found until then, and exit code 130 or 143
+    if nothing was.
 
     \b
     Examples:
@@ -93,9 +94,15 @@ def fuzz(
         findings = [finding for tally in tallies.values() for finding in tally.findings]
         paths = save_findings(keep, findings)
     verdict = find_gravest(tally.verdict() for tally in tallies.values())
-    exit_code = verdict.exit_code or interruption.exit_code or ExitCode.OK
+    own_errors = [each for tally in tallies.values() for each in tally.own_errors]
+    broken = ExitCode.UNEXPECTED if own_errors else None
+    exit_code = verdict.exit_code or broken or interruption.exit_code or ExitCode.OK
     document = _make_document(list(tallies.values()), paths, verdict, time.monotonic() - start_s)
-    document |= {"exit_code": int(exit_code), "interrupted": interruption.received is not None}
+    document |= {
+        "own_errors": own_errors,
+        "exit_code": int(exit_code),
+        "interrupted": interruption.received is not None,
+    }
     _print(output, list(tallies.values()), document)
     raise typer.Exit(int(exit_code))
 
@@ -143,6 +150,7 @@ def _print(output: Output, tallies: list[Tally], document: dict[str, Any]) -> No
     columns = ["target", "tried>", "taken>", "refused>", "different>", "found>", "most often"]
     nothing = "interrupted: nothing found so far" if document["interrupted"] else "nothing found"
     lines = [_describe_finding(each) for each in findings] or [nothing]
+    lines += [f"BROKEN the fuzzer itself: {each}" for each in document["own_errors"]]
     commands = [f"repeat: rota sim fuzz --replay {path}" for path in document["files"]]
     output.data(
         document,

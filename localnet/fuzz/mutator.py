@@ -28,6 +28,8 @@ SLOTS_MAX: Final = 4_000
 DEPTHS: Final = (1, 15, 16, 64, 500, 1_023, 1_025, 20_000)
 EMBEDDED_MIN_BYTES: Final = 3
 
+INTEGER_MAX: Final = 2**64 - 1
+"""More fits into no MessagePack."""
 INTEGERS: Final = tuple(
     sorted(
         {
@@ -183,7 +185,7 @@ def _bend_gently(random: Random, value: Any, donors: Sequence[bytes], form: Form
         case int():
             draw = random.random()
             if draw < 0.5:
-                return max(0, value + random.choice((-2, -1, 1, 2)))
+                return min(max(0, value + random.choice((-2, -1, 1, 2))), INTEGER_MAX)
             return random.choice([each for each in INTEGERS if 0 <= each < 2**63])
         case bytes() if value:
             taken = _take_part(random, value, donors, form)

@@ -15,7 +15,7 @@ import mempool.envelope
 from consensus.messages import Vote
 from consensus.validation import Validator
 from crypto.codec import decode_lenient, encode
-from localnet.fuzz import workers
+from localnet.fuzz import campaign, workers
 from localnet.fuzz.campaign import Tally, run_block
 from localnet.fuzz.cli import FindingFileError, UnknownTargetError
 from localnet.fuzz.contract import Kind, Target, find_target, judge
@@ -82,6 +82,15 @@ def test_a_seed_always_bends_alike(bend) -> None:
     first = make()
     assert first == make()
     assert len(set(first)) > 150
+
+
+@pytest.mark.parametrize("form", [MSGPACK, JSON], ids=lambda form: form.name)
+@pytest.mark.parametrize("bend", [mutate, mutate_gently])
+def test_a_number_at_the_edge_of_what_can_be_written_is_bent_within_it(bend, form) -> None:
+    data = form.render([2**64 - 1, 2**64 - 2, 0])
+    random = Random("edge")
+    for _ in range(1_000):
+        bend(random, data, (data,), form)
 
 
 def test_inputs_that_nest_deep_are_bent_as_bytes() -> None:
@@ -208,6 +217,39 @@ def test_a_message_that_stops_a_node_is_found_and_cut_down(
     assert "planted" in finding.result.detail
     assert len(decode_script(finding.minimal).sayings) == 1
     assert judge(target, finding.minimal).fault == finding.result.fault
+
+
+@pytest.mark.usefixtures("_lenient_envelopes")
+@pytest.mark.parametrize("part", ["_draw", "minimise"])
+def test_an_error_of_the_fuzzer_is_told_as_its_own_and_loses_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    honest = getattr(campaign, part)
+
+    def break_late(*arguments: Any) -> bytes:
+        if part == "minimise" or arguments[1] == 2_000:
+            raise OverflowError("planted")
+        data: bytes = honest(*arguments)
+        return data
+
+    monkeypatch.setattr(campaign, part, break_late)
+    exit_code, document = run("--target", "envelope", "--seeds", "1", "--keep", str(tmp_path))
+    assert (exit_code, document["exit_code"]) == (ExitCode.SAFETY, ExitCode.SAFETY)
+    assert [each["kind"] for each in document["findings"]] == ["changed"]
+    (error,) = document["own_errors"]
+    assert error.startswith("envelope seed 1: OverflowError: planted at test_campaign.py:")
+
+
+def test_an_error_of_the_fuzzer_alone_is_an_exit_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bytes:
+        raise OverflowError("planted")
+
+    monkeypatch.setattr(campaign, "_draw", fail)
+    exit_code, document = run("--target", "keys", "--seeds", "1..2", "--keep", str(tmp_path))
+    assert (exit_code, document["findings"]) == (ExitCode.UNEXPECTED, [])
+    assert len(document["own_errors"]) == 2
 
 
 def test_an_input_that_ends_its_process_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
