@@ -96,7 +96,6 @@ class _Reaper(Watcher):
         self._cluster = cluster
         self._door = DoorHarvest(self._corpus, cluster)
         cluster.world.observers.append(self)
-        cluster.world.on_executed.append(self.on_executed)
         for number, envelope in enumerate(make_rare_envelopes(cluster)):
             cluster.world.after(RARE_FROM_MS + RARE_EVERY_MS * number, self._submit(envelope))
 
@@ -126,7 +125,6 @@ class _Reaper(Watcher):
             self._door.on_effect(effect)
 
     def on_executed(self, index: int, execution: Execution) -> None:
-        """An engine finished a height."""
         if index == DOOR_HOST:
             request, _, _, output = execution
             harvest_execution(self._corpus, self._cluster, index, request, output)

@@ -91,7 +91,6 @@ class PeerSpeaker(Watcher):
         """Listen to what the member hears and says."""
         self._cluster = cluster
         cluster.world.observers.append(self)
-        cluster.world.on_received.append(self._on_received)
         committee = cluster.keys.committee
         self._tools = Tools(
             member=HOSTILE,
@@ -113,7 +112,7 @@ class PeerSpeaker(Watcher):
         if index != HOSTILE:
             self.rejected[effect.code] += 1
 
-    def _on_received(self, index: int, event: Received) -> None:
+    def on_received(self, index: int, event: Received) -> None:
         if index == HOSTILE:
             self._note(event.message)
 

@@ -42,7 +42,7 @@ class Agreement(Watcher):
     effects = (Committed,)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
-        self._byzantine = byzantine
+        self.exempt = byzantine
         self.chain: dict[int, bytes] = {}
         self.blocks: dict[int, Block] = {}
         self.heights: dict[int, int] = {}
@@ -58,7 +58,7 @@ class Agreement(Watcher):
         self._archived.pop(index, None)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if not isinstance(effect, Committed) or index in self._byzantine:
+        if not isinstance(effect, Committed):
             return
         height = effect.block.height
         previous = self._life[index]
@@ -89,14 +89,12 @@ class Blame(Watcher):
     effects = (Misbehaviour, EvidenceFound, Halt, Alarm)
 
     def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
-        self._byzantine = byzantine
+        self.exempt = self._byzantine = byzantine
         self.refusals: list[tuple[int, int, str]] = []
         """(who refused, whom, code)."""
         self.evidence: list[EvidenceFound] = []
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._byzantine:
-            return
         match effect:
             case Misbehaviour(member, code, detail):
                 self.refusals.append((index, member, code))

@@ -38,7 +38,7 @@ from crypto.aggregation import aggregate_partials
 from crypto.scheme import SignatureScheme, verify_claim
 from localnet.sim.disk import Disk
 from localnet.sim.links import PERMILLE, LinkRule, Passage
-from localnet.sim.oracles.watchers import Seats, Watcher
+from localnet.sim.oracles.watchers import Dispatch, Watcher
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from node.serving import read_committed
@@ -167,9 +167,7 @@ class World:
         self.hosts_of: dict[int, list[int]] = {}
         """The hosts of each member."""
         self.observers: list[Watcher] = []
-        self._seats = Seats([])
-        self.on_received: list[Callable[[int, Received], None]] = []
-        """Called with the host and the message, just before a running machine hears it."""
+        self._dispatch = Dispatch([])
         self.crash_at: Callable[[int, Any], CrashPoint | None] = lambda index, write: None
         """Asked before each durable write: a `Persist` or a `Drop`, in a whole node also a
         `StoreBatch` or a `SaveState`."""
@@ -209,7 +207,7 @@ class World:
         """Start a machine, or start it again from its disk."""
         host = self.hosts[index]
         assert host.machine is None, "a running machine is not started"
-        self._seat()
+        self._assign()
         host.disk.recover()
         host.machine = host.factory(host.disk)
         for observer in self.observers:
@@ -222,7 +220,7 @@ class World:
         if host.machine is None:
             return
         host.machine = None
-        self._seat()
+        self._assign()
         for observer in self.observers:
             observer.on_crash(index)
         host.incarnation += 1
@@ -243,7 +241,7 @@ class World:
         """Let a running machine do something else than `step`, and carry out the effects."""
         host = self.hosts[index]
         if host.machine is not None:
-            self._seat()
+            self._assign()
             self._carry_out(host, call(host.machine))
 
     def inject(self, sender: int, receiver: int, message: Message, delay_ms: int = 0) -> None:
@@ -261,7 +259,7 @@ class World:
 
     def run_for(self, duration_ms: int) -> None:
         """Let time pass."""
-        self._seat()
+        self._assign()
         heap, pop = self._heap, heapq.heappop
         end_ms = self.now_ms + duration_ms
         while heap and heap[0][0] <= end_ms:
@@ -304,8 +302,8 @@ class World:
     # ---- effects -------------------------------------------------------------------------------
 
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
-        watching, actions = self._seats.on_effect, self._actions
         index = host.index
+        watching, actions = self._dispatch.on_effect[index], self._actions
         self._note((index, effects))
         for effect in effects:
             kind = effect.__class__
@@ -315,10 +313,10 @@ class World:
             if action is not None:
                 action(host, effect)
 
-    def _seat(self) -> None:
+    def _assign(self) -> None:
         """Find out anew who watches what if somebody has come or gone."""
-        if self._seats.observers != self.observers:
-            self._seats = Seats(self.observers)
+        if self._dispatch.observers != self.observers:
+            self._dispatch = Dispatch(self.observers)
 
     def _send_when_durable(self, host: Host, send: Send) -> None:
         if host.durable.issuperset(send.after):
@@ -458,7 +456,7 @@ class World:
         host.disk.apply(persist)
         if persist.deletes and persist.store is Store.SAFETY and host.machine is not None:
             self._drop_once_archived(host, persist)
-        for watch in self._seats.on_durable[persist.store]:
+        for watch in self._dispatch.on_durable[host.index][persist.store]:
             watch(host.index, persist)
 
     def _drop_once_archived(self, host: Host, persist: Persist) -> None:
@@ -479,7 +477,7 @@ class World:
     # ---- network -------------------------------------------------------------------------------
 
     def _send(self, host: Host, send: Send) -> None:
-        for watch in self._seats.on_sent[send.message.__class__]:
+        for watch in self._dispatch.on_sent[host.index][send.message.__class__]:
             watch(host.index, send.message)
         event = Received(host.member, send.message)
         for member in send.to:
@@ -509,8 +507,8 @@ class World:
             return
         self._note((self.now_ms, index, event))
         if event.__class__ is Received:
-            for listen in self.on_received:
-                listen(index, event)
+            for watch in self._dispatch.on_received[index][event.message.__class__]:
+                watch(index, event)
         effects = host.machine.step(self.now_ms + host.clock_offset_ms, event)
         if effects:
             self._carry_out(host, effects)

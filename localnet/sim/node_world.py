@@ -41,7 +41,7 @@ from engine.snapshot import snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.disk import Batch, Disk, NodeDisk
 from localnet.sim.network import Conditions, Host, World
-from localnet.sim.oracles.watchers import Execution, ExecutionWatcher
+from localnet.sim.oracles.watchers import Execution
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
 from mempool.envelope import decode_envelope
 from node.batch_checks import make_checkable
@@ -123,7 +123,6 @@ class NodeWorld(World):
     ) -> None:
         self.node_conditions = conditions if conditions is not None else NodeConditions()
         super().__init__(seed, scheme, self.node_conditions)
-        self.on_executed: list[ExecutionWatcher] = []
         self.engines: dict[int, Engine] = {}
         self._identity_scheme = identity_scheme
         self._chain_id = chain_id
@@ -390,7 +389,7 @@ class NodeWorld(World):
                 each for position, each in enumerate(listed) if position not in batch.refused
             ]
         execution = Execution(request, tuple(ordered), tuple(passed), output)
-        for watch in self.on_executed:
+        for watch in self._dispatch.on_executed[host.index][Execution]:
             watch(host.index, execution)
         if output.receipts:
             self._host_tokens += 1

@@ -146,6 +146,10 @@ class NodeCluster:
         self.justice = self._make_justice(exempt)
         self.delivery = Delivery(self.world, self.chain_id, exempt)
         self.books = Books(self.world, self.genesis.engine, exempt)
+        self.expiries: dict[bytes, int] = {}
+        self.genuine: set[bytes] = set()
+        """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
+        them."""
         oracles = (
             self.order,
             self.promises,
@@ -153,16 +157,10 @@ class NodeCluster:
             self.justice,
             SignedOnce(exempt),
             Innocence(self.guilty, exempt),
+            self.books,
+            Expiry(self.expiries, exempt),
         )
         self.world.observers.extend(oracles)
-        if self.guilty:
-            self.world.on_received.append(self.justice.on_received)
-        self.world.on_executed += [self.order.on_executed, self.books.on_executed]
-        self.expiries: dict[bytes, int] = {}
-        self.genuine: set[bytes] = set()
-        """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
-        them."""
-        self.world.on_executed.append(Expiry(self.expiries, exempt).on_executed)
         self.submitted = 0
         self._nonces = 0
         self._sequences = [0] * count

@@ -51,7 +51,7 @@ def _sum_parts(stats: dict[_Function, Any]) -> Counter[str]:
     for _ in range(_HANDOVERS_MAX):
         passed_on: defaultdict[_Function, float] = defaultdict(float)
         for function, seconds in own.items():
-            part = _find_part(function[0])
+            part = find_part(function[0])
             callers = stats[function][4] if function in stats else {}
             total = sum(calls for _, calls, _, _ in callers.values())
             if part is not None or not total:
@@ -66,7 +66,8 @@ def _sum_parts(stats: dict[_Function, Any]) -> Counter[str]:
     return parts
 
 
-def _find_part(path: str) -> str | None:
+def find_part(path: str) -> str | None:
+    """Which part a source file belongs to; None for what is not the project's."""
     if not path.startswith(ROOT):
         return None
     place = path[len(ROOT) + 1 :]

@@ -60,7 +60,6 @@ class Recorder(Watcher):
             self.names[host] = name if host < count else f"{name} twin"
         # First of all: what an oracle objects to has to be in the record.
         cluster.world.observers.insert(0, self)
-        cluster.world.on_received.append(self._on_received)
 
     # ---- what is told --------------------------------------------------------------------------
 
@@ -106,7 +105,7 @@ class Recorder(Watcher):
         number = message.block.qc.view if isinstance(message, Proposal) else 0
         self._note(index, kind, text, view, block_id, number)
 
-    def _on_received(self, index: int, event: Received) -> None:
+    def on_received(self, index: int, event: Received) -> None:
         message = event.message
         if event.sender == self._the_cluster.member_of(index) or isinstance(message, BatchMessage):
             return

@@ -297,9 +297,7 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
         Restarts(cluster.world, exempt),
     ]
     if cluster.guilty:
-        signed = SignedProposals(cluster.guilty, exempt, judge)
-        cluster.world.observers.append(signed)
-        cluster.world.on_received.append(signed.on_received)
+        cluster.world.observers.append(SignedProposals(cluster.guilty, exempt, judge))
     _watch_forms(cluster, exempt)
     return MemoryBounds(cluster)
 
@@ -314,9 +312,7 @@ def _watch_forms(cluster: NodeCluster, exempt: frozenset[int]) -> None:
 
     members = [member for member, kind in cluster.liars.items() if issubclass(kind, Malformed)]
     if members:
-        forms = Forms(members, exempt, cluster.find_view, find_fault)
-        cluster.world.observers.append(forms)
-        cluster.world.on_received.append(forms.on_received)
+        cluster.world.observers.append(Forms(members, exempt, cluster.find_view, find_fault))
 
 
 class LivenessLostError(BrokenRuleError):

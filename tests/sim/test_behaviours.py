@@ -353,7 +353,6 @@ def run_watched(schedule: Schedule) -> tuple[Outcome, Wire]:
     def watch(cluster: NodeCluster) -> None:
         wires.append(Wire(cluster))
         cluster.world.observers.append(wires[0])
-        cluster.world.on_received.append(wires[0].on_received)
 
     outcome = run_schedule(schedule, watch)
     return outcome, wires[0]

@@ -42,13 +42,11 @@ class Ancestry(Watcher):
     ) -> None:
         self._judge = judge
         self._lag_max_blocks = lag_max_blocks
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         genesis_id = hash_parts("rota/genesis/v1", chain_id)
         self._places = {genesis_id: _Place(0, 0, genesis_time_ms, b"", {}, 0)}
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         tables = {put.table for put in effect.puts}
         if not tables & {"vote", "tip"}:
             return

@@ -295,7 +295,7 @@ class Certificates(Watcher):
     def __init__(self, judge: Judge, exempt: Iterable[int] = ()) -> None:
         """What `exempt` hosts adopt is their own affair."""
         self._judge = judge
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._good: set[tuple[str, bytes]] = set()
         """(table, value) of records that hold nothing but what was found good."""
         self._readers: dict[str, Callable[[bytes], None]] = {
@@ -311,8 +311,6 @@ class Certificates(Watcher):
         }
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         if isinstance(effect, Persist):
             for put in effect.puts:
                 reader = self._readers.get(put.table)

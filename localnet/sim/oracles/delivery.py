@@ -46,7 +46,7 @@ class Delivery(Watcher):
     def __init__(self, world: NodeWorld, chain_id: bytes, exempt: Iterable[int] = ()) -> None:
         self._world = world
         self._chain_id = chain_id
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._ids = {0: hash_parts("rota/genesis/v1", chain_id)}
         self._owed: dict[int, tuple[_Owed, ...]] = {}
         self._cursors: dict[int, int] = {}
@@ -64,8 +64,6 @@ class Delivery(Watcher):
         self._executed[index] = self._world.engines[index].state.height
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case BlockNotice(block_id, block):
                 self._on_block(index, block_id, block)

@@ -42,7 +42,7 @@ class Forms(Watcher):
         `find_view` tells the view of a host, None for one that takes no part in consensus;
         `find_fault` the rule that a member's message breaks."""
         self._members = frozenset(members)
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._find_view = find_view
         self._find_fault = find_fault
         self.heard: Counter[str] = Counter()
@@ -57,8 +57,6 @@ class Forms(Watcher):
         self._asked = {each for each in self._asked if each[0] != index}
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case Send(to=to, message=CommittedRequest()):
                 self._asked.update((index, member) for member in to)
@@ -72,9 +70,8 @@ class Forms(Watcher):
                 pass
 
     def on_received(self, index: int, event: Received) -> None:
-        """A host hears a message."""
         sender, message = event.sender, event.message
-        if index in self._exempt or sender not in self._members:
+        if sender not in self._members:
             return
         fault = self._find_fault(sender, message)
         if fault is None and isinstance(message, Proposal):
@@ -111,6 +108,7 @@ class SignedProposals(Watcher):
     """Nobody votes for a block that its leader has not signed, whoever sent it."""
 
     messages = (Vote,)
+    arrivals = (Proposal,)
 
     def __init__(
         self,
@@ -118,7 +116,8 @@ class SignedProposals(Watcher):
         exempt: Iterable[int],
         judge: Judge,
     ) -> None:
-        """Only the `guilty` propose what they have not signed."""
+        """Only the `guilty` propose what they have not signed, and `exempt` hosts vote for it. But
+        what these hear counts, too: a proposal is signed well if it ever was, for anybody."""
         self._guilty = frozenset(guilty)
         self._exempt = frozenset(exempt)
         self._judge = judge
@@ -126,7 +125,6 @@ class SignedProposals(Watcher):
         """Of each block that the guilty proposed: was it ever signed well?"""
 
     def on_received(self, index: int, event: Received) -> None:
-        """A host hears a message."""
         message = event.message
         if event.sender in self._guilty and isinstance(message, Proposal):
             block_id = self._judge.find_block_id(message.block)

@@ -15,11 +15,9 @@ class Innocence(Watcher):
     def __init__(self, guilty: Iterable[int] = (), exempt: Iterable[int] | None = None) -> None:
         """Members that may be blamed, and the hosts (theirs, if not named) whose blame is void."""
         self._guilty = frozenset(guilty)
-        self._exempt = self._guilty if exempt is None else frozenset(exempt)
+        self.exempt = self._guilty if exempt is None else frozenset(exempt)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case Misbehaviour(member, code, detail):
                 assert member in self._guilty, f"{index} blames {member}: {code} {detail}"

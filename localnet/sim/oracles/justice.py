@@ -78,7 +78,7 @@ class Justice(Watcher):
         """What `exempt` hosts hear and say proves nothing. `find_view` tells the view of a host,
         None for one that takes no part in consensus at the moment."""
         self._guilty = frozenset(guilty)
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._prosecutor = prosecutor
         self._rules = judge
         self._find_view = find_view
@@ -116,8 +116,6 @@ class Justice(Watcher):
                 seen.pop(index, None)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case Persist(store=Store.ARCHIVE, puts=puts):
                 for put in puts:
@@ -162,9 +160,8 @@ class Justice(Watcher):
     # ---- what is overheard ---------------------------------------------------------------------
 
     def on_received(self, index: int, event: Received) -> None:
-        """A host hears a message."""
         author, message = event.sender, event.message
-        if author not in self._guilty or index in self._exempt:
+        if author not in self._guilty:
             return
         if (index, author) not in self._suspect and not self._is_sound(author, message):
             self._suspect.add((index, author))

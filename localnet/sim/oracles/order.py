@@ -22,7 +22,7 @@ class OneOrder(Watcher):
 
     def __init__(self, exempt: Iterable[int] = ()) -> None:
         """What `exempt` hosts say proves nothing."""
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self.blocks: dict[int, tuple[bytes, Block]] = {}
         self.deliveries: dict[bytes, bytes] = {}
         self.headers: dict[bytes, bytes] = {}
@@ -39,8 +39,6 @@ class OneOrder(Watcher):
         """By kind and height: the node that said it first."""
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case BlockNotice(block_id, block):
                 height = block.height
@@ -77,9 +75,6 @@ class OneOrder(Watcher):
         self.certified[index] = certificate.header.height
 
     def on_executed(self, index: int, execution: Execution) -> None:
-        """An engine finished a height."""
-        if index in self._exempt:
-            return
         request, ordered, passed, output = execution
         result = (request, output.state_root, output.receipts_root)
         known = self.executed.get(request.height)
@@ -109,12 +104,9 @@ class Expiry(Watcher):
     def __init__(self, expiries: Mapping[bytes, int], exempt: Iterable[int] = ()) -> None:
         """`expiries` by envelope; it may grow."""
         self._expiries = expiries
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
 
     def on_executed(self, index: int, execution: Execution) -> None:
-        """An engine finished a height."""
-        if index in self._exempt:
-            return
         request, passed = execution.request, execution.passed
         for envelope_id in passed:
             expiry_height = self._expiries.get(envelope_id, request.height + 1)

@@ -31,7 +31,7 @@ class Restarts(Watcher):
     def __init__(self, world: NodeWorld, exempt: Iterable[int] = ()) -> None:
         """`exempt` hosts need only remember."""
         self._world = world
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._archived: dict[int, int] = {}
         """The newest height of each host's archive, as far as was asked for."""
         self._remembering: set[int] = set()
@@ -53,7 +53,7 @@ class Restarts(Watcher):
         self._remembering.discard(index)
         if record is not None:
             self._remembering.add(index)
-        if record is not None and index not in self._exempt:
+        if record is not None and index not in self.exempt:
             tip = None if tip_record is None else decode_lenient(CommittedTip, tip_record)
             self._due[index] = find_due(decode_lenient(SafetyState, record), tip, safety)
 
@@ -61,7 +61,7 @@ class Restarts(Watcher):
         self._due.pop(index, None)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt or not isinstance(effect, Persist):
+        if not isinstance(effect, Persist):
             return
         if effect.store is Store.ARCHIVE:
             heights = [

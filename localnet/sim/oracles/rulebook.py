@@ -58,7 +58,7 @@ class SigningRules(Watcher):
         self._block_age_max_ms = block_age_max_ms
         self._evidence: set[tuple[int, bytes]] = set()
         """(host, evidence) that it asked its archive to keep."""
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._histories: dict[int, _History] = {}
         self._durable: set[tuple[int, str, bytes]] = set()
         """(host, table, value) of proposals and state votes."""
@@ -68,7 +68,7 @@ class SigningRules(Watcher):
     def on_effect(self, index: int, effect: Any) -> None:
         """A block from the future is not voted for, nor one of long ago: only now is the clock
         what it was."""
-        if index in self._exempt or not isinstance(effect, Persist):
+        if not isinstance(effect, Persist):
             return
         self._evidence.update((index, put.value) for put in effect.puts if put.table == "evidence")
         tables = {put.table: put.value for put in effect.puts}
@@ -87,8 +87,6 @@ class SigningRules(Watcher):
     # ---- what is durable -----------------------------------------------------------------------
 
     def on_durable(self, index: int, persist: Persist) -> None:
-        if index in self._exempt:
-            return
         history = self._histories.setdefault(index, _History())
         tables = {put.table: put for put in persist.puts}
         for name in ("proposal", "state_vote"):
@@ -134,8 +132,6 @@ class SigningRules(Watcher):
 
     def on_sent(self, index: int, message: Message) -> None:
         """Proposals and state votes, whose records `SignedOnce` does not look for."""
-        if index in self._exempt:
-            return
         if isinstance(message, Proposal):
             block_id = hash_parts("rota/block/v1", self._chain_id, encode(message.block))
             assert (index, "proposal", block_id) in self._durable, (
@@ -192,7 +188,7 @@ class LaneRules(Watcher):
     def __init__(self, world: NodeWorld, chain_id: bytes, exempt: Iterable[int] = ()) -> None:
         self._world = world
         self._chain_id = chain_id
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._cursors: dict[tuple[int, int], tuple[int, bytes]] = {}
         """(host, lane) to the newest place that the host saw committed."""
         self._acked: dict[tuple[int, int, int], bytes] = {}
@@ -200,14 +196,14 @@ class LaneRules(Watcher):
         """(host, batch) found on its disk with all that is below."""
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index not in self._exempt and isinstance(effect, BlockNotice):
+        if isinstance(effect, BlockNotice):
             for tip in effect.block.lanes:
                 place = (tip.data.sequence, tip.data.batch_id)
                 key = (index, tip.data.author)
                 self._cursors[key] = max(self._cursors.get(key, place), place)
 
     def on_sent(self, index: int, message: Message) -> None:
-        if index in self._exempt or not isinstance(message, Ack):
+        if not isinstance(message, Ack):
             return
         data = message.data
         where = f"node {index} acknowledges lane {data.author} up to {data.sequence}"
@@ -249,7 +245,8 @@ class Finality(Watcher):
         exempt: Iterable[int] = (),
     ) -> None:
         """`hosts[i]` is the member that host i speaks for; `byzantine` members may have voted for
-        anything without being seen."""
+        anything without being seen. What `exempt` hosts commit is their own affair, but not which
+        blocks they keep and vote for."""
         self._judge = judge
         self._chain_id = chain_id
         self._hosts = tuple(hosts)

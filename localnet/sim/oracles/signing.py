@@ -36,7 +36,7 @@ class SignatureRequests(Watcher):
     def __init__(self, chain_id: bytes, epoch: int = 0, exempt: Iterable[int] = ()) -> None:
         self._chain_id = chain_id
         self._epoch = epoch
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
         self._explained: dict[int, dict[bytes, Slot]] = {}
         """By host: what its records allow it to sign."""
         self._asked: dict[int, dict[Slot, bytes]] = {}
@@ -63,8 +63,6 @@ class SignatureRequests(Watcher):
         self._header[index] = None
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if index in self._exempt:
-            return
         match effect:
             case Persist(store=Store.SAFETY, puts=puts):
                 for put in puts:
@@ -84,8 +82,6 @@ class SignatureRequests(Watcher):
                 pass
 
     def on_durable(self, index: int, persist: Persist) -> None:
-        if index in self._exempt:
-            return
         for put in persist.puts:
             if put.table in _RECORDS:
                 slot, content = self._read(put)
@@ -94,7 +90,7 @@ class SignatureRequests(Watcher):
     def on_sent(self, index: int, message: Message) -> None:
         """A batch that was signed and not stored before a crash never left: only what was sent
         binds the next life."""
-        if isinstance(message, BatchMessage) and index not in self._exempt:
+        if isinstance(message, BatchMessage):
             header = message.signed_header.header
             if header.author == index:
                 held = self._headers.setdefault((index, header.sequence), header)
@@ -168,8 +164,8 @@ class SignedOnce(Watcher):
     messages = (Vote, Timeout, Proposal)
     stores = (Store.SAFETY,)
 
-    def __init__(self, byzantine: frozenset[int] = frozenset()) -> None:
-        self._byzantine = byzantine
+    def __init__(self, exempt: Iterable[int] = ()) -> None:
+        self.exempt = frozenset(exempt)
         self._sent: dict[tuple[str, int, int], Any] = {}
         self._timed_out: set[tuple[int, int]] = set()
         self._durable: set[tuple[int, str, bytes]] = set()
@@ -181,14 +177,12 @@ class SignedOnce(Watcher):
             self._durable.add((index, put.table, put.value))
             if put.table == TIMEOUT_TABLE:
                 self._timed_out.add((index, view))
-            if put.table == VOTE_TABLE and index not in self._byzantine:
+            if put.table == VOTE_TABLE:
                 assert (index, view) not in self._timed_out, (
                     f"node {index} voted after timing out in view {view}"
                 )
 
     def on_sent(self, index: int, message: Message) -> None:
-        if index in self._byzantine:
-            return
         match message:
             case Vote(data=data):
                 self._check_durable(index, VOTE_TABLE, encode(data), data.view)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from consensus.effects import Persist, Store
+from consensus.effects import Persist, Received, Store
 from consensus.messages import Message
 from engine.block import BlockOutput
 from localnet.verdicts import Verdict
@@ -21,10 +21,6 @@ class Execution(NamedTuple):
     output: BlockOutput
 
 
-ExecutionWatcher = Callable[[int, Execution], None]
-"""Called with the node and what it executed."""
-
-
 class Watcher:
     """An observer that ignores everything; oracles override what they look at."""
 
@@ -32,10 +28,15 @@ class Watcher:
     """The kinds of effects that it wants to hear of; none named means all."""
     messages: ClassVar[tuple[type, ...]] = ()
     """The kinds of messages, likewise."""
+    arrivals: ClassVar[tuple[type, ...]] = ()
+    """The kinds of messages of whose arrival it wants to hear, likewise."""
     stores: ClassVar[tuple[Store, ...]] = ()
     """The stores of whose records it wants to hear once they are durable, likewise."""
     verdict: ClassVar[Verdict] = Verdict.SAFETY
     """On a run in which it raises."""
+    exempt: frozenset[int] = frozenset()
+    """Machines of which it wants to hear nothing but that they start and die. May not change once
+    the world has looked at it."""
 
     def on_start(self, index: int) -> None:
         """A machine starts, for the first time or again."""
@@ -52,49 +53,65 @@ class Watcher:
     def on_sent(self, index: int, message: Message) -> None:
         """A message left a machine."""
 
+    def on_received(self, index: int, event: Received) -> None:
+        """A running machine is about to hear a message."""
+
+    def on_executed(self, index: int, execution: Execution) -> None:
+        """A node's engine finished a height."""
+
     def at_rest(self) -> None:
         """Everything has come to rest."""
 
 
-class Seats:
-    """Which observers watch what. Most look at a few kinds of effects only."""
+Hook = Callable[[int, Any], None]
+
+
+class Dispatch:
+    """Which observers of a world are told of what. Most look at a few kinds of things only, and
+    hear nothing of machines that promise nothing."""
 
     def __init__(self, observers: Sequence[Watcher]) -> None:
         self.observers = list(observers)
-        self.on_effect = _Listeners(
-            (each.on_effect, each.effects)
-            for each in observers
-            if _is_overridden(each, "on_effect")
+        self.on_effect = self._list("on_effect", "effects")
+        self.on_sent = self._list("on_sent", "messages")
+        self.on_durable = self._list("on_durable", "stores")
+        self.on_received = self._list("on_received", "arrivals")
+        self.on_executed = self._list("on_executed")
+
+    def _list(self, hook: str, kinds: str | None = None) -> "_Hosts":
+        """Those who override a hook, each with the kinds that it wants to hear of."""
+        return _Hosts(
+            (getattr(each, hook), () if kinds is None else getattr(each, kinds), each.exempt)
+            for each in self.observers
+            if getattr(type(each), hook) is not getattr(Watcher, hook)
         )
-        """Whom to tell of an effect."""
-        self.on_sent = _Listeners(
-            (each.on_sent, each.messages) for each in observers if _is_overridden(each, "on_sent")
-        )
-        """Whom to tell of a message."""
-        self.on_durable = _Listeners(
-            (each.on_durable, each.stores)
-            for each in observers
-            if _is_overridden(each, "on_durable")
-        )
-        """Whom to tell of what became durable, by its store."""
 
 
-class _Listeners(dict[Hashable, tuple[Callable[[int, Any], None], ...]]):
-    """Whom to tell of something, by its kind; each kind is looked up once."""
+class _Kinds(dict[Hashable, tuple[Hook, ...]]):
+    """Whom to tell of something that one machine did, by its kind; each kind is looked up once."""
 
-    def __init__(
-        self, hooks: Iterable[tuple[Callable[[int, Any], None], tuple[Hashable, ...]]]
-    ) -> None:
+    def __init__(self, hooks: Iterable[tuple[Hook, tuple[Hashable, ...]]]) -> None:
         """The hooks, each with the kinds that it wants to hear of; none named means all."""
         super().__init__()
         self._hooks = tuple(hooks)
 
-    def __missing__(self, kind: Hashable) -> tuple[Callable[[int, Any], None], ...]:
+    def __missing__(self, kind: Hashable) -> tuple[Hook, ...]:
         found = self[kind] = tuple(
             hook for hook, kinds in self._hooks if not kinds or kind in kinds
         )
         return found
 
 
-def _is_overridden(observer: Watcher, hook: str) -> bool:
-    return getattr(type(observer), hook) is not getattr(Watcher, hook)
+class _Hosts(dict[int, _Kinds]):
+    """The same by machine."""
+
+    def __init__(self, hooks: Iterable[tuple[Hook, tuple[Hashable, ...], frozenset[int]]]) -> None:
+        """The hooks, besides with the machines that do not concern them."""
+        super().__init__()
+        self._hooks = tuple(hooks)
+
+    def __missing__(self, index: int) -> _Kinds:
+        found = self[index] = _Kinds(
+            (hook, kinds) for hook, kinds, exempt in self._hooks if index not in exempt
+        )
+        return found
