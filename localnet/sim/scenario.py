@@ -31,6 +31,7 @@ from localnet.sim.oracles.memory import validate_weight
 from localnet.sim.oracles.restarts import Restarts
 from localnet.sim.oracles.rulebook import Finality, LaneRules, SigningRules
 from localnet.sim.oracles.signing import SignatureRequests
+from localnet.sim.oracles.wire import Wire
 from localnet.sim.schedule import Schedule, validate_schedule
 from localnet.sim.violation import BrokenRuleError, Violation, make_violation
 from localnet.verdicts import Verdict
@@ -51,6 +52,9 @@ REPLAY_EVERY: Final = 10
 
 WEIGH_EVERY: Final = 5
 """Of seeds, so many to one at whose end a node's memory is weighed."""
+
+WIRE_EVERY: Final = 10
+"""Of seeds, so many to one in whose run messages are encoded and decoded as on real connections."""
 
 CATCH_UP_MAX_MS: Final = 60_000
 PROGRESS_BLOCKS: Final = 3
@@ -113,6 +117,8 @@ class _Run:
             config=make_config(leader_seed=schedule.leader_seed_bytes()),
         )
         self.memory = watch_rules(self.cluster, schedule)
+        if schedule.seed % WIRE_EVERY == 0:
+            watch_wire(self.cluster)
         self.joining = Joining(self.cluster, amnesiacs(schedule.faults))
         self.cluster.world.observers.append(self.joining)
         self.coverage = Coverage()
@@ -300,6 +306,12 @@ def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
         cluster.world.observers.append(SignedProposals(cluster.guilty, exempt, judge))
     _watch_forms(cluster, exempt)
     return MemoryBounds(cluster)
+
+
+def watch_wire(cluster: NodeCluster) -> None:
+    """Ask of all that honest nodes say whether it can be said on a real connection."""
+    exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
+    cluster.world.observers.append(Wire(exempt))
 
 
 def _watch_forms(cluster: NodeCluster, exempt: frozenset[int]) -> None:

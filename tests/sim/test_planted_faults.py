@@ -10,14 +10,17 @@ import consensus.core
 import consensus.evidence
 import localnet.sim.node_world
 import node.offences
+import node.serving
 from consensus.effects import Persist, Send, Sign, Signed, SignIdentity, Store, Token
 from consensus.lanes import Lanes
+from consensus.messages import BLOCKS_MAX_PER_RESPONSE, Ack, Message
 from consensus.types import VoteData
 from engine.state import EngineState
 from localnet.sim.faults import LateJoinFault, WipeFault
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
-from localnet.sim.scenario import WEIGH_EVERY, run_schedule
+from localnet.sim.oracles.wire import Wire
+from localnet.sim.scenario import WEIGH_EVERY, WIRE_EVERY, run_schedule, watch_wire
 from localnet.sim.schedule import Liar, Schedule
 from localnet.sim.violation import Violation
 from node.core import NodeCore
@@ -61,14 +64,14 @@ def bend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bend], None]:
 
 
 def find_violation(schedule: Schedule = QUIET) -> Violation:
-    violation = run_schedule(schedule).violation
+    violation = run_schedule(schedule, watch_wire).violation
     assert violation is not None
     return violation
 
 
 def test_nothing_is_found_where_nothing_is_planted(bend: Callable[[Bend], None]) -> None:
     bend(lambda core, effects: effects)
-    assert run_schedule(QUIET).violation is None
+    assert run_schedule(QUIET, watch_wire).violation is None
 
 
 # ---- the order as clients get it -----------------------------------------------------------------
@@ -262,6 +265,48 @@ def test_a_message_that_waits_for_a_record_that_nobody_asked_for_is_found(
     is not durable yet would have let it go at once."""
     bend(name_another_record)
     assert find_violation().oracle == "durable first"
+
+
+# ---- the wire ------------------------------------------------------------------------------------
+
+BEHIND = Schedule(seed=3, views=110, faults=(LateJoinFault(at_ms=0, duration_ms=5_000, host=3),))
+"""Host 3 comes once there are more blocks than one answer holds."""
+
+
+def test_an_answer_that_no_node_would_decode_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed from node to node as it is, and the one that lags catches up by it."""
+    monkeypatch.setattr(node.serving, "BLOCKS_MAX_PER_RESPONSE", 10 * BLOCKS_MAX_PER_RESPONSE)
+    assert run_schedule(BEHIND).violation is None
+    violation = find_violation(BEHIND)
+    assert violation.oracle == "Wire"
+    assert "CommittedResponse is refused" in violation.detail
+
+
+def test_a_message_that_breaks_its_own_type_is_found(
+    bend: Callable[[Bend], None],
+) -> None:
+    """An acknowledgement whose signature is no bytes, for which nobody in the simulator cares
+    before it comes to the signature."""
+
+    def spoil(core: NodeCore, effects: list[Any]) -> list[Any]:
+        return [
+            replace(each, message=replace(each.message, signature=list(each.message.signature)))
+            if isinstance(each, Send) and isinstance(each.message, Ack)
+            else each
+            for each in effects
+        ]
+
+    bend(spoil)
+    assert find_violation().oracle == "Wire"
+
+
+def test_one_run_in_some_is_held_to_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Message] = []
+    monkeypatch.setattr(Wire, "on_sent", lambda wire, index, message: said.append(message))
+    run_schedule(Schedule(seed=WIRE_EVERY + 1, views=3))
+    assert not said
+    run_schedule(Schedule(seed=WIRE_EVERY, views=3))
+    assert said
 
 
 # ---- evidence ------------------------------------------------------------------------------------
