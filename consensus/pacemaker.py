@@ -6,8 +6,8 @@ last certificate: certificates without commits must not keep it short. Only a co
 A view is lost when a timeout certificate ends it. On a network too slow for the timer every view
 is; a dead leader loses only its own, but without a commit until two living leaders follow each
 other. Views that ended with a certificate say nothing against the timer and do not count. To count
-them, or to let every lost view count in full, makes a minute without a commit common while a third
-of the leaders is dead.
+them, or to let every lost view count in full, makes half a minute without a commit common while a
+third of the leaders is dead.
 """
 
 from enum import Enum
@@ -17,8 +17,8 @@ from consensus.backoff import compute_growing_wait_ms
 from consensus.config import ConsensusConfig
 
 LOST_VIEWS_PER_GROWTH: Final = 3
-"""With a quarter of the leaders dead all but one in a thousand waits for a commit stay below 20
-times the base time; a network that needs twice the base time pays four lost views more for it."""
+"""With a quarter of the leaders dead, as computed, all but one in a thousand waits for a commit stay
+below 20 base times; a network that needs twice the base time pays four lost views more for it."""
 
 
 class Urgency(Enum):
