@@ -17,7 +17,7 @@ from consensus.backoff import compute_growing_wait_ms
 from consensus.config import ConsensusConfig
 
 LOST_VIEWS_PER_GROWTH: Final = 3
-"""With a quarter of the leaders dead, as computed, all but one in a thousand waits for a commit stay
+"""With a quarter of the leaders dead, as computed, all but one in a thousand waits for a commit are
 below 20 base times; a network that needs twice the base time pays four lost views more for it."""
 
 
