@@ -164,6 +164,9 @@ class Cluster:
     async def attend(self) -> None:
         """Runs beside everything else, to the end."""
 
+    def note_end(self, status: ProcessStatus) -> None:
+        """A process ended, whoever ended it."""
+
     def heed_end(self, status: ProcessStatus) -> bool:
         """A process ended by itself; True if that was to be, and is seen to."""
         del status
@@ -220,6 +223,7 @@ class Cluster:
     # ---- while it runs ---------------------------------------------------------------------
 
     def _process_ended(self, status: ProcessStatus) -> None:
+        self.note_end(status)
         if status.state is ProcessState.EXITED and not self.heed_end(status):
             self.unexpected_exits.append(status)
             if self.ready:

@@ -61,6 +61,16 @@ class FaultCluster(Cluster):
         """Heal what is due."""
         await self.faults.run()
 
+    def note_end(self, status: ProcessStatus) -> None:
+        """A liar's own behaviour may have ended it, also while it was being stopped."""
+        # Imported here: every command of a localnet starts faster without the consensus.
+        from localnet.byzantine.guard import BehaviourFailedError, find_failure
+
+        if status.exit_code == BehaviourFailedError.exit_code:
+            failure = find_failure(self._stderr_tail(status.name))
+            if failure is not None:
+                self.faults.failures[status.name] = failure
+
     def heed_end(self, status: ProcessStatus) -> bool:
         """True if it was a fault's doing."""
         return self.faults.heed_end(status)

@@ -35,7 +35,7 @@ from localnet.faults.table import (
 )
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, Supervisor
 from node.cli.hints import rota_command
-from node.exit_codes import ExitCode
+from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
 
 SUPERVISOR: Final = "supervisor"
@@ -71,6 +71,8 @@ class FaultDesk:
         self._journal = Journal(journal_path(network.path), SUPERVISOR)
         self.liars: dict[str, str] = {}
         """Behaviours by node."""
+        self.failures: dict[str, OperatorError] = {}
+        """What ended a liar, if its own behaviour did, until it is to lie again."""
         self.last_heal_s = -math.inf
         """When the last fault in force ended, by trio's clock."""
         self._aftermath_until_s: dict[str, float] = {}
@@ -201,6 +203,7 @@ class FaultDesk:
                 self.liars.pop(name, None)
             else:
                 self.liars[name] = behaviour
+                self.failures.pop(name, None)
             self._supervisor.set_plan(name, self._plan_node(name, behaviour=behaviour))
             self._journal.note("liar", node=name, behaviour=behaviour)
             if self._runs(name):

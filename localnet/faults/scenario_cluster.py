@@ -8,8 +8,6 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from localnet.byzantine import BehaviourFailedError
-from localnet.byzantine.guard import find_failure
 from localnet.cluster import View, describe_end
 from localnet.demo import TRADERS
 from localnet.faults.cluster import FaultCluster, make_plans
@@ -105,11 +103,8 @@ class ScenarioCluster(FaultCluster):
 
     def _validate_liars(self) -> None:
         """With a liar that its own behaviour ended, the run says nothing about the others."""
-        for name in sorted(self._liars):
-            if self.supervisor.status(name).exit_code == BehaviourFailedError.exit_code:
-                failure = find_failure(self._stderr_tail(name))
-                if failure is not None:
-                    raise failure
+        for _, failure in sorted(self.faults.failures.items()):
+            raise failure
 
     def observe(self) -> Seen:
         """What was seen; the disks are yet to be read."""

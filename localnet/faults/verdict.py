@@ -114,7 +114,7 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
         idle = find_idle(seen.strikes, len(scenario.faults))
         findings.append(_holds("faults_struck", Verdict.EXPECTATION, idle))
     if seen.liars:
-        findings.append(_judge_liars(seen))
+        findings.append(_judge_liars(scenario, seen))
     return findings
 
 
@@ -167,9 +167,12 @@ def _judge_heals(scenario: Scenario, seen: Seen) -> Finding:
     return Finding(name, True if is_enough else None, Verdict.LIVENESS, detail)
 
 
-def _judge_liars(seen: Seen) -> Finding:
+def _judge_liars(scenario: Scenario, seen: Seen) -> Finding:
     idle = [f"{who} told no lie" for who, times in seen.lies if not times]
-    finding = _holds("liars_ran", Verdict.EXPECTATION, [*seen.liar_exits, *idle])
+    told = {who for who, _ in seen.lies}
+    lost = sorted({liar.node for liar in scenario.liars} - told)
+    mute = [f"{who} did not live to say how often it lied" for who in lost]
+    finding = _holds("liars_ran", Verdict.EXPECTATION, [*seen.liar_exits, *idle, *mute])
     told = ", ".join(f"{who} lied {times} times" for who, times in seen.lies)
     return msgspec.structs.replace(finding, detail=told) if finding.holds else finding
 

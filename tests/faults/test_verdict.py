@@ -133,6 +133,16 @@ def test_heals_and_liars_are_asked_for_only_where_there_are_some():
     }
 
 
+def test_a_liar_that_did_not_live_to_say_that_it_lied_shows_nothing():
+    text = '[[byz]]\nnode = "node3"\nbehaviour = "silent"\nat = "3s"\nfor = "5s"\n'
+    seen = replace(GOOD, liars=("node3",))
+    verdict, findings = judge(scenario(text), seen)
+    assert (verdict, verdict.exit_code) == ("expectation", 23)
+    (finding,) = (each for each in findings if each.name == "liars_ran")
+    assert finding.detail == "node3 did not live to say how often it lied"
+    assert judge(scenario(text), replace(seen, lies=(("node3", 2),)))[0] == "pass"
+
+
 def test_a_conviction_of_somebody_honest_counts_even_if_others_did_not_answer():
     seen = replace(GOOD, convictions=(("node1", "x"),), not_asked=("node2",))
     assert broken(seen) == ("safety", ["no_false_conviction"])

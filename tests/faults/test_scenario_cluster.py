@@ -1,0 +1,59 @@
+"""What a scenario's cluster makes of processes that end, without starting any."""
+
+import pytest
+
+from localnet.byzantine import BehaviourFailedError
+from localnet.cluster import View
+from localnet.faults.scenario import parse_scenario
+from localnet.faults.scenario_cluster import ScenarioCluster
+from localnet.network import create_network
+from localnet.supervisor import ProcessState, ProcessStatus
+
+LIAR = """
+run_for = "20s"
+
+[[byz]]
+node = "node2"
+behaviour = "silent"
+at = "3s"
+for = "5s"
+"""
+FAILURE = "mine.py:18 in Broken.send: ZeroDivisionError: division by zero"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes a cluster of a scenario's text; to be called where trio runs."""
+    network = create_network(tmp_path / "net", stakes=(1_000,) * 4, seed=1, port_first=21_000)
+
+    def make(text: str) -> ScenarioCluster:
+        view = View(note=lambda text: None, ready=lambda *_: None, tick=lambda _: None)
+        return ScenarioCluster(network, parse_scenario("x", text), view)
+
+    return make
+
+
+def end(cluster, name, state, exit_code, said):
+    cluster.supervisor.plan(name).stderr_path.write_text(said)
+    cluster._process_ended(ProcessStatus(name, state, None, exit_code, 1, 0.0))
+
+
+@pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.EXITED])
+async def test_a_liar_that_its_behaviour_ended_is_told_of_also_when_it_was_being_stopped(
+    make, state
+):
+    cluster = make(LIAR)
+    end(cluster, "node2", state, 3, f"error: {FAILURE} [byz.behaviour_failed]\n  mend it\n")
+    # What it becomes afterwards does not make up for it.
+    await cluster.faults.set_liar("node2", None)
+    with pytest.raises(BehaviourFailedError) as caught:
+        await cluster.conclude()
+    assert caught.value.message == FAILURE
+
+
+async def test_a_liar_that_was_stopped_in_good_order_has_not_failed(make):
+    cluster = make(LIAR)
+    end(cluster, "node2", ProcessState.STOPPED, 0, "")
+    end(cluster, "node1", ProcessState.STOPPED, 3, "error: no links: gone\n")
+    cluster.validate_starting()
+    assert not cluster.faults.failures
