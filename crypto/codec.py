@@ -52,7 +52,8 @@ def decode_lenient(type_: type[T], data: bytes | bytearray | memoryview) -> T:
         _validate_nesting(data)
     try:
         value: T = decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, OverflowError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, OverflowError, ValueError) as error:
+        # A `ValueError`: text that is no UTF-8, or a timestamp that rounds up to year 10000.
         raise DecodeError(str(error)) from error
     return value
 

@@ -268,7 +268,7 @@ class DoorClient:
         answer = await self._request(Answer, lambda request: Query(request, name, arguments))
         try:
             return msgspec.msgpack.decode(answer.body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise self._abort("door.malformed", f"answer to {name}: {error}") from error
 
     async def _request(self, answer_type: type[A], build: Callable[[int], ClientFrame]) -> A:

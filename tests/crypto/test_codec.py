@@ -1,5 +1,6 @@
 """The canonical codec: one encoding a value, and hostile bytes raise `DecodeError` only."""
 
+import struct
 import sys
 import tracemalloc
 from typing import Annotated, Any
@@ -126,6 +127,12 @@ def test_a_map_key_given_twice_is_refused():
     twice = b"\x91\x82\xa1a\x01\xa1a\x02"
     with pytest.raises(DecodeError):
         decode(Index, twice)
+
+
+def test_a_timestamp_that_rounds_up_to_year_10000_is_refused():
+    newest = b"\xc7\x0c\xff" + struct.pack(">Iq", 999_999_999, 253_402_300_799)
+    with pytest.raises(DecodeError):
+        decode_lenient(Any, newest)
 
 
 def test_text_that_is_not_utf_8_is_refused():

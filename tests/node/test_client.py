@@ -1,5 +1,6 @@
 """The door client against a door that the test holds in its hand."""
 
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -311,6 +312,23 @@ async def test_malformed_bytes_from_the_node_end_the_connection(data, code):
         with pytest.raises(DoorError) as caught:
             await client.query("status")
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xa1\xff", b"\xc7\x0c\xff" + struct.pack(">Iq", 999_999_999, 253_402_300_799)],
+    ids=["no UTF-8", "year 10000"],
+)
+async def test_a_malformed_answer_ends_the_connection(body):
+    async with connected() as (client, door), trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            request = await door.receive()
+            await door.send(Answer(request.request, msgspec.Raw(body)))
+
+        nursery.start_soon(serve)
+        with pytest.raises(DoorError, match=r"door\.malformed"):
+            await client.query("status")
 
 
 async def test_an_answer_of_the_largest_size_is_taken():
