@@ -35,6 +35,9 @@ GENTLE: Final = 0.8
 
 SIGNED_PERMILLE: Final = 700
 
+REQUEST_FIRST: Final = 1 << 32
+"""Beyond the requests of the cluster's own traders, so that no two have one number."""
+
 
 def make_schedule(seed: int, views: int) -> Schedule:
     """The cluster of a seed: nobody lies, nothing breaks."""
@@ -54,7 +57,7 @@ class ClientSpeaker(Watcher):
             BodyKind.PLAIN: corpus.select(("instruction.*", "bundle")),
             BodyKind.KEYS: corpus.select(("keys", "key_change.*")),
         }
-        self._count = 0
+        self._count = REQUEST_FIRST
         self._cluster: NodeCluster
         self.accepted = 0
         self.rejected: Counter[str] = Counter()

@@ -175,6 +175,9 @@ class NodeWorld(World):
 
     def tell(self, index: int, event: NodeEvent) -> bool:
         """Give a node a client's event; False if it is down."""
+        if self.is_running(index):
+            for watch in self._dispatch.on_told[index][event.__class__]:
+                watch(index, event)
         self._deliver(index, event)
         return self.is_running(index)
 

@@ -30,6 +30,7 @@ from localnet.sim.node_world import NodeConditions, NodeWorld
 from localnet.sim.oracles.books import Books
 from localnet.sim.oracles.certificates import Judge
 from localnet.sim.oracles.delivery import Delivery
+from localnet.sim.oracles.door import Door
 from localnet.sim.oracles.innocence import Innocence
 from localnet.sim.oracles.justice import Justice
 from localnet.sim.oracles.order import Expiry, OneOrder
@@ -132,8 +133,12 @@ class NodeCluster:
         self.honest = tuple(index for index in self.members if index not in self.guilty)
         """Hosts that promise everything; `guilty` members promise nothing."""
         exempt = frozenset(self.hosts) - frozenset(self.honest)
+        self.expiries: dict[bytes, int] = {}
+        self.genuine: dict[bytes, EnvelopeHeader] = {}
+        """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
+        them."""
         self.order = OneOrder(exempt)
-        self.promises = Promises(exempt)
+        self.promises = Promises(self.genuine, exempt)
         self.promises.is_provable = self._is_provable
         members = self.genesis.members
         self.judge = Judge(
@@ -145,14 +150,12 @@ class NodeCluster:
         )
         self.justice = self._make_justice(exempt)
         self.delivery = Delivery(self.world, self.chain_id, exempt)
+        self.door = self._make_door(exempt)
         self.books = Books(self.world, self.genesis.engine, exempt)
-        self.expiries: dict[bytes, int] = {}
-        self.genuine: set[bytes] = set()
-        """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
-        them."""
         oracles = (
             self.order,
             self.promises,
+            self.door,
             self.delivery,
             self.justice,
             SignedOnce(exempt),
@@ -180,6 +183,13 @@ class NodeCluster:
         keys = [(each.consensus_key, each.identity_key) for each in self.genesis.members]
         prosecutor = Prosecutor(self.chain_id, keys, (self.keys.scheme, self.identity))
         return Justice(self.guilty, exempt, prosecutor, self.judge, self.find_view)
+
+    def _make_door(self, exempt: frozenset[int]) -> Door:
+        def find_time_ms(index: int) -> int:
+            return self.world.now_ms + self.world.hosts[index].clock_offset_ms
+
+        delivered = self.delivery.delivered
+        return Door(self.config.admission, self.genuine, delivered, find_time_ms, exempt)
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]
@@ -275,7 +285,7 @@ class NodeCluster:
             body_size_bytes=len(body),
         )
         self.expiries[header.envelope_id()] = expiry_height
-        self.genuine.add(header.envelope_id())
+        self.genuine[header.envelope_id()] = header
         signature = self.identity.sign(secret, header.signing_bytes())
         return encode(Envelope(header, signature, body))
 
@@ -398,7 +408,8 @@ class NodeCluster:
         unarchived = self.delivery.find_unarchived
         self.run_until(lambda: not unarchived(running, last_height, self.order), ARCHIVED_MAX_MS)
         self.delivery.validate(running, last_height, self.order, self.expiries, self.genuine)
-        self.promises.validate(self.order, self.expiries, self.genuine, height, running)
+        self.promises.validate(self.order, self.expiries, self.door.taken, height, running)
+        self.door.validate(self.order, self.promises.refused, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())
         for index in running:

@@ -18,6 +18,7 @@ from consensus.types import VoteData
 from engine.state import EngineState
 from localnet.sim.faults import LateJoinFault, WipeFault
 from localnet.sim.generator import generate
+from localnet.sim.mutants.plant import make_mutant, planted
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.wire import Wire
 from localnet.sim.scenario import WEIGH_EVERY, WIRE_EVERY, run_schedule, watch_wire
@@ -209,8 +210,83 @@ def test_a_node_that_throws_away_what_it_was_given_is_found(
 
     monkeypatch.setattr(NodeCore, "step", refuse_all)
     violation = find_violation()
-    assert violation.oracle == "Promises"
+    assert violation.oracle == "Door"
     assert "was not taken" in violation.detail
+
+
+# ---- the door ------------------------------------------------------------------------------------
+
+
+def find_planted(target: str, old: str, new: str, schedule: Schedule = QUIET) -> Violation:
+    """The violation that other source text for one function leads to."""
+    with planted(make_mutant("planted", "", "", target, old, new)):
+        return find_violation(schedule)
+
+
+ADMISSION = "mempool.admission:Admission."
+
+
+@pytest.mark.parametrize(
+    ("target", "old", "new", "words"),
+    [
+        ("_check", "if is_full:", "if True:", "not taken: pool.full"),
+        ("_check", "if is_full:", "if summary.envelope_id[0] < 128:", "not taken: pool.full"),
+        ("_check", "if sender is None:\n", "if True:\n        return RefusalCode.SENDER_FULL\n"
+         "    if sender is None:\n", "not taken: pool.sender_full"),
+        ("_check", "if refusal is not None:", "if True:\n        return RefusalCode.EXPIRED\n"
+         "    if refusal is not None:", "not taken: envelope.expired"),
+        ("_check", "if refusal is not None:", "if True:\n"
+         "        return RefusalCode.NONCE_DUPLICATE\n    if refusal is not None:",
+         "not taken: nonce.duplicate"),
+        ("_check", "if pending is not None:", "if header.nonce % 5 == 0:\n"
+         "        return RefusalCode.ENVELOPE_PENDING\n    if pending is not None:",
+         "not taken: envelope.pending"),
+        ("admit_opaque", "cost_bytes = len(data) + ITEM_OVERHEAD_BYTES",
+         "return RefusalCode.POOL_FULL\n    cost_bytes = 0", "transactions were not taken"),
+    ],
+)  # fmt: skip
+def test_a_node_that_turns_clients_away_for_a_false_reason_is_found(
+    target: str, old: str, new: str, words: str
+) -> None:
+    violation = find_planted(ADMISSION + target, old, new)
+    assert violation.oracle == "Door"
+    assert words in violation.detail
+
+
+def test_an_order_that_is_taken_and_dropped_is_found() -> None:
+    counted = "self.pending_bytes += size_bytes\n"
+    dropped = f"{counted}    if summary.envelope_id[0] < 32: self._drop(key)\n"
+    violation = find_planted(f"{ADMISSION}admit", counted, dropped)
+    assert violation.oracle == "Door"
+    assert "neither ordered nor expired" in violation.detail
+
+
+def test_a_submission_that_is_never_answered_is_found() -> None:
+    violation = find_planted(
+        "node.core:NodeCore._on_envelopes_verified", "out.append(reply)", "pass"
+    )
+    assert violation.oracle == "Door"
+    assert "never answered" in violation.detail
+
+
+def test_a_receipt_for_another_account_is_found() -> None:
+    told = "ReceiptUpdate(envelope_id, account, level, height, None)"
+    violation = find_planted(
+        "node.clerk:Clerk.tell_passed", told, told.replace("account", "bytes(32)")
+    )
+    assert violation.oracle == "Promises"
+    assert "told to another account" in violation.detail
+
+
+def test_an_envelope_that_the_ledger_refuses_without_a_reason_is_found() -> None:
+    violation = find_planted(
+        "mempool.ledger:HeaderLedger._apply_envelope",
+        "if refusal is not None:",
+        "if refusal is None and envelope.header.nonce % 7 == 0:\n"
+        "        refusal = RefusalCode.NONCE_DUPLICATE\n"
+        "    if refusal is not None:",
+    )
+    assert violation.oracle in ("Delivery", "Door")
 
 
 # ---- signatures ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ are `exempt`. docs/simulator.md says of each oracle what it holds, and whose cod
 
 - one order and one result: `order`, `ancestry`, `delivery`, `books`, `replay` (with the product's
   own code).
-- what is said to clients: `promises`; to members: `wire`.
+- what is said to clients: `door`, `promises`; to members: `wire`.
 - what members sign: `signing`, `rulebook`, with `certificates` for what they adopt.
 - blame: `innocence`, `justice` with `proof`, `forms`.
 - other lives: `restarts`, `joining`.

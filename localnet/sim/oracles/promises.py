@@ -1,33 +1,19 @@
 """What a node tells its clients, it keeps."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from consensus.messages import BatchMessage, Message
 from localnet.sim.oracles.order import OneOrder, shorten
 from localnet.sim.oracles.watchers import Watcher
 from mempool.batch import decode_batch_body
-from mempool.envelope import decode_envelope
-from node.events import ReceiptUpdate, SubmitReply
+from mempool.envelope import EnvelopeHeader, decode_envelope
+from node.events import ReceiptUpdate
 from node.protocol import ReceiptLevel
 
 SILENT_MAX: Final = 8
 """So many envelopes may be executed without one that was told available first: receipts may skip
 it, since a block can come before a lane's certificate."""
-
-
-DENIALS: Final = frozenset(
-    (
-        "envelope.expired",
-        "envelope.pending",
-        "nonce.duplicate",
-        "nonce.too_low",
-        "nonce.too_old",
-        "pool.full",
-        "pool.sender_full",
-    )
-)
-"""Why a node may refuse a client's genuine envelope."""
 
 
 class Promises(Watcher):
@@ -37,15 +23,13 @@ class Promises(Watcher):
     needs one honest signature only, so a lane whose author forks it may have two certificates for
     one place, of which one will be ordered."""
 
-    effects = (ReceiptUpdate, SubmitReply)
+    effects = (ReceiptUpdate,)
     messages = (BatchMessage,)
 
-    def __init__(self, exempt: Iterable[int] = ()) -> None:
-        """The word of `exempt` hosts is worth nothing."""
-        self.taken: dict[int, set[bytes]] = {}
-        """By host: what it told clients in this life that it took."""
-        self.denied: dict[bytes, str] = {}
-        """What a node did not take, and why."""
+    def __init__(self, genuine: Mapping[bytes, EnvelopeHeader], exempt: Iterable[int] = ()) -> None:
+        """`genuine` are the headers of envelopes that follow all rules, by id. The word of
+        `exempt` hosts is worth nothing."""
+        self._genuine = genuine
         self.exempt = frozenset(exempt)
         self._carried: dict[bytes, set[tuple[int, int]]] = {}
         """By envelope: where it stands in batches of honest authors, as (author, sequence)."""
@@ -62,25 +46,22 @@ class Promises(Watcher):
 
     def on_start(self, index: int) -> None:
         self.levels[index] = {}
-        self.taken[index] = set()
 
     def on_effect(self, index: int, effect: Any) -> None:
-        if isinstance(effect, SubmitReply):
-            for result in effect.results:
-                if result.code is None:
-                    self.taken[index].add(result.envelope_id)
-                elif result.code not in DENIALS:
-                    self.denied[result.envelope_id] = result.code
-        elif isinstance(effect, ReceiptUpdate):
-            self._on_receipt(index, effect)
-
-    def _on_receipt(self, index: int, effect: ReceiptUpdate) -> None:
+        assert isinstance(effect, ReceiptUpdate)
         levels, envelope_id = self.levels[index], effect.envelope_id
         known = levels.get(envelope_id)
         assert known is None or known.rank < effect.level.rank, (
             f"node {index}: envelope {shorten(envelope_id)} is {effect.level} after {known}"
         )
         assert known is not ReceiptLevel.EXECUTED
+        header = self._genuine.get(envelope_id)
+        if header is not None:
+            who = f"node {index}: envelope {shorten(envelope_id)}"
+            assert effect.account == header.sender, f"{who} is told to another account"
+            assert effect.code != "envelope.expired" or effect.height >= header.expiry_height, (
+                f"{who} is told expired at height {effect.height} of {header.expiry_height}"
+            )
         levels[envelope_id] = effect.level
         match effect.level:
             case ReceiptLevel.AVAILABLE:
@@ -131,31 +112,34 @@ class Promises(Watcher):
         self,
         order: OneOrder,
         expiries: Mapping[bytes, int],
-        genuine: Collection[bytes],
+        taken: Mapping[int, Iterable[bytes]],
         height: int,
         running: Iterable[int],
     ) -> None:
         """At the end: what was available is ordered, unless it expired; whoever runs has told the
-        end of everything that it took or told a level of; and somebody told of something."""
+        end of everything that it took (`taken`) or told a level of; and somebody told of
+        something."""
         missing = ", ".join(shorten(each) for each in self.outstanding(order, expiries, height))
         assert not missing, f"available, but never ordered: {missing}"
         for envelope_id in self.refused:
             assert envelope_id not in order.passed, f"refused, yet executed: {shorten(envelope_id)}"
-        for envelope_id, code in self.denied.items():
-            assert envelope_id not in genuine, (
-                f"a genuine envelope was not taken: {code} for {shorten(envelope_id)}"
-            )
         for index in running:
-            self._validate_ends(index, order, expiries)
+            self._validate_ends(index, order, expiries, taken[index])
         carried = len(self._carried.keys() & order.passed.keys())
         assert self.available or carried < SILENT_MAX, (
             f"{carried} envelopes of honest lanes are executed, and none was ever told available"
         )
 
-    def _validate_ends(self, index: int, order: OneOrder, expiries: Mapping[bytes, int]) -> None:
+    def _validate_ends(
+        self,
+        index: int,
+        order: OneOrder,
+        expiries: Mapping[bytes, int],
+        taken: Iterable[bytes],
+    ) -> None:
         certified_height = order.certified.get(index, 0)
         levels = self.levels[index]
-        for envelope_id in sorted(levels.keys() | self.taken[index]):
+        for envelope_id in sorted(levels.keys() | set(taken)):
             level = levels.get(envelope_id)
             if level is ReceiptLevel.EXECUTED or level is ReceiptLevel.REFUSED:
                 continue

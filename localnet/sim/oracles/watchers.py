@@ -56,6 +56,9 @@ class Watcher:
     def on_received(self, index: int, event: Received) -> None:
         """A running machine is about to hear a message."""
 
+    def on_told(self, index: int, event: Any) -> None:
+        """A client hands something to a running node."""
+
     def on_executed(self, index: int, execution: Execution) -> None:
         """A node's engine finished a height."""
 
@@ -76,6 +79,7 @@ class Dispatch:
         self.on_sent = self._list("on_sent", "messages")
         self.on_durable = self._list("on_durable", "stores")
         self.on_received = self._list("on_received", "arrivals")
+        self.on_told = self._list("on_told")
         self.on_executed = self._list("on_executed")
 
     def _list(self, hook: str, kinds: str | None = None) -> "_Hosts":
