@@ -164,6 +164,11 @@ class Cluster:
     async def attend(self) -> None:
         """Runs beside everything else, to the end."""
 
+    def nodes_ready(self) -> bool:
+        """Do all nodes answer, and have they begun to commit?"""
+        statuses = self.monitor.statuses.values()
+        return all(status is not None and status.committed_height > 0 for status in statuses)
+
     def note_end(self, status: ProcessStatus) -> None:
         """A process ended, whoever ended it."""
 
@@ -176,7 +181,7 @@ class Cluster:
 
     async def _wait_ready(self) -> None:
         with trio.move_on_after(READY_TIMEOUT_S):
-            while not self.stopped.is_set() and not self._nodes_ready():
+            while not self.stopped.is_set() and not self.nodes_ready():
                 self.validate_starting()
                 await trio.sleep(POLL_S)
             if self.has_traders and not self.stopped.is_set():
@@ -190,15 +195,11 @@ class Cluster:
             advice=f"`{rota_command(self.network.path)}localnet logs` shows what the nodes did",
         )
 
-    def _nodes_ready(self) -> bool:
-        statuses = self.monitor.statuses.values()
-        return all(status is not None and status.committed_height > 0 for status in statuses)
-
     def _missing(self) -> str:
         silent = [name for name, status in self.monitor.statuses.items() if status is None]
         if silent:
             return f"{', '.join(silent)} did not answer"
-        if not self._nodes_ready():
+        if not self.nodes_ready():
             return "the nodes answer but have committed no block"
         return "the demo traders have not quoted all markets"
 

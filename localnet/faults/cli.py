@@ -218,8 +218,9 @@ def run(
     """Run a scenario on a localnet of its own, heal everything, and judge.
 
     Exit code 0 if all was judged and held; 20 safety, 22 non-determinism, 1 crash, 21 liveness, 23
-    an expectation of the scenario, or something that could not be judged. A scenario that goes too
-    far on purpose ends with the code of what it broke.
+    an expectation of the scenario, or something that could not be judged; 30 if the nodes were not
+    ready in time, and 3 if a behaviour of one's own failed: then there is no verdict. A scenario
+    that goes too far on purpose ends with the code of what it broke.
     The report folder gets report.json, report.md, the journal of the faults and all logs.
 
     \b

@@ -11,6 +11,7 @@ from localnet.faults.scenario import Scenario
 from localnet.faults.verdict import Finding, Seen
 from localnet.machine import describe_machine
 from localnet.verdicts import Verdict
+from node.exit_codes import OperatorError
 from node.home import write_atomically
 
 MEBIBYTE: Final = 1 << 20
@@ -52,6 +53,27 @@ def write_report(
     write_atomically(directory / "report.json", text, mode=0o644)
     write_atomically(directory / "report.md", render(document).encode(), mode=0o644)
     return document
+
+
+def write_failure(directory: Path, scenario: Scenario, error: OperatorError) -> None:
+    """The report of a run that came to no verdict: why."""
+    document = {
+        "scenario": scenario.name,
+        "shows": scenario.shows,
+        "verdict": None,
+        "expected_verdict": scenario.verdict,
+        "as_expected": False,
+        "exit_code": int(error.exit_code),
+        "error": {"code": error.code, "message": error.message, "next": error.advice},
+    }
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    write_atomically(directory / "report.json", text, mode=0o644)
+    page = (
+        f"# {scenario.name}: no verdict\n\n{scenario.shows}\n\n"
+        f"The run did not come to its end: {error.message} [{error.code}]\n"
+        f"Exit code {int(error.exit_code)}. The logs are in logs/, the nodes' homes in net/.\n"
+    )
+    write_atomically(directory / "report.md", page.encode(), mode=0o644)
 
 
 def render(document: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from localnet.cluster import View
 from localnet.control import acquire_supervisor_lock
 from localnet.faults.disks import read_disks
 from localnet.faults.memory import MemorySample
-from localnet.faults.report import write_report
+from localnet.faults.report import write_failure, write_report
 from localnet.faults.scenario import Scenario
 from localnet.faults.scenario_cluster import ScenarioCluster
 from localnet.faults.table import journal_path
@@ -115,7 +115,12 @@ def _run(
             raise _StoppedError(cluster.interruption or ExitCode.INTERRUPTED)
         return cluster.observe(), cluster.samples
 
-    seen, samples = trio.run(main)
+    try:
+        seen, samples = trio.run(main)
+    except OperatorError as error:
+        _collect(network, report_dir)
+        write_failure(report_dir, scenario, error)
+        raise
     view.note("auditing what every node signed, and repeating the chain")
     seen = read_disks(network, seen)
     verdict, findings = judge(scenario, seen)

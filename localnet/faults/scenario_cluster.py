@@ -12,6 +12,7 @@ from localnet.cluster import View, describe_end
 from localnet.demo import TRADERS
 from localnet.faults.cluster import FaultCluster, make_plans
 from localnet.faults.memory import INTERVAL_S, MemorySample, compute_growth, read_rss_bytes
+from localnet.faults.model import decode_fault
 from localnet.faults.orders import FollowedOrders
 from localnet.faults.progress import Progress
 from localnet.faults.quorum import has_quorum
@@ -48,6 +49,7 @@ class ScenarioCluster(FaultCluster):
         self._liars = {liar.node for liar in scenario.liars} | {
             twin.node for twin in scenario.twins
         }
+        self._is_hopeless = not _has_quorum_at_start(network, scenario)
         self._honest = [node.name for node in network.nodes if node.name not in self._liars]
         self._orders = FollowedOrders(network, self._honest)
         self._progress = Progress()
@@ -66,6 +68,14 @@ class ScenarioCluster(FaultCluster):
             if liar.at_s == 0:
                 await self.faults.set_liar(liar.node, liar.behaviour)
         await super().before_start()
+
+    def nodes_ready(self) -> bool:
+        """Where too much is wrong from the start, no block has to come: all that there is to wait
+        for is that all answer."""
+        statuses = self.monitor.statuses.values()
+        return super().nodes_ready() or (
+            self._is_hopeless and all(status is not None for status in statuses)
+        )
 
     async def watch(self) -> None:
         """Let the scenario happen, heal everything, and wait until the nodes come together."""
@@ -261,6 +271,19 @@ class ScenarioCluster(FaultCluster):
         for each in msgspec.convert(answer["convictions"], tuple[ConvictionInfo, ...]):
             self._convictions.add((each.member, each.offence))
         self._not_asked.discard(name)
+
+
+def _has_quorum_at_start(network: Network, scenario: Scenario) -> bool:
+    nodes = [node.name for node in network.nodes]
+    faults = [
+        decode_fault(each.document, nodes)
+        for each in scenario.faults
+        if each.is_there_from_the_start
+    ]
+    faulty = {twin.node for twin in scenario.twins}
+    return has_quorum(
+        faults, nodes, faulty | {liar.node for liar in scenario.liars if liar.at_s == 0}
+    )
 
 
 def _describe(document: dict[str, Any]) -> str:

@@ -1,12 +1,16 @@
 """What a scenario's cluster makes of processes that end, without starting any."""
 
+import json
+
 import pytest
 
 from localnet.byzantine import BehaviourFailedError
-from localnet.cluster import View
+from localnet.cluster import NotReadyError, View
+from localnet.faults.runner import run_scenario
 from localnet.faults.scenario import parse_scenario
 from localnet.faults.scenario_cluster import ScenarioCluster
 from localnet.network import create_network
+from localnet.status import NodeStatus
 from localnet.supervisor import ProcessState, ProcessStatus
 
 LIAR = """
@@ -57,3 +61,37 @@ async def test_a_liar_that_was_stopped_in_good_order_has_not_failed(make):
     end(cluster, "node1", ProcessState.STOPPED, 3, "error: no links: gone\n")
     cluster.validate_starting()
     assert not cluster.faults.failures
+
+
+SPLIT = 'nodes = 4\nrun_for = "10s"\ntraders = false\n'
+PARTITION = '[[fault]]\nkind = "partition"\nnodes = ["node0", "node1"]\n'
+
+
+LATE = PARTITION.replace("kind", 'at = "1s"\nkind')
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ready"), [(SPLIT + PARTITION, True), (SPLIT, False), (SPLIT + LATE, False)]
+)
+async def test_nodes_are_ready_without_a_block_only_where_none_can_come(make, text, is_ready):
+    cluster = make(text)
+    assert not cluster.nodes_ready()
+    cluster.monitor.statuses |= dict.fromkeys(cluster.monitor.statuses, NodeStatus(0))
+    assert cluster.nodes_ready() is is_ready
+    cluster.monitor.statuses |= dict.fromkeys(cluster.monitor.statuses, NodeStatus(1))
+    assert cluster.nodes_ready()
+
+
+def test_a_run_whose_nodes_do_not_get_ready_leaves_a_report_that_says_why(tmp_path, monkeypatch):
+    async def fail(self):
+        raise NotReadyError("not ready after 90 s: node1 did not answer", advice="look")
+
+    monkeypatch.setattr(ScenarioCluster, "run", fail)
+    report = tmp_path / "report"
+    view = View(note=lambda text: None, ready=lambda *_: None, tick=lambda _: None)
+    with pytest.raises(NotReadyError):
+        run_scenario(parse_scenario("x", SPLIT), report, view, port_first=22_000, again="again")
+    document = json.loads((report / "report.json").read_text())
+    assert (document["verdict"], document["exit_code"]) == (None, 30)
+    assert document["error"]["code"] == "localnet.not_ready"
+    assert "node1 did not answer" in (report / "report.md").read_text()
