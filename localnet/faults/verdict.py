@@ -169,8 +169,7 @@ def _judge_heals(scenario: Scenario, seen: Seen) -> Finding:
 
 def _judge_liars(scenario: Scenario, seen: Seen) -> Finding:
     idle = [f"{who} told no lie" for who, times in seen.lies if not times]
-    told = {who for who, _ in seen.lies}
-    lost = sorted({liar.node for liar in scenario.liars} - told)
+    lost = sorted({liar.node for liar in scenario.liars} - {who for who, _ in seen.lies})
     mute = [f"{who} did not live to say how often it lied" for who in lost]
     finding = _holds("liars_ran", Verdict.EXPECTATION, [*seen.liar_exits, *idle, *mute])
     told = ", ".join(f"{who} lied {times} times" for who, times in seen.lies)
