@@ -230,7 +230,7 @@ def run(
     """
     # Imported here: the other commands start faster without it.
     from localnet.cluster import View
-    from localnet.faults.report import render
+    from localnet.faults.report import describe_broken, render
     from localnet.faults.runner import PORT_FIRST, run_scenario
     from localnet.faults.scenario import find_scenario, load_scenario
 
@@ -255,6 +255,8 @@ def run(
     output.data(document, render(document))
     if not document["as_expected"]:
         output.note(f"expected: {scenario.verdict}")
+    for line in describe_broken(document, report):
+        output.note(line)
     raise typer.Exit(int(code))
 
 

@@ -76,6 +76,16 @@ def write_failure(directory: Path, scenario: Scenario, error: OperatorError) -> 
     write_atomically(directory / "report.md", page.encode(), mode=0o644)
 
 
+def describe_broken(document: dict[str, Any], directory: Path) -> list[str]:
+    """What did not hold or could not be judged, a line each, with where there is more."""
+    return [
+        f"{'FAILED' if each['holds'] is False else 'NOT JUDGED'} {each['name']}: {each['detail']}"
+        f"; see {directory / 'report.md'}"
+        for each in document["findings"]
+        if each["holds"] is not True
+    ]
+
+
 def render(document: dict[str, Any]) -> str:
     """The report as a page."""
     seen = document["seen"]

@@ -130,6 +130,26 @@ def run_kill_one(report, capsys):
     return code, json.loads(capsys.readouterr().out)["error"]
 
 
+def test_what_did_not_hold_is_said_last(tmp_path, monkeypatch, capsys):
+    findings = [
+        {"name": "agreement", "holds": True, "detail": ""},
+        {"name": "replay", "holds": None, "detail": "nothing there"},
+        {"name": "commits_within = 15s", "holds": False, "detail": "found: 15.4 s"},
+    ]
+    document = {"as_expected": False, "findings": findings}
+    monkeypatch.setattr(
+        "localnet.faults.runner.run_scenario", lambda *_, **__: (document, ExitCode.EXPECTATION)
+    )
+    monkeypatch.setattr("localnet.faults.report.render", lambda _: "page")
+    report = tmp_path / "report"
+    assert run(["fault", "run", "kill_one", "--report", str(report)]) == ExitCode.EXPECTATION
+    assert capsys.readouterr().err.splitlines()[-3:] == [
+        "expected: pass",
+        f"NOT JUDGED replay: nothing there; see {report}/report.md",
+        f"FAILED commits_within = 15s: found: 15.4 s; see {report}/report.md",
+    ]
+
+
 def test_a_report_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
     file = tmp_path / "file"
     file.write_text("mine")

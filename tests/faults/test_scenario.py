@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from localnet.faults.model import FaultError, Kill, decode_fault, kind_of
+from localnet.faults.model import FaultError, Kill, decode_fault, kind_of, parse_duration_s
 from localnet.faults.quorum import has_quorum
 from localnet.faults.scenario import (
     ENTRIES_MAX,
@@ -268,3 +268,11 @@ def test_an_unknown_name_is_told_where_the_known_ones_are(tmp_path):
     assert "`rota fault scenarios` lists" in caught.value.advice
     with pytest.raises(ScenarioError, match="is a folder"):
         find_scenario(str(tmp_path))
+
+
+def test_a_pause_that_a_shipped_scenario_allows_holds_on_a_slow_machine():
+    for path in SHIPPED:
+        scenario = load_scenario(path)
+        for expectation in scenario.expectations:
+            if expectation.commits_within is not None:
+                assert parse_duration_s(expectation.commits_within) >= 15, path.stem
