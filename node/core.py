@@ -89,7 +89,6 @@ from node.events import (
 from node.execution import Execution
 from node.genesis import Genesis
 from node.offences import Judge, PendingEvidence
-from node.order_snapshots import OrderSnapshots
 from node.protocol import ReceiptLevel
 from node.recovery import (
     BLOCK_ID_TABLE,
@@ -97,6 +96,7 @@ from node.recovery import (
     CHECKPOINT_TABLE,
     ORDER_SNAPSHOT_TABLE,
     OrderSnapshot,
+    OrderSnapshots,
     RecoveredNode,
 )
 from node.results import Results

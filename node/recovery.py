@@ -9,7 +9,7 @@ blocks above it are delivered again, which yields the same verdicts and roots.
 Damage that cannot be told from amnesia is fatal: `RecoveryError` keeps the node from signing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -22,7 +22,7 @@ from consensus.chain import (
     ARCHIVE_TIP_TABLE,
 )
 from consensus.checkpoints import RecoveredCheckpoints
-from consensus.effects import compute_key
+from consensus.effects import Delete, compute_key
 from consensus.evidence import EvidenceError, decode_evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LanePoint
@@ -122,6 +122,23 @@ class OrderSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields=
         except (OrderStateError, LedgerError) as error:
             raise RecoveryError("recovery.damaged", str(error)) from error
         return order_state, ledger
+
+
+class OrderSnapshots:
+    """Which order snapshots in the archive a restart may still need, by their heights."""
+
+    def __init__(self, heights: Iterable[int]) -> None:
+        """`heights` are the newest that were found at start, rising."""
+        self._heights = list(heights)
+
+    def add(self, height: int, executed_height: int) -> tuple[Delete, ...]:
+        """Note one that is written now, and return what may go with the same write."""
+        self._heights.append(height)
+        reached = sum(each <= executed_height for each in self._heights)
+        if reached <= ORDER_SNAPSHOTS_KEPT:
+            return ()
+        del self._heights[: reached - ORDER_SNAPSHOTS_KEPT]
+        return (Delete(ORDER_SNAPSHOT_TABLE, compute_key(self._heights[0])),)
 
 
 class ReplayedBlock(NamedTuple):

@@ -3,8 +3,7 @@
 from consensus.effects import Delete, Persist, Put, Store, Token, compute_key
 from localnet.sim.disk import NodeDisk
 from localnet.sim.nodes import NodeCluster, make_config
-from node.order_snapshots import OrderSnapshots
-from node.recovery import ORDER_SNAPSHOT_TABLE, ORDER_SNAPSHOTS_KEPT
+from node.recovery import ORDER_SNAPSHOT_TABLE, ORDER_SNAPSHOTS_KEPT, OrderSnapshots
 from node.workers.snapshots import SNAPSHOTS_KEPT
 
 
