@@ -51,7 +51,7 @@ class ScenarioCluster(FaultCluster):
         }
         self._is_hopeless = not _has_quorum_at_start(network, scenario)
         self._honest = [node.name for node in network.nodes if node.name not in self._liars]
-        self._orders = FollowedOrders(network, self._honest)
+        self._orders = FollowedOrders(network, self._honest, self._count_starts)
         self._progress = Progress()
         self._samples: list[MemorySample] = []
         self._convictions: set[tuple[str, str]] = set()
@@ -152,6 +152,9 @@ class ScenarioCluster(FaultCluster):
     def samples(self) -> list[MemorySample]:
         """Memory over the run."""
         return self._samples
+
+    def _count_starts(self, name: str) -> int:
+        return self.supervisor.status(name).starts
 
     # ---- what happens ------------------------------------------------------------------------
 
