@@ -146,10 +146,7 @@ def _writing(report_dir: Path) -> Iterator[None]:
     except (OSError, BaseExceptionGroup) as group:
         for leaf in walk_leaves(group):
             if isinstance(leaf, OSError) and leaf.errno in _UNWRITABLE:
-                raise ReportUnwritableError(
-                    f"cannot write to {report_dir}: {leaf.strerror}",
-                    advice="name a folder that can be written to, on a disk with room",
-                ) from group
+                raise _unwritable_error(report_dir, leaf) from group
         raise
 
 
@@ -157,6 +154,13 @@ def _free_bytes(path: Path) -> int:
     """On the disk of a folder that may not be there yet."""
     there = next(each for each in (path, *path.parents) if each.exists())
     return shutil.disk_usage(there).free
+
+
+def _unwritable_error(report_dir: Path, error: OSError) -> ReportUnwritableError:
+    return ReportUnwritableError(
+        f"cannot write to {report_dir}: {error.strerror}",
+        advice="name a folder that can be written to, on a disk with room",
+    )
 
 
 def _full_error(report_dir: Path) -> ReportUnwritableError:
@@ -169,17 +173,22 @@ def _full_error(report_dir: Path) -> ReportUnwritableError:
 
 def _clear(report_dir: Path) -> Path:
     """Make room for a report; raises `ReportFolderError` if the folder holds anything else, and
-    `ReportUnwritableError` if it is none or its disk is full."""
-    if report_dir.exists() and not report_dir.is_dir():
-        raise ReportUnwritableError(f"{report_dir} is a file", advice="name a folder with --report")
-    if report_dir.exists():
-        if not {each.name for each in report_dir.iterdir()} <= REPORT_FILES:
-            raise ReportFolderError(
-                f"{report_dir} holds something else than a report",
-                advice="name an empty or new folder with --report",
+    `ReportUnwritableError` if it is none, cannot be made or its disk is full."""
+    try:
+        if report_dir.exists() and not report_dir.is_dir():
+            raise ReportUnwritableError(
+                f"{report_dir} is a file", advice="name a folder with --report"
             )
-        shutil.rmtree(report_dir)
-    report_dir.mkdir(parents=True, exist_ok=True)
+        if report_dir.exists():
+            if not {each.name for each in report_dir.iterdir()} <= REPORT_FILES:
+                raise ReportFolderError(
+                    f"{report_dir} holds something else than a report",
+                    advice="name an empty or new folder with --report",
+                )
+            shutil.rmtree(report_dir)
+        report_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable_error(report_dir, error) from error
     if _free_bytes(report_dir) < FREE_MIN_BYTES:
         raise _full_error(report_dir)
     return report_dir

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,9 @@ def test_a_report_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys)
         ExitCode.STORAGE,
         f"cannot write to {file / 'below'}: Not a directory",
     )
+    # Nobody makes a folder there, which is told by an error of its own.
+    code, error = run_kill_one(Path("/proc/none"), capsys)
+    assert (code, error["code"]) == (ExitCode.STORAGE, "fault.report_unwritable")
     monkeypatch.setattr("localnet.faults.runner._free_bytes", lambda path: FREE_MIN_BYTES - 1)
     code, error = run_kill_one(tmp_path / "report", capsys)
     assert (code, error["code"]) == (ExitCode.STORAGE, "fault.report_unwritable")
