@@ -119,7 +119,7 @@ class Behaviour:
         self._held: list[tuple[int, Send]] = []
 
     name: ClassVar[str]
-    """How schedules and commands call it."""
+    """How schedules and commands call it. A class of somebody's own that has none gets its own."""
     needs: ClassVar[Need] = Need.NOTHING
 
     def send(self, now_ms: int, send: Send) -> Iterable[Send]:

@@ -74,6 +74,8 @@ def _load_behaviour(path: Path, class_name: str) -> type[Behaviour]:
             f"{path} defines no behaviour {class_name!r}",
             advice="derive a class from localnet.byzantine.Behaviour",
         )
+    if not hasattr(kind, "name"):
+        kind.name = class_name
     return kind
 
 

@@ -112,6 +112,13 @@ def test_a_behaviour_lies_beside_its_schedule_wherever_one_stands(
     assert run(["sim", "replay", "../schedule.json"]) == 0
 
 
+def test_a_behaviour_without_a_name_is_called_as_its_class(run_sim, write, tmp_path) -> None:
+    head = HEAD.replace('    name = "grudge"\n', "")
+    path = write(head + "    def send(self, now_ms, send):\n        return ()\n")
+    assert run_sim("replay", str(path))[0] == 0
+    assert find_behaviour(f"{tmp_path / 'crash.py'}:Grudge").name == "Grudge"
+
+
 def test_a_schedule_is_saved_with_the_behaviours_that_it_names(write, tmp_path) -> None:
     from localnet.sim.schedule import load_schedule
 
