@@ -12,6 +12,7 @@ from crypto.codec import decode
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import Outcome
+from localnet.sim.schedule import Schedule
 from localnet.sim.violation import Violation
 from localnet.verdicts import Verdict
 from node.core import NodeCore
@@ -174,6 +175,21 @@ def find_act(moments: Sequence[Moment], violation: Violation | None) -> Moment |
 def describe_violation(violation: Violation) -> str:
     """A violation in one line."""
     return f"{violation.verdict}: {violation.oracle} ({violation.phase}): {violation.detail}"
+
+
+def describe_not_asked(outcome: Outcome) -> str:
+    """What a run was not held to, in one line; empty if it was held to everything."""
+    reasons = dict.fromkeys(outcome.not_asked.values())
+    return "; ".join(
+        f"{', '.join(name for name, why in outcome.not_asked.items() if why == reason)}: {reason}"
+        for reason in reasons
+    )
+
+
+def describe_views(outcome: Outcome, schedule: Schedule) -> str:
+    """How many views there were, and how many were asked for if that is more."""
+    asked = f" of the {schedule.views:,} asked for" if outcome.views < schedule.views else ""
+    return f"{outcome.views:,}{asked}"
 
 
 def write_trace(recorder: Recorder, outcome: Outcome) -> str:

@@ -21,6 +21,7 @@ from localnet.sim.campaign import Report, run_campaign
 from localnet.sim.faults import kind_of
 from localnet.sim.interrupts import Interruption
 from localnet.sim.options import choose_jobs
+from localnet.sim.recorder import describe_not_asked, describe_views
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule, ScheduleError, load_schedule
 from localnet.verdicts import Verdict
@@ -162,19 +163,22 @@ def print_outcome(output: Output, outcome: Outcome, schedule: Schedule) -> None:
     rows = [
         ("verdict", words),
         ("trace", outcome.trace_hash),
-        ("views", outcome.views),
+        ("views", describe_views(outcome, schedule)),
         ("committed", outcome.committed_height),
         ("orders", outcome.orders),
         ("fills", outcome.fills),
         ("virtual ms", outcome.virtual_ms),
         ("faults that struck", _describe_struck(outcome, schedule)),
     ]
+    if outcome.not_asked:
+        rows.insert(1, ("not asked", describe_not_asked(outcome)))
     struck = count_struck(outcome)
     document = {
         "verdict": verdict,
         "exit_code": int(verdict.exit_code),
         "faults": len(schedule.faults),
         "faults_struck": struck.total(),
+        "views_asked": schedule.views,
     }
     output.data(document | msgspec.structs.asdict(outcome), record(rows))
     raise typer.Exit(int(verdict.exit_code))
@@ -247,9 +251,8 @@ def _describe_findings(report: Report, bundles: Sequence[Bundle]) -> list[str]:
     """Each failure, and for the first ones what to look at and the line that repeats it."""
     findings = report.findings
     if not findings:
-        return [
-            "no violation" if report.interrupted is None else "interrupted: no violation so far"
-        ]
+        words = "no violation" if report.interrupted is None else "interrupted: no violation so far"
+        return [words + _count_not_asked(report.coverage)]
     lines: list[str] = []
     for number, finding in enumerate(findings):
         schedule, violation = finding.schedule, finding.violation
@@ -262,6 +265,17 @@ def _describe_findings(report: Report, bundles: Sequence[Bundle]) -> list[str]:
             bundle = bundles[number]
             lines += [f"look: {bundle.folder / 'timeline.html'}", bundle.replay_line]
     return lines
+
+
+def _count_not_asked(coverage: dict[str, int]) -> str:
+    """What some runs were not held to: their share of `no violation` says less."""
+    prefix = "not_asked."
+    found = [
+        f"{name.removeprefix(prefix)} not asked in {count:,} runs"
+        for name, count in coverage.items()
+        if name.startswith(prefix)
+    ]
+    return f" ({', '.join(found)}: see `rota sim replay` of one)" if found else ""
 
 
 class _Progress:

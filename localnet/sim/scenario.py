@@ -79,6 +79,8 @@ class Outcome(Struct, frozen=True):
     """When each phase after the attack began, in ms of virtual time."""
     writes: dict[int, int] = {}
     """Durable writes of each host in the attack."""
+    not_asked: dict[str, str] = {}
+    """What this run was not held to, each with the reason: `liveness`, `rest`, `replay`."""
 
 
 def run_schedule(
@@ -130,6 +132,7 @@ class _Run:
         self.views = 0
         self.heal_views = 0
         """Views between healing and progress."""
+        self.not_asked: dict[str, str] = {}
         if prepare is not None:
             prepare(self.cluster)
 
@@ -152,6 +155,7 @@ class _Run:
             counts[f"lie.{node.behaviour.name}"] += node.lies
         counts.update(f"fault_drawn.{kind_of(fault)}" for fault in self.schedule.faults)
         counts.update({f"stopped.{code}": count for code, count in self.nemesis.stopped.items()})
+        counts.update(f"not_asked.{name}" for name in self.not_asked)
         justice = self.cluster.justice
         counts.update(f"convicted.{kind}" for _, kind in justice.proven)
         if justice.found:
@@ -169,6 +173,7 @@ class _Run:
             coverage=dict(sorted(counts.items())),
             phases=self.phases,
             writes=dict(sorted(self.nemesis.writes.items())),
+            not_asked=self.not_asked,
         )
 
     def _enter(self, phase: str) -> None:
@@ -197,6 +202,7 @@ class _Run:
         self.conditions.persist_ms = NodeConditions().persist_ms
         self.nemesis.heal()
         if not self.schedule.is_within_f():
+            self._skip("liveness")
             return
         start = max(cluster.order.blocks, default=0)
         first_view = self._find_highest_view()
@@ -211,12 +217,17 @@ class _Run:
             lambda: self._count_views() >= views, max(HEAL_MAX_MS, views * VIEW_MAX_MS)
         )
         cluster.stop_trading()
-        if not is_alive and self._has_quorum():
-            raise LivenessLostError(f"no progress after healing: {cluster.describe()}")
-        if self.heal_views > HEAL_VIEWS_MAX and self._has_quorum():
-            raise LivenessLostError(f"progress only {self.heal_views} views after healing")
-        if not is_whole and self._has_quorum():
-            raise LivenessLostError(f"healed, and no more than {self.views} of {views} views")
+        words = None
+        if not is_alive:
+            words = f"no progress after healing: {cluster.describe()}"
+        elif self.heal_views > HEAL_VIEWS_MAX:
+            words = f"progress only {self.heal_views} views after healing"
+        elif not is_whole:
+            words = f"healed, and no more than {self.views} of {views} views"
+        if words is not None and self._has_quorum():
+            raise LivenessLostError(words)
+        if words is not None:
+            self._skip("liveness")
 
     def _rest(self) -> None:
         self._enter("rest")
@@ -227,6 +238,8 @@ class _Run:
                 self._weigh()
             for watcher in self.cluster.world.observers:
                 watcher.at_rest()
+        else:
+            self._skip("rest")
         self.memory.check()
         self._count_views()
 
@@ -250,14 +263,31 @@ class _Run:
 
     def _replay(self) -> None:
         """Repeat the chain on some honest node's disk, in a share of the runs."""
-        is_asked = self.schedule.seed % REPLAY_EVERY == 0 and self._has_quorum()
-        if not is_asked or not self.schedule.is_within_f():
+        if self.schedule.seed % REPLAY_EVERY != 0:
+            return
+        if not self._has_quorum() or not self.schedule.is_within_f():
+            self._skip("replay")
             return
         self._enter("replay")
         heights, compared = self.cluster.validate_replay()
         self.coverage.counts["replay.run"] += 1
         self.coverage.counts["replay.height"] += heights
         self.coverage.counts["replay.checkpoint"] += compared
+
+    def _skip(self, name: str) -> None:
+        """Note that something is not asked for, and why: no violation of it could be found."""
+        schedule, running = self.schedule, self.cluster.running()
+        total = sum(schedule.powers)
+        if schedule.is_within_f():
+            members = list(running)
+            words = "are up and honest" if members else "nobody is up and honest"
+            limit = "which is no quorum"
+        else:
+            members = sorted(schedule.byzantine())
+            words, limit = "lie, have twins or lose their memory", "a third or more"
+        names = ", ".join(f"node{member}" for member in members)
+        power = sum(schedule.powers[member] for member in members)
+        self.not_asked[name] = f"{names} {words}: power {power} of {total}, {limit}".lstrip()
 
     # ---- questions -----------------------------------------------------------------------------
 

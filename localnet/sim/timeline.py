@@ -13,7 +13,13 @@ from itertools import groupby
 from typing import Final
 
 from localnet.sim.faults import FOREVER_MS, TRAPS, Fault, RollbackFault, kind_of
-from localnet.sim.recorder import Moment, Recorder, find_act
+from localnet.sim.recorder import (
+    Moment,
+    Recorder,
+    describe_not_asked,
+    describe_views,
+    find_act,
+)
 from localnet.sim.scenario import Outcome
 from localnet.sim.schedule import Schedule, encode_schedule
 from localnet.sim.timeline_style import LEGEND, STYLE
@@ -211,7 +217,10 @@ class _Page:
     def _render_verdict(self) -> str:
         violation = self._outcome.violation
         if violation is None:
-            return '<div class="verdict">No violation.</div>'
+            words = "No violation."
+            if self._outcome.not_asked:
+                words += f" Not asked: {escape(describe_not_asked(self._outcome))}."
+            return f'<div class="verdict">{words}</div>'
         where = ""
         if self._act is not None:
             where = f" when {escape(self._names[self._act.host])} {escape(self._act.text)}"
@@ -224,7 +233,8 @@ class _Page:
     def _render_summary(self) -> str:
         schedule, outcome, network = self._schedule, self._outcome, self._schedule.network
         parts = [
-            f"{_count(outcome.views, 'view')}, {_count(outcome.committed_height, 'height')},"
+            f"views: {describe_views(outcome, schedule)}",
+            f"{_count(outcome.committed_height, 'height')},"
             f" {outcome.virtual_ms:,} ms of virtual time, trace <code>{outcome.trace_hash}</code>",
             f"every link takes {network.delay_least_ms} to {network.delay_most_ms} ms, drops"
             f" {_percent(network.drop_permille)} and doubles"
