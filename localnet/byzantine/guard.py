@@ -16,6 +16,9 @@ from localnet.byzantine.behaviour import Behaviour, Tools
 from node.events import NodeEffect, NodeEvent
 from node.exit_codes import ExitCode, OperatorError
 
+FOREIGN: Final = (Exception, SystemExit)
+"""What somebody's own code may raise: its `exit()` would end a run as if nothing had been found."""
+
 PACKAGE: Final = __name__.rpartition(".")[0]
 
 
@@ -35,7 +38,7 @@ def find_failure(stderr: str) -> BehaviourFailedError | None:
     return None if found is None else BehaviourFailedError(found[1])
 
 
-def describe_failure(error: Exception, path: Path) -> str:
+def describe_failure(error: BaseException, path: Path) -> str:
     """`crash.py:26 in Grudge.send: ZeroDivisionError: …`: the innermost line of the behaviour's own
     file that an error went through."""
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -55,7 +58,7 @@ def create(kind: type[Behaviour], tools: Tools) -> Behaviour:
         return kind(tools)
     try:
         return kind(tools)
-    except Exception as error:
+    except FOREIGN as error:
         # It is somebody's own class: whatever it raises is for them to mend.
         raise BehaviourFailedError(describe_failure(error, _find_file(kind))) from error
 
@@ -114,7 +117,7 @@ class Guarded:
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return method(*arguments)
-        except Exception as error:
+        except FOREIGN as error:
             # It is somebody's own code: whatever it raises is for them to mend.
             raise BehaviourFailedError(describe_failure(error, self._path)) from error
 

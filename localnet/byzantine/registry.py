@@ -10,7 +10,7 @@ from pathlib import Path
 
 import localnet.byzantine as package
 from localnet.byzantine.behaviour import Behaviour
-from localnet.byzantine.guard import BehaviourFailedError, describe_failure
+from localnet.byzantine.guard import FOREIGN, BehaviourFailedError, describe_failure
 from node.exit_codes import ExitCode, OperatorError
 
 
@@ -65,7 +65,7 @@ def _load_behaviour(path: Path, class_name: str) -> type[Behaviour]:
     sys.modules[str(path)] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FOREIGN as error:
         # It is somebody's own file: whatever it raises is for them to mend.
         raise BehaviourFailedError(describe_failure(error, path)) from error
     kind = getattr(module, class_name, None)

@@ -44,6 +44,14 @@ BROKEN = {
         "    def volunteer(self, now_ms, event):\n        raise KeyError(3)\n",
         "11 in Grudge.volunteer: KeyError: 3",
     ),
+    "exit": (
+        "    def send(self, now_ms, send):\n        raise SystemExit(0)\n",
+        "11 in Grudge.send: SystemExit: 0",
+    ),
+    "exit_at_once": (
+        "    def __init__(self, tools):\n        raise SystemExit(0)\n",
+        "11 in Grudge.__init__: SystemExit: 0",
+    ),
     "init": (
         "    def __init__(self, tools):\n        raise OSError('no')\n",
         "11 in Grudge.__init__: OSError: no",
@@ -79,6 +87,7 @@ def test_what_is_wrong_with_a_behaviour_is_told_with_its_line(run_sim, write, ki
     [
         ("import nothing_of_this_name\n", "crash.py:1: ModuleNotFoundError"),
         ("\nclass Grudge(\n", "crash.py:2: SyntaxError"),
+        ("\nraise SystemExit(0)\n", "crash.py:2: SystemExit: 0"),
     ],
 )
 def test_a_file_that_cannot_be_loaded_is_told_with_its_line(tmp_path, text, words) -> None:
