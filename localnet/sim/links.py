@@ -14,6 +14,10 @@ from consensus.messages import Message, encode_message
 
 PERMILLE = 1_000
 
+ARRIVALS_MAX = 16
+"""Of one message on one link: each rule that duplicates may double them, and a file may hold
+thousands of such rules."""
+
 
 class Passage(NamedTuple):
     """One message on one link."""
@@ -106,7 +110,8 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Each message in scope arrives once more, with a probability, up to `lag_max_ms` later."""
+    """Each message in scope arrives once more, with a probability, up to `lag_max_ms` later; and
+    never more than `ARRIVALS_MAX` times."""
 
     scope: Scope
     permille: int
@@ -120,7 +125,7 @@ class Duplicate:
             for each in arrivals_ms
             if random.randrange(PERMILLE) < self.permille
         ]
-        return arrivals_ms + again
+        return (arrivals_ms + again)[:ARRIVALS_MAX]
 
 
 @dataclass(frozen=True, slots=True)

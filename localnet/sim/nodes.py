@@ -315,7 +315,8 @@ class NodeCluster:
             if number % 12 == 0:
                 for member in self.members:
                     self.report(member, BASE_PRICE_TICKS + random.randint(-20, 20))
-            chosen = random.sample(self.members, 2 if number % 4 == 0 else 1)
+            count = min(2 if number % 4 == 0 else 1, len(self.members))
+            chosen = random.sample(self.members, count)
             secret = self.accounts[random.randrange(ACCOUNTS)]
             orders = [self._make_order() for _ in range(random.randint(1, 3))]
             expiry_height = EXPIRY_HEIGHTS

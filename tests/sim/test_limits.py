@@ -1,7 +1,10 @@
 """What a campaign, its bundles, its pages and its worlds keep is bounded."""
 
+from random import Random
+
 import pytest
 
+from consensus.messages import BatchRequest
 from consensus.types import VoteData
 from crypto.codec import encode
 from crypto.mock import MockScheme
@@ -16,6 +19,7 @@ from localnet.sim import (
 )
 from localnet.sim.bundle import BUNDLES_MAX, Bundle, keep_findings, record_run
 from localnet.sim.campaign import FINDINGS_MAX, Finding, generate_all, run_campaign
+from localnet.sim.links import ARRIVALS_MAX, PERMILLE, Duplicate, Passage, Scope
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles import certificates
 from localnet.sim.scenario import Outcome, run_schedule
@@ -129,3 +133,19 @@ def test_a_judge_remembers_so_much(monkeypatch) -> None:
     assert judge._leader.cache_info()[2:] == (8, 8)
     assert judge._identify.cache_info()[2:] == (8, 8)
     assert clusters[0].world._list_envelopes.cache_info()[2:] == (8, 8)
+
+
+def test_however_many_rules_duplicate_a_message_it_arrives_so_often() -> None:
+    arrivals_ms, random = [1], Random(3)
+    passage = Passage(0, 0, 1, BatchRequest((bytes(32),)))
+    for _ in range(40):
+        arrivals_ms = Duplicate(Scope(), PERMILLE, 5).bend(passage, arrivals_ms, random)
+    assert len(arrivals_ms) == ARRIVALS_MAX
+    assert arrivals_ms[0] == 1
+
+
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_the_smallest_committees_are_run(members: int) -> None:
+    outcome = run_schedule(Schedule(seed=10, powers=(1,) * members, views=5))
+    assert outcome.violation is None
+    assert outcome.committed_height > 3
