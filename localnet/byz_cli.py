@@ -71,7 +71,10 @@ def set_liar(
     directory: DirOption = DIR_DEFAULT,
     json: JsonOption = False,
 ) -> None:
-    """Restart a node of a running localnet as a liar.
+    """Restart a node of a running localnet as a liar, and wait until it answers.
+
+    A behaviour of your own that fails by then is told with its line; one that fails later is shown
+    by `rota byz active`.
 
     \b
     Example:
@@ -117,5 +120,15 @@ def list_liars(
       rota byz active
     """
     document = ask_localnet(directory, "byz-active")
-    rows = [(each["node"], each["behaviour"]) for each in document["liars"]]
-    current_output(context).data(document, table(["node", "behaviour"], rows))
+    rows = [
+        (
+            each["node"],
+            each["behaviour"],
+            "lies" if each["failure"] is None else f"failed: {each['failure']}",
+        )
+        for each in document["liars"]
+    ]
+    output = current_output(context)
+    output.data(document, table(["node", "behaviour", "state"], rows))
+    if not rows:
+        output.note("nobody lies")

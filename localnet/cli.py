@@ -25,7 +25,7 @@ from localnet.network import (
     validate_stakes,
 )
 from localnet.screen import Screen
-from localnet.status import compute_status, describe_roots, status_table
+from localnet.status import compute_status, describe_failures, describe_roots, status_table
 from localnet.tape import TapeError, read_tape
 from localnet.up import UpOptions, run_up
 from node.cli.hints import rota_command
@@ -218,7 +218,8 @@ def status(
     output = current_output(context)
     network = load_network(directory)
     document = trio.run(compute_status, network)
-    output.data(document, status_table(document), describe_roots(document))
+    failures = describe_failures(document)
+    output.data(document, status_table(document), *failures, describe_roots(document))
     if not document["supervised"]:
         output.note(f"not running; start it: {rota_command(directory)}localnet up")
     if document["contradictions"] or document["state_roots_agree"] is False:

@@ -193,6 +193,7 @@ async def compute_status(network: Network) -> dict[str, Any]:
                 "pid": process.get("pid"),
                 "state": process.get("state"),
                 "exit_code": process.get("exit_code"),
+                "failure": process.get("failure"),
                 "log": str(network.home(node.name).log_path),
             }
         )
@@ -243,6 +244,13 @@ def status_table(document: dict[str, Any]) -> WholeTable:
     ]
     columns = ["node", "state", "pid>", "view>", "committed>", "executed>", "root @ height", "door"]
     return table(columns, rows)
+
+
+def describe_failures(document: dict[str, Any]) -> list[str]:
+    """What ended liars, a line each."""
+    return [
+        f"{node['name']} failed: {node['failure']}" for node in document["nodes"] if node["failure"]
+    ]
 
 
 def describe_roots(document: dict[str, Any]) -> str:

@@ -6,16 +6,25 @@ hit: killed, frozen, or started as liars.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, Final
 
 import trio
 
-from localnet.cluster import POLL_S, READY_TIMEOUT_S, Cluster, NotReadyError, View
+from localnet.cluster import (
+    POLL_S,
+    READY_TIMEOUT_S,
+    Cluster,
+    NotReadyError,
+    View,
+    describe_end,
+)
 from localnet.control import Handler
-from localnet.faults.commands import fault_handlers
+from localnet.faults.commands import decode_liar, fault_handlers
 from localnet.faults.desk import FaultDesk
 from localnet.faults.proxy import links_path
 from localnet.plans import PROXY, node_plan, proxy_plan
-from localnet.supervisor import ProcessPlan, ProcessStatus
+from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, SupervisorError
+from node.cli.hints import rota_command
 from node.network import Network
 
 
@@ -27,6 +36,11 @@ def make_plans(
     if has_bad_parts:
         plans.append(proxy_plan(network))
     return plans if traders is None else [*plans, traders]
+
+
+ANSWER_MAX_S: Final = 15.0
+"""So long a command waits for a node that was started anew as a liar. A command waits half a minute
+for the supervisor, and to stop the node may have taken ten seconds of that."""
 
 
 class FaultCluster(Cluster):
@@ -83,7 +97,41 @@ class FaultCluster(Cluster):
             self.faults.validate_free(name)
             return await plain["restart"](name)
 
-        return plain | {"restart": restart} | fault_handlers(self.faults)
+        handlers = plain | {"restart": restart} | fault_handlers(self.faults)
+
+        async def set_liar(argument: str) -> object:
+            answer = await handlers["byz-set"](argument)
+            await self._wait_answer(decode_liar(argument).node)
+            return answer
+
+        return handlers | {"byz-set": set_liar}
+
+    def describe(self) -> dict[str, Any]:
+        """As any localnet's, and what ended a liar."""
+        document = super().describe()
+        for process in document["processes"]:
+            failure = self.faults.failures.get(process["name"])
+            is_down = process["state"] != ProcessState.RUNNING
+            process["failure"] = failure.message if failure is not None and is_down else None
+        return document
+
+    async def _wait_answer(self, name: str) -> None:
+        """A node was started anew: wait until it answers. Raises what ended it; a slow one comes
+        later."""
+        self.monitor.statuses[name] = None
+        with trio.move_on_after(ANSWER_MAX_S):
+            while self.monitor.statuses[name] is None:
+                if name in self.faults.failures:
+                    raise self.faults.failures[name]
+                status = self.supervisor.status(name)
+                if status.state is ProcessState.EXITED:
+                    rota = rota_command(self.network.path, from_anywhere=True)
+                    raise SupervisorError(
+                        describe_end(status), advice=f"`{rota}localnet logs {name}` shows more"
+                    )
+                if status.state is not ProcessState.RUNNING:
+                    return
+                await trio.sleep(POLL_S)
 
     async def _start_proxy(self) -> None:
         """Return when the links between the nodes are there."""

@@ -41,13 +41,22 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         return {"healed": await desk.heal()}
 
     async def set_liar(argument: str) -> object:
-        request = _decode(argument, LiarRequest)
+        request = decode_liar(argument)
         await desk.set_liar(request.node, request.behaviour)
         return {"node": request.node, "behaviour": request.behaviour}
 
     async def liars(_argument: str) -> object:
         found = sorted(desk.liars.items())
-        return {"liars": [{"node": node, "behaviour": behaviour} for node, behaviour in found]}
+        return {
+            "liars": [
+                {
+                    "node": node,
+                    "behaviour": behaviour,
+                    "failure": desk.failures[node].message if node in desk.failures else None,
+                }
+                for node, behaviour in found
+            ]
+        }
 
     return {
         "fault-add": add,
@@ -57,6 +66,12 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         "byz-set": set_liar,
         "byz-active": liars,
     }
+
+
+def decode_liar(argument: str) -> LiarRequest:
+    """The argument of `byz-set`. Raises `FaultError`."""
+    request: LiarRequest = _decode(argument, LiarRequest)
+    return request
 
 
 def _decode(argument: str, kind: Any) -> Any:

@@ -105,7 +105,12 @@ def test_lists_are_named_in_json(monkeypatch, capsys):
         "fault-list": {"faults": [entry]},
         "fault-add": entry,
         "fault-remove": entry,
-        "byz-active": {"liars": [{"node": "node3", "behaviour": "silent"}]},
+        "byz-active": {
+            "liars": [
+                {"node": "node2", "behaviour": "mine.py:Broken", "failure": "mine.py:18: KeyError"},
+                {"node": "node3", "behaviour": "silent", "failure": None},
+            ]
+        },
     }
 
     def ask(directory, command, argument=None):
@@ -117,7 +122,8 @@ def test_lists_are_named_in_json(monkeypatch, capsys):
         assert run([*words, "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == answers["-".join(words)]
         assert run(words) == 0
-        assert ("kill" if words[0] == "fault" else "silent") in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert ("kill" if words[0] == "fault" else "failed: mine.py:18: KeyError") in said
     assert run(["fault", "add", "kill", "--nodes", "node1"]) == 0
     assert "did not strike node1, which does not run" in capsys.readouterr().err
     assert run(["fault", "add", "disk-full", "--nodes", "node1"]) == 0

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import trio
 
 from localnet.byzantine import BehaviourFailedError
 from localnet.cluster import NotReadyError, View
+from localnet.faults.cluster import ANSWER_MAX_S
 from localnet.faults.runner import run_scenario
 from localnet.faults.scenario import parse_scenario
 from localnet.faults.scenario_cluster import ScenarioCluster
@@ -53,6 +55,40 @@ async def test_a_liar_that_its_behaviour_ended_is_told_of_also_when_it_was_being
     with pytest.raises(BehaviourFailedError) as caught:
         await cluster.conclude()
     assert caught.value.message == FAILURE
+
+
+async def test_a_liar_that_fails_is_shown_and_fails_the_command_that_made_it_one(
+    make, monkeypatch, autojump_clock
+):
+    cluster = make(LIAR)
+
+    async def restart(name):
+        managed = cluster.supervisor._processes[name]
+        managed.state, managed.exit_code = ProcessState.EXITED, 3
+        end(cluster, name, ProcessState.EXITED, 3, f"error: {FAILURE} [byz.behaviour_failed]\n")
+
+    monkeypatch.setattr(cluster.supervisor, "restart", restart)
+    monkeypatch.setattr(cluster.faults, "_runs", lambda name: True)
+    handlers = cluster.handlers()
+    with pytest.raises(BehaviourFailedError) as caught:
+        await handlers["byz-set"]('{"node":"node2","behaviour":"silent"}')
+    assert caught.value.message == FAILURE
+    assert await handlers["byz-active"]("") == {
+        "liars": [{"node": "node2", "behaviour": "silent", "failure": FAILURE}]
+    }
+    document = await handlers["status"]("")
+    failures = {each["name"]: each["failure"] for each in document["processes"]}
+    assert (failures["node2"], failures["node1"]) == (FAILURE, None)
+
+
+async def test_a_node_that_is_slow_to_answer_is_not_waited_for_without_end(
+    make, monkeypatch, autojump_clock
+):
+    cluster = make(LIAR)
+    cluster.supervisor._processes["node2"].state = ProcessState.RUNNING
+    start_s = trio.current_time()
+    await cluster._wait_answer("node2")
+    assert trio.current_time() - start_s == ANSWER_MAX_S
 
 
 async def test_a_liar_that_was_stopped_in_good_order_has_not_failed(make):

@@ -16,6 +16,7 @@ from localnet.status import (
     NodeStatus,
     compare_roots,
     compute_status,
+    describe_failures,
     describe_roots,
     query_statuses,
 )
@@ -156,3 +157,8 @@ def test_a_node_that_does_not_answer_is_starting_silent_or_down(
 ) -> None:
     answer = module.NodeAnswer(None, is_listening)
     assert module._describe_condition(answer, process) == condition
+
+
+def test_a_liar_that_its_behaviour_ended_is_named_with_the_reason() -> None:
+    nodes = [{"name": "node1", "failure": None}, {"name": "node3", "failure": "mine.py:18: no"}]
+    assert describe_failures({"nodes": nodes}) == ["node3 failed: mine.py:18: no"]
