@@ -132,38 +132,13 @@ class NodeCluster:
         self.hosts = (*self.members, *range(count, count + len(self.twins)))
         self.honest = tuple(index for index in self.members if index not in self.guilty)
         """Hosts that promise everything; `guilty` members promise nothing."""
-        exempt = frozenset(self.hosts) - frozenset(self.honest)
+        self.exempt = frozenset(self.hosts) - frozenset(self.honest)
+        """All the others: of what they do, most oracles hear nothing."""
         self.expiries: dict[bytes, int] = {}
         self.genuine: dict[bytes, EnvelopeHeader] = {}
         """Envelopes that follow all rules: the rest of those in `expiries` came from who bends
         them."""
-        self.order = OneOrder(exempt)
-        self.promises = Promises(self.genuine, exempt)
-        self.promises.is_provable = self._is_provable
-        members = self.genesis.members
-        self.judge = Judge(
-            self.chain_id,
-            [member.power for member in members],
-            [member.consensus_key for member in members],
-            self.keys.scheme,
-            self.config.consensus.leader_seed,
-        )
-        self.justice = self._make_justice(exempt)
-        self.delivery = Delivery(self.world, self.chain_id, exempt)
-        self.door = self._make_door(exempt)
-        self.books = Books(self.world, self.genesis.engine, exempt)
-        oracles = (
-            self.order,
-            self.promises,
-            self.door,
-            self.delivery,
-            self.justice,
-            SignedOnce(exempt),
-            Innocence(self.guilty, exempt),
-            self.books,
-            Expiry(self.expiries, exempt),
-        )
-        self.world.observers.extend(oracles)
+        self._watch()
         self.submitted = 0
         self._nonces = 0
         self._sequences = [0] * count
@@ -179,17 +154,44 @@ class NodeCluster:
                 member,
             )
 
-    def _make_justice(self, exempt: frozenset[int]) -> Justice:
-        keys = [(each.consensus_key, each.identity_key) for each in self.genesis.members]
+    def _watch(self) -> None:
+        """Add the oracles that say whether everything has come to rest, and those that need no
+        more than what nodes do. `oracles.watch` adds the rest, for the run of a schedule."""
+        members, exempt = self.genesis.members, self.exempt
+        self.order = OneOrder(exempt)
+        self.promises = Promises(self.genuine, exempt)
+        self.promises.is_provable = self._is_provable
+        self.judge = Judge(
+            self.chain_id,
+            [member.power for member in members],
+            [member.consensus_key for member in members],
+            self.keys.scheme,
+            self.config.consensus.leader_seed,
+        )
+        keys = [(member.consensus_key, member.identity_key) for member in members]
         prosecutor = Prosecutor(self.chain_id, keys, (self.keys.scheme, self.identity))
-        return Justice(self.guilty, exempt, prosecutor, self.judge, self.find_view)
+        self.justice = Justice(self.guilty, exempt, prosecutor, self.judge, self.find_view)
+        self.delivery = Delivery(self.world, self.chain_id, exempt)
+        self.door = self._make_door()
+        self.books = Books(self.world, self.genesis.engine, exempt)
+        self.world.observers += (
+            self.order,
+            self.promises,
+            self.door,
+            self.delivery,
+            self.justice,
+            SignedOnce(exempt),
+            Innocence(self.guilty, exempt),
+            self.books,
+            Expiry(self.expiries, exempt),
+        )
 
-    def _make_door(self, exempt: frozenset[int]) -> Door:
+    def _make_door(self) -> Door:
         def find_time_ms(index: int) -> int:
             return self.world.now_ms + self.world.hosts[index].clock_offset_ms
 
         delivered = self.delivery.delivered
-        return Door(self.config.admission, self.genuine, delivered, find_time_ms, exempt)
+        return Door(self.config.admission, self.genuine, delivered, find_time_ms, self.exempt)
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]

@@ -14,24 +14,15 @@ from msgspec import Struct
 from consensus.messages import Advance, Message
 from crypto.bls import BlsScheme
 from crypto.ed25519 import Ed25519Identity
-from localnet.byzantine import BehaviourFailedError, LyingNode, find_behaviour
-from localnet.byzantine.malformed import Malformed
+from localnet.byzantine import BehaviourFailedError, find_behaviour
 from localnet.sim.coverage import Coverage
-from localnet.sim.faults import Fault, Nemesis, amnesiacs, kind_of
+from localnet.sim.faults import Fault, Nemesis, kind_of
 from localnet.sim.keys import Keys
 from localnet.sim.links import Filter, Passage
 from localnet.sim.node_world import NodeConditions
 from localnet.sim.nodes import NodeCluster, make_config
-from localnet.sim.oracles.ancestry import Ancestry
-from localnet.sim.oracles.bounds import MemoryBounds
-from localnet.sim.oracles.certificates import Certificates
-from localnet.sim.oracles.forms import Forms, SignedProposals
-from localnet.sim.oracles.joining import Joining
 from localnet.sim.oracles.memory import validate_weight
-from localnet.sim.oracles.restarts import Restarts
-from localnet.sim.oracles.rulebook import Finality, LaneRules, SigningRules
-from localnet.sim.oracles.signing import SignatureRequests
-from localnet.sim.oracles.wire import Wire
+from localnet.sim.oracles.watch import watch
 from localnet.sim.schedule import Schedule, validate_schedule
 from localnet.sim.violation import BrokenRuleError, Violation, make_violation
 from localnet.verdicts import Verdict
@@ -52,9 +43,6 @@ REPLAY_EVERY: Final = 10
 
 WEIGH_EVERY: Final = 5
 """Of seeds, so many to one at whose end a node's memory is weighed."""
-
-WIRE_EVERY: Final = 10
-"""Of seeds, so many to one in whose run messages are encoded and decoded as on real connections."""
 
 CATCH_UP_MAX_MS: Final = 60_000
 PROGRESS_BLOCKS: Final = 3
@@ -118,11 +106,7 @@ class _Run:
             keys=Keys(schedule.powers, BlsScheme(), Ed25519Identity()) if real else None,
             config=make_config(leader_seed=schedule.leader_seed_bytes()),
         )
-        self.memory = watch_rules(self.cluster, schedule)
-        if schedule.seed % WIRE_EVERY == 0:
-            watch_wire(self.cluster)
-        self.joining = Joining(self.cluster, amnesiacs(schedule.faults))
-        self.cluster.world.observers.append(self.joining)
+        self.bounds, self.joining = watch(self.cluster, schedule)
         self.coverage = Coverage()
         self.cluster.world.observers.append(self.coverage)
         self.nemesis = Nemesis(self.cluster.world, schedule.faults)
@@ -240,7 +224,7 @@ class _Run:
                 watcher.at_rest()
         else:
             self._skip("rest")
-        self.memory.check()
+        self.bounds.check()
         self._count_views()
 
     def _catch_up(self) -> None:
@@ -314,47 +298,6 @@ class _Run:
         )
         if is_locked:
             self.coverage.counts[f"fault_under_lock.{kind_of(fault)}"] += 1
-
-
-def watch_rules(cluster: NodeCluster, schedule: Schedule) -> MemoryBounds:
-    """Add the oracles that know the protocol's rules by heart."""
-    exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
-    chain_id, judge = cluster.chain_id, cluster.judge
-    speakers = [cluster.member_of(host) for host in cluster.hosts]
-    config = cluster.config.consensus
-    clock_ms = (config.clock_drift_ms, config.block_age_max_ms)
-    cluster.world.observers += [
-        Certificates(judge, exempt),
-        SigningRules(cluster.world, judge, chain_id, *clock_ms, exempt),
-        LaneRules(cluster.world, chain_id, exempt),
-        SignatureRequests(chain_id, exempt=exempt),
-        Ancestry(judge, chain_id, config.execution_lag_max_blocks, cluster.genesis.time_ms, exempt),
-        Finality(judge, chain_id, speakers, schedule.byzantine(), exempt),
-        Restarts(cluster.world, exempt),
-    ]
-    if cluster.guilty:
-        cluster.world.observers.append(SignedProposals(cluster.guilty, exempt, judge))
-    _watch_forms(cluster, exempt)
-    return MemoryBounds(cluster)
-
-
-def watch_wire(cluster: NodeCluster) -> None:
-    """Ask of all that honest nodes say whether it can be said on a real connection."""
-    exempt = frozenset(cluster.hosts) - frozenset(cluster.honest)
-    cluster.world.observers.append(Wire(exempt))
-
-
-def _watch_forms(cluster: NodeCluster, exempt: frozenset[int]) -> None:
-    """Whoever breaks rules of form is refused under each of them."""
-
-    def find_fault(member: int, message: Message) -> str | None:
-        node = cluster.world.hosts[member].machine
-        behaviour = node.behaviour if isinstance(node, LyingNode) else None
-        return behaviour.faults.get(message) if isinstance(behaviour, Malformed) else None
-
-    members = [member for member, kind in cluster.liars.items() if issubclass(kind, Malformed)]
-    if members:
-        cluster.world.observers.append(Forms(members, exempt, cluster.find_view, find_fault))
 
 
 class LivenessLostError(BrokenRuleError):

@@ -20,8 +20,9 @@ from localnet.sim.faults import LateJoinFault, WipeFault
 from localnet.sim.generator import generate
 from localnet.sim.mutants.plant import make_mutant, planted
 from localnet.sim.nodes import NodeCluster
+from localnet.sim.oracles.watch import WIRE_EVERY, watch_wire
 from localnet.sim.oracles.wire import Wire
-from localnet.sim.scenario import WEIGH_EVERY, WIRE_EVERY, run_schedule, watch_wire
+from localnet.sim.scenario import WEIGH_EVERY, run_schedule
 from localnet.sim.schedule import Liar, Schedule
 from localnet.sim.violation import Violation
 from node.core import NodeCore
