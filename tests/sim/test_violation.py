@@ -94,7 +94,7 @@ def test_a_fork_names_both_blocks_and_both_nodes() -> None:
 
 
 def test_a_receipt_that_falls_names_the_envelope() -> None:
-    promises = Promises()
+    promises = Promises({})
     promises.on_start(0)
     promises.on_effect(0, ReceiptUpdate(b"\xab" * 32, b"", ReceiptLevel.ORDERED, 3, None))
     with pytest.raises(AssertionError, match="node 0: envelope abababab is available after ord"):
