@@ -81,7 +81,8 @@ CrashPointsOption = Annotated[
     typer.Option(
         "--crash-points",
         help="Instead: each seed's quiet run, once for every durable write of one node, which dies"
-        " just before it is durable, and once more just after.",
+        " just before it is durable, and once more just after; and the same for the first writes of"
+        " each kind that is made in trouble only.",
     ),
 ]
 TimelineOption = Annotated[

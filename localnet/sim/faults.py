@@ -6,7 +6,6 @@ its later contradictions are no fault of the protocol and it is treated as byzan
 """
 
 import copy
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -32,7 +31,7 @@ from localnet.sim.bounds import (
 )
 from localnet.sim.disk import ARCHIVE_WRITES_LOST_MAX, NodeDisk
 from localnet.sim.links import Bandwidth, Cut, Delay, Duplicate, LinkRule, Loss, Partition, Scope
-from localnet.sim.network import CrashPoint, DiskError, Drop
+from localnet.sim.network import CrashPoint, DiskError, Drop, never_crash
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
@@ -273,8 +272,6 @@ class Nemesis:
         """Hosts that are not there at the beginning."""
         self.dead: set[int] = set()
         """Hosts that can never start again."""
-        self.writes: Counter[int] = Counter()
-        """Durable writes of each host, until everything is healed."""
         self.on_strike: list[Any] = []
         """Called with each fault that strikes."""
         self._traps: list[_Trap] = []
@@ -292,6 +289,7 @@ class Nemesis:
         """End everything that still lasts, and start every host that can."""
         self._is_over = True
         self._traps.clear()
+        self._world.crash_at = never_crash
         self._world.rules.clear()
         for index, host in sorted(self._world.hosts.items()):
             host.work_ms = host.record_ms = host.batch_ms = None
@@ -425,7 +423,6 @@ class Nemesis:
     # ---- crashes at writes ---------------------------------------------------------------------
 
     def _crash_at(self, index: int, write: Any) -> CrashPoint | None:
-        self.writes[index] += not self._is_over
         for trap in self._traps:
             if trap.fault.host == index and trap.springs(write):
                 self._traps.remove(trap)

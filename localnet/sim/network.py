@@ -74,6 +74,12 @@ class CrashPoint(Enum):
     """It is durable, and nothing that waits for it was sent."""
 
 
+def never_crash(index: int, write: Any) -> CrashPoint | None:
+    """No write is a crash point."""
+    del index, write
+    return None
+
+
 class Drop(NamedTuple):
     """Records go that the archive holds, some time after the `Persist` that asked for it."""
 
@@ -168,7 +174,7 @@ class World:
         """The hosts of each member."""
         self.observers: list[Watcher] = []
         self._dispatch = Dispatch([])
-        self.crash_at: Callable[[int, Any], CrashPoint | None] = lambda index, write: None
+        self.crash_at: Callable[[int, Any], CrashPoint | None] = never_crash
         """Asked before each durable write: a `Persist` or a `Drop`, in a whole node also a
         `StoreBatch` or a `SaveState`."""
         self.on_stopped: list[Callable[[int, str], None]] = []

@@ -65,8 +65,6 @@ class Outcome(Struct, frozen=True):
     coverage: dict[str, int]
     phases: dict[str, int] = {}
     """When each phase after the attack began, in ms of virtual time."""
-    writes: dict[int, int] = {}
-    """Durable writes of each host in the attack."""
     not_asked: dict[str, str] = {}
     """What this run was not held to, each with the reason: `liveness`, `rest`, `replay`."""
 
@@ -156,7 +154,6 @@ class _Run:
             violation=violation,
             coverage=dict(sorted(counts.items())),
             phases=self.phases,
-            writes=dict(sorted(self.nemesis.writes.items())),
             not_asked=self.not_asked,
         )
 
