@@ -44,15 +44,15 @@ from localnet.verdicts import Verdict
 from node.serving import read_committed
 from node.storage.errors import StorageError, mapping_errors
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+_encode_into: Final = msgspec.msgpack.Encoder().encode_into
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
 
 TRACE_HASH_SIZE_BYTES: Final = 16
 
-TRACE_PIECES_MAX: Final = 256
-"""So many pieces of the trace are hashed at once, for a call costs more than the bytes of one."""
+TRACE_PIECE_MAX_BYTES: Final = 1 << 16
+"""So much of the trace is hashed at once, for a call costs more than the bytes of one event."""
 
 
 class Machine(Protocol):
@@ -186,7 +186,7 @@ class World:
         """What will happen: when, in which order, and what."""
         self._sequence = 0
         self._trace = blake3()
-        self._trace_end: list[bytes] = []
+        self._trace_end = bytearray()
         """What of the trace is not hashed yet."""
         self._actions: dict[type, Callable[[Host, Any], None]] = {
             Send: self._send_when_durable,
@@ -297,12 +297,12 @@ class World:
 
     def _note(self, happened: Any) -> None:
         """Put something into the trace."""
-        self._trace_end.append(_encode(happened))
-        if len(self._trace_end) >= TRACE_PIECES_MAX:
+        _encode_into(happened, self._trace_end, -1)
+        if len(self._trace_end) >= TRACE_PIECE_MAX_BYTES:
             self._hash_trace()
 
     def _hash_trace(self) -> None:
-        self._trace.update(b"".join(self._trace_end))
+        self._trace.update(self._trace_end)
         self._trace_end.clear()
 
     # ---- effects -------------------------------------------------------------------------------
@@ -352,7 +352,8 @@ class World:
 
     def _answer(self, host: Host, event: Any) -> None:
         """A worker's result comes back a little later, unless the machine dies first."""
-        self._later(host, self._pick(host.work_ms or self.conditions.work_ms), event)
+        delay_ms = self._pick(host.work_ms or self.conditions.work_ms)
+        self.after(delay_ms, self._deliver_alive, host, host.incarnation, event)
 
     def _later(self, host: Host, delay_ms: int, event: Any) -> None:
         self.after(delay_ms, self._deliver_alive, host, host.incarnation, event)

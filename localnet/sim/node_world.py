@@ -397,7 +397,7 @@ class NodeWorld(World):
         if output.receipts:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
-            self._trace_end.append(put.value)
+            self._trace_end += put.value
             self._persist(host, Persist(Token("host", self._host_tokens), Store.ARCHIVE, (put,)))
         return Executed(
             request.height,
