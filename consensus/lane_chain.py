@@ -153,9 +153,18 @@ class LaneChain:
         assert len(links) == 1, "below the first fork a sequence has one link"
         return LanePoint(sequence, links[0].batch_id)
 
+    def is_in_prefix(self, point: LanePoint) -> bool:
+        """Does a point lie between cursor and tip, as far as that takes no walk? Where nothing was
+        forked, the links between them are the prefix."""
+        if self._forks or not self.cursor.sequence < point.sequence <= self.tip.sequence:
+            return point == self.tip
+        return self._at[point.sequence][0].batch_id == point.batch_id
+
     def is_above_cursor(self, point: LanePoint) -> bool:
         """Does a hash chain of known links lead from a point down to the cursor? No longer once a
         rival of what lies below it was committed."""
+        if self.is_in_prefix(point):
+            return point.sequence > self.cursor.sequence
         wanted = point
         while wanted.sequence > self.cursor.sequence:
             link = self._links.get(wanted.batch_id)
@@ -184,7 +193,7 @@ class LaneChain:
         wanted = tip
         is_prefix_enough = above_sequence >= self.cursor.sequence
         while wanted.sequence > above_sequence:
-            if is_prefix_enough and wanted == self.tip:
+            if is_prefix_enough and self.is_in_prefix(wanted):
                 return None
             link = self._links.get(wanted.batch_id)
             if link is None:

@@ -81,16 +81,19 @@ class LaneTargets:
         return tuple(others[turn:] + others[:turn])
 
     def compute(self, author: int) -> list[Target]:
-        """What is wanted of a lane, by falling importance."""
-        cursor = self._chains[author].cursor.sequence
+        """What is wanted of a lane, by falling importance, but for what is seen at once to be
+        there."""
+        chain = self._chains[author]
+        cursor = chain.cursor.sequence
         targets = [target for target in self._deliveries.targets(author) if target.sources]
-        certificate = self._certificates.newest(author)
-        if certificate is not None and self.has_room(author, certificate.data.sequence):
+        point = self._certificates.point(author)
+        if not chain.is_in_prefix(point) and self.has_room(author, point.sequence):
+            certificate = self._certificates.newest(author)
+            assert certificate is not None, "without one there is no room for its place"
             sources = self.find_sources(certificate)
             if sources:
-                point = self._certificates.point(author)
                 targets.append(Target(point, cursor, sources, is_urgent=False))
         announced = self._announced.get(author, LANE_START)
-        if self.has_room(author, announced.sequence):
+        if not chain.is_in_prefix(announced) and self.has_room(author, announced.sequence):
             targets.append(Target(announced, cursor, (author,), is_urgent=False))
         return targets
