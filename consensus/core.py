@@ -322,10 +322,11 @@ class ConsensusCore:
 
     def _apply(self, sender: int, subject: _Subject) -> None:
         """All signatures hold: let the message act."""
+        if isinstance(subject, Vote):
+            self._apply_vote(subject)
+            return
         self._has_acted = True
         match subject:
-            case Vote():
-                self._apply_vote(subject)
             case Timeout():
                 self._apply_timeout(subject)
             case Proposal():
@@ -508,6 +509,8 @@ class ConsensusCore:
         conflicting = self._votes.add(self._now_ms, vote)
         if conflicting is not None:
             self._suspect(make_double_vote(conflicting, vote), vote.author)
+        # One of too few votes brings nothing about.
+        self._has_acted |= self._votes.has_quorum(vote.data.view)
 
     # ---- timeouts ----------------------------------------------------------------------------
 

@@ -143,10 +143,15 @@ class StateVoteCollector:
         """
         if self._aggregating is not None:
             return []
+        needed = self._committee.quorum_power
         for height in sorted(self._unexamined, reverse=True):
-            for header, votes in self._heights[height].group_by_header().items():
+            slot = self._heights[height]
+            if self._committee.power_of(slot.votes) < needed:
+                self._unexamined.discard(height)
+                continue
+            for header, votes in slot.group_by_header().items():
                 authors = [vote.author for vote in votes]
-                if self._committee.power_of(authors) < self._committee.quorum_power:
+                if self._committee.power_of(authors) < needed:
                     continue
                 token = self._tokens.issue()
                 self._aggregating = (token, header)

@@ -72,6 +72,11 @@ class VoteCollector:
             votes.quorum_at_ms = now_ms
         return None
 
+    def has_quorum(self, view: int) -> bool:
+        """Does a quorum stand, or did one stand, behind one block of a view?"""
+        votes = self._views.get(view)
+        return votes is not None and votes.quorum_at_ms is not None
+
     def compute_due_ms(self) -> dict[int, int]:
         """When to aggregate, by view, where a quorum waits for it."""
         return {
@@ -128,10 +133,11 @@ class VoteCollector:
 
     def _find_quorum(self, votes: _ViewVotes) -> VoteData | None:
         """What Q power voted for; at most one content can have it."""
+        needed = self._committee.quorum_power
+        if self._committee.power_of(votes.slots) < needed:
+            return None
         for data in {vote.data: None for vote in votes.slots.values()}:
-            if self._committee.power_of(self._find_voters(votes, data)) >= (
-                self._committee.quorum_power
-            ):
+            if self._committee.power_of(self._find_voters(votes, data)) >= needed:
                 return data
         return None
 
