@@ -177,6 +177,13 @@ class Lanes:
             if certificate.data.sequence > chains[author].cursor.sequence
         }
 
+    def certified_tip(self, author: int) -> AvailabilityCertificate | None:
+        """The newest verified certificate of a lane, if it is above the lane's cursor."""
+        certificate = self._certificates.newest(author)
+        cursor = self._chains[author].cursor
+        is_above = certificate is not None and certificate.data.sequence > cursor.sequence
+        return certificate if is_above else None
+
     def cursor(self, author: int) -> LanePoint:
         """A lane's newest committed tip."""
         return self._chains[author].cursor
@@ -262,7 +269,7 @@ class Lanes:
                 effects = self._on_aggregated(now_ms, event)
             case Verified():
                 effects = self._on_verified(now_ms, event)
-        return effects + self._keep_ticking(now_ms)
+        return effects if self._is_ticking else effects + self._keep_ticking(now_ms)
 
     def _on_received(self, now_ms: int, sender: int, message: object) -> list[Effect]:
         match message:
@@ -343,7 +350,7 @@ class Lanes:
         if data.epoch != self._committee.epoch or sender in self._collector.bans:
             return []
         if data.sequence <= self._covered_sequence(self._me):
-            certificate = self.certified_tips().get(self._me)
+            certificate = self.certified_tip(self._me)
             if certificate is None:
                 return []
             return self._replies.make(now_ms, sender, LaneCertificate(certificate))
@@ -432,7 +439,7 @@ class Lanes:
         return effects + self._certificates.archive()
 
     def _repeat_own(self, now_ms: int) -> list[Effect]:
-        certificate = self.certified_tips().get(self._me)
+        certificate = self.certified_tip(self._me)
         return self._author.repeat(now_ms, self._peers, self._collector, certificate)
 
     def _keep_ticking(self, now_ms: int) -> list[Effect]:

@@ -159,8 +159,10 @@ class NodeCore:
             EnvelopesSubmitted: self._on_envelopes_submitted,
             EnvelopesVerified: self._on_envelopes_verified,
             OpaqueSubmitted: self._on_opaque_submitted,
+            Signed: self._on_answer,
+            Aggregated: self._on_answer,
         }
-        """What is done about an event; the rest are answers for the part that asked."""
+        """What is done about an event."""
         self._delivery = Delivery(
             recovered.order_state,
             recovered.ledger,
@@ -192,6 +194,8 @@ class NodeCore:
         self._openings = Openings(self._tokens, recovered.delivered_batches)
         self._commits: deque[Committed] = deque()
         self._available = [0] * len(committee)
+        self._awaited = set(range(len(committee)))
+        """Lanes with a certificate above what is available, as far as is known."""
         self._batch_deadline_ms: int | None = None
         self._is_started = False
         self._is_halted = False
@@ -241,7 +245,7 @@ class NodeCore:
         out: list[NodeEffect] = []
         if self._is_halted:
             return out
-        self._handlers.get(type(event), self._on_answer)(now_ms, event, out)
+        self._handlers[type(event)](now_ms, event, out)
         self._settle(now_ms, out)
         return out
 
@@ -299,7 +303,9 @@ class NodeCore:
         step = self._parts.get(owner)
         if step is None:
             raise ValueError(f"the node never asked for {event!r}")
-        self._absorb(now_ms, step(now_ms, event), out)
+        effects = step(now_ms, event)
+        if effects:
+            self._absorb(now_ms, effects, out)
 
     def _on_received(self, now_ms: int, event: Received, out: list[NodeEffect]) -> None:
         owner = _OWNERS.get(type(event.message), Component.CONSENSUS)
@@ -343,7 +349,8 @@ class NodeCore:
                         self._put(out, put)
                         self._offer_payload(now_ms, out)
                     continue
-                case LanesAdvanced():
+                case LanesAdvanced(author):
+                    self._awaited.add(author)
                     self._update_available(out)
                     self._offer_payload(now_ms, out)
                     continue
@@ -369,9 +376,10 @@ class NodeCore:
             self._on_committed(now_ms, self._commits.popleft(), out)
         if self._is_delivery_due:
             self._deliver(out)
-        if not self._is_halted:
-            if self._openings.are_waiting:
+            if self._openings.are_waiting and not self._is_halted:
                 out.extend(self._openings.begin(self._delivery.delivered_height))
+        is_batch_due = self._batcher.waiting_bytes or self._batch_deadline_ms is not None
+        if is_batch_due and not self._is_halted:
             self._make_batches(now_ms, out)
 
     # ---- clients ----------------------------------------------------------------------------
@@ -440,16 +448,19 @@ class NodeCore:
 
     def _update_available(self, out: list[NodeEffect]) -> None:
         """Give `available` to the envelopes under each lane's newest certificate, oldest first."""
-        for author, certificate in self._lanes.certified_tips().items():
-            if certificate.data.sequence <= self._available[author]:
-                continue
-            above = max(self._available[author], self._lanes.cursor(author).sequence)
-            chain = self._lanes.chain_for(author, certificate.data.batch_id, above)
-            for sequence, batch_id in enumerate(chain or (), start=above + 1):
-                summary = self._delivery.summary(batch_id)
-                assert summary is not None, "a checked batch above the cursor has its summary"
-                self._available[author] = sequence
-                self._clerk.tell_available(summary.envelopes, out)
+        for author in sorted(self._awaited):
+            certificate = self._lanes.certified_tip(author)
+            if certificate is not None and certificate.data.sequence > self._available[author]:
+                above = max(self._available[author], self._lanes.cursor(author).sequence)
+                chain = self._lanes.chain_for(author, certificate.data.batch_id, above)
+                if chain is None:
+                    continue
+                for sequence, batch_id in enumerate(chain, start=above + 1):
+                    summary = self._delivery.summary(batch_id)
+                    assert summary is not None, "a checked batch above the cursor has its summary"
+                    self._available[author] = sequence
+                    self._clerk.tell_available(summary.envelopes, out)
+            self._awaited.discard(author)
 
     # ---- commits and delivery ---------------------------------------------------------------
 
