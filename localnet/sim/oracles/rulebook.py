@@ -70,9 +70,13 @@ class SigningRules(Watcher):
         what it was."""
         if not isinstance(effect, Persist):
             return
-        self._evidence.update((index, put.value) for put in effect.puts if put.table == "evidence")
+        if effect.store is not Store.SAFETY:
+            for put in effect.puts:
+                if put.table == "evidence":
+                    self._evidence.add((index, put.value))
+            return
         tables = {put.table: put.value for put in effect.puts}
-        if effect.store is not Store.SAFETY or not tables.keys() >= {"vote", "pending_block"}:
+        if not tables.keys() >= {"vote", "pending_block"}:
             return
         block, _ = self._judge.read_block(tables["pending_block"])
         clock_ms = self._world.now_ms + self._world.hosts[index].clock_offset_ms
