@@ -45,12 +45,17 @@ class _SecretRegistry:
         self._context = context
         self._public_key_size_bytes = public_key_size_bytes
         self._secrets: dict[bytes, bytes] = {}
+        self._public_keys: dict[bytes, bytes] = {}
 
     def register(self, secret: bytes) -> bytes:
+        known = self._public_keys.get(secret)
+        if known is not None:
+            return known
         if len(secret) != SECRET_SIZE_BYTES:
             raise SchemeError("scheme.secret_invalid", "a mock secret is 32 bytes")
         public_key = _derive_public_key(secret, self._context, self._public_key_size_bytes)
         self._secrets[public_key] = secret
+        self._public_keys[secret] = public_key
         return public_key
 
     def find(self, public_key: bytes) -> bytes | None:
