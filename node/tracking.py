@@ -104,7 +104,7 @@ class EnvelopeTracker:
         if known is None:
             self._add(envelope_id, EnvelopeStatus(account, level, height, None, 0))
             return True
-        settled = known._replace(level=level, height=height, code=None)
+        settled = EnvelopeStatus(known.account, level, height, None, known.expiry_height)
         return self._replace(envelope_id, known, settled)
 
     def expiring_at(self, height: int) -> list[bytes]:
