@@ -197,3 +197,35 @@ def test_whom_to_ask_is_remembered_for_so_many_sets_of_signers():
         find_sources(number)
     assert targets._sources.cache_info()[2:] == (SOURCES_MAX, SOURCES_MAX)
     assert find_sources(1) == first
+
+
+def test_the_prefix_that_is_held_is_told_from_rivals_and_from_what_a_fork_makes_doubtful(
+    make_keys, chain_id
+):
+    keys = make_keys(4)
+    messages, ids = chain_of(keys, 5, chain_id)
+    links = [
+        Link(batch_id, message.signed_header, is_stored=True, is_checked=True)
+        for batch_id, message in zip(ids, messages, strict=True)
+    ]
+    points = [LanePoint(link.sequence, link.batch_id) for link in links]
+    chain = LaneChain(points[0])
+    for link in links[1:4]:
+        chain.add(link)
+    chain.apply_ready()
+    assert [chain.is_in_prefix(point) for point in points] == [False, True, True, True, False]
+    rival = keys.batch(AUTHOR, 3, ids[1], b"y").signed_header
+    place = LanePoint(3, rival.header.batch_id(chain_id))
+    assert not chain.is_in_prefix(place)
+    assert not chain.is_above_cursor(place)
+    assert chain.is_above_cursor(points[2])
+    chain.add(Link(place.batch_id, rival, is_stored=True, is_checked=True))
+    # Now it takes a walk to tell, and the tip alone is known at once.
+    assert [chain.is_in_prefix(point) for point in (points[2], place, points[3])] == [
+        False,
+        False,
+        True,
+    ]
+    assert all(chain.is_above_cursor(point) for point in (points[2], points[3], place))
+    assert chain.find_hole(points[4], 1) == points[4]
+    assert chain.find_hole(place, 1) is None
