@@ -16,7 +16,11 @@ from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule, save_schedule
 from localnet.sim.shrink import NothingToShrinkError, Shrunk, shrink
 from localnet.sim.timeline import render_timeline
+from localnet.sim.watchdog import WATCHDOG
 from node.exit_codes import ExitCode, OperatorError
+
+UNSHRUNK: Final = (DETERMINISM, WATCHDOG)
+"""Rules that one run cannot show to be broken, or only by hanging."""
 
 BUNDLE_SHRINK_RUNS_MAX: Final = 200
 """Runs for one bundle; `rota sim shrink` goes further."""
@@ -132,7 +136,7 @@ def write_bundle(
     file = folder / "schedule.json"
     save_schedule(file, schedule)
     shrunk: Shrunk | None = None
-    if finding.violation.oracle != DETERMINISM and shrink_runs_max > 1:
+    if finding.violation.oracle not in UNSHRUNK and shrink_runs_max > 1:
         # What does not fail here again is told all the same.
         with suppress(NothingToShrinkError):
             shrunk = shrink(schedule, shrink_runs_max)

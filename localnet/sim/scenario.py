@@ -25,6 +25,7 @@ from localnet.sim.oracles.memory import validate_weight
 from localnet.sim.oracles.watch import watch
 from localnet.sim.schedule import Schedule, validate_schedule
 from localnet.sim.violation import BrokenRuleError, Violation, make_violation
+from localnet.sim.watchdog import watching
 from localnet.verdicts import Verdict
 
 VIEW_MAX_MS: Final = 2_500
@@ -121,10 +122,11 @@ class _Run:
     def run(self) -> Outcome:
         violation = None
         try:
-            self._attack()
-            self._heal()
-            self._rest()
-            self._replay()
+            with watching(lambda: self.cluster.world.steps):
+                self._attack()
+                self._heal()
+                self._rest()
+                self._replay()
         except BehaviourFailedError:
             raise  # It says nothing about the product.
         except Exception as error:
