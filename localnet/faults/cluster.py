@@ -19,12 +19,13 @@ from localnet.cluster import (
     describe_end,
 )
 from localnet.control import Handler
-from localnet.faults.commands import decode_liar, fault_handlers
+from localnet.faults.commands import fault_handlers
 from localnet.faults.desk import FaultDesk
 from localnet.faults.proxy import links_path
 from localnet.plans import PROXY, node_plan, proxy_plan
 from localnet.supervisor import ProcessPlan, ProcessState, ProcessStatus, SupervisorError
 from node.cli.hints import rota_command
+from node.exit_codes import OperatorError
 from node.network import Network
 
 
@@ -65,6 +66,8 @@ class FaultCluster(Cluster):
             partial(node_plan, network, has_bad_parts=has_bad_parts),
             has_bad_parts=has_bad_parts,
         )
+        self.failures: list[OperatorError] = []
+        """All that ended liars, where their own behaviours did."""
 
     async def before_start(self) -> None:
         """The links between the nodes come first."""
@@ -83,7 +86,9 @@ class FaultCluster(Cluster):
         if status.exit_code == BehaviourFailedError.exit_code:
             failure = find_failure(self._stderr_tail(status.name))
             if failure is not None:
-                self.faults.failures[status.name] = failure
+                self.failures.append(failure)
+                if status.state is ProcessState.EXITED:
+                    self.faults.failures[status.name] = failure
 
     def heed_end(self, status: ProcessStatus) -> bool:
         """True if it was a fault's doing."""
@@ -97,14 +102,7 @@ class FaultCluster(Cluster):
             self.faults.validate_free(name)
             return await plain["restart"](name)
 
-        handlers = plain | {"restart": restart} | fault_handlers(self.faults)
-
-        async def set_liar(argument: str) -> object:
-            answer = await handlers["byz-set"](argument)
-            await self._wait_answer(decode_liar(argument).node)
-            return answer
-
-        return handlers | {"byz-set": set_liar}
+        return plain | {"restart": restart} | fault_handlers(self.faults, self._wait_answer)
 
     def describe(self) -> dict[str, Any]:
         """As any localnet's, and what ended a liar."""

@@ -1,5 +1,6 @@
 """What `rota fault` and `rota byz` ask of a running localnet, over its supervisor's socket."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -24,8 +25,10 @@ class LiarRequest(Struct, forbid_unknown_fields=True):
     behaviour: str | None = None
 
 
-def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
-    """The supervisor's answers."""
+def fault_handlers(
+    desk: FaultDesk, wait_answer: Callable[[str], Awaitable[None]]
+) -> dict[str, Handler]:
+    """The supervisor's answers. `wait_answer` returns when a node that was started answers."""
 
     async def add(argument: str) -> object:
         request = _decode(argument, AddRequest)
@@ -41,8 +44,9 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         return {"healed": await desk.heal()}
 
     async def set_liar(argument: str) -> object:
-        request = decode_liar(argument)
-        await desk.set_liar(request.node, request.behaviour)
+        request = _decode(argument, LiarRequest)
+        if await desk.set_liar(request.node, request.behaviour):
+            await wait_answer(request.node)
         return {"node": request.node, "behaviour": request.behaviour}
 
     async def liars(_argument: str) -> object:
@@ -66,12 +70,6 @@ def fault_handlers(desk: FaultDesk) -> dict[str, Handler]:
         "byz-set": set_liar,
         "byz-active": liars,
     }
-
-
-def decode_liar(argument: str) -> LiarRequest:
-    """The argument of `byz-set`. Raises `FaultError`."""
-    request: LiarRequest = _decode(argument, LiarRequest)
-    return request
 
 
 def _decode(argument: str, kind: Any) -> Any:

@@ -72,7 +72,7 @@ class FaultDesk:
         self.liars: dict[str, str] = {}
         """Behaviours by node."""
         self.failures: dict[str, OperatorError] = {}
-        """What ended a liar, if its own behaviour did, until it is to lie again."""
+        """What ended a liar, if its own behaviour did, until it is started again."""
         self.last_heal_s = -math.inf
         """When the last fault in force ended, by trio's clock."""
         self._aftermath_until_s: dict[str, float] = {}
@@ -189,8 +189,9 @@ class FaultDesk:
 
     # ---- liars -------------------------------------------------------------------------------
 
-    async def set_liar(self, name: str, behaviour: str | None) -> None:
-        """Restart a node as a liar, or as an honest one. Raises `NetworkError` or
+    async def set_liar(self, name: str, behaviour: str | None) -> bool:
+        """Restart a node as a liar, or as an honest one; one that was killed stays down, unless its
+        behaviour did it. Returns whether it was started. Raises `NetworkError` or
         `UnknownBehaviourError`."""
         # Imported here: every command of a localnet starts faster without the consensus.
         from localnet.byzantine import find_behaviour
@@ -203,11 +204,13 @@ class FaultDesk:
                 self.liars.pop(name, None)
             else:
                 self.liars[name] = behaviour
-                self.failures.pop(name, None)
             self._supervisor.set_plan(name, self._plan_node(name, behaviour=behaviour))
             self._journal.note("liar", node=name, behaviour=behaviour)
-            if self._runs(name):
+            was_ended_by_itself = self.failures.pop(name, None) is not None
+            is_started = self._runs(name) or was_ended_by_itself
+            if is_started:
                 await self._supervisor.restart(name)
+            return is_started
 
     # ---- carrying out ------------------------------------------------------------------------
 

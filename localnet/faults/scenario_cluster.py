@@ -113,7 +113,7 @@ class ScenarioCluster(FaultCluster):
 
     def _validate_liars(self) -> None:
         """With a liar that its own behaviour ended, the run says nothing about the others."""
-        for _, failure in sorted(self.faults.failures.items()):
+        for failure in self.failures:
             raise failure
 
     def observe(self) -> Seen:

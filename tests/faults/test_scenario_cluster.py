@@ -46,9 +46,14 @@ def end(cluster, name, state, exit_code, said):
 
 @pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.EXITED])
 async def test_a_liar_that_its_behaviour_ended_is_told_of_also_when_it_was_being_stopped(
-    make, state
+    make, state, monkeypatch
 ):
     cluster = make(LIAR)
+
+    async def restart(name):
+        pass
+
+    monkeypatch.setattr(cluster.supervisor, "restart", restart)
     end(cluster, "node2", state, 3, f"error: {FAILURE} [byz.behaviour_failed]\n  mend it\n")
     # What it becomes afterwards does not make up for it.
     await cluster.faults.set_liar("node2", None)
@@ -81,6 +86,22 @@ async def test_a_liar_that_fails_is_shown_and_fails_the_command_that_made_it_one
     assert (failures["node2"], failures["node1"]) == (FAILURE, None)
 
 
+async def test_a_node_that_its_behaviour_ended_is_started_again_and_one_that_was_killed_is_not(
+    make, monkeypatch
+):
+    cluster, started = make(LIAR), []
+
+    async def restart(name):
+        started.append(name)
+
+    monkeypatch.setattr(cluster.supervisor, "restart", restart)
+    end(cluster, "node2", ProcessState.EXITED, 3, f"error: {FAILURE} [byz.behaviour_failed]\n")
+    assert await cluster.faults.set_liar("node2", None)
+    assert not await cluster.faults.set_liar("node1", "silent")
+    assert started == ["node2"]
+    assert not cluster.faults.failures
+
+
 async def test_a_node_that_is_slow_to_answer_is_not_waited_for_without_end(
     make, monkeypatch, autojump_clock
 ):
@@ -96,7 +117,7 @@ async def test_a_liar_that_was_stopped_in_good_order_has_not_failed(make):
     end(cluster, "node2", ProcessState.STOPPED, 0, "")
     end(cluster, "node1", ProcessState.STOPPED, 3, "error: no links: gone\n")
     cluster.validate_starting()
-    assert not cluster.faults.failures
+    assert not cluster.failures
 
 
 SPLIT = 'nodes = 4\nrun_for = "10s"\ntraders = false\n'
