@@ -15,14 +15,17 @@ KEPT_BYTES = 5
 def synced(monkeypatch):
     """What was synced, as (inode, size at that moment), in order."""
     calls = []
-    for name in ("fsync", "fdatasync"):
 
-        def record(file, sync=getattr(os, name)):
+    def recording(sync):
+        def record(file):
             sync(file)
             status = os.fstat(file)
             calls.append((status.st_ino, status.st_size))
 
-        monkeypatch.setattr(os, name, record)
+        return record
+
+    monkeypatch.setattr(os, "fsync", recording(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", recording(os.fdatasync))
     return calls
 
 
