@@ -89,7 +89,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         )
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Also what is TOML but cannot be held: a number of 5,000 digits, a thousand brackets.
         raise ConfigError(f"{path} is not TOML: {error}", advice="mend that line") from error
 
 

@@ -276,3 +276,11 @@ def test_a_pause_that_a_shipped_scenario_allows_holds_on_a_slow_machine():
         for expectation in scenario.expectations:
             if expectation.commits_within is not None:
                 assert parse_duration_s(expectation.commits_within) >= 15, path.stem
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5_000, "9" * 4_000, "[" * 2_000 + "]" * 2_000], ids=["long", "large", "deep"]
+)
+def test_what_is_toml_but_cannot_be_held_is_refused(value):
+    with pytest.raises(ScenarioError):
+        parse_scenario("x", f'run_for = "5s"\nnodes = {value}')

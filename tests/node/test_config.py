@@ -140,6 +140,14 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_key(
     assert key.split(".")[0] in fails(path, overrides={key: value}).message
 
 
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 2_000 + "]" * 2_000], ids=["long", "deep"])
+def test_what_is_toml_but_cannot_be_held_is_refused_as_a_file(tmp_path, value) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"version = {value}")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_config(path)
+
+
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     assert "rota node init" in fails(path).advice
