@@ -14,6 +14,8 @@ import trio
 CHUNK_MAX_BYTES: Final = 64 << 10
 WAITING_MAX_BYTES: Final = 16 << 20
 """Held for one direction of one connection; beyond it the sender is not read."""
+CHUNK_COST_BYTES: Final = 256
+"""Counted for each chunk besides its bytes: what Python needs to hold one, were it of one byte."""
 PIECES_PER_S: Final = 20
 """Under a bandwidth limit, bytes go on in pieces this often."""
 
@@ -97,7 +99,7 @@ class Flow:
                     continue
                 luck = self._random.uniform(-1.0, 1.0)
                 self._waiting.append(_Chunk(trio.current_time(), luck, data))
-                self._waiting_bytes += len(data)
+                self._waiting_bytes += CHUNK_COST_BYTES + len(data)
                 self._rule.held += 1
                 self._signal()
                 if not data:
@@ -116,7 +118,7 @@ class Flow:
                 return
             await self._send(sink, chunk.data)
             self._waiting.popleft()
-            self._waiting_bytes -= len(chunk.data)
+            self._waiting_bytes -= CHUNK_COST_BYTES + len(chunk.data)
             self._signal()
 
     async def _send(self, sink: trio.abc.HalfCloseableStream, data: bytes) -> None:
