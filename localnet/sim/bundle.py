@@ -19,8 +19,11 @@ from localnet.sim.timeline import render_timeline
 from localnet.sim.watchdog import WATCHDOG
 from node.exit_codes import ExitCode, OperatorError
 
-UNSHRUNK: Final = (DETERMINISM, WATCHDOG)
-"""Rules that one run cannot show to be broken, or only by hanging."""
+UNSHRUNK: Final = {
+    DETERMINISM: "It was not cut down: only two runs together show it.",
+    WATCHDOG: "It was not cut down: each run that shows it hangs.",
+}
+"""Rules that one run cannot show to be broken, or only by hanging, and what a bundle says so."""
 
 BUNDLE_SHRINK_RUNS_MAX: Final = 200
 """Runs for one bundle; `rota sim shrink` goes further."""
@@ -37,6 +40,15 @@ FILES: Final = ("schedule.json", "minimal.json", "trace.txt", "timeline.html", "
 
 SLUG_MAX: Final = 60
 """Characters of a schedule's name in the name of its folder."""
+
+HERE: Final = "in this folder"
+"""Where the commands hold that a bundle names: it may be moved, and mailed."""
+
+ONCE_A_RULE: Final = (
+    "It was not cut down: that is done for the first failure of each rule, and not after an"
+    " interruption. Do it here: `rota sim shrink schedule.json`."
+)
+FAILED_ONCE: Final = "It was not cut down: it did not fail when it was run again."
 
 KeepOption = Annotated[
     Path, typer.Option("--keep", metavar="DIR", help="Where failures leave their folders.")
@@ -105,9 +117,19 @@ def keep_findings(
         oracles.add(oracle)
 
 
-def make_replay_line(file: Path) -> str:
+def make_replay_line(file: Path | str) -> str:
     """The command that runs a schedule file again, as a shell takes it."""
     return shlex.join(["rota", "sim", "replay", str(file)])
+
+
+def make_shrink_line(file: Path) -> str:
+    """The command that cuts a schedule file down."""
+    return shlex.join(["rota", "sim", "shrink", str(file)])
+
+
+def make_hunt_line(mutant: str) -> str:
+    """The command that switches one rule off and shows it again."""
+    return shlex.join(["rota", "sim", "mutants", "--only", mutant])
 
 
 def record_run(schedule: Schedule) -> tuple[Outcome, Recorder]:
@@ -124,10 +146,14 @@ def write_timeline(path: Path, schedule: Schedule) -> Outcome:
 
 
 def write_bundle(
-    directory: Path, finding: Finding, shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX
+    directory: Path,
+    finding: Finding,
+    shrink_runs_max: int = BUNDLE_SHRINK_RUNS_MAX,
+    mutant: str = "",
 ) -> Bundle:
     """Make a folder for one finding. What an earlier one of the same name left there goes; what
-    is not of a bundle stays. Raises `OSError`."""
+    is not of a bundle stays. `mutant` names the rule that is off in this process. Raises
+    `OSError`."""
     schedule = finding.schedule
     folder = directory / make_folder_name(schedule)
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,8 +162,12 @@ def write_bundle(
     file = folder / "schedule.json"
     save_schedule(file, schedule)
     shrunk: Shrunk | None = None
-    if finding.violation.oracle not in UNSHRUNK and shrink_runs_max > 1:
+    uncut = ONCE_A_RULE
+    if finding.violation.oracle in UNSHRUNK:
+        uncut = UNSHRUNK[finding.violation.oracle]
+    elif shrink_runs_max > 1:
         # What does not fail here again is told all the same.
+        uncut = FAILED_ONCE
         with suppress(NothingToShrinkError):
             shrunk = shrink(schedule, shrink_runs_max)
             file = folder / "minimal.json"
@@ -145,9 +175,11 @@ def write_bundle(
     smallest = schedule if shrunk is None else shrunk.schedule
     outcome, recorder = record_run(smallest)
     (folder / "trace.txt").write_text(write_trace(recorder, outcome), encoding="utf-8")
-    page = render_timeline(smallest, outcome, recorder, is_minimal=shrunk is not None)
+    again = make_hunt_line(mutant) if mutant else f"{make_replay_line(file.name)}  # {HERE}"
+    page = render_timeline(smallest, outcome, recorder, is_minimal=shrunk is not None, again=again)
     (folder / "timeline.html").write_text(page, encoding="utf-8")
-    (folder / "README.md").write_text(_describe(folder, finding, shrunk), encoding="utf-8")
+    text = _describe(finding, shrunk, uncut, mutant)
+    (folder / "README.md").write_text(text, encoding="utf-8")
     return Bundle(folder, file)
 
 
@@ -158,7 +190,7 @@ def make_folder_name(schedule: Schedule) -> str:
     return f"{slug}-{schedule.seed}" if slug else f"{schedule.seed}"
 
 
-def _describe(folder: Path, finding: Finding, shrunk: Shrunk | None) -> str:
+def _describe(finding: Finding, shrunk: Shrunk | None, uncut: str, mutant: str) -> str:
     violation = finding.violation
     lines = [
         f"# Seed {finding.schedule.seed}: {violation.oracle}",
@@ -167,12 +199,19 @@ def _describe(folder: Path, finding: Finding, shrunk: Shrunk | None) -> str:
         "",
         f"At {violation.at_ms} ms of virtual time, in the phase `{violation.phase}`.",
         "",
-        "```sh",
-        make_replay_line(folder / "schedule.json"),
     ]
+    if mutant:
+        lines += [
+            f"The rule `{mutant}` was off: `{make_hunt_line(mutant)}` shows it again. With"
+            " all rules in place the schedule breaks nothing:",
+            "",
+        ]
+    lines += ["```sh", f"{make_replay_line('schedule.json')}  # {HERE}"]
     if shrunk is not None:
-        lines.append(make_replay_line(folder / "minimal.json"))
+        lines.append(f"{make_replay_line('minimal.json')}  # {HERE}")
     lines += ["```", ""]
+    if shrunk is None and not mutant:
+        lines += [uncut, ""]
     if shrunk is not None:
         small = shrunk.schedule
         lines += [

@@ -147,7 +147,7 @@ def replay(
     else:
         with writing(timeline):
             outcome = write_timeline(timeline, schedule)
-    print_outcome(current_output(context), outcome, schedule)
+    print_outcome(current_output(context), outcome, schedule, file)
 
 
 @app.command("shrink")

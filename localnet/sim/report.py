@@ -15,6 +15,8 @@ from localnet.sim.bundle import (
     Bundle,
     KeepError,
     keep_findings,
+    make_replay_line,
+    make_shrink_line,
     probe_keep,
 )
 from localnet.sim.campaign import Report, run_campaign
@@ -150,8 +152,8 @@ def make_document(report: Report) -> dict[str, Any]:
     }
 
 
-def print_outcome(output: Output, outcome: Outcome, schedule: Schedule) -> None:
-    """What one run came to; its exit code is that of its verdict."""
+def print_outcome(output: Output, outcome: Outcome, schedule: Schedule, file: Path) -> None:
+    """What one run of a file came to; its exit code is that of its verdict."""
     violation = outcome.violation
     verdict = Verdict.PASS if violation is None else violation.verdict
     words = "no violation"
@@ -181,6 +183,11 @@ def print_outcome(output: Output, outcome: Outcome, schedule: Schedule) -> None:
         "views_asked": schedule.views,
     }
     output.data(document | msgspec.structs.asdict(outcome), record(rows))
+    if violation is not None:
+        output.note(
+            f"next: {make_replay_line(file)} --timeline run.html draws it,"
+            f" {make_shrink_line(file)} cuts it down"
+        )
     raise typer.Exit(int(verdict.exit_code))
 
 

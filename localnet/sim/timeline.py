@@ -50,19 +50,31 @@ class _Cell:
 
 
 def render_timeline(
-    schedule: Schedule, outcome: Outcome, recorder: Recorder, *, is_minimal: bool = False
+    schedule: Schedule,
+    outcome: Outcome,
+    recorder: Recorder,
+    *,
+    is_minimal: bool = False,
+    again: str = "",
 ) -> str:
-    """The page as HTML. `is_minimal` says that the schedule was cut down to what fails."""
-    return _Page(schedule, outcome, recorder, is_minimal).render()
+    """The page as HTML. `is_minimal` says that the schedule was cut down to what fails, `again` is
+    the command that repeats the run; without one the page's own copy of the schedule does."""
+    return _Page(schedule, outcome, recorder, is_minimal, again).render()
 
 
 class _Page:
     def __init__(
-        self, schedule: Schedule, outcome: Outcome, recorder: Recorder, is_minimal: bool
+        self,
+        schedule: Schedule,
+        outcome: Outcome,
+        recorder: Recorder,
+        is_minimal: bool,
+        again: str,
     ) -> None:
         self._schedule = schedule
         self._outcome = outcome
         self._is_minimal = is_minimal
+        self._again = again or "rota sim replay schedule.json  # saved from the end of this page"
         self._names = recorder.names
         self._act = find_act(recorder.moments, outcome.violation)
         shown = [
@@ -197,6 +209,7 @@ class _Page:
                 f"<h1>{escape(heading)}</h1>",
                 self._render_verdict(),
                 self._render_summary(),
+                f"<p>Again: <code>{escape(self._again)}</code></p>",
                 '<div class="scroll"><table>',
                 self._render_head(),
                 "<tbody>",

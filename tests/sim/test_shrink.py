@@ -20,6 +20,7 @@ from localnet.sim.shrink import NothingToShrinkError, name_failure, shrink
 from localnet.sim.timeline import render_timeline
 from localnet.sim.violation import Violation
 from localnet.verdicts import Verdict
+from node.cli.main import run
 from node.core import NodeCore
 
 
@@ -104,12 +105,17 @@ def test_a_violation_leaves_a_bundle_that_repeats_it(
     names = {path.name for path in (tmp_path / "1").iterdir()}
     assert names == {"schedule.json", "minimal.json", "trace.txt", "timeline.html", "README.md"}
     assert not (tmp_path / "2" / "minimal.json").exists()
+    assert "`rota sim shrink schedule.json`" in (tmp_path / "2" / "README.md").read_text()
+    for number, name in (("1", "minimal.json"), ("2", "schedule.json")):
+        page = (tmp_path / number / "timeline.html").read_text()
+        assert f"<code>rota sim replay {name}  # in this folder</code>" in page
+    monkeypatch.chdir(tmp_path / "1")
     commands = re.findall(
         r"^rota sim (replay .*)$", (tmp_path / "1" / "README.md").read_text(), re.M
     )
     assert len(commands) == 2
     for command in commands:
-        code, document = run_sim(*shlex.split(command))
+        code, document = run_sim(*shlex.split(command, comments=True))
         assert (code, document["violation"]["oracle"]) == (20, "SignedOnce")
     minimal = load_schedule(tmp_path / "1" / "minimal.json")
     assert minimal.faults == ()
@@ -117,6 +123,16 @@ def test_a_violation_leaves_a_bundle_that_repeats_it(
     code, document = run_sim("shrink", str(tmp_path / "2" / "schedule.json"))
     assert (code, document["faults"]) == (0, 0)
     assert (tmp_path / "2" / "schedule.min.json").exists()
+
+
+def test_a_failing_file_of_ones_own_names_what_to_do_next(planted, tmp_path, capsys) -> None:
+    file = tmp_path / "my own.json"
+    file.write_bytes(encode_schedule(make_noisy_schedule()))
+    code = run(["sim", "replay", str(file)])
+    assert code == 1
+    said = capsys.readouterr().err
+    assert f"rota sim replay '{file}' --timeline run.html draws it" in said
+    assert f"rota sim shrink '{file}' cuts it down" in said
 
 
 def test_recording_changes_nothing_and_the_page_stands_alone() -> None:
