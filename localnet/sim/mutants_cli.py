@@ -1,16 +1,23 @@
 """`rota sim mutants`: does the campaign notice a rule that is switched off?"""
 
 import time
+from collections.abc import Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from msgspec.structs import replace
 
+from localnet.sim.bundle import probe_keep, write_bundle, writing
+from localnet.sim.campaign import Finding
 from localnet.sim.interrupts import Interruption
 from localnet.sim.mutants.hunt import SCENARIOS_MAX, Hunt, hunt
-from localnet.sim.mutants.plant import Mutant
+from localnet.sim.mutants.plant import Mutant, planted
+from localnet.sim.mutants.schedules import make_schedule
 from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.options import JobsOption, choose_jobs
+from localnet.sim.scenario import run_schedule
 from localnet.sim.workers import run_all
 from node.cli.output import JsonOption, Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
@@ -50,6 +57,12 @@ def mutants(
             "--scenarios", min=1, max=100_000, help="Schedules run before a mutant is a survivor."
         ),
     ] = SCENARIOS_MAX,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", metavar="DIR", help="Leave a folder there for each mutant that was killed."
+        ),
+    ] = None,
     jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -63,7 +76,7 @@ def mutants(
     Examples:
       rota sim mutants
       rota sim mutants --list
-      rota sim mutants --only fast_hotstuff --json
+      rota sim mutants --only fast_hotstuff --keep DIR
     """
     chosen = choose_mutants(only)
     output = current_output(context)
@@ -72,10 +85,13 @@ def mutants(
         document = [{"name": each.name, "rule": each.rule} for each in chosen]
         output.data({"mutants": document}, table(["mutant", "rule", "schedules first"], listed))
         return
+    if keep is not None:
+        probe_keep(keep)
     start_s = time.monotonic()
     tasks = [(each.name, scenarios, general) for each in chosen]
     with Interruption() as interruption:
         found = _hunt_all(output, tasks, choose_jobs(jobs), interruption)
+        folders = list(interruption.until(keep_kills(keep, found))) if keep is not None else []
     is_interrupted = interruption.received is not None
     wall_s = time.monotonic() - start_s
     killed = sum(each.killed for each in found)
@@ -98,12 +114,15 @@ def mutants(
     if general:
         sums.insert(1, ("without choice", f"{sum(bool(each.general) for each in found)}"))
     output.data(
-        make_document(found, wall_s) | {"interrupted": is_interrupted},
+        make_document(found, wall_s)
+        | {"interrupted": is_interrupted, "bundles": [str(each) for each in folders]},
         table(
-            ["mutant", "rule that is off", "", "scenarios>", "schedule", "oracle", "general"], rows
+            ["mutant", "rule that is off", "fate", "scenarios>", "schedule", "oracle", "general"],
+            rows,
         ),
         "",
         record(sums),
+        *(f"look: {folder / 'timeline.html'}" for folder in folders),
     )
     if killed < len(found):
         raise typer.Exit(int(ExitCode.EXPECTATION))
@@ -119,6 +138,22 @@ def choose_mutants(only: list[str] | None) -> list[Mutant]:
             advice = f"did you mean {near}?" if near else "`rota sim mutants --list` names them"
             raise UnknownMutantError(f"no mutant {name!r}", advice=advice)
     return [mutant for mutant in MUTANTS if not only or mutant.name in only]
+
+
+def keep_kills(directory: Path, found: list[Hunt]) -> Iterator[Path]:
+    """Leave a bundle for each mutant that was killed: what the rule is for, to look at. Raises
+    `KeepError`."""
+    for each in found:
+        if not each.killed:
+            continue
+        (mutant,) = choose_mutants([each.name])
+        schedule = replace(make_schedule(each.schedule, each.number), name=each.name)
+        with planted(mutant), writing(directory):
+            outcome = run_schedule(schedule)
+            assert outcome.violation is not None, "who killed it kills it again"
+            finding = Finding(schedule, outcome.violation, outcome.trace_hash)
+            folder = write_bundle(directory, finding, 0, mutant.name).folder
+        yield folder
 
 
 def make_document(found: list[Hunt], wall_s: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rules that are switched off are noticed; what is planted is taken out again."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -134,6 +135,20 @@ def test_what_is_chosen_for_a_mutant_is_told_apart_from_what_is_not() -> None:
     unchosen = hunt(BY_NAME["votes_short_of_a_quorum"], scenarios_max=3, is_general=True)
     assert (unchosen.killed, unchosen.general) == (True, True)
     assert hunt(BY_NAME["vote_again"], scenarios_max=1).general is None
+
+
+def test_a_kill_leaves_a_folder_to_look_at(run_sim) -> None:
+    name = "vote_again"
+    code, document = run_sim("mutants", "--only", name, "--jobs", "1", "--keep", "kept")
+    (folder,) = map(Path, document["bundles"])
+    assert (code, folder.parent.name) == (0, "kept")
+    assert f"safety: {document['mutants'][0]['oracle']}" in (folder / "trace.txt").read_text()
+    again = "rota sim mutants --only vote_again"
+    assert f"<code>{again}</code>" in (folder / "timeline.html").read_text()
+    words = (folder / "README.md").read_text()
+    assert f"The rule `{name}` was off: `{again}` shows it again." in words
+    code, document = run_sim("replay", str(folder / "schedule.json"))
+    assert (code, document["violation"]) == (0, None)
 
 
 def test_the_command_reports_what_was_killed() -> None:

@@ -6,7 +6,7 @@ without it.
 
 import time
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -31,6 +31,8 @@ class Hunt(Struct, frozen=True):
     """Schedules run until then."""
     schedule: str
     """The kind of the schedule that killed it."""
+    number: int
+    """Which of its kind that was, from 0."""
     oracle: str
     detail: str
     """Of the violation that killed it; of the last other one if it survived."""
@@ -43,18 +45,19 @@ def hunt(mutant: Mutant, scenarios_max: int = SCENARIOS_MAX, *, is_general: bool
     """Run schedules on a mutant until one shows it up; with `is_general` also without those that
     were chosen for it."""
     start_s = time.process_time()
-    schedule, seed, tried, seen = _hunt(mutant, mutant.first, scenarios_max)
-    killed = seed is not None
+    kill, tried, seen = _hunt(mutant, mutant.first, scenarios_max)
+    killed = kill is not None
     general = None
     if is_general:
-        general = killed and (not mutant.first or _hunt(mutant, (), scenarios_max)[1] is not None)
+        general = killed and (not mutant.first or _hunt(mutant, (), scenarios_max)[0] is not None)
     return Hunt(
         mutant.name,
         mutant.rule,
         killed,
-        seed,
+        kill.seed if kill is not None else None,
         tried,
-        schedule,
+        kill.kind if kill is not None else "",
+        kill.number if kill is not None else 0,
         seen.oracle if seen is not None and killed else "",
         f"{seen.oracle}: {seen.detail}" if seen is not None else "",
         general,
@@ -62,10 +65,19 @@ def hunt(mutant: Mutant, scenarios_max: int = SCENARIOS_MAX, *, is_general: bool
     )
 
 
+class _Kill(NamedTuple):
+    """The schedule that showed a mutant up."""
+
+    kind: str
+    number: int
+    """Of its kind."""
+    seed: int
+
+
 def _hunt(
     mutant: Mutant, first: tuple[str, ...], scenarios_max: int
-) -> tuple[str, int | None, int, Violation | None]:
-    """The kind and the seed of the schedule that kills, how many were run, and what was seen."""
+) -> tuple[_Kill | None, int, Violation | None]:
+    """The schedule that kills, how many were run, and what was seen."""
     counts: dict[str, int] = {}
     seen: Violation | None = None
     for kind in islice(list_kinds(first), scenarios_max):
@@ -78,5 +90,5 @@ def _hunt(
             continue
         seen = violation
         if mutant.is_shown_by(violation) and run_schedule(schedule).violation is None:
-            return kind, schedule.seed, sum(counts.values()), violation
-    return "", None, sum(counts.values()), seen
+            return _Kill(kind, number, schedule.seed), sum(counts.values()), violation
+    return None, sum(counts.values()), seen
