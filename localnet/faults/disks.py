@@ -48,6 +48,8 @@ def read_disks(
     )
     if code == ExitCode.NONDETERMINISM:
         return msgspec.structs.replace(seen, replay_problem=said)
+    if code == ExitCode.TIMED_OUT:
+        return msgspec.structs.replace(seen, not_replayed=said)
     if code != ExitCode.OK:
         ends = (
             *seen.unexpected_exits,
@@ -68,12 +70,16 @@ def _find_forgotten(audits: Sequence[NodeAudit]) -> list[str]:
 
 def replay_home(home: Path) -> tuple[int, str]:
     """Repeat the chain of a home; returns the exit code and what was said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "node.cli.main", "replay", str(home), "--check-roots", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=REPLAY_TIMEOUT_S,
-        env={**os.environ, "PYTHONHASHSEED": HASH_SEED},
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "node.cli.main", "replay", str(home), "--check-roots", "--json"],
+            capture_output=True,
+            text=True,
+            timeout=REPLAY_TIMEOUT_S,
+            env={**os.environ, "PYTHONHASHSEED": HASH_SEED},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        # All else that was found is to stand in the report.
+        return ExitCode.TIMED_OUT, f"it had not ended after {REPLAY_TIMEOUT_S:g} s"
     return done.returncode, (done.stdout + done.stderr).strip()

@@ -49,6 +49,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     halts: tuple[str, ...] = ()
     unexpected_exits: tuple[str, ...] = ()
     replay_problem: str | None = None
+    not_replayed: str | None = None
+    """Why the chain was not repeated to its end; None: it was."""
     not_converged: str | None = None
     """What was missing at the end; None: nothing."""
     orders: OrdersSeen
@@ -97,7 +99,6 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
     roots = [
         each for each in seen.contradictions if each.kind != "block" and each.height not in forked
     ]
-    replay = [seen.replay_problem] if seen.replay_problem else []
     findings = [
         _holds("agreement", Verdict.SAFETY, forks),
         _judge_signatures(seen),
@@ -105,7 +106,7 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
         _judge_orders(seen),
         _judge_convictions(seen),
         _holds("state_roots", Verdict.SAFETY, roots),
-        _holds("replay", Verdict.NONDETERMINISM, replay),
+        _judge_replay(seen),
         _holds("no_crash", Verdict.CRASH, seen.unexpected_exits),
         _holds("convergence", Verdict.LIVENESS, [seen.not_converged] if seen.not_converged else []),
     ]
@@ -116,6 +117,13 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
     if seen.liars:
         findings.append(_judge_liars(scenario, seen))
     return findings
+
+
+def _judge_replay(seen: Seen) -> Finding:
+    if seen.not_replayed is not None:
+        return Finding("replay", None, Verdict.NONDETERMINISM, seen.not_replayed)
+    problems = [seen.replay_problem] if seen.replay_problem else []
+    return _holds("replay", Verdict.NONDETERMINISM, problems)
 
 
 def _judge_signatures(seen: Seen) -> Finding:

@@ -1,11 +1,13 @@
 """From what was seen to a verdict: each invariant can fail, and the gravest one counts."""
 
+import subprocess
+
 import pytest
 from msgspec.structs import replace
 
 from localnet.agreement import Contradiction
 from localnet.audit import AuditReport, DoubleSign, NodeAudit
-from localnet.faults.disks import read_disks
+from localnet.faults.disks import read_disks, replay_home
 from localnet.faults.memory import MemoryGrowth, MemorySample, compute_growth
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.progress import Heal, Progress
@@ -13,6 +15,7 @@ from localnet.faults.scenario import parse_scenario
 from localnet.faults.strikes import Strike
 from localnet.faults.verdict import Seen, judge
 from localnet.network import create_network
+from node.exit_codes import ExitCode
 
 GOOD = Seen(
     committed_height=100,
@@ -108,6 +111,7 @@ def test_a_heal_that_the_next_fault_cut_short_is_no_loss_of_liveness_if_most_are
             "only 4 were acknowledged, less than 5",
         ),
         ({"orders": OrdersSeen()}, "acknowledged_orders", "only 0 were acknowledged, less than 5"),
+        ({"not_replayed": "it had not ended"}, "replay", "it had not ended"),
         ({"signatures_compared": 0}, "no_double_sign", "no signature was compared"),
         ({"not_audited": ("node2",)}, "no_double_sign", "nothing to compare of node2"),
         (
@@ -356,3 +360,15 @@ def test_who_stands_in_certificates_without_any_record_of_it_is_no_honest_node(
     assert (seen.signatures_compared, seen.not_audited) == (4, ("node1", "node2"))
     liar = replace(GOOD, liars=("node1",))
     assert read_disks(network, liar, lambda home: (0, "")).double_signs == ()
+
+
+def test_a_replay_that_does_not_end_is_told_with_all_else_that_was_found(tmp_path, monkeypatch):
+    def wait(*_, timeout, **__):
+        raise subprocess.TimeoutExpired("replay", timeout)
+
+    monkeypatch.setattr(subprocess, "run", wait)
+    assert replay_home(tmp_path) == (ExitCode.TIMED_OUT, "it had not ended after 600 s")
+    report = AuditReport((), 0, 0, 0, ())
+    monkeypatch.setattr("localnet.faults.disks.audit_stores", lambda _: report)
+    network = create_network(tmp_path / "net")
+    assert read_disks(network, GOOD).not_replayed == "it had not ended after 600 s"
