@@ -30,6 +30,7 @@ from msgspec import Struct
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import compute_key
+from consensus.evidence import decode_evidence
 from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
@@ -129,6 +130,15 @@ class NodeAudit(Struct, frozen=True):
         )
 
 
+class ArchivedEvidence(Struct, frozen=True):
+    """A proof that a member signed two things, which the chain holds."""
+
+    height: int
+    """Of the block that carries it."""
+    member: str
+    offence: str
+
+
 class AuditReport(Struct, frozen=True):
     """The whole committee's."""
 
@@ -139,6 +149,9 @@ class AuditReport(Struct, frozen=True):
     blocks: int
     contradictions: tuple[DoubleSign, ...]
     """What must never be; empty for an honest committee."""
+    evidence: tuple[ArchivedEvidence, ...] = ()
+    """By height. A liar need not keep a record of what it signs, so this may be all there is of it.
+    """
 
 
 def audit(
@@ -186,6 +199,7 @@ def audit_stores(
         signed.state_certificates,
         signed.blocks,
         tuple(contradictions),
+        tuple(sorted(signed.evidence, key=lambda each: (each.height, each.member, each.offence))),
     )
 
 
@@ -270,6 +284,7 @@ class _Signed:
         self.state_certificates = 0
         self.blocks = 0
         self.contradictions: list[DoubleSign] = []
+        self.evidence: set[ArchivedEvidence] = set()
 
     def read(self, archive: ArchiveStore) -> None:
         """Take in one node's archive."""
@@ -282,6 +297,11 @@ class _Signed:
                 block.block_id(self._chain_id),
                 DoubleSign(self._names[block.author], f"proposed two blocks in view {block.view}"),
             )
+            for data in block.evidence:
+                evidence = decode_evidence(data)
+                name = self._names[evidence.offender]
+                offence = type(evidence).__name__
+                self.evidence.add(ArchivedEvidence(block.height, name, offence))
             if block.height > 1:
                 self._read_certificate(block.qc)
             if block.state_certificate is not None:

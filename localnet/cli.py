@@ -13,6 +13,7 @@ from localnet.ask import NodeArgument
 from localnet.audit import ContradictionError, audit
 from localnet.control import call_supervisor, is_supervised
 from localnet.detached import up_detached
+from localnet.faults.words import say_count
 from localnet.logview import follow_logs, read_logs
 from localnet.network import (
     NODES_DEFAULT,
@@ -346,7 +347,8 @@ def audit_records(
     the second table says from which view or height on. What is older is held against the archives
     of the others: nobody may stand in two certificates of one view.
 
-    Exit code 20 if any node signed two things where one is allowed.
+    Exit code 20 if two of these records contradict each other. Whom the chain itself convicts is
+    listed beside them and changes no exit code: a liar keeps no record of what it signs.
 
     \b
     Example:
@@ -380,15 +382,19 @@ def audit_records(
         for node in report.nodes
     ]
     spans = ["recorded", "votes of views", "timeouts of views", "state votes of heights"]
+    proofs = [(each.member, each.offence, each.height) for each in report.evidence]
+    evidence = [table(["convicted", "offence", "in block>"], proofs)] if proofs else []
     output.data(
         msgspec.structs.asdict(report),
         table(columns, rows),
         table([*spans, "proposals of views"], covered),
+        *evidence,
     )
     output.note(
         f"{report.blocks} blocks, {report.certificates} certificates and "
         f"{report.state_certificates} state certificates read, "
-        f"{len(report.contradictions)} contradictions"
+        f"{say_count(len(report.contradictions), 'contradiction')} on disk, "
+        f"{say_count(len(report.evidence), 'proof')} in blocks"
     )
     if report.contradictions:
         raise ContradictionError(

@@ -90,3 +90,8 @@ def _describe_wanted(text: str) -> str:
 def fields_of(kind: Any) -> tuple[str, ...]:
     """The names that a struct's fields have in files."""
     return tuple(each.encode_name for each in msgspec.structs.fields(kind))
+
+
+def say_count(number: int, noun: str) -> str:
+    """`1 heal`, `2 heals`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

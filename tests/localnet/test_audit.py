@@ -10,6 +10,7 @@ import pytest
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import Put, compute_key
+from consensus.evidence import DoubleVote
 from consensus.safety import PROPOSAL_TABLE, TIMEOUT_TABLE, VOTE_TABLE
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
@@ -40,7 +41,7 @@ HEADER = CheckpointHeader(0, 1, bytes(32), 2**40, b"\x01" * 32, b"\x02" * 32, b"
 OTHER_HEADER = msgspec.structs.replace(HEADER, market_root=b"\x04" * 32)
 
 
-def make_block(network: Network) -> Block:
+def make_block(network: Network, evidence: tuple[bytes, ...] = ()) -> Block:
     """Proposed by node0."""
     qc = make_genesis_qc(network.chain_id, network.genesis().committee())
     return Block(
@@ -53,7 +54,7 @@ def make_block(network: Network) -> Block:
         lanes=(),
         inbox=(),
         openings=b"",
-        evidence=(),
+        evidence=evidence,
         state_certificate=None,
         qc=qc,
         tc=None,
@@ -63,9 +64,9 @@ def make_block(network: Network) -> Block:
 class Story:
     """A chain of one block that is certified by node0, node1 and node2, and what each remembers."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, evidence: tuple[bytes, ...] = ()) -> None:
         self.network = network
-        self.block = make_block(network)
+        self.block = make_block(network, evidence)
         self.block_id = self.block.block_id(network.chain_id)
         self.certified = VoteData(0, VIEW, 1, self.block_id)
         self.archived: dict[str, list[Put]] = {}
@@ -285,6 +286,24 @@ def test_the_command_prints_what_the_records_cover(
     node1 = json.loads(capsys.readouterr().out)["nodes"][1]
     assert node1["vote_views"] == {"first": 7, "last": 11}
     assert node1["timeout_views"] is None
+
+
+def test_whom_the_chain_convicts_is_told_and_is_no_contradiction_on_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (VoteData(0, 5, 1, bytes([each]) * 32) for each in (1, 2))
+    proof = encode(DoubleVote(2, one, bytes(96), other, bytes(96)))
+    story = Story(create_network(tmp_path / "net", port_first=18_200), (proof,))
+    story.store()
+    words = ["localnet", "audit", "--dir", str(story.network.path)]
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "node2      DoubleVote         1" in said.out
+    assert "0 contradictions on disk, 1 proof in blocks" in said.err
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["evidence"] == [
+        {"height": 1, "member": "node2", "offence": "DoubleVote"}
+    ]
 
 
 def test_a_localnet_that_never_ran_has_nothing_to_audit_and_gets_no_files(
