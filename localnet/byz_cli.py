@@ -98,7 +98,8 @@ def clear_liar(
 ) -> None:
     """Restart a node of a running localnet as an honest one.
 
-    What it did may have convicted it; a conviction stays.
+    What it did may have convicted it; a conviction stays. In the view in which it lied last, an
+    honest vote may convict it yet: clear it while the other nodes go on without it.
 
     \b
     Example:
@@ -106,7 +107,7 @@ def clear_liar(
     """
     output = current_output(context)
     output.data(ask_localnet(directory, "byz-set", LiarRequest(node)))
-    output.note(f"{node} is honest")
+    output.note(f"{node} is honest; its first honest vote may convict it, if the view is the same")
 
 
 @app.command("active")

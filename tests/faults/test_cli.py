@@ -124,6 +124,9 @@ def test_lists_are_named_in_json(monkeypatch, capsys):
         assert run(words) == 0
         said = capsys.readouterr().out
         assert ("kill" if words[0] == "fault" else "failed: mine.py:18: KeyError") in said
+    answers["byz-set"] = {"node": "node3", "behaviour": None}
+    assert run(["byz", "clear", "node3"]) == 0
+    assert "may convict it, if the view is the same" in capsys.readouterr().err
     assert run(["fault", "add", "kill", "--nodes", "node1"]) == 0
     assert "did not strike node1, which does not run" in capsys.readouterr().err
     assert run(["fault", "add", "disk-full", "--nodes", "node1"]) == 0
