@@ -134,6 +134,9 @@ def replay(
 ) -> None:
     """Run one schedule from a file: the same file gives the same trace, bit for bit.
 
+    A schedule may name a behaviour as FILE.py:CLASS beside it. That file is run with your rights,
+    and its path is printed before: look at it first if somebody else wrote it.
+
     Exit codes as those of `rota sim run`.
 
     \b
@@ -141,7 +144,7 @@ def replay(
       rota sim replay sim-failures/17/minimal.json
       rota sim replay schedule.json --timeline timeline.html
     """
-    schedule = read_schedule(file)
+    schedule = read_schedule(file, current_output(context))
     if timeline is None:
         outcome = run_schedule(schedule)
     else:
@@ -165,7 +168,8 @@ def shrink_file(
 ) -> None:
     """Cut a failing schedule down to what its failure needs: the same oracle fails on the result.
 
-    Exit code 5 if the schedule breaks no rule. Ctrl-C and SIGTERM end it with the smallest one that
+    Files of behaviours beside the schedule are run, as by `rota sim replay`. Exit code 5 if the
+    schedule breaks no rule. Ctrl-C and SIGTERM end it with the smallest one that
     was found until then, and exit code 130 or 143.
 
     \b
@@ -173,7 +177,7 @@ def shrink_file(
       rota sim shrink sim-failures/17/schedule.json --runs 2000
     """
     output = current_output(context)
-    schedule = read_schedule(file)
+    schedule = read_schedule(file, output)
     target = out if out is not None else file.with_suffix(".min.json")
 
     def tell(smaller: Schedule, count: int) -> None:
@@ -218,7 +222,13 @@ def _print_shrunk(
         "views": small.views,
         "members": len(small.powers),
     }
-    end = ", interrupted" if is_interrupted else "" if shrunk.is_complete else ", all there were"
+    end = (
+        ", interrupted"
+        if is_interrupted
+        else ""
+        if shrunk.is_complete
+        else ", no more left: --runs allows more, and may cut further"
+    )
     rows = [
         ("was", describe_size(schedule)),
         ("is", describe_size(small)),

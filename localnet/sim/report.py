@@ -40,13 +40,20 @@ class ScheduleFileError(OperatorError):
     exit_code = ExitCode.CONFIG
 
 
-def read_schedule(path: Path) -> Schedule:
-    """A schedule file. Raises `ScheduleFileError`."""
+def read_schedule(path: Path, output: Output) -> Schedule:
+    """A schedule file; says which other files it makes Rota run, before. Raises
+    `ScheduleFileError`."""
     try:
-        return load_schedule(path)
-    except (OSError, ScheduleError) as error:
+        return load_schedule(path, lambda file: output.note(f"runs {file}, which {path} names"))
+    except OSError as error:
         raise ScheduleFileError(
-            f"{path}: {error}", advice="write it as docs/simulator.md describes"
+            f"{path}: {error.strerror or error}", advice="name a schedule file that you may read"
+        ) from error
+    except ScheduleError as error:
+        known = error.__cause__
+        advice = known.advice if isinstance(known, OperatorError) else None
+        raise ScheduleFileError(
+            f"{path}: {error}", advice=advice or "write it as docs/simulator.md describes"
         ) from error
 
 

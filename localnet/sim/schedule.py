@@ -7,7 +7,7 @@ regression. It is read and written as JSON.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -176,15 +176,21 @@ def _validate_ranges(what: str, bounds: Struct) -> None:
             raise ScheduleError(f"{what}: {name} {least_ms} is above {other} {most_ms}")
 
 
-def decode_schedule(data: bytes, folder: Path | None = None) -> Schedule:
-    """Read a schedule from JSON; behaviours of one's own lie in `folder`. Raises `ScheduleError`,
-    and `BehaviourFailedError` for a broken one of those."""
+def decode_schedule(
+    data: bytes, folder: Path | None = None, on_own: Callable[[str], Any] = lambda file: None
+) -> Schedule:
+    """Read a schedule from JSON; behaviours of one's own lie in `folder`, and `on_own` hears of the
+    file of each before it is run. Raises `ScheduleError`, and `BehaviourFailedError` for a broken
+    one of those."""
     try:
         schedule = msgspec.json.decode(data, type=Schedule)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScheduleError(f"not a schedule: {error}") from error
     if folder is not None:
         schedule = _move(schedule, lambda file: str((folder / file).resolve()))
+    for liar in schedule.liars:
+        if (file := _find_own(liar)) is not None:
+            on_own(file)
     validate_schedule(schedule)
     return schedule
 
@@ -223,11 +229,11 @@ def _find_own(liar: Liar) -> str | None:
     return f"{path}.py" if separator else None
 
 
-def load_schedule(path: Path) -> Schedule:
-    """Read a schedule file. Raises `ScheduleError` and `OSError`, and `BehaviourFailedError` for a
-    broken behaviour beside it."""
+def load_schedule(path: Path, on_own: Callable[[str], Any] = lambda file: None) -> Schedule:
+    """Read a schedule file; `on_own` as for `decode_schedule`. Raises `ScheduleError`
+    and `OSError`, and `BehaviourFailedError` for a broken behaviour beside it."""
     with path.open("rb") as file:
         data = file.read(FILE_MAX_BYTES + 1)
     if len(data) > FILE_MAX_BYTES:
         raise ScheduleError(f"not a schedule: more than {FILE_MAX_BYTES} bytes")
-    return decode_schedule(data, path.parent)
+    return decode_schedule(data, path.parent, on_own)

@@ -16,7 +16,7 @@ from localnet.sim.report import finish, read_schedule
 from localnet.sim.schedule import Schedule, encode_schedule
 from localnet.sim.twin_plans import generate_twins
 from localnet.sim.twins import ALPHABETS, TwinSpace, choose_twins
-from node.cli.output import JsonOption, command_group, current_output, record
+from node.cli.output import JsonOption, Output, command_group, current_output, record
 from node.exit_codes import ExitCode, OperatorError
 
 COUNT_DEFAULT: Final = 200
@@ -170,7 +170,7 @@ def run(
     """
     if directory is not None:
         _refuse_unused(context, (*_OF_COMMITTEE, *_OF_SPACE, *_OF_DRAWING), "which come from files")
-        schedules = _read_all(directory)
+        schedules = _read_all(directory, current_output(context))
     elif nodes is None and powers is None:
         _refuse_unused(context, _OF_SPACE, "without --nodes or --powers")
         schedules = list(generate_twins(count, seed))
@@ -251,8 +251,8 @@ def _draw(space: TwinSpace, count: int, seed: int, every: bool) -> list[Schedule
     return [space.make_schedule(word, seed + number) for number, word in enumerate(words)]
 
 
-def _read_all(directory: Path) -> list[Schedule]:
-    found = [read_schedule(path) for path in sorted(directory.glob("*.json"))]
+def _read_all(directory: Path, output: Output) -> list[Schedule]:
+    found = [read_schedule(path, output) for path in sorted(directory.glob("*.json"))]
     if not found:
         raise TwinsError(f"{directory} holds no *.json", advice="run `rota sim twins generate`")
     return found

@@ -82,6 +82,16 @@ def test_what_is_wrong_with_a_behaviour_is_told_with_its_line(run_sim, write, ki
     assert "mend your behaviour" in document["error"]["next"]
 
 
+def test_a_file_that_a_schedule_makes_run_is_named_before_it_runs(write, capsys) -> None:
+    schedule = write("import sys\nprint('here I am', file=sys.stderr)\n" + HEAD)
+    for command in ("replay", "shrink"):
+        run(["sim", command, str(schedule)])
+        said = capsys.readouterr().err
+        assert f"runs {schedule.parent / 'crash.py'}, which {schedule} names" in said
+        if command == "replay":
+            assert said.index("runs ") < said.index("here I am")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
