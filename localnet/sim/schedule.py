@@ -65,6 +65,10 @@ class Liar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     in a schedule that was read the file is an absolute path."""
 
 
+CALM_VIEWS: Final = 4
+"""Views of an attack by twins after the last one that the links between hosts are about."""
+
+
 class TwinLinks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who hears whom about one view, when there are twins: one mask of receiving hosts (bit i
     stands for host i) for each sending host. Masks may overlap."""

@@ -27,7 +27,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from localnet.sim.oracles.certificates import find_leader
-from localnet.sim.schedule import Schedule, Traffic, TwinLinks
+from localnet.sim.schedule import CALM_VIEWS, Schedule, Traffic, TwinLinks
 from localnet.sim.twin_arithmetic import (
     Cycle,
     Relation,
@@ -44,9 +44,6 @@ ALPHABETS: Final = ("groups", "masks", "halves")
 
 LISTED_MAX: Final = 1 << 20
 """Words that `TwinSpace.enumerate` looks at; larger spaces are sampled."""
-
-CALM_VIEWS: Final = 4
-"""Views of the attack phase after the last letter."""
 
 TRAFFIC_INTERVAL_MS: Final = 120
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 import localnet
 from consensus.messages import Proposal
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.certificates import find_leader
 from localnet.sim.oracles.watchers import Watcher
-from localnet.sim.scenario import run_schedule
-from localnet.sim.schedule import decode_schedule, encode_schedule, validate_schedule
+from localnet.sim.scenario import VIEW_MAX_MS, run_schedule
+from localnet.sim.schedule import CALM_VIEWS, decode_schedule, encode_schedule, validate_schedule
 from localnet.sim.twin_plans import CAMPAIGN, TwinPlan, generate_twins
 from localnet.sim.twins import TwinSpace, choose_twins, find_leader_seed
 from node.cli.main import run as run_command
@@ -127,6 +128,15 @@ def test_twins_within_f_break_nothing(number) -> None:
     outcome = run_schedule(schedule)
     assert outcome.violation is None
     assert outcome.committed_height >= 3
+
+
+def test_a_split_that_stops_all_views_ends_and_the_run_goes_on_to_its_length() -> None:
+    schedule = replace(list(generate_twins(4))[3], views=30)
+    outcome = run_schedule(schedule)
+    assert outcome.violation is None
+    attacked = len(schedule.twin_links) + CALM_VIEWS
+    assert outcome.phases["heal"] == attacked * VIEW_MAX_MS, "no view ended any more"
+    assert outcome.views >= schedule.views
 
 
 def test_beyond_f_the_same_campaign_finds_a_fork_and_names_it() -> None:
