@@ -13,11 +13,13 @@ from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster
 from localnet.sim.oracles.ancestry import Ancestry
 from localnet.sim.oracles.bounds import BoundExceededError, MemoryBounds, compute_bounds, measure
 from localnet.sim.oracles.certificates import Judge
+from localnet.sim.oracles.delivery import find_overtaken
 from localnet.sim.oracles.rulebook import Finality
 from localnet.sim.oracles.signing import SignatureRequests
 from localnet.sim.scenario import HEAL_VIEWS_MAX, run_schedule, view_of
 from localnet.sim.schedule import Liar, Schedule
 from mempool.envelope import decode_envelope
+from mempool.nonce import NONCE_WINDOW
 
 KEYS = Keys()
 GENESIS = KEYS.genesis
@@ -295,3 +297,47 @@ def test_a_client_that_uses_a_nonce_twice_is_refused_once_and_that_is_no_loss() 
     del cluster.world.disk(2).table(Store.ARCHIVE, "refused")[refused]
     with pytest.raises(AssertionError, match="and refused for"):
         cluster.come_to_rest()
+
+
+def test_a_nonce_that_more_than_a_window_of_its_key_overtook_is_no_loss_and_one_less_is() -> None:
+    cluster = NodeCluster(4)
+    order = [PlaceOrder(MARKET, Side.BUY, BASE_PRICE_TICKS, 1)]
+    overtaken, *others = (
+        cluster.make_envelope(cluster.accounts[0], order) for _ in range(NONCE_WINDOW + 2)
+    )
+    # Two of four make batches available and commit nothing: what they took waits for one block,
+    # in which the first lane comes before the last.
+    cluster.start(0, 3)
+    cluster.submit(overtaken, 3)
+    for envelope in others:
+        cluster.submit(envelope, 0)
+    cluster.run(500)
+    cluster.settle()
+    ordered, passed = cluster.order.ordered, cluster.order.passed
+    assert len(ordered) == NONCE_WINDOW + 2
+    (refused,) = ordered.keys() - passed.keys()
+    assert refused == decode_envelope(overtaken).header.envelope_id()
+
+    def judge() -> None:
+        cluster.delivery.validate(
+            cluster.running(), ordered[refused], cluster.order, cluster.expiries, cluster.genuine
+        )
+
+    judge()
+    archived = cluster.world.disk(2).table(Store.ARCHIVE, "refused")
+    code = archived.pop(refused)
+    for other in ({}, {refused: b"fee.insufficient"}):
+        archived.update(other)
+        with pytest.raises(AssertionError, match="overtaken, and refused for"):
+            judge()
+    archived[refused] = code
+    # Lower nonces, other keys and what lies behind it in the order excuse nothing.
+    first = decode_envelope(others[0]).header
+    for change in ({"nonce": 1}, {"signer": cluster.accounts[1]}):
+        cluster.genuine[first.envelope_id()] = replace(first, **change)
+        with pytest.raises(AssertionError, match="and not executed"):
+            judge()
+    cluster.genuine[first.envelope_id()] = first
+    judge()
+    ordered[first.envelope_id()] = passed[first.envelope_id()] = ordered[refused] + 1
+    assert not find_overtaken(cluster.order, cluster.genuine)

@@ -5,7 +5,9 @@ by rising author, the batches above the lane's cursor up to the tip that the blo
 first along the parents' digests.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from consensus.effects import Store, compute_key
@@ -16,6 +18,8 @@ from localnet.sim.oracles.certificates import hash_parts
 from localnet.sim.oracles.order import OneOrder
 from localnet.sim.oracles.watchers import Watcher
 from mempool.batch import decode_batch_body
+from mempool.envelope import EnvelopeHeader
+from mempool.nonce import NONCE_WINDOW
 from node.events import BlockNotice, DeliveredNotice, Execute
 
 
@@ -169,11 +173,12 @@ class Delivery(Watcher):
         height: int,
         order: OneOrder,
         expiries: Mapping[bytes, int],
-        genuine: Collection[bytes],
+        genuine: Mapping[bytes, EnvelopeHeader],
     ) -> None:
         """At rest: everybody was told of all heights up to the one at which the last envelope was
-        ordered; and what is ordered is executed, unless it had expired, or is not `genuine` and
-        refused everywhere for one reason."""
+        ordered; and what is ordered is executed, unless it had expired, or is refused everywhere
+        for one reason. For what is `genuine` there is but one: so many envelopes of its key passed
+        before it that its nonce had left the window."""
         running = tuple(running)
         for index in running:
             told = (self.noticed[index], self.delivered[index], self._executed[index])
@@ -186,17 +191,47 @@ class Delivery(Watcher):
             )
         missing = self.find_unarchived(running, height, order)
         assert not missing, "; ".join(missing)
-        for envelope_id, ordered_height in order.ordered.items():
-            if envelope_id in order.passed or expiries.get(envelope_id, 0) <= ordered_height:
-                continue
+        lost = {
+            envelope_id: height
+            for envelope_id, height in order.ordered.items()
+            if envelope_id not in order.passed and expiries.get(envelope_id, 0) > height
+        }
+        overtaken = find_overtaken(order, genuine) if lost.keys() & genuine.keys() else frozenset()
+        for envelope_id, ordered_height in lost.items():
             what = f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}"
-            assert envelope_id not in genuine, f"{what}, and not executed"
             reasons = {self._find_refusal(index, envelope_id) for index in running}
+            if envelope_id in genuine:
+                assert envelope_id in overtaken, f"{what}, and not executed"
+                assert reasons == {b"nonce.too_low"}, (
+                    f"{what}, overtaken, and refused for {reasons}"
+                )
             assert len(reasons) == 1, f"{what}, and refused for {reasons}"
             assert None not in reasons, f"{what}, and neither executed nor refused"
 
     def _find_refusal(self, index: int, envelope_id: bytes) -> bytes | None:
         return self._world.disk(index).stores[Store.ARCHIVE].get("refused", {}).get(envelope_id)
+
+
+def find_overtaken(order: OneOrder, genuine: Mapping[bytes, EnvelopeHeader]) -> frozenset[bytes]:
+    """The genuine envelopes that stand in the order behind more than `NONCE_WINDOW` of their own
+    key with higher nonces: a client may have that many on their way, and lanes carry what it hands
+    to several nodes past each other. What others passed may have spent a nonce of any key."""
+    spent: defaultdict[tuple[bytes, bytes], list[int]] = defaultdict(list)
+    foreign = 0
+    overtaken = set()
+    # Stable: those of one height were noted in the order in which it holds them.
+    for envelope_id, height in sorted(order.ordered.items(), key=lambda item: item[1]):
+        is_passed = order.passed.get(envelope_id) == height
+        header = genuine.get(envelope_id)
+        if header is None:
+            foreign += is_passed
+            continue
+        nonces = spent[header.sender, header.signer]
+        if is_passed:
+            insort(nonces, header.nonce)
+        elif len(nonces) - bisect_right(nonces, header.nonce) + foreign > NONCE_WINDOW:
+            overtaken.add(envelope_id)
+    return frozenset(overtaken)
 
 
 def _find_last(table: Mapping[bytes, bytes]) -> int:
