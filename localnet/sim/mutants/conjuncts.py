@@ -8,10 +8,11 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import chain
 from types import ModuleType
 from typing import Final
 
-from consensus import payload, recovery, safety, validation
+from consensus import payload, recovery, safety, sync, validation
 from localnet.sim.mutants.table import MUTANTS
 
 EQUIVALENT: Final[dict[str, str]] = {
@@ -65,10 +66,15 @@ SOURCES: Final[dict[ModuleType, tuple[str, ...]]] = {
 """Where every condition counts: these functions of a module, or all if none is named."""
 
 
+CHECKING: Final[tuple[ModuleType, ...]] = (validation, sync)
+"""Where every code that a message is refused under counts."""
+
+
 def find_codes() -> set[str]:
-    """The code of every check in `consensus.validation`."""
+    """The code of every check in `CHECKING`."""
     codes: set[str] = set()
-    for node in ast.walk(ast.parse(inspect.getsource(validation))):
+    trees = (ast.parse(inspect.getsource(module)) for module in CHECKING)
+    for node in chain.from_iterable(ast.walk(tree) for tree in trees):
         if not isinstance(node, ast.Call):
             continue
         for argument in node.args:

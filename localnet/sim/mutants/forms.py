@@ -128,4 +128,13 @@ FORMS: Final[tuple[Mutant, ...]] = (
         first=("liar:malformed+absence",),
         stops="a proof of nothing would end the node that asked, whoever sends it",
     ),
+    make_mutant(
+        "sync_ids_trusted",
+        "sync.chain_broken: its check",
+        r"Finality: ",
+        "consensus.sync:BlockSync._validate_chain",
+        "if block.block_id(self._chain_id) != block_id:",
+        "if False:",
+        first=("liar:garbage_blocks+deafness",),
+    ),
 )

@@ -15,6 +15,7 @@ from localnet.sim.faults import (
     ClockFault,
     CrashAtPersistFault,
     CrashFault,
+    CutFault,
     DelayFault,
     DuplicateFault,
     Fault,
@@ -97,6 +98,11 @@ def _draw_faults(kind: str, number: int, random: Random) -> tuple[list[Fault], i
         case "absence":
             # Of another member than the one that may lie: see `make_schedule`.
             return [CrashFault(at_ms=50, host=(number + 3) % 4)], LONG_VIEWS
+        case "deafness":
+            # One member has to ask for every block. Another one than may lie, as above.
+            deaf = (number + 3) % 4
+            cut = CutFault(at_ms=50, duration_ms=1_500, receivers=(deaf,), kinds=("proposal",))
+            return [cut], 2 * VIEWS
         case "blackouts":
             # Nobody's proposals arrive, and all die with their timeouts written and not sent.
             blackout = LossFault(at_ms=200, duration_ms=1_500, permille=1_000, kinds=("proposal",))
