@@ -40,10 +40,11 @@ def watching(count_events: Callable[[], int]) -> Iterator[None]:
 
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal seen
-        del number, frame
+        del number
         events = count_events()
         if events == seen:
-            raise StuckError(f"an event takes more than {STUCK_CPU_S:g} s of processor time")
+            place = "" if frame is None else f", now in {frame.f_code.co_qualname}"
+            raise StuckError(f"an event takes more than {STUCK_CPU_S:g} s of processor time{place}")
         seen = events
 
     before = signal.signal(signal.SIGPROF, look)

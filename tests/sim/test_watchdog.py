@@ -26,7 +26,8 @@ def test_an_endless_loop_in_a_node_is_a_finding(monkeypatch: pytest.MonkeyPatch)
 
     def spin(self: NodeCore, *arguments: Any) -> None:
         on_committed(self, *arguments)
-        while self._me == 2 and self.statistics().consensus.committed_height >= 5:
+        is_stuck = self._me == 2 and self.statistics().consensus.committed_height >= 5
+        while is_stuck:
             pass
 
     monkeypatch.setattr(NodeCore, "_on_committed", spin)
@@ -35,6 +36,7 @@ def test_an_endless_loop_in_a_node_is_a_finding(monkeypatch: pytest.MonkeyPatch)
     assert violation is not None
     assert (violation.oracle, violation.verdict) == (watchdog.WATCHDOG, Verdict.CRASH)
     assert "more than 0.3 s of processor time" in violation.detail
+    assert "spin" in violation.detail, "it says where"
     assert is_same_run(first, second), "wherever in its loop either was"
     assert not is_same_run(first, replace(second, trace_hash=""))
 
