@@ -21,7 +21,7 @@ from localnet.faults.model import (
     read_fault,
     validate_kind,
 )
-from localnet.faults.words import as_option
+from localnet.faults.words import as_option, say_count
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
 
@@ -161,7 +161,10 @@ def list_faults(
       rota fault list
     """
     document = ask_localnet(directory, "fault-list")
-    current_output(context).data(document, _fault_table(document["faults"]))
+    output = current_output(context)
+    output.data(document, _fault_table(document["faults"]))
+    if not document["faults"]:
+        output.note("no fault is in force")
 
 
 @app.command()
@@ -197,7 +200,7 @@ def heal(
     output = current_output(context)
     answer = ask_localnet(directory, "fault-heal")
     output.data(answer)
-    output.note(f"{len(answer['healed'])} faults have ended")
+    output.note(f"ended: {say_count(len(answer['healed']), 'fault')}")
 
 
 @app.command()

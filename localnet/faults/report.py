@@ -9,12 +9,15 @@ import msgspec
 from localnet.faults.memory import MemorySample
 from localnet.faults.scenario import Scenario
 from localnet.faults.verdict import Finding, Seen
+from localnet.faults.words import say_count
 from localnet.machine import describe_machine
 from localnet.verdicts import Verdict
 from node.exit_codes import OperatorError
 from node.home import write_atomically
 
 MEBIBYTE: Final = 1 << 20
+DETAIL_MAX_CHARS: Final = 300
+"""In one cell of the page's table."""
 _ANSWERS: Final = {True: "yes", False: "NO", None: "not judged"}
 
 
@@ -103,16 +106,20 @@ def render(document: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     for finding in document["findings"]:
-        detail = finding["detail"].replace("|", "\\|").replace("\n", " ")[:300]
+        detail = finding["detail"].replace("|", "\\|").replace("\n", " ")
+        if len(detail) > DETAIL_MAX_CHARS:
+            detail = f"{detail[:DETAIL_MAX_CHARS]} … (more in report.json)"
         lines.append(f"| {finding['name']} | {_ANSWERS[finding['holds']]} | {detail} |")
     lines += [
         "",
-        f"- {document['nodes']} nodes, {document['run_for_s']:g} s, {document['faults']} faults, "
+        f"- {document['nodes']} nodes, {document['run_for_s']:g} s, "
+        f"{say_count(document['faults'], 'fault')}, "
         f"liars: {', '.join(seen['liars']) or 'none'}",
         f"- height {seen['committed_height']}, {seen['fills']} fills, longest pause between two "
         f"heights {seen['longest_pause_s']:.1f} s",
-        f"- {len(seen['heals'])} heals, {sum(each['is_cut'] for each in seen['heals'])} cut short "
-        "by the next fault; the next height came after "
+        f"- {say_count(len(seen['heals']), 'heal')}, "
+        f"{sum(each['is_cut'] for each in seen['heals'])} cut short by the next fault; "
+        "the next height came after "
         + (f"{min(took):.2f} to {max(took):.2f} s" if took else "nothing that was watched"),
         f"- {seen['view_changes']} views without a block; hits of the faults: "
         + (", ".join(f"{each['kind']} {each['hits']}" for each in seen["strikes"]) or "none"),
