@@ -75,6 +75,7 @@ from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, TimeoutCollector, VoteCollector
 from crypto.bitmap import decode_bitmap, is_member_set
 from crypto.codec import encode
+from crypto.scheme import Claim
 
 _VIEW_TIMER: Final = make_timer_name(Component.CONSENSUS, "view")
 _PROPOSE_TIMER: Final = make_timer_name(Component.CONSENSUS, "propose")
@@ -85,9 +86,9 @@ _STRAGGLER_TIMER: Final = make_timer_name(Component.CONSENSUS, "stragglers")
 _Suspicion = DoubleVote | DoubleTimeout | DoubleProposal
 _Subject = Message | _Suspicion
 
-SUSPICIONS_MAX_PER_MEMBER: Final = 3
-"""Pairs under verification that came from one member: one of each kind, apart from what of its
-messages waits, so that no flood keeps evidence out."""
+SUSPICIONS_MAX_PER_MEMBER: Final = 4
+"""Under verification that came from one member: one pair of each kind and one proposal that it
+shows, apart from what of its messages waits, so that no flood keeps evidence out."""
 
 
 class ConsensusCore:
@@ -144,8 +145,8 @@ class ConsensusCore:
         self._others = tuple(index for index in range(len(committee)) if index != me)
         self._unannounced_qc: QC | None = None
         self._convicted: set[tuple[type, int]] = set()
-        self._suspected: set[tuple[type, int]] = set()
-        # Kind of the suspicions under verification, and from whom their second half came.
+        self._suspected: dict[tuple[type, int], _Suspicion | ShownProposal] = {}
+        # What is under verification, by its kind and from whom it, or its second half, came.
         self._counts = Counts()
         self._now_ms = 0
         self._has_acted = True
@@ -178,7 +179,7 @@ class ConsensusCore:
                 self._on_received(sender, message)
             case Verified(token, results):
                 for verdict in self._intake.resolve(token, results):
-                    self._suspected.discard((type(verdict.subject), verdict.sender))
+                    self._suspected.pop((type(verdict.subject), verdict.sender), None)
                     if verdict.is_valid:
                         self._apply(verdict.sender, verdict.subject)
                     else:
@@ -339,6 +340,8 @@ class ConsensusCore:
                 self._exchange.serve(self._now_ms, sender, subject)
             case BlockResponse() | CommittedResponse():
                 self._apply_response(sender, subject)
+            case ShownProposal():
+                self._apply_shown(sender, subject)
             case DoubleVote() | DoubleTimeout() | DoubleProposal():
                 self._convict(subject)
             case _:
@@ -352,7 +355,7 @@ class ConsensusCore:
             detail = f"certified vote of view {qc.view} is above the last one remembered"
             self._out.halt("safety.amnesia", detail)
             return
-        self._show_rival(qc)
+        self._note_certified(qc)
         self._chain.add_qc(qc)
         self._voter.add_qc(qc)
         self._votes.note_certified(qc.view)
@@ -468,13 +471,14 @@ class ConsensusCore:
         if block.tc is not None:
             self._on_tc(block.tc)
         block_id = block.block_id(self._chain_id)
+        shown = ShownProposal(proposal.view, block_id, proposal.signature)
+        self._find_contradiction(sender, shown)
         seen = self._proposals.add(proposal.view, block_id, proposal.signature)
         if seen.block_id != block_id:
             # The block itself is not kept: should a quorum certify it, it is fetched by its id.
-            second = (block_id, proposal.signature)
-            pair = make_double_proposal(sender, block.epoch, block.view, seen, second)
-            self._suspect(pair, sender)
-        elif not self._chain.tree.is_full:
+            return
+        self._show_rival(proposal.view)
+        if not self._chain.tree.is_full:
             self._chain.add_block(block, block_id)
             self._exchange.sync.want(block.qc)
 
@@ -587,33 +591,68 @@ class ConsensusCore:
         """Two contents compete, one of them from `source`: verify both signatures, until one such
         pair convicted. While one waits, another adds nothing: either it convicts as well, or a
         signature is bad and its source is banned."""
-        kind = type(suspicion)
-        if (kind, suspicion.offender) in self._convicted or (kind, source) in self._suspected:
+        if (type(suspicion), suspicion.offender) not in self._convicted:
+            claims = compute_evidence_claims(suspicion, self._committee, self._chain_id)
+            self._verify_apart(source, suspicion, claims)
+
+    def _verify_apart(
+        self, source: int, subject: _Suspicion | ShownProposal, claims: tuple[Claim, ...]
+    ) -> None:
+        """Verify what may prove something, beside the messages of its source: one of each kind at
+        a time, and nothing twice at the same time."""
+        key = (type(subject), source)
+        if key in self._suspected or subject in self._suspected.values():
             return
-        self._suspected.add((kind, source))
-        claims = compute_evidence_claims(suspicion, self._committee, self._chain_id)
+        self._suspected[key] = subject
         token, checks = self._out.token(), [Check(None, claims)]
-        verify = self._intake.submit(source, suspicion, checks, token, is_counted=False)
+        verify = self._intake.submit(source, subject, checks, token, is_counted=False)
         assert verify is not None, "nobody else waits for these signatures"
         self._out.add(verify)
 
     def _compare_proposal(self, source: int, shown: ShownProposal) -> None:
-        """A member shows what it saw proposed in a view: is it what this node saw?"""
-        seen = self._proposals.find_rival(shown.view, shown.block_id)
-        if seen is not None:
+        """A member shows what it saw proposed in a view: is it what this node saw, or was shown?
+        The first that is shown before the node's own comes is verified, and waits for that."""
+        view = self._pacemaker.view
+        is_recent = view - PROPOSAL_VIEWS_BEHIND_MAX <= shown.view <= view + VIEW_AHEAD_MAX
+        if self._proposals.is_known(shown.view):
+            self._find_contradiction(source, shown)
+        elif is_recent and self._is_accusable(shown.view):
+            check = self._validator.check_shown(shown)
+            self._verify_apart(source, shown, check.claims)
+
+    def _apply_shown(self, source: int, shown: ShownProposal) -> None:
+        if self._proposals.is_known(shown.view):
+            self._find_contradiction(source, shown)
+        else:
+            self._proposals.add_shown(shown)
+
+    def _find_contradiction(self, source: int, shown: ShownProposal) -> None:
+        """Is another block known that the same leader proposed in the same view?"""
+        rival = self._proposals.find_rival(shown.view, shown.block_id)
+        if rival is not None:
             leader, epoch = self._schedule.leader(shown.view), self._committee.epoch
-            halves = [(each.block_id, each.signature) for each in (seen, shown)]
+            halves = [(each.block_id, each.signature) for each in (rival, shown)]
             self._suspect(make_double_proposal(leader, epoch, shown.view, *halves), source)
 
-    def _show_rival(self, qc: QC) -> None:
+    def _is_accusable(self, view: int) -> bool:
+        """Is evidence against the leader of a view of use to this node?"""
+        leader = self._schedule.leader(view)
+        return leader != self._me and (DoubleProposal, leader) not in self._convicted
+
+    def _note_certified(self, qc: QC) -> None:
+        """A quorum voted for a block: was another proposed here, or will be?"""
+        if qc.view >= self._pacemaker.view - PROPOSAL_VIEWS_BEHIND_MAX:
+            self._proposals.add_certified(qc)
+            self._show_rival(qc.view)
+
+    def _show_rival(self, view: int) -> None:
         """A quorum voted for another block of a view than the one that its leader proposed here:
         show the voters this one, for they hold the other. Once a view."""
-        if (DoubleProposal, self._schedule.leader(qc.view)) in self._convicted:
-            return
-        rival = self._proposals.take_rival(qc.view, qc.block_id)
-        if rival is not None:
+        rival = self._proposals.take_rival(view)
+        if rival is not None and self._is_accusable(view):
+            shown, qc = rival
             voters = decode_bitmap(qc.signers, len(self._committee))
-            self._out.send([each for each in voters if each != self._me], rival)
+            self._out.send([each for each in voters if each != self._me], shown)
 
     def _convict(self, evidence: _Suspicion) -> None:
         key = (type(evidence), evidence.offender)
@@ -625,6 +664,10 @@ class ConsensusCore:
 
     def _apply_response(self, sender: int, response: BlockResponse | CommittedResponse) -> None:
         count = self._exchange.take(sender, response)
+        if count:
+            # A certificate that this node never got, because a later one came first.
+            for block in response.blocks:
+                self._note_certified(block.qc)
         if count is None or isinstance(response, BlockResponse) or response.proof is None:
             return
         self._on_qc(response.proof)

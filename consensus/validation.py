@@ -16,7 +16,15 @@ from committee.committee import Committee
 from committee.schedule import LeaderSchedule
 from consensus.certificates import Certificate, CertificateCache
 from consensus.evidence import EvidenceError, decode_evidence, validate_evidence
-from consensus.messages import Advance, CommittedResponse, Proposal, Timeout, Vote
+from consensus.messages import (
+    Advance,
+    CommittedResponse,
+    Proposal,
+    ShownProposal,
+    Timeout,
+    Vote,
+    proposal_signing_bytes,
+)
 from consensus.types import (
     GENESIS_VIEW,
     QC,
@@ -166,9 +174,16 @@ class Validator:
         _require(author == self._schedule.leader(proposal.view), "proposal.not_leader")
         _require(block.author == author, "proposal.block_author")
         checks = self.check_block(block)
-        key = self._committee.members[author].consensus_key
-        claim = Claim((key,), proposal.signing_bytes(self._chain_id), proposal.signature)
-        return [*checks, Check(None, (claim,))]
+        block_id = block.block_id(self._chain_id)
+        shown = ShownProposal(proposal.view, block_id, proposal.signature)
+        return [*checks, self.check_shown(shown)]
+
+    def check_shown(self, shown: ShownProposal) -> Check:
+        """The leader of its view signed it."""
+        leader, epoch = self._schedule.leader(shown.view), self._committee.epoch
+        key = self._committee.members[leader].consensus_key
+        signed = proposal_signing_bytes(self._chain_id, epoch, shown.view, shown.block_id)
+        return Check(None, (Claim((key,), signed, shown.signature),))
 
     def check_block(self, block: Block) -> list[Check]:
         """Everything about a block that neither its parent nor the clock decides."""

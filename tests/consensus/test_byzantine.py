@@ -22,7 +22,9 @@ from consensus.messages import (
     Timeout,
     Vote,
 )
+from consensus.proposals import PROPOSAL_VIEWS_BEHIND_MAX, Proposals
 from consensus.types import Block
+from consensus.votes import VIEW_AHEAD_MAX
 from crypto.codec import DecodeError, decode, encode
 from localnet.sim.cluster import Cluster
 from localnet.sim.keys import CHAIN_ID, Keys
@@ -353,13 +355,141 @@ def test_whoever_makes_a_half_up_accuses_nobody_but_itself() -> None:
     assert is_proven_twofaced(solo), "the true half comes from somebody else"
 
 
-def test_a_shown_proposal_of_a_view_in_which_nothing_was_seen_here_is_passed_over() -> None:
-    solo = Solo()
+def make_unseen_halves(solo: Solo) -> tuple[Block, Block]:
+    """Two blocks that the leader of the first view proposes; the node sees neither."""
     block = solo.keys.make_block(1, solo.keys.genesis)
-    solo.receive(0, show(solo.keys, block), ShownProposal(2**60, bytes(32), bytes(96)))
+    return block, replace(block, time_ms=block.time_ms + 1)
+
+
+@pytest.mark.parametrize("is_in_timeout", [False, True])
+def test_what_is_shown_before_the_own_proposal_comes_is_compared_when_it_comes(
+    is_in_timeout: bool,
+) -> None:
+    solo = Solo()
+    keys = solo.keys
+    block, rival = make_unseen_halves(solo)
+    shown = show(keys, rival)
+    timeout = replace(keys.make_timeout(0, 1, keys.genesis), proposal=shown)
+    solo.receive(0, timeout if is_in_timeout else shown)
+    assert not is_proven_twofaced(solo)
+    solo.propose(block)
+    assert is_proven_twofaced(solo)
+    assert solo.voted_views == [1], "what is shown keeps nobody from voting"
+    assert solo.refusals == []
+
+
+def test_two_members_that_show_different_blocks_of_a_view_convict_without_an_own_proposal() -> None:
+    solo = Solo()
+    block, rival = make_unseen_halves(solo)
+    solo.holds_verdicts = True
+    solo.receive(0, show(solo.keys, block))
+    solo.receive(1, show(solo.keys, rival))
+    solo.holds_verdicts = False
+    for verify in [each for each in solo.effects if isinstance(each, Verify)]:
+        solo.answer(Verified(verify.token, (True,)))
+    assert is_proven_twofaced(solo)
+
+
+def test_what_many_show_is_verified_once_and_nobody_votes_for_it_or_shows_it_on() -> None:
+    solo = Solo()
+    block, _ = make_unseen_halves(solo)
+    shown = show(solo.keys, block)
+    solo.holds_verdicts = True
+    solo.receive(0, shown)
+    solo.receive(1, shown)
+    (verify,) = [each for each in solo.effects if isinstance(each, Verify)]
+    solo.holds_verdicts = False
+    solo.answer(Verified(verify.token, (True,)))
+    solo.receive(2, shown)
+    assert solo.verified_claims == 0
+    solo.wait(60_000)
+    assert solo.voted_views == []
+    assert solo.sent_of(Timeout)[0].proposal is None
+
+
+def test_a_forged_proposal_that_is_shown_first_takes_the_place_of_no_true_one() -> None:
+    solo = Solo()
+    block, rival = make_unseen_halves(solo)
+    forged = replace(show(solo.keys, rival), signature=solo.keys.sign(0, b"mine"))
+    solo.holds_verdicts = True
+    solo.receive(0, forged)
+    solo.receive(1, show(solo.keys, rival))
+    pending = [each for each in solo.effects if isinstance(each, Verify)]
+    solo.holds_verdicts = False
+    for verify, is_valid in zip(pending, (False, True), strict=True):
+        solo.answer(Verified(verify.token, (is_valid,)))
+    assert solo.refusals == ["signature.invalid"]
+    assert solo.core.statistics().banned_members == 1
+    solo.propose(block)
+    assert is_proven_twofaced(solo)
+
+
+def test_a_proposal_that_comes_after_the_certificate_of_its_rival_is_shown_to_the_voters() -> None:
+    solo = Solo()
+    block, rival = make_unseen_halves(solo)
+    solo.receive(1, Advance(solo.keys.make_qc(rival), None))
+    assert not solo.sent_of(ShownProposal)
+    solo.propose(block)
+    assert solo.sent_of(ShownProposal) == [show(solo.keys, block)]
+
+
+def test_a_certificate_that_comes_inside_a_fetched_block_makes_a_node_show_the_rival() -> None:
+    solo = Solo()
+    keys = solo.keys
+    block, rival = make_halves(solo)
+    second = keys.make_block(2, keys.make_qc(rival))
+    # The certificate of a later view comes first.
+    solo.receive(0, Advance(keys.make_qc(second), None))
+    assert not solo.sent_of(ShownProposal)
+    (peer,) = next(to for to, each in solo.sent if isinstance(each, BlockRequest))
+    solo.receive(peer, BlockResponse((second, rival)))
+    assert solo.sent_of(ShownProposal) == [show(keys, block)]
+
+
+def test_what_is_shown_of_views_far_away_or_of_convicted_leaders_is_passed_over() -> None:
+    solo = Solo()
+    keys = solo.keys
+    solo.receive(0, *(make_shown(view) for view in (2**60, 1 + VIEW_AHEAD_MAX + 1)))
     assert solo.core.statistics().pending_messages == 0
     assert solo.verified_claims == 0
+    block, rival = make_halves(solo)
+    solo.receive(1, show(keys, rival))
+    assert is_proven_twofaced(solo)
+    before = solo.verified_claims
+    solo.receive(1, make_shown(2))
+    assert solo.verified_claims == before, "the leader of the second view stands convicted"
+    far = PROPOSAL_VIEWS_BEHIND_MAX + 3
+    solo.receive(1, Advance(keys.make_qc(keys.make_block(far, keys.make_qc(block))), None))
+    before = solo.verified_claims
+    solo.receive(1, make_shown(3))
+    assert solo.verified_claims == before
     assert solo.refusals == []
+
+
+def make_shown(view: int) -> ShownProposal:
+    return ShownProposal(view, bytes(32), bytes(96))
+
+
+def test_of_each_recent_view_one_proposal_one_that_was_shown_and_one_certificate_are_kept() -> None:
+    keys = KEYS
+    proposals = Proposals()
+    first, last = 1, 3 * PROPOSAL_VIEWS_BEHIND_MAX
+    for view in range(first, last + 1):
+        for number in range(3):
+            block_id = bytes([number]) * 32
+            proposals.add(view, block_id, bytes([1]) * 96)
+            proposals.add_shown(ShownProposal(view, block_id, bytes(96)))
+            proposals.add_certified(keys.make_qc(keys.make_block(view, keys.genesis)))
+        assert proposals.take_rival(view) is not None
+        assert proposals.take_rival(view) is None
+        proposals.prune(view)
+    assert [view for view in range(first, last + 1) if proposals.is_known(view)] == list(
+        range(last - PROPOSAL_VIEWS_BEHIND_MAX, last + 1)
+    )
+    known = PROPOSAL_VIEWS_BEHIND_MAX + 1
+    assert {name: len(kept) for name, kept in vars(proposals).items()} == dict.fromkeys(
+        ("_seen", "_shown", "_certified", "_told"), known
+    )
 
 
 def test_a_flood_keeps_no_evidence_against_its_sender_out() -> None:

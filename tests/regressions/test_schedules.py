@@ -34,6 +34,28 @@ def test_a_repeated_timeout_left_a_slow_disk_before_its_record() -> None:
     assert "not durable" in violation.detail
 
 
+def test_what_one_half_saw_reached_the_other_too_early_and_a_certificate_of_it_too_late() -> None:
+    """A leader's twins each propose to one half. What the first half saw was shown in timeouts to
+    the other before that had seen anything, and was forgotten; and the one time that a quorum
+    certified a rival, who held the other block got that certificate inside a fetched block only,
+    and showed nothing. So six times two blocks of a view went without proof."""
+    schedule = load_schedule(Path(__file__).parent / "schedules" / "shown_too_early.json")
+    early = Change(
+        "consensus.core:ConsensusCore._compare_proposal",
+        "self._verify_apart(source, shown, check.claims)",
+        "pass",
+    )
+    skipped = Change(
+        "consensus.core:ConsensusCore._apply_response", "self._note_certified(block.qc)", "pass"
+    )
+    forgetful = Mutant("forgetful", "what is shown waits", "Justice", (early, skipped))
+    with planted(forgetful):
+        violation = run_schedule(schedule).violation
+    assert violation is not None
+    assert (violation.oracle, violation.phase) == ("Justice", "rest")
+    assert "has not convicted 1 of DoubleProposal" in violation.detail
+
+
 def test_the_flaw_of_fast_hotstuff_forks_the_chain_where_it_is_planted(monkeypatch) -> None:
     """Seven views in which who formed a QC is cut off before anybody hears of it: two leaders
     each commit a block of height 1 over a gap of views."""

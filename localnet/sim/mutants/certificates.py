@@ -94,7 +94,7 @@ CERTIFYING: Final[tuple[Mutant, ...]] = (
         "B1: the leader's signature is verified",
         r"SignedProposals: ",
         f"{_CHECKS}check_proposal",
-        "return [*checks, Check(None, (claim,))]",
+        "return [*checks, self.check_shown(shown)]",
         "return checks",
         first=("liar:bad_signature_proposal",),
     ),
