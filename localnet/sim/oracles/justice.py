@@ -6,8 +6,9 @@ a *chance*. Whoever gave `CHANCES_MIN` of them for one offence to one node stand
 the end, on every node. One is not enough: the view may end between the two.
 
 A leader that shows one honest node one block of a view and another node another gives nobody two
-contents, but a *split*: members that see a view fail show each other what they saw. So splits in
-`CHANCES_MIN` views convict like chances.
+contents, but a *split*: members that see a view fail show each other what they saw, and whoever
+sees a quorum certify another block than its own shows that to the voters. In which order the halves
+and the certificate come makes no difference. So splits in `CHANCES_MIN` views convict like chances.
 """
 
 from collections import Counter
