@@ -22,7 +22,7 @@ from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.ground import prepare_ground
 from localnet.fuzz.wire_targets import require_stable
 from localnet.fuzz.worker_harvest import list_questions
-from localnet.sim.nodes import MARKET
+from localnet.sim.traders import MARKET
 from node.client import DoorClient, DoorEvent
 from node.client_stream import DoorError, deadline
 from node.door import Door, QueryError, decode_request

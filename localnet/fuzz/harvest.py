@@ -17,10 +17,11 @@ from localnet.fuzz.door_harvest import DoorHarvest
 from localnet.fuzz.file_harvest import harvest_files
 from localnet.fuzz.worker_harvest import harvest_execution, harvest_workers
 from localnet.sim.faults import CrashFault, LossFault, WipeFault
-from localnet.sim.nodes import BASE_PRICE_TICKS, EXPIRY_HEIGHTS, MARKET, NodeCluster
+from localnet.sim.nodes import EXPIRY_HEIGHTS, NodeCluster
 from localnet.sim.oracles.watchers import Execution, Watcher
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Liar, Schedule, Traffic
+from localnet.sim.traders import BASE_PRICE_TICKS, MARKET
 from mempool.batch import decode_batch_body
 from mempool.envelope import (
     NAMESPACE_ENGINE,
@@ -126,7 +127,7 @@ class _Reaper(Watcher):
 
     def on_executed(self, index: int, execution: Execution) -> None:
         if index == DOOR_HOST:
-            request, _, _, output = execution
+            request, output = execution.request, execution.output
             harvest_execution(self._corpus, self._cluster, index, request, output)
             self._door.on_output(request.height, output)
 

@@ -7,7 +7,8 @@ from crypto.codec import encode
 from engine.block import BlockOutput
 from engine.state import EngineState
 from localnet.fuzz.corpus import Corpus, kind_of
-from localnet.sim.nodes import MARKET, NodeCluster
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.traders import MARKET
 from mempool.batch import check_batch, reopen_batch
 from node.batch_checks import make_checkable
 from node.events import Execute, VerifyEnvelopes

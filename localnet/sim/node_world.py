@@ -391,7 +391,7 @@ class NodeWorld(World):
             passed += [
                 each for position, each in enumerate(listed) if position not in batch.refused
             ]
-        execution = Execution(request, tuple(ordered), tuple(passed), output)
+        execution = Execution(request, tuple(ordered), tuple(passed), block, output)
         for watch in self._dispatch.on_executed[host.index][Execution]:
             watch(host.index, execution)
         if output.receipts:

@@ -11,17 +11,8 @@ from consensus.lane_limits import LanesConfig
 from consensus.types import AvailabilityCertificate
 from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
-from engine.instructions import (
-    Bundle,
-    CancelAll,
-    Instruction,
-    MarketOrder,
-    OracleReport,
-    PlaceOrder,
-    Side,
-    TimeInForce,
-)
+from engine.genesis import EngineGenesis, GenesisDeposit
+from engine.instructions import Bundle, Instruction, OracleReport
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, LyingNode, make_liar
 from localnet.sim.disk import Batch, NodeDisk
@@ -38,6 +29,8 @@ from localnet.sim.oracles.promises import Promises
 from localnet.sim.oracles.proof import Prosecutor
 from localnet.sim.oracles.replay import ReplayDiffersError, validate_replay
 from localnet.sim.oracles.signing import SignedOnce
+from localnet.sim.oracles.trades import Trades
+from localnet.sim.traders import BASE_PRICE_TICKS, MARKETS, Traders, make_markets
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.envelope import (
@@ -53,8 +46,6 @@ from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.genesis import FeeCredit, Genesis
 from node.recovery import recover_node
 
-MARKET: Final = 1
-BASE_PRICE_TICKS: Final = 100_000
 ACCOUNTS: Final = 6
 CONVICTION_MAX_MS: Final = 20_000
 """From the end of all traffic to the last conviction: whoever has proof leads soon."""
@@ -72,19 +63,6 @@ EXPIRY_HEIGHTS: Final = 100_000
 EXPIRY_SOON_HEIGHTS: Final = (2, 8)
 """From the lowest committed height on: about what it takes to be ordered, so that some of what
 `trade` submits expires on its way."""
-
-_PARAMS: Final = MarketParams(
-    market=MARKET,
-    symbol="SIM-PERP",
-    tick_size_microquote=10_000,
-    lots_per_base=1_000,
-    initial_margin_ppm=50_000,
-    maintenance_margin_ppm=30_000,
-    maker_fee_ppm=-20,
-    taker_fee_ppm=500,
-    price_band_ppm=100_000,
-    oracle_max_age_ms=60_000,
-)
 
 
 class NotAtRestError(BrokenRuleError):
@@ -143,6 +121,7 @@ class NodeCluster:
         self._nonces = 0
         self._sequences = [0] * count
         self._trade_until_ms = 0
+        self._traders = Traders(seed)
         for index in self.hosts:
             member = self.member_of(index)
             self.world.add_node(
@@ -174,6 +153,7 @@ class NodeCluster:
         self.delivery = Delivery(self.world, self.chain_id, exempt)
         self.door = self._make_door()
         self.books = Books(self.world, self.genesis.engine, exempt)
+        self.trades = Trades(self.world.engines, self.books, exempt)
         self.world.observers += (
             self.order,
             self.promises,
@@ -183,6 +163,7 @@ class NodeCluster:
             SignedOnce(exempt),
             Innocence(self.guilty, exempt),
             self.books,
+            self.trades,
             Expiry(self.expiries, exempt),
         )
 
@@ -204,7 +185,7 @@ class NodeCluster:
             time_ms=0,
             seed=7,
             members=self.keys.committee.members,
-            engine=EngineGenesis((_PARAMS,), deposits),
+            engine=EngineGenesis(make_markets(), deposits),
             fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
         )
 
@@ -298,12 +279,14 @@ class NodeCluster:
             self.world.tell(index, EnvelopesSubmitted(index, self.submitted, (envelope,)))
 
     def report(self, member: int, price_ticks: int) -> None:
-        """A member's oracle report, through its own node."""
+        """A member's oracle reports, through its own node."""
         self._sequences[member] += 1
-        report = OracleReport(
-            MARKET, price_ticks, self._sequences[member], max(self.world.now_ms - 50, 1)
-        )
-        self.submit(self.make_envelope(self.oracles[member], [report]), member)
+        time_ms = max(self.world.now_ms - 50, 1)
+        reports = [
+            OracleReport(market, price_ticks, self._sequences[member], time_ms)
+            for market in MARKETS
+        ]
+        self.submit(self.make_envelope(self.oracles[member], reports), member)
 
     def trade(self, interval_ms: int, duration_ms: int) -> None:
         """Keep all nodes busy for a while: orders around a price, some of them at two nodes at
@@ -319,8 +302,10 @@ class NodeCluster:
                     self.report(member, BASE_PRICE_TICKS + random.randint(-20, 20))
             count = min(2 if number % 4 == 0 else 1, len(self.members))
             chosen = random.sample(self.members, count)
-            secret = self.accounts[random.randrange(ACCOUNTS)]
-            orders = [self._make_order() for _ in range(random.randint(1, 3))]
+            account = random.randrange(ACCOUNTS)
+            secret = self.accounts[account]
+            make = self._traders.make
+            orders = [make(account, world.now_ms) for _ in range(2 * random.randint(1, 3))]
             expiry_height = EXPIRY_HEIGHTS
             if number % 5 == 0:
                 lowest = self.lowest_committed()
@@ -337,18 +322,6 @@ class NodeCluster:
     def stop_trading(self) -> None:
         """No new traffic from now on."""
         self._trade_until_ms = 0
-
-    def _make_order(self) -> Instruction:
-        random = self.world.random
-        side = random.choice((Side.BUY, Side.SELL))
-        kind = random.randrange(10)
-        if kind == 0:
-            return CancelAll()
-        if kind < 4:
-            limit = BASE_PRICE_TICKS + 500 * side
-            return MarketOrder(MARKET, side, limit, random.randint(1, 10))
-        price = BASE_PRICE_TICKS - side * random.randint(-5, 50)
-        return PlaceOrder(MARKET, side, price, random.randint(1, 20), TimeInForce.GTC)
 
     # ---- questions -----------------------------------------------------------------------------
 
@@ -415,6 +388,7 @@ class NodeCluster:
         self.door.validate(self.order, self.promises.refused, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())
+        self.trades.validate(running)
         for index in running:
             validate_all(self.world.engines[index].state)
 

@@ -18,7 +18,8 @@ from crypto.codec import encode
 from crypto.digest import Domain, digest
 from engine.instructions import PlaceOrder, Side
 from localnet.sim.keys import Keys
-from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.traders import BASE_PRICE_TICKS, MARKET
 from mempool.admission import Admission, AdmissionConfig
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher, BatcherConfig

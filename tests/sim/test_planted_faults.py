@@ -23,7 +23,7 @@ from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.watch import WIRE_EVERY, watch_wire
 from localnet.sim.oracles.wire import Wire
 from localnet.sim.scenario import WEIGH_EVERY, run_schedule
-from localnet.sim.schedule import Liar, Schedule
+from localnet.sim.schedule import Liar, Schedule, Traffic
 from localnet.sim.violation import Violation
 from node.core import NodeCore
 from node.events import (
@@ -37,6 +37,7 @@ from node.events import (
 from node.protocol import ReceiptLevel
 
 QUIET = Schedule(seed=5, views=20)
+BUSY = Schedule(seed=5, views=40, traffic=Traffic(interval_ms=8))
 PLANTED = Token("plant", 1)
 """Whatever comes back for it is nobody's."""
 
@@ -444,6 +445,36 @@ def test_cooked_books_are_found(
 
     monkeypatch.setattr(localnet.sim.node_world, "apply_block", apply_and_steal)
     assert find_violation().oracle == "Books"
+
+
+# ---- trades --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "old", "new"),
+    [
+        ("matching:compute_threshold", "return -price if side > 0 else price",
+         "return (-price if side > 0 else price) - 1_000"),
+        ("matching:match_order", "opposite.levels[keys[-1]].head",
+         "opposite.levels[next(k for k in keys if k >= threshold)].head"),
+        ("matching:match_order", "opposite.levels[keys[-1]].head",
+         "opposite.levels[keys[-1]].tail"),
+        ("matching:match_order", "if maker.exposure.account is account:", "if False:"),
+        ("matching:_trade", "resting = maker.lots - lots", "resting = maker.lots - lots + 1"),
+        ("matching:is_fok_fillable", "opposite = ", "return True\n    opposite = "),
+        ("cancellation:cancel_all_orders", "remove_order(run.state, order)", "pass"),
+        ("cancellation:cancel_order", "remove_order(state, order)", "pass"),
+        ("cancellation:amend_order", "Side(order.side),", "Side(-order.side),"),
+        ("placement:_execute", "if tif is _IOC:", "if False:"),
+        ("commitment:encode_account", "compute_orders_digest(account)", "bytes(32)"),
+        ("commitment:compute_state_root",
+         "changes[account_key(account.account_id)] = encode_account(account)", "pass"),
+        ("apply:_split_placements", "makers_queue.append(task)", "takers_queue.append(task)"),
+        ("placement:_check_risk", "if account.equity + change >= im:", "if False:"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_trades_by_other_rules_is_found(target: str, old: str, new: str) -> None:
+    assert find_planted(f"engine.{target}", old, new, BUSY).oracle == "Trades"
 
 
 # ---- memory, lost and held -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from consensus.types import QC, TC, AckData, BatchHeader, Block, SignedBatchHead
 from crypto.codec import encode
 from engine.instructions import PlaceOrder, Side
 from localnet.sim.keys import CHAIN_ID, Keys
-from localnet.sim.nodes import BASE_PRICE_TICKS, MARKET, NodeCluster
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.ancestry import Ancestry
 from localnet.sim.oracles.bounds import BoundExceededError, MemoryBounds, compute_bounds, measure
 from localnet.sim.oracles.certificates import Judge
@@ -18,6 +18,7 @@ from localnet.sim.oracles.rulebook import Finality
 from localnet.sim.oracles.signing import SignatureRequests
 from localnet.sim.scenario import HEAL_VIEWS_MAX, run_schedule, view_of
 from localnet.sim.schedule import Liar, Schedule
+from localnet.sim.traders import BASE_PRICE_TICKS, MARKET
 from mempool.envelope import decode_envelope
 from mempool.nonce import NONCE_WINDOW
 

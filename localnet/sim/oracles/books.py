@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from engine.genesis import EngineGenesis
+from engine.instructions import PlaceOrder
 from engine.receipts import Fill
 from engine.state import EngineState
 from localnet.sim.node_world import NodeWorld
@@ -69,6 +70,16 @@ class Books(Watcher):
             self.positions[fill.taker, fill.market] += side * fill.size_lots
             self.positions[fill.maker, fill.market] -= side * fill.size_lots
             self.fees += fill.maker_fee_microquote + fill.taker_fee_microquote
+
+    def can_pay(self, account: bytes, order: PlaceOrder, times: int) -> bool:
+        """Has an account so many times what its positions and an order are worth at its price?"""
+        worth = 0
+        for (owner, market), lots in self.positions.items():
+            params = self._markets.get(market)
+            if owner == account and params is not None:
+                unit = params.tick_size_microquote // params.lots_per_base
+                worth += (abs(lots) + order.size_lots) * order.price_ticks * unit
+        return self.balances[account] >= times * worth
 
     def compare(self, index: int, state: EngineState) -> None:
         """Hold an engine's state at the height of the books against them."""

@@ -75,7 +75,7 @@ class OneOrder(Watcher):
         self.certified[index] = certificate.header.height
 
     def on_executed(self, index: int, execution: Execution) -> None:
-        request, ordered, passed, output = execution
+        request, ordered, passed, _, output = execution
         result = (request, output.state_root, output.receipts_root)
         known = self.executed.get(request.height)
         if known is not None:

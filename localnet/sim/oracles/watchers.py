@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from consensus.effects import Persist, Received, Store
 from consensus.messages import Message
-from engine.block import BlockOutput
+from engine.block import BlockInput, BlockOutput
 from localnet.verdicts import Verdict
 from node.events import Execute
 
@@ -18,6 +18,8 @@ class Execution(NamedTuple):
     """Ids of all its envelopes, in order."""
     passed: tuple[bytes, ...]
     """Ids of those that the header ledger let through, in order."""
+    block: BlockInput
+    """What the engine was given."""
     output: BlockOutput
 
 

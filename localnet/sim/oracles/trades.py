@@ -1,0 +1,296 @@
+"""What instructions came to, held against a book of our own.
+
+Ids of orders count up, so they tell in which order the engine executed orders. Each is matched once
+more in a `Mirror`; what the engine says of it (fills, receipts, events) must be the same, and so
+must what is left open, and the root over it.
+
+Not judged is what hangs on the index or on margin: such a refusal must only be one that could be.
+Reduce-only orders, which no trader of a run sends, end the judgement.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import zip_longest
+from struct import Struct
+from typing import Final, NamedTuple
+
+from crypto.codec import DecodeError, decode
+from crypto.digest import ZERO_DIGEST, Domain, digest
+from crypto.merkle import MerkleTree
+from engine.block import BlockInput, BlockOutput
+from engine.instructions import (
+    Amend,
+    Bundle,
+    Cancel,
+    CancelAll,
+    Instruction,
+    MarketOrder,
+    OracleReport,
+    PlaceOrder,
+    TimeInForce,
+)
+from engine.receipts import OrderEvent, ReasonCode, Receipt, Status
+from engine.snapshot import snapshot
+from engine.state import EngineState
+from localnet.sim.node_world import Engine
+from localnet.sim.oracles.books import Books
+from localnet.sim.oracles.mirror import Loss, Mirror, Trade
+from localnet.sim.oracles.watchers import Execution, Watcher
+
+_ORDER: Final = Struct(">QIbQQQBBBQ")
+_MARGIN_SLACK: Final = 10
+"""Whoever has so many times what all positions and orders are worth has the margin for them."""
+
+
+class _Task(NamedTuple):
+    """One instruction and its receipt."""
+
+    sender: bytes
+    instruction: Instruction
+    receipt: Receipt
+
+
+class Trades(Watcher):
+    """Judges every height once, as whoever executes it first tells it: all others must have the
+    same roots, over state and receipts."""
+
+    def __init__(
+        self, engines: Mapping[int, Engine], books: Books, exempt: Iterable[int] = ()
+    ) -> None:
+        """`books` are kept before this is asked."""
+        self.exempt = frozenset(exempt)
+        self._engines = engines
+        self._books = books
+        self._mirror = Mirror()
+        self._last_id = 0
+        self._height = 0
+        self._root = b""
+        self._priced: set[int] = set()
+        """Markets in which an order was admitted once: they have an index for ever."""
+        self.is_judging = True
+
+    def on_executed(self, index: int, execution: Execution) -> None:
+        height = execution.request.height
+        if height != self._height + 1 or not self.is_judging:
+            return
+        self._height, self._root = height, execution.output.state_root
+        tasks = list(_pair(execution.block, execution.output))
+        if any(getattr(task.instruction, "reduce_only", False) for task in tasks):
+            self.is_judging = False
+            return
+        self._run(execution.block.time_ms, tasks, f"height {height}: ")
+        self._compare_told(execution.output, f"height {height}: ")
+        self._compare_open(self._engines[index].state, f"node {index}, height {height}")
+
+    # ---- one height ----------------------------------------------------------------------------
+
+    def _run(self, time_ms: int, tasks: list[_Task], where: str) -> None:
+        mirror = self._mirror
+        mirror.begin()
+        mirror.expire(time_ms)
+        admitted: list[tuple[_Task, PlaceOrder]] = []
+        for task in tasks:
+            match task.instruction:
+                case Cancel() | CancelAll() | Amend() as ask:
+                    ended = mirror.cancel(task.sender, ask)
+                    if isinstance(ended, PlaceOrder):
+                        admitted += self._admit(task, ended, where)
+                    else:
+                        _compare_cancelled(task, ended, where)
+                case OracleReport():
+                    pass
+                case MarketOrder() as order:
+                    admitted += self._admit(task, _limit(order), where)
+                case PlaceOrder() as order:
+                    admitted += self._admit(task, order, where)
+        admitted.sort(key=lambda each: each[0].receipt.order_id)
+        makers = [order.tif is TimeInForce.POST_ONLY for _, order in admitted]
+        assert makers == sorted(makers, reverse=True), f"{where}a taker goes before a post-only"
+        for task, order in admitted:
+            said = task.receipt
+            self._last_id += 1
+            assert said.order_id == self._last_id, f"{where}order {said.order_id} out of turn"
+            due = mirror.place(said, task.sender, order)
+            found = (said.status, said.code, said.filled_lots, said.resting_lots)
+            expected = (due.status, due.code, due.filled_lots, due.resting_lots)
+            assert found == expected, f"{where}order {due.order_id} came to {found}, due {expected}"
+
+    def _admit(
+        self, task: _Task, order: PlaceOrder, where: str
+    ) -> Iterator[tuple[_Task, PlaceOrder]]:
+        """The order, unless it was refused for a reason that may be one."""
+        said = task.receipt
+        if said.status is not Status.REFUSED:
+            self._priced.add(order.market)
+            yield task, order
+            return
+        match said.code:
+            case ReasonCode.ORDER_FOK_UNFILLABLE:
+                is_true = order.tif is TimeInForce.FOK
+            case ReasonCode.ORDER_POST_ONLY_WOULD_CROSS:
+                is_true = order.tif is TimeInForce.POST_ONLY
+            case ReasonCode.ORDER_SIZE_NOT_POSITIVE:
+                is_true = order.size_lots <= 0
+            case ReasonCode.ORDER_PRICE_NOT_POSITIVE:
+                is_true = order.price_ticks <= 0
+            case ReasonCode.ORACLE_NO_INDEX:
+                is_true = order.market not in self._priced
+            case ReasonCode.ORDER_DUPLICATE_CLIENT_ID | ReasonCode.ORDER_CLIENT_ID_INVALID:
+                is_true = order.client_id != 0
+            case ReasonCode.ORDER_GOOD_TIL_INVALID | ReasonCode.ORDER_EXPIRED:
+                is_true = order.good_til_ms != 0
+            case ReasonCode.MARGIN_INSUFFICIENT:
+                is_true = not self._books.can_pay(task.sender, order, _MARGIN_SLACK)
+            case _:
+                is_true = True  # It hangs on the index, or on bounds far above all traffic.
+        assert is_true, f"{where}{order} was refused as {said.code}"
+
+    def _compare_told(self, output: BlockOutput, where: str) -> None:
+        fills = [
+            Trade(
+                fill.market,
+                fill.price_ticks,
+                fill.size_lots,
+                fill.taker_side,
+                fill.maker_order_id,
+                fill.taker_order_id,
+                fill.maker,
+                fill.taker,
+                fill.maker_resting_lots,
+            )
+            for fill in output.fills
+        ]
+        losses = [
+            Loss(event.order_id, event.code, event.removed_lots, event.resting_lots)
+            for event in output.events
+            if isinstance(event, OrderEvent)
+        ]
+        _compare_lists(fills, self._mirror.trades, where)
+        _compare_lists(losses, self._mirror.losses, where)
+
+    def _compare_open(self, state: EngineState, where: str) -> None:
+        found, due = len(state.orders), len(self._mirror.orders)
+        assert found == due, f"{where}: {found} orders are open, due {due}"
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def validate(self, running: Iterable[int]) -> None:
+        """At rest: engines at one height hold the same to the byte, and those at the last one that
+        was judged hold these orders, under a root that covers them."""
+        snapshots: dict[int, tuple[int, bytes]] = {}
+        for index in running:
+            state = self._engines[index].state
+            other, known = snapshots.setdefault(state.height, (index, snapshot(state)))
+            assert known == snapshot(state), (
+                f"nodes {other} and {index} hold different states of height {state.height}"
+            )
+            if state.height == self._height and self.is_judging:
+                self._compare_orders(index, state)
+
+    def _compare_orders(self, index: int, state: EngineState) -> None:
+        where = f"node {index}, height {self._height}"
+        found = {
+            order_id: (each.exposure.account.account_id, each.side, each.price, each.lots)
+            for order_id, each in state.orders.items()
+        }
+        due = {
+            order_id: (each.owner, int(each.order.side), each.order.price_ticks, each.lots)
+            for order_id, each in self._mirror.orders.items()
+        }
+        assert found == due, f"{where}: other orders are open: {found.items() ^ due.items()}"
+        tree = MerkleTree()
+        tree.update_many(dict(self._make_leaves(state)))
+        assert tree.root() == self._root, f"{where}: the state root covers something else"
+
+    def _make_leaves(self, state: EngineState) -> Iterator[tuple[bytes, bytes]]:
+        """What the root must be over: accounts as our own books have them, and all else."""
+        for account_id, account in state.accounts.items():
+            positions = b"".join(
+                market.to_bytes(4, "big") + lots.to_bytes(8, "big", signed=True)
+                for market in sorted(account.exposures)
+                if (lots := self._books.positions[account_id, market])
+            )
+            quote = self._books.balances[account_id].to_bytes(8, "big", signed=True)
+            yield b"a" + account_id, quote + self._digest_orders(account_id) + positions
+        for number, market in state.markets.items():
+            reports = b"".join(
+                key
+                + b"".join(
+                    each.to_bytes(8, "big")
+                    for each in (report.price_ticks, report.sequence, report.source_time_ms)
+                )
+                for key, report in sorted(market.reports.items())
+            )
+            value = market.index_price.to_bytes(8, "big") + bytes([market.stale])
+            yield b"m" + number.to_bytes(4, "big"), value + digest(Domain.STATE, reports)
+        pools = (state.fees, state.insurance, state.deposits_total, 0, 0)
+        numbers = (self._height, state.time_ms, self._last_id + 1, *pools)
+        packed = b"".join(each.to_bytes(8, "big", signed=True) for each in numbers)
+        yield b"s", packed + state.genesis_digest
+
+    def _digest_orders(self, owner: bytes) -> bytes:
+        records = b"".join(
+            _ORDER.pack(
+                each.order_id,
+                each.order.market,
+                each.order.side,
+                each.order.price_ticks,
+                each.lots,
+                each.order.client_id,
+                each.order.tif,
+                each.order.self_trade,
+                each.order.reduce_only,
+                each.order.good_til_ms,
+            )
+            for each in self._mirror.of(owner)
+        )
+        if not records:
+            return ZERO_DIGEST
+        return sha256(digest(Domain.STATE, b"open orders") + records).digest()
+
+
+def _compare_lists(found: Sequence[object], due: Sequence[object], where: str) -> None:
+    for one, other in zip_longest(found, due):
+        assert one == other, f"{where}{one}, due {other}"
+
+
+def _pair(block: BlockInput, output: BlockOutput) -> Iterator[_Task]:
+    """Each instruction with its receipt, in the order of the receipts."""
+    bundles: dict[bytes, tuple[bytes, tuple[Instruction, ...]]] = {}
+    for envelope in block.envelopes:
+        try:
+            instructions = decode(Bundle, envelope.body).instructions
+        except DecodeError:
+            instructions = ()
+        bundles[envelope.envelope_id] = (envelope.sender, instructions)
+    answered = dict.fromkeys(bundles, 0)
+    for receipt in output.receipts:
+        sender, instructions = bundles[receipt.envelope_id]
+        if receipt.code.startswith("bundle."):
+            answered[receipt.envelope_id] = len(instructions)
+            continue
+        assert receipt.index == answered[receipt.envelope_id], "receipts are in turn"
+        answered[receipt.envelope_id] += 1
+        yield _Task(sender, instructions[receipt.index], receipt)
+    for envelope_id, (_, instructions) in bundles.items():
+        assert answered[envelope_id] == len(instructions), "every instruction has a receipt"
+
+
+def _compare_cancelled(task: _Task, due: tuple[Status, ReasonCode, int, int], where: str) -> None:
+    said = task.receipt
+    found = (said.status, said.code, said.order_id, said.cancelled_count)
+    assert found == due, f"{where}{task.instruction} came to {found}, due {due}"
+
+
+def _limit(order: MarketOrder) -> PlaceOrder:
+    """A market order takes at its protective price or better, at once."""
+    return PlaceOrder(
+        order.market,
+        order.side,
+        order.protective_price_ticks,
+        order.size_lots,
+        TimeInForce.IOC,
+        order.reduce_only,
+        order.self_trade,
+        order.client_id,
+    )

@@ -1,0 +1,108 @@
+"""What the simulated traders ask for: every instruction of the engine that a client may send.
+
+They draw from a generator of their own, so that more kinds of orders change nothing else in a run.
+"""
+
+from collections import defaultdict, deque
+from random import Random
+from typing import Final
+
+from engine.genesis import MarketParams
+from engine.instructions import (
+    Amend,
+    Cancel,
+    CancelAll,
+    Instruction,
+    MarketOrder,
+    PlaceOrder,
+    SelfTradeMode,
+    Side,
+    TimeInForce,
+)
+
+MARKET: Final = 1
+SMALL_MARKET: Final = 2
+"""The same rules for every fifth order."""
+MARKETS: Final = (MARKET, SMALL_MARKET)
+
+BASE_PRICE_TICKS: Final = 100_000
+PRICE_GRID_TICKS: Final = 5
+"""Coarse, so that several orders wait at one price."""
+
+NAMES_KEPT: Final = 12
+"""An account cancels and amends one of so many orders that it named last, open or not."""
+
+GOOD_FOR_MS: Final = (200, 3_000)
+
+_LASTING: Final = (
+    *[TimeInForce.GTC] * 6,
+    TimeInForce.IOC,
+    TimeInForce.FOK,
+    *[TimeInForce.POST_ONLY] * 2,
+)
+
+
+def make_markets() -> tuple[MarketParams, ...]:
+    """The markets of a simulated chain."""
+    return tuple(
+        MarketParams(
+            market=market,
+            symbol=symbol,
+            tick_size_microquote=10_000,
+            lots_per_base=1_000,
+            initial_margin_ppm=50_000,
+            maintenance_margin_ppm=30_000,
+            maker_fee_ppm=-20,
+            taker_fee_ppm=500,
+            price_band_ppm=100_000,
+            oracle_max_age_ms=60_000,
+        )
+        for market, symbol in zip(MARKETS, ("SIM-PERP", "SMALL-PERP"), strict=True)
+    )
+
+
+class Traders:
+    """The accounts, and the names that they gave their orders."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(f"traders {seed}")
+        self._last_name = 0
+        self._names: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=NAMES_KEPT))
+
+    def make(self, account: int, now_ms: int) -> Instruction:
+        """What an account asks for next."""
+        random = self._random
+        side = random.choice((Side.BUY, Side.SELL))
+        market = SMALL_MARKET if random.randrange(5) == 0 else MARKET
+        lots = random.randint(1, 20)
+        price = BASE_PRICE_TICKS - side * PRICE_GRID_TICKS * random.randint(-1, 10)
+        names = self._names[account]
+        kind = random.randrange(20)
+        if kind == 0:
+            return CancelAll(random.choice((None, market)))
+        if kind <= 2 and names:
+            return Cancel(client_id=random.choice(names))
+        if kind <= 4 and names:
+            return Amend(0, random.choice(names), price, lots)
+        self_trade = random.choice(tuple(SelfTradeMode))
+        if kind <= 10:
+            limit = BASE_PRICE_TICKS + random.choice((20, 500)) * side
+            return MarketOrder(market, side, limit, lots, self_trade=self_trade)
+        lasts = random.choice(_LASTING)
+        name = good_til_ms = 0
+        if lasts in (TimeInForce.GTC, TimeInForce.POST_ONLY):
+            if random.randrange(2):
+                name = self._last_name = self._last_name + 1
+                names.append(name)
+            if random.randrange(10) == 0:
+                good_til_ms = now_ms + random.randint(*GOOD_FOR_MS)
+        return PlaceOrder(
+            market,
+            side,
+            price,
+            lots,
+            lasts,
+            self_trade=self_trade,
+            client_id=name,
+            good_til_ms=good_til_ms,
+        )
