@@ -382,15 +382,37 @@ class NodeCluster:
         self.run_until_certified(last_height, duration_max_ms)
         height = self.lowest_committed()
         unarchived = self.delivery.find_unarchived
-        self.run_until(lambda: not unarchived(running, last_height, self.order), ARCHIVED_MAX_MS)
+        unrecorded, find_refusal = self.promises.find_unrecorded, self.delivery.find_refusal
+        self.run_until(
+            lambda: (
+                not unarchived(running, last_height, self.order)
+                and not unrecorded(running, find_refusal)
+            ),
+            ARCHIVED_MAX_MS,
+        )
         self.delivery.validate(running, last_height, self.order, self.expiries, self.genuine)
-        self.promises.validate(self.order, self.expiries, self.door.taken, height, running)
+        self.promises.validate(
+            self.order, self.expiries, self.door.taken, height, running, find_refusal
+        )
         self.door.validate(self.order, self.promises.refused, running)
         self.run_until(lambda: not self.justice.outstanding(self.convictions()), CONVICTION_MAX_MS)
         self.justice.validate(self.convictions())
+        self.door.validate_opaque(self.delivery.opaque, running)
         self.trades.validate(running)
+        self._validate_credit(running)
         for index in running:
             validate_all(self.world.engines[index].state)
+
+    def _validate_credit(self, running: Sequence[int]) -> None:
+        headers = [self.genuine.get(each) for each in self.order.passed]
+        passed = [each for each in headers if each is not None]
+        if len(passed) < len(headers):
+            return  # Somebody bends envelopes, and paid for them.
+        given = {each.account: each.amount_microquote for each in self.genesis.fee_credits}
+        for index in running:
+            ledger = self.core(index)._delivery.ledger
+            left = {account: ledger.credit_of(account) for account in given}
+            self.books.validate_credit(left, given, passed, ledger.fees, f"node {index}")
 
     def convictions(self) -> dict[int, tuple[tuple[int, str], ...]]:
         """Who stands convicted of what, on each honest host that runs."""
@@ -402,6 +424,8 @@ class NodeCluster:
         running = self.running()
         is_whole = len(running) == len(self.hosts)
         height = self.lowest_committed()
+        if self.door.find_undelivered(self.delivery.opaque, running):
+            return False
         return not self.promises.outstanding(self.order, self.expiries, height) and not any(
             each.pool_envelopes
             or each.verifying_bytes

@@ -15,14 +15,9 @@ from consensus.effects import Store, compute_key
 from engine.instructions import PlaceOrder, Side
 from localnet.sim.links import Cut, Scope
 from localnet.sim.node_world import NodeConditions
-from localnet.sim.nodes import (
-    BASE_PRICE_TICKS,
-    EXPIRY_HEIGHTS,
-    MARKET,
-    NodeCluster,
-    make_config,
-)
+from localnet.sim.nodes import EXPIRY_HEIGHTS, NodeCluster, make_config
 from localnet.sim.oracles.watchers import Watcher
+from localnet.sim.traders import BASE_PRICE_TICKS, MARKET
 from node.events import DeliveredNotice, OpaqueReply
 from node.protocol import ReceiptLevel
 from node.recovery import ORDER_SNAPSHOT_TABLE

@@ -447,6 +447,41 @@ def test_cooked_books_are_found(
     assert find_violation().oracle == "Books"
 
 
+@pytest.mark.parametrize(
+    ("target", "old", "new", "words"),
+    [
+        ("mempool.batcher:Batcher.add_opaque", "kind = (namespace, transaction_size_bytes)\n",
+         "if data[0] < 128: return\n    kind = (namespace, transaction_size_bytes)\n", "does not"),
+        ("mempool.batcher:Batcher._serve_opaque",
+         "filling.opaque.setdefault(flow.kind, []).append(piece)",
+         "filling.opaque.setdefault(flow.kind, []).extend((piece, piece))", "ordered again"),
+    ],
+)  # fmt: skip
+def test_opaque_transactions_that_are_lost_or_doubled_are_found(
+    target: str, old: str, new: str, words: str
+) -> None:
+    violation = find_planted(target, old, new)
+    assert violation.oracle in ("Door", "rest")
+    assert words in violation.detail
+
+
+def test_a_refusal_that_no_archive_knows_is_found() -> None:
+    told = "self._refuse(entry.envelope_id, height, code, out)"
+    violation = find_planted("node.clerk:Clerk.tell_refused", f"puts.append({told})", told, BUSY)
+    assert violation.oracle == "Promises"
+    assert "its archive knows nothing of it" in violation.detail
+
+
+@pytest.mark.parametrize("fee", ["0", "2 * fee"])
+def test_a_wrong_fee_is_found(fee: str) -> None:
+    charged = "account.credit_microquote -= "
+    violation = find_planted(
+        "mempool.ledger:HeaderLedger._apply_envelope", f"{charged}fee", f"{charged}{fee}"
+    )
+    assert violation.oracle == "Books"
+    assert "has credit" in violation.detail
+
+
 # ---- trades --------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ and after every height each account has to hold exactly what is left.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from engine.genesis import EngineGenesis
@@ -15,6 +15,8 @@ from engine.receipts import Fill
 from engine.state import EngineState
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.oracles.watchers import Execution, Watcher
+from mempool.envelope import EnvelopeHeader
+from mempool.ledger import FeeSchedule
 
 _PPM: Final = 1_000_000
 
@@ -80,6 +82,26 @@ class Books(Watcher):
                 unit = params.tick_size_microquote // params.lots_per_base
                 worth += (abs(lots) + order.size_lots) * order.price_ticks * unit
         return self.balances[account] >= times * worth
+
+    def validate_credit(
+        self,
+        credits_left: Mapping[bytes, int],
+        credits_given: Mapping[bytes, int],
+        passed: Iterable[EnvelopeHeader],
+        fees: FeeSchedule,
+        where: str,
+    ) -> None:
+        """At rest: every account's prepaid credit is what was given less the fees of what passed.
+        Without changes of keys."""
+        due = Counter(credits_given)
+        for header in passed:
+            if header.sender in credits_given:
+                price = fees.base_microquote + fees.per_byte_microquote * header.body_size_bytes
+                due[header.sender] -= price
+        for account, left in credits_left.items():
+            assert left == due[account], (
+                f"{where}: account {account.hex()[:16]} has credit {left}, due {due[account]}"
+            )
 
     def compare(self, index: int, state: EngineState) -> None:
         """Hold an engine's state at the height of the books against them."""

@@ -6,8 +6,8 @@ first along the parents' digests.
 """
 
 from bisect import bisect_right, insort
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from consensus.effects import Store, compute_key
@@ -21,6 +21,9 @@ from mempool.batch import decode_batch_body
 from mempool.envelope import EnvelopeHeader
 from mempool.nonce import NONCE_WINDOW
 from node.events import BlockNotice, DeliveredNotice, Execute
+
+OpaqueTransaction = tuple[int, bytes]
+"""Its namespace and its bytes."""
 
 
 class _Owed(NamedTuple):
@@ -56,6 +59,8 @@ class Delivery(Watcher):
         self._cursors: dict[int, int] = {}
         self._contents: dict[int, _Contents] = {}
         self._ordered: set[bytes] = set()
+        self.opaque: Counter[OpaqueTransaction] = Counter()
+        """How often each opaque transaction is in the order."""
         self.noticed: dict[int, int] = {}
         """By host: the newest height that it told of or found in its archive."""
         self.delivered: dict[int, int] = {}
@@ -137,7 +142,11 @@ class Delivery(Watcher):
                 assert (header.author, header.sequence) == (author, place), (
                     f"height {height} orders a batch out of its place"
                 )
-                count = len(decode_batch_body(body).envelopes)
+                content = decode_batch_body(body)
+                count = len(content.envelopes)
+                for chunk in content.opaque:
+                    size_bytes = chunk.transaction_size_bytes
+                    self.opaque.update(split_opaque(chunk.namespace, size_bytes, chunk.data))
                 assert wanted not in self._ordered, f"height {height} orders a batch again"
                 self._ordered.add(wanted)
                 envelopes += count
@@ -199,7 +208,7 @@ class Delivery(Watcher):
         overtaken = find_overtaken(order, genuine) if lost.keys() & genuine.keys() else frozenset()
         for envelope_id, ordered_height in lost.items():
             what = f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}"
-            reasons = {self._find_refusal(index, envelope_id) for index in running}
+            reasons = {self.find_refusal(index, envelope_id) for index in running}
             if envelope_id in genuine:
                 assert envelope_id in overtaken, f"{what}, and not executed"
                 assert reasons == {b"nonce.too_low"}, (
@@ -208,7 +217,8 @@ class Delivery(Watcher):
             assert len(reasons) == 1, f"{what}, and refused for {reasons}"
             assert None not in reasons, f"{what}, and neither executed nor refused"
 
-    def _find_refusal(self, index: int, envelope_id: bytes) -> bytes | None:
+    def find_refusal(self, index: int, envelope_id: bytes) -> bytes | None:
+        """Why a node's archive says that an envelope was refused; None for nothing."""
         return self._world.disk(index).stores[Store.ARCHIVE].get("refused", {}).get(envelope_id)
 
 
@@ -232,6 +242,12 @@ def find_overtaken(order: OneOrder, genuine: Mapping[bytes, EnvelopeHeader]) -> 
         elif len(nonces) - bisect_right(nonces, header.nonce) + foreign > NONCE_WINDOW:
             overtaken.add(envelope_id)
     return frozenset(overtaken)
+
+
+def split_opaque(namespace: int, size_bytes: int, data: bytes) -> Iterator[OpaqueTransaction]:
+    """The transactions that lie back to back in some data."""
+    for start in range(0, len(data), size_bytes):
+        yield namespace, data[start : start + size_bytes]
 
 
 def _find_last(table: Mapping[bytes, bytes]) -> int:

@@ -4,10 +4,11 @@ A node may shut its door: what has expired, what was handed in before, what no r
 Each reason is held against what clients really did, from the headers that they signed.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from localnet.sim.oracles.delivery import OpaqueTransaction, split_opaque
 from localnet.sim.oracles.order import OneOrder, shorten
 from localnet.sim.oracles.watchers import Watcher
 from mempool.admission import (
@@ -68,6 +69,10 @@ class Door(Watcher):
         """By host: what waits for an answer in this life."""
         self.taken: dict[int, dict[bytes, int]] = {}
         """By host: what it told clients in this life that it took, with its encoded size."""
+        self._opaque_taken: dict[int, Counter[OpaqueTransaction]] = {}
+        """By host: opaque transactions that it took in this life."""
+        self._opaque_given: Counter[OpaqueTransaction] = Counter()
+        """All that were handed to anybody, in any life."""
         self._opaque_bytes: dict[int, int] = {}
         """By host: opaque transactions handed in in this life."""
         self._denials: list[_Denial] = []
@@ -77,6 +82,7 @@ class Door(Watcher):
         self._asked[index] = defaultdict(list)
         self.taken[index] = {}
         self._opaque_bytes[index] = 0
+        self._opaque_taken[index] = Counter()
 
     def on_told(self, index: int, event: Any) -> None:
         """A client hands something to a node that runs."""
@@ -109,6 +115,10 @@ class Door(Watcher):
         is_full = self._opaque_bytes[index] > room_bytes
         is_excused = reply.code is None or is_full or reply.code == "opaque.malformed"
         assert is_excused, f"opaque transactions were not taken: {reply.code} at node {index}"
+        if reply.code is None:
+            given = list(split_opaque(asked.namespace, asked.transaction_size_bytes, asked.data))
+            self._opaque_taken[index].update(given)
+            self._opaque_given.update(given)
 
     def _judge(self, index: int, envelope_id: bytes, code: str, size_bytes: int) -> None:
         header = self._genuine[envelope_id]
@@ -156,7 +166,27 @@ class Door(Watcher):
             or sum(asked) + size_bytes > verifying_bytes
         )
 
+    def find_undelivered(
+        self, delivered: Counter[OpaqueTransaction], running: Iterable[int]
+    ) -> Counter[OpaqueTransaction]:
+        """Opaque transactions that those who run took in this life, and that are not ordered."""
+        taken: Counter[OpaqueTransaction] = Counter()
+        for index in running:
+            taken += self._opaque_taken[index]
+        return taken - delivered
+
     # ---- the end -------------------------------------------------------------------------------
+
+    def validate_opaque(
+        self, delivered: Counter[OpaqueTransaction], running: Iterable[int]
+    ) -> None:
+        """At rest: what was taken of opaque transactions is ordered, and nothing oftener than it
+        was handed in. `delivered` are those of the order."""
+        lost = self.find_undelivered(delivered, running).total()
+        assert not lost, f"{lost} opaque transactions were taken, and are not ordered"
+        given = self._opaque_given
+        doubled = sum(given[each] < count for each, count in delivered.items() if each in given)
+        assert not doubled, f"{doubled} opaque transactions are ordered again"
 
     def validate(
         self, order: OneOrder, refused: Mapping[bytes, str], running: Iterable[int]

@@ -1,6 +1,6 @@
 """What a node tells its clients, it keeps."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from consensus.messages import BatchMessage, Message
@@ -114,7 +114,8 @@ class Promises(Watcher):
         expiries: Mapping[bytes, int],
         taken: Mapping[int, Iterable[bytes]],
         height: int,
-        running: Iterable[int],
+        running: Sequence[int],
+        find_refusal: Callable[[int, bytes], bytes | None],
     ) -> None:
         """At the end: what was available is ordered, unless it expired; whoever runs has told the
         end of everything that it took (`taken`) or told a level of; and somebody told of
@@ -125,10 +126,23 @@ class Promises(Watcher):
             assert envelope_id not in order.passed, f"refused, yet executed: {shorten(envelope_id)}"
         for index in running:
             self._validate_ends(index, order, expiries, taken[index])
+        missing = "; ".join(self.find_unrecorded(running, find_refusal))
+        assert not missing, missing
         carried = len(self._carried.keys() & order.passed.keys())
         assert self.available or carried < SILENT_MAX, (
             f"{carried} envelopes of honest lanes are executed, and none was ever told available"
         )
+
+    def find_unrecorded(
+        self, running: Iterable[int], find_refusal: Callable[[int, bytes], bytes | None]
+    ) -> list[str]:
+        """What nodes told refused and whose archive does not say so."""
+        return [
+            f"node {index} told {shorten(each)} refused, and its archive knows nothing of it"
+            for index in running
+            for each, level in self.levels[index].items()
+            if level is ReceiptLevel.REFUSED and find_refusal(index, each) is None
+        ]
 
     def _validate_ends(
         self,
