@@ -59,6 +59,8 @@ from localnet.sim.schedule import Liar, Network, Schedule, Traffic
 
 FAULTS_DRAWN_MAX: Final = 12
 """In one schedule, besides what takes a memory away; more would hide each other."""
+FEW_FAULTS_MAX: Final = 3
+"""Where something else than faults is what is tested."""
 WINDOW_MS: Final = 12
 """Of attack time a view, over which faults are spread, besides the longest delay of the network:
 what a view takes where nothing fails, so that faults strike before the attack is over."""
@@ -146,6 +148,13 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
         liars=liars,
         faults=tuple(faults),
     )
+
+
+def draw_faults(random: Random, powers: tuple[int, ...], views: int) -> tuple[Fault, ...]:
+    """Up to `FEW_FAULTS_MAX` faults for an attack of so many views; they make nobody guilty."""
+    draw = _Draw(random, powers, views * WINDOW_MS)
+    drawn = (random.choice(draw.makers)() for _ in range(random.randint(1, FEW_FAULTS_MAX)))
+    return tuple(sorted(drawn, key=lambda each: each.at_ms))
 
 
 class _Draw:

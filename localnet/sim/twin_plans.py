@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
+from localnet.sim.generator import draw_faults
 from localnet.sim.schedule import Schedule
 from localnet.sim.twins import TwinSpace
 
@@ -33,12 +36,22 @@ CAMPAIGN: Final = (
 """What a campaign draws from, in turn: n = 4, 7 and 10 with f twins, and unequal power."""
 
 
+FAULTS_EVERY: Final = 4
+"""Of the turns of all plans, so many to one whose scenarios meet faults besides: what two hosts of
+one member do while links, nodes or disks of others fail."""
+
+
 def generate_twins(
     count: int, seed: int = 0, plans: Sequence[TwinPlan] = CAMPAIGN
 ) -> Iterator[Schedule]:
-    """Schedules with twins, the plans in turn; always the same ones for a seed."""
+    """Schedules with twins, the plans in turn, and with faults in every `FAULTS_EVERY`th turn;
+    always the same ones for a seed."""
     spaces = [TwinSpace(*plan) for plan in plans]
     for number in range(count):
         random = Random(f"twins {seed} {number}")
         space = spaces[number % len(spaces)]
-        yield space.make_schedule(space.sample(random), seed * 1_000_003 + number)
+        schedule = space.make_schedule(space.sample(random), seed * 1_000_003 + number)
+        if number // len(spaces) % FAULTS_EVERY == FAULTS_EVERY - 1:
+            faults = draw_faults(random, schedule.powers, schedule.views)
+            schedule = replace(schedule, name=f"{schedule.name}, faults", faults=faults)
+        yield schedule

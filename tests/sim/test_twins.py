@@ -18,7 +18,7 @@ from localnet.sim.oracles.certificates import find_leader
 from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import VIEW_MAX_MS, run_schedule
 from localnet.sim.schedule import CALM_VIEWS, decode_schedule, encode_schedule, validate_schedule
-from localnet.sim.twin_plans import CAMPAIGN, TwinPlan, generate_twins
+from localnet.sim.twin_plans import CAMPAIGN, FAULTS_EVERY, TwinPlan, generate_twins
 from localnet.sim.twins import TwinSpace, choose_twins, find_leader_seed
 from node.cli.main import run as run_command
 from node.exit_codes import ExitCode
@@ -95,13 +95,34 @@ def test_the_leaders_asked_for_lead() -> None:
 
 
 def test_the_campaign_stays_within_f_and_its_schedules_survive_a_file() -> None:
-    for schedule in generate_twins(2 * len(CAMPAIGN), seed=5):
+    for schedule in generate_twins(FAULTS_EVERY * len(CAMPAIGN), seed=5):
         validate_schedule(schedule)
         assert schedule.is_within_f()
         assert decode_schedule(encode_schedule(schedule)) == schedule
     assert {len(plan.powers) for plan in CAMPAIGN} >= {4, 7, 10}
     assert choose_twins((5, 4, 3, 3)) == (1,)
     assert choose_twins((1,) * 10) == (0, 1, 2)
+
+
+def test_one_turn_in_four_meets_faults_that_make_nobody_guilty() -> None:
+    schedules = list(generate_twins(3 * FAULTS_EVERY * len(CAMPAIGN), seed=5))
+    faulty = [schedule for schedule in schedules if schedule.faults]
+    assert len(faulty) * FAULTS_EVERY == len(schedules)
+    assert all(schedule.name.endswith(", faults") for schedule in faulty)
+    assert {len(schedule.powers) for schedule in faulty} == {4, 5, 7, 10}
+    assert len({type(fault) for schedule in faulty for fault in schedule.faults}) > 8
+    for schedule in faulty:
+        assert schedule.byzantine() == set(schedule.twins)
+
+
+@pytest.mark.parametrize("number", range(0, len(CAMPAIGN), 3))
+def test_twins_among_faults_break_nothing(number: int) -> None:
+    turns = generate_twins(FAULTS_EVERY * len(CAMPAIGN), seed=17)
+    schedule = list(turns)[(FAULTS_EVERY - 1) * len(CAMPAIGN) + number]
+    outcome = run_schedule(schedule)
+    assert schedule.faults
+    assert outcome.violation is None
+    assert outcome.committed_height >= 3
 
 
 def test_both_twins_lead() -> None:
