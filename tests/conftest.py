@@ -1,0 +1,49 @@
+"""What tests of schedules share: each makes its runs twice, for equal schedules leave equal
+traces."""
+
+from functools import wraps
+
+import pytest
+from msgspec.structs import replace
+
+from localnet.sim import scenario
+from localnet.sim.campaign import is_same_run
+from localnet.sim.schedule import Schedule
+
+WHOLE_VIEWS_MAX = 30
+"""Longer runs are compared over their first `SHORT_VIEWS` only: they take too long."""
+
+SHORT_VIEWS = 10
+
+REPEATED_MAX = 2
+"""Runs of one test that are repeated, for a test may make hundreds."""
+
+run_once = scenario.run_schedule
+
+
+def validate_repeatable(schedule: Schedule, outcome: scenario.Outcome) -> None:
+    """Run a schedule again and compare, without whatever a test had added to watch it."""
+    if schedule.views > WHOLE_VIEWS_MAX:
+        schedule = replace(schedule, views=SHORT_VIEWS)
+        outcome = run_once(schedule)
+    again = run_once(schedule)
+    assert is_same_run(outcome, again), (
+        f"seed {schedule.seed}: {outcome.trace_hash} and {again.trace_hash}"
+    )
+
+
+@pytest.fixture
+def every_run_twice(request: pytest.FixtureRequest, monkeypatch) -> None:
+    """Replaces `run_schedule` in the test's module by one that runs and compares twice."""
+    count = 0
+
+    @wraps(run_once)
+    def run_twice(schedule: Schedule, prepare=None) -> scenario.Outcome:
+        nonlocal count
+        outcome = run_once(schedule, prepare)
+        if count < REPEATED_MAX:
+            count += 1
+            validate_repeatable(schedule, outcome)
+        return outcome
+
+    monkeypatch.setattr(request.module, "run_schedule", run_twice)
