@@ -380,8 +380,10 @@ class Nemesis:
             assert world.disk(index).is_damaged(), "a disk that nobody touched is refused"
             self.dead.add(index)
         except RecoveryError:
-            # So does a host whose archive holds a vote that its safety records do not.
-            if index not in self._amnesiacs:
+            # So does a host whose archive holds a vote that its safety records do not; its twin may
+            # have cast that one.
+            has_twin = any(len(each) > 1 and index in each for each in world.hosts_of.values())
+            if index not in self._amnesiacs and not has_twin:
                 raise UnjustRefusalError(f"host {index} lost nothing and does not start") from None
             self.dead.add(index)
         else:
