@@ -6,11 +6,11 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 - worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there,
   `disk` is what outlives a crash; `node_world` adds what whole nodes need: batch stores, archives,
   engines.
-- committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes and their traders),
-  `solo` (one core among scripted peers).
+- committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes), `traders` (their
+  clients), `solo` (one core among scripted peers).
 - what is asked of them: `oracles`; `violation` names the rule that broke and its verdict.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
-  (its phases), `coverage` (what it went through).
+  (its phases), `coverage` (what it went through), `watchdog` (ends it where it hangs).
 - many runs: `generator`, `crash_points` and `twins` make schedules (the last with
   `twin_arithmetic` and `twin_plans`), `workers` and `campaign` run them, `parts` tells where the
   time goes; `mutants` see that broken rules are noticed.
