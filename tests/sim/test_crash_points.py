@@ -50,10 +50,10 @@ def test_every_kind_of_write_is_a_crash_point_of_some_base_run() -> None:
     assert quiet.write == ANY_WRITE
     assert quiet.points_max is None
     met = set(count_writes(quiet.schedule, quiet.host)) - {ANY_WRITE}
+    # The quiet run may meet some of them as well, which hangs on what its traders draw.
+    assert met | {base.write for base in troubled} == WRITES
     for base in troubled:
-        assert base.write not in met, "a base run for what is met anyway is waste"
-        met.add(base.write)
-    assert met == WRITES
+        assert count_writes(base.schedule, base.host)[base.write], base.write
 
 
 def test_the_writes_of_the_attack_are_counted_and_no_others() -> None:

@@ -30,7 +30,7 @@ class Books(Watcher):
     ) -> None:
         self._world = world
         self.exempt = frozenset(exempt)
-        self._markets = {params.market: params for params in genesis.markets}
+        self.markets = {params.market: params for params in genesis.markets}
         self.height = 0
         self.balances: Counter[bytes] = Counter()
         """Micro-quote by account."""
@@ -53,7 +53,7 @@ class Books(Watcher):
         notionals: Counter[int] = Counter()
         charged: Counter[int] = Counter()
         for fill in fills:
-            params = self._markets[fill.market]
+            params = self.markets[fill.market]
             ticks = fill.price_ticks * fill.size_lots
             notional, rest = divmod(ticks * params.tick_size_microquote, params.lots_per_base)
             assert not rest, "prices are whole in micro-quote"
@@ -77,7 +77,7 @@ class Books(Watcher):
         """Has an account so many times what its positions and an order are worth at its price?"""
         worth = 0
         for (owner, market), lots in self.positions.items():
-            params = self._markets.get(market)
+            params = self.markets.get(market)
             if owner == account and params is not None:
                 unit = params.tick_size_microquote // params.lots_per_base
                 worth += (abs(lots) + order.size_lots) * order.price_ticks * unit

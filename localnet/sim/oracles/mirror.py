@@ -6,6 +6,7 @@ sorted list for each side, and every order by its id.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ class Loss(NamedTuple):
 class Mirror:
     """All open orders, with what the height in hand has done so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, markets: Container[int]) -> None:
+        self._markets = markets
         self.orders: dict[int, Open] = {}
         self._sides: defaultdict[tuple[int, Side], list[tuple[int, int]]] = defaultdict(list)
         self.trades: list[Trade] = []
@@ -88,6 +90,8 @@ class Mirror:
         """Carry out a cancel or an amend: status, reason, order and number of cancelled orders of
         the receipt, or the order that is to be placed instead."""
         if isinstance(ask, CancelAll):
+            if ask.market is not None and ask.market not in self._markets:
+                return Status.REFUSED, ReasonCode.ORDER_UNKNOWN_MARKET, 0, 0
             chosen = [each for each in self.of(owner) if ask.market in (None, each.order.market)]
             for each in chosen:
                 self._lose(each, ReasonCode.ORDER_CANCELLED_BY_OWNER)

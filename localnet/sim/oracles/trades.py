@@ -61,7 +61,7 @@ class Trades(Watcher):
         self.exempt = frozenset(exempt)
         self._engines = engines
         self._books = books
-        self._mirror = Mirror()
+        self._mirror = Mirror(books.markets)
         self._last_id = 0
         self._height = 0
         self._root = b""
