@@ -37,7 +37,7 @@ from node.events import (
 from node.protocol import ReceiptLevel
 
 QUIET = Schedule(seed=5, views=20)
-CROWDED = Schedule(seed=5, views=20, traffic=Traffic(interval_ms=20))
+CROWDED = Schedule(seed=8, views=20, traffic=Traffic(interval_ms=20))
 """Some orders wait until they have expired."""
 BUSY = Schedule(seed=5, views=40, traffic=Traffic(interval_ms=8))
 PLANTED = Token("plant", 1)

@@ -90,6 +90,10 @@ class Trades(Watcher):
         mirror.expire(time_ms)
         admitted: list[tuple[_Task, PlaceOrder]] = []
         for task in tasks:
+            if task.receipt.code is ReasonCode.ACCOUNT_UNKNOWN:
+                sender = task.sender
+                assert sender not in self._books.balances, f"{where}{sender.hex()} has an account"
+                continue
             match task.instruction:
                 case Cancel() | CancelAll() | Amend() as ask:
                     ended = mirror.cancel(task.sender, ask)
