@@ -52,6 +52,8 @@ CONVICTION_MAX_MS: Final = 20_000
 ARCHIVED_MAX_MS: Final = 120_000
 """From the last certificate to the last record of what it covers: nothing waits for those, and what
 a slow disk was asked for in a second may take it a minute."""
+EXECUTED_MAX_MS: Final = 20_000
+"""From a block's delivery to its execution somewhere: engines have little to do at rest."""
 POLL_INTERVAL_MS: Final = 50
 CALM_MS: Final = 100
 """What clients sent last has arrived by then."""
@@ -407,6 +409,14 @@ class NodeCluster:
         if not self.order.passed.keys() <= self.genuine.keys():
             return  # Somebody bends envelopes, and paid for them.
         given = {each.account: each.amount_microquote for each in self.genesis.fee_credits}
+        # What passed is known of a height once somebody has executed it.
+        self.run_until(
+            lambda: all(
+                self.core(index)._delivery.delivered_height <= self.books.height
+                for index in running
+            ),
+            EXECUTED_MAX_MS,
+        )
         for index in running:
             delivery = self.core(index)._delivery
             ledger = delivery.ledger
