@@ -238,7 +238,10 @@ def compute_links(fault: LinkFault, nodes: Sequence[str]) -> tuple[Link, ...]:
             advice="name some of the nodes, or all links: *>*",
         )
     if not found:
-        raise FaultError(f"{kind_of(fault)} is on no link", advice=_advise(nodes))
+        raise FaultError(
+            f"{kind_of(fault)} is on no link: none leads from a node to itself",
+            advice=f"name two nodes, as in 0>1; {_advise(nodes)}",
+        )
     return tuple(found)
 
 

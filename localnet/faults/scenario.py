@@ -104,6 +104,15 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     expect: Annotated[tuple[Expectation, ...], Meta(max_length=ENTRIES_MAX)] = ()
 
 
+_TABLES: Final = {
+    "byz": fields_of(_Liar),
+    "twin": fields_of(Twin),
+    "storm": fields_of(_Storm),
+    "expect": fields_of(Expectation),
+}
+"""What each table takes; a fault's keys depend on its kind."""
+
+
 class TimedFault(NamedTuple):
     """A fault at its time, in seconds from readiness."""
 
@@ -172,7 +181,8 @@ def load_scenario(path: Path) -> Scenario:
         return parse_scenario(path.stem, data.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(
-            f"cannot read {path}: {error}", advice="examples: localnet/scenarios/"
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}",
+            advice="examples: localnet/scenarios/",
         ) from error
     except (FaultError, ScenarioError) as error:
         raise ScenarioError(f"{path}: {error.message}", advice=error.advice) from error
@@ -188,7 +198,9 @@ def parse_scenario(name: str, text: str) -> Scenario:
     try:
         file = msgspec.convert(tree, _File)
     except msgspec.ValidationError as error:
-        message = describe_problem(error, "a scenario", fields_of(_File))
+        message = describe_problem(
+            error, "a scenario", fields_of(_File), tables=_TABLES, values={"verdict": Verdict}
+        )
         raise ScenarioError(message, advice=_KEYS) from error
     nodes = tuple(f"node{index}" for index in range(file.nodes))
     run_for_s = parse_duration_s(file.run_for)
@@ -263,10 +275,13 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
         raise ScenarioError(
             "every node lies or is a twin", advice="leave one honest: only such are judged"
         )
-    for expectation in file.expect:
+    for number, expectation in enumerate(file.expect, 1):
         given = msgspec.to_builtins(expectation)
         if len(given) != 1:
-            raise ScenarioError("each [[expect]] has one key", advice="write several")
+            raise ScenarioError(
+                f"[[expect]] {number} has {' and '.join(given) or 'no key'}: each has one",
+                advice=f"one of {', '.join(fields_of(Expectation))}",
+            )
         if expectation.evidence_against is not None:
             named.append(expectation.evidence_against)
         for duration in (expectation.commits_within, expectation.pause_at_least):

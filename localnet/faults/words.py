@@ -5,7 +5,7 @@ spelled as the options of a command or as the keys of a file.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -51,9 +51,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def describe_problem(
-    error: msgspec.ValidationError, what: str, known: Iterable[str], spell: Spell = as_key
+    error: msgspec.ValidationError,
+    what: str,
+    known: Iterable[str],
+    spell: Spell = as_key,
+    *,
+    tables: Mapping[str, Iterable[str]] = {},
+    values: Mapping[str, Iterable[str]] = {},
 ) -> str:
-    """Say what is wrong with `what`, whose parameters are `known`."""
+    """Say what is wrong with `what`, whose parameters are `known`. `tables` are the parameters of
+    the tables inside, `values` what a parameter of few values may be."""
     text = str(error)
     place = _PATH.search(text)
     path = place["path"] if place else ""
@@ -67,14 +74,16 @@ def describe_problem(
     if field and field["what"] == "missing required":
         return f"{what} needs {spell(field['key'])}"
     if field:
-        # Of a table inside, what it takes is not known here.
-        known = () if index else tuple(known)
+        known = tuple(tables.get(index["table"], ()) if index else known)
         took = f"; it takes {', '.join(map(spell, known))}" if known else ""
         return f"{what} takes no {spell(field['key'])}{suggest(field['key'], known) or took}"
-    return f"{what}: {spell(key)} is to be {_describe_wanted(text)}" if key else f"{what}: {text}"
+    if not key:
+        return f"{what}: {text}"
+    wanted = _describe_wanted(text, tuple(values.get(key, ())))
+    return f"{what}: {spell(key)} is to be {wanted}"
 
 
-def _describe_wanted(text: str) -> str:
+def _describe_wanted(text: str, values: tuple[str, ...]) -> str:
     bound, length, type_ = _BOUND.match(text), _LENGTH.match(text), _TYPE.match(text)
     if bound:
         return f"{_SIGNS[bound['sign']]} {bound['bound']}"
@@ -84,7 +93,10 @@ def _describe_wanted(text: str) -> str:
         given = _TYPES.get(type_["given"], type_["given"])
         return f"{_TYPES.get(type_['wanted'], type_['wanted'])}, not {given}"
     value = _VALUE.match(text)
-    return f"something else than {value['value']}" if value else text
+    if not value:
+        return text
+    assert values, "who has a parameter of few values says which"
+    return f"one of {', '.join(values)}, not {value['value']}"
 
 
 def fields_of(kind: Any) -> tuple[str, ...]:

@@ -226,3 +226,10 @@ def test_a_partition_of_all_nodes_is_told_why_it_cuts_nothing():
     with pytest.raises(FaultError, match="a partition of all nodes cuts nothing"):
         decode("partition", nodes=["*"])
     assert len(links_of(decode("partition", links=["*>*"]))) == 12
+
+
+def test_a_link_of_a_node_to_itself_is_told_as_none():
+    with pytest.raises(FaultError) as caught:
+        decode("delay", links=["0>0"], delay_ms=5)
+    assert caught.value.message == "delay is on no link: none leads from a node to itself"
+    assert caught.value.advice.startswith("name two nodes, as in 0>1; nodes: node0")

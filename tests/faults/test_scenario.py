@@ -19,6 +19,7 @@ from localnet.faults.scenario import (
 from localnet.faults.twins import with_twins
 from localnet.network import create_network
 from localnet.plans import node_plan, proxy_plan
+from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode
 
 SHIPPED = sorted(SCENARIOS_DIR.glob("*.toml"))
@@ -176,8 +177,9 @@ fault = [{ kind = "kill", nodes = ["0"] }]
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ScenarioError, match="absent"):
         find_scenario(str(tmp_path / "absent.toml"))
-    with pytest.raises(ScenarioError, match="absent"):
+    with pytest.raises(ScenarioError) as caught:
         load_scenario(tmp_path / "absent.toml")
+    assert caught.value.message == f"cannot read {tmp_path}/absent.toml: No such file or directory"
 
 
 def test_twins_listen_elsewhere_and_are_dialed_by_those_beside_them(tmp_path):
@@ -253,6 +255,23 @@ def test_a_shipped_scenario_expects_something_that_only_it_shows(path):
         (
             'run_for = "5s"\n[[expect]]\nfills_at_least = "1"',
             "[[expect]] 1: fills_at_least is to be a whole number, not text in quotes",
+        ),
+        (
+            'run_for = "5s"\n[[expect]]\ncommit_within = "1s"',
+            "[[expect]] 1 takes no commit_within; did you mean 'commits_within'?",
+        ),
+        (
+            'run_for = "5s"\n[[byz]]\nnode = "node1"\nbehaviour = "silent"\nzz = 1',
+            "[[byz]] 1 takes no zz; it takes node, behaviour, at, for",
+        ),
+        (
+            'run_for = "5s"\n[[expect]]\nfills_at_least = 1\nheight_at_least = 1',
+            "[[expect]] 1 has height_at_least and fills_at_least: each has one",
+        ),
+        ('run_for = "5s"\n[[expect]]', "[[expect]] 1 has no key: each has one"),
+        (
+            'run_for = "5s"\nverdict = "bad"',
+            f"a scenario: verdict is to be one of {', '.join(Verdict)}, not 'bad'",
         ),
     ],
 )
