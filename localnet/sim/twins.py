@@ -88,7 +88,9 @@ class TwinSpace:
         """A letter holds for `span` views, of which the leader of the first is given."""
         if alphabet not in ALPHABETS:
             raise ValueError(f"no alphabet {alphabet!r}; there are: {', '.join(ALPHABETS)}")
-        if not twins or len(set(twins)) != len(twins) or max(twins) >= len(powers):
+        if not twins:
+            raise ValueError("one member has a third or more of the power: --twins 1 goes beyond f")
+        if len(set(twins)) != len(twins) or max(twins) >= len(powers):
             raise ValueError(f"twins {tuple(twins)} of {len(powers)} members")
         self.powers = tuple(powers)
         self.twins = tuple(twins)
@@ -319,6 +321,11 @@ class TwinSpace:
 def choose_twins(powers: Sequence[int], count: int | None = None) -> tuple[int, ...]:
     """The first members that get a twin: `count` of them, or as many as stay below a third."""
     if count is not None:
+        if count > len(powers):
+            raise ValueError(
+                f"{count} of {len(powers)} members cannot have twins: --twins is at most"
+                f" {len(powers)} here"
+            )
         return tuple(range(count))
     chosen: list[int] = []
     for member in range(len(powers)):

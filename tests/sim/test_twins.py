@@ -231,6 +231,18 @@ def test_impossible_scenarios_are_refused(run_sim, space: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("--nodes 4 --twins 9", "9 of 4 members cannot have twins: --twins is at most 4 here"),
+        ("--nodes 3", "--twins 1 goes beyond f"),
+    ],
+)
+def test_a_committee_that_cannot_have_the_twins_is_told_how_many(run_sim, space, words) -> None:
+    _, document = run_sim("twins", "run", *space.split())
+    assert document["error"]["message"].endswith(words)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ("drawn --nodes 7", "--nodes decides nothing about scenarios which come from files"),
