@@ -21,6 +21,17 @@ HASH_SEED: Final = "4242"
 """Of the replay; the nodes have random ones."""
 
 
+class _ToldError(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Told(msgspec.Struct):
+    """What `--json` prints of an error, in part."""
+
+    error: _ToldError
+
+
 def read_disks(
     network: Network, seen: Seen, replay: Callable[[Path], tuple[int, str]] | None = None
 ) -> Seen:
@@ -82,4 +93,13 @@ def replay_home(home: Path) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         # All else that was found is to stand in the report.
         return ExitCode.TIMED_OUT, f"it had not ended after {REPLAY_TIMEOUT_S:g} s"
-    return done.returncode, (done.stdout + done.stderr).strip()
+    return done.returncode, _read_error(done.stdout) or (done.stdout + done.stderr).strip()
+
+
+def _read_error(said: str) -> str | None:
+    """The words of an error that was told as JSON, for people."""
+    try:
+        error = msgspec.json.decode(said, type=_Told).error
+    except msgspec.MsgspecError:
+        return None
+    return f"{error.message} [{error.code}]"

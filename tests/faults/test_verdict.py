@@ -372,3 +372,10 @@ def test_a_replay_that_does_not_end_is_told_with_all_else_that_was_found(tmp_pat
     monkeypatch.setattr("localnet.faults.disks.audit_stores", lambda _: report)
     network = create_network(tmp_path / "net")
     assert read_disks(network, GOOD).not_replayed == "it had not ended after 600 s"
+
+
+def test_an_error_of_the_replay_is_told_in_words(tmp_path):
+    code, said = replay_home(tmp_path / "absent")
+    assert code not in (ExitCode.OK, ExitCode.NONDETERMINISM)
+    assert not said.startswith("{")
+    assert said.endswith("]")
