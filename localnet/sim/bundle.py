@@ -99,6 +99,16 @@ def probe_keep(directory: Path) -> None:
             each.rmdir()
 
 
+def probe_file(path: Path) -> None:
+    """See that this file can be written, before working for what goes there. Leaves nothing
+    behind, and what there is as it is. Raises `KeepError`."""
+    is_new = not path.exists()
+    with writing(path):
+        path.open("ab").close()
+        if is_new:
+            path.unlink()
+
+
 def keep_findings(
     directory: Path,
     findings: Sequence[Finding],

@@ -12,6 +12,7 @@ from localnet.sim.bundle import (
     KEEP_DEFAULT,
     KeepOption,
     make_replay_line,
+    probe_file,
     write_timeline,
     writing,
 )
@@ -179,6 +180,7 @@ def shrink_file(
     output = current_output(context)
     schedule = read_schedule(file, output)
     target = out if out is not None else file.with_suffix(".min.json")
+    probe_file(target)
 
     def tell(smaller: Schedule, count: int) -> None:
         if not output.is_json:

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from consensus.outbox import Outbox
+from localnet.sim import cli as sim_cli
 from localnet.sim.bundle import SLUG_MAX, make_folder_name, make_replay_line, record_run
 from localnet.sim.faults import ClockFault, CrashFault, DelayFault, PartitionFault
 from localnet.sim.generator import generate
@@ -22,6 +23,7 @@ from localnet.sim.violation import Violation
 from localnet.verdicts import Verdict
 from node.cli.main import run
 from node.core import NodeCore
+from node.exit_codes import ExitCode
 
 
 @pytest.fixture
@@ -91,6 +93,24 @@ def test_what_breaks_no_rule_is_not_shrunk(run_sim, tmp_path) -> None:
     path.write_bytes(encode_schedule(Schedule(views=2)))
     code, document = run_sim("shrink", str(path))
     assert (code, document["error"]["code"]) == (5, "sim.no_violation")
+
+
+def test_where_nothing_can_be_written_nothing_is_shrunk(run_sim, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "schedule.json"
+    path.write_bytes(encode_schedule(Schedule(views=2)))
+    monkeypatch.setattr(sim_cli, "shrink", lambda *_: pytest.fail("work for nothing"))
+    code, document = run_sim("shrink", str(path), "--out", str(tmp_path / "absent" / "min.json"))
+    assert (code, document["error"]["code"]) == (72, "sim.unwritable")
+
+
+def test_what_breaks_no_rule_leaves_the_file_for_the_result_as_it_was(run_sim, tmp_path) -> None:
+    path, out = tmp_path / "schedule.json", tmp_path / "min.json"
+    path.write_bytes(encode_schedule(Schedule(views=2)))
+    assert run_sim("shrink", str(path), "--out", str(out))[0] == ExitCode.REJECTED
+    assert not out.exists()
+    out.write_text("mine")
+    assert run_sim("shrink", str(path), "--out", str(out))[0] == ExitCode.REJECTED
+    assert out.read_text() == "mine"
 
 
 def test_a_violation_leaves_a_bundle_that_repeats_it(
