@@ -15,6 +15,7 @@ from localnet.fuzz.targets import TARGETS, prepare_corpus
 from localnet.fuzz.workers import Block, run_blocks
 from localnet.sim.interrupts import Interruption
 from localnet.sim.options import JobsOption, choose_jobs, parse_seeds
+from localnet.sim.report import describe_times
 from localnet.verdicts import Verdict, find_gravest
 from node.cli.output import JsonOption, Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
@@ -159,7 +160,7 @@ def _print(output: Output, tallies: list[Tally], document: dict[str, Any]) -> No
         record(
             [
                 ("executions", f"{executions:,}"),
-                ("time", f"{document['wall_s']:,.0f} s, {cpu_s:,.0f} s of processor"),
+                ("time", describe_times(document["wall_s"], cpu_s)),
             ]
         ),
         "",

@@ -59,7 +59,7 @@ class Report(Struct, kw_only=True):
     committed: int = 0
     orders: int = 0
     fills: int = 0
-    virtual_s: int = 0
+    virtual_ms: int = 0
     parts: dict[str, float] = {}
     """Seconds by part, of the runs that were profiled."""
     coverage: dict[str, int] = {}
@@ -185,7 +185,7 @@ class _Campaign:
         report.committed += outcome.committed_height
         report.orders += outcome.orders
         report.fills += outcome.fills
-        report.virtual_s += outcome.virtual_ms // 1_000
+        report.virtual_ms += outcome.virtual_ms
         self.coverage.update(outcome.coverage)
         if outcome.violation is not None:
             report.findings.append(Finding(task.schedule, outcome.violation, outcome.trace_hash))

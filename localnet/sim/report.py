@@ -10,6 +10,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from localnet.byzantine import find_behaviour
 from localnet.sim.bundle import (
     BUNDLE_SHRINK_RUNS_MAX,
     Bundle,
@@ -31,6 +32,8 @@ from node.cli.output import Output, current_output, record, table
 from node.exit_codes import ExitCode, OperatorError
 
 REFRESH_PER_S: Final = 4
+WHOLE_SECONDS_MIN_S: Final = 10
+"""Of less, tenths are told."""
 
 
 class ScheduleFileError(OperatorError):
@@ -113,8 +116,8 @@ def print_report(
                 ("seeds", report.describe_seeds()),
                 ("views", f"{report.views:,} (at least {report.views_least or 0} in each run)"),
                 ("speed", f"{report.views_per_s:,.0f} views/s a core"),
-                ("time", f"{report.wall_s:,.0f} s, {report.cpu_s:,.0f} s of processor"),
-                ("virtual time", f"{report.virtual_s:,} s"),
+                ("time", describe_times(report.wall_s, report.cpu_s)),
+                ("virtual time", _describe_s(report.virtual_ms / 1_000)),
                 ("committed", f"{report.committed:,} blocks"),
                 ("executed", f"{report.orders:,} envelopes, {report.fills:,} fills"),
                 ("where time goes", _describe_parts(report)),
@@ -149,7 +152,7 @@ def make_document(report: Report) -> dict[str, Any]:
         "committed": report.committed,
         "orders": report.orders,
         "fills": report.fills,
-        "virtual_s": report.virtual_s,
+        "virtual_s": report.virtual_ms // 1_000,
         "time_permille": {
             part: round(1_000 * seconds / total)
             for part, seconds in sorted(report.parts.items(), key=lambda item: -item[1])
@@ -179,6 +182,8 @@ def print_outcome(output: Output, outcome: Outcome, schedule: Schedule, file: Pa
         ("virtual ms", outcome.virtual_ms),
         ("faults that struck", _describe_struck(outcome, schedule)),
     ]
+    if schedule.liars:
+        rows.append(("lies told", _describe_lies(outcome, schedule)))
     if outcome.not_asked:
         rows.insert(1, ("not asked", describe_not_asked(outcome)))
     struck = count_struck(outcome)
@@ -215,6 +220,27 @@ def _describe_struck(outcome: Outcome, schedule: Schedule) -> str:
     words = f"{struck.total()} of {len(schedule.faults)}"
     missed = Counter(map(kind_of, schedule.faults)) - struck
     return words + (f"; never: {', '.join(sorted(missed))}" if missed else "")
+
+
+def _describe_lies(outcome: Outcome, schedule: Schedule) -> str:
+    """How often each way of lying was told, and by whom: those of one kind are counted together."""
+    liars: dict[str, list[str]] = {}
+    for liar in schedule.liars:
+        name = find_behaviour(liar.behaviour).name
+        liars.setdefault(name, []).append(f"node{liar.member}")
+    return ", ".join(
+        f"{name} {outcome.coverage.get(f'lie.{name}', 0):,} ({', '.join(members)})"
+        for name, members in liars.items()
+    )
+
+
+def describe_times(wall_s: float, cpu_s: float) -> str:
+    """How long a campaign took; of short ones tenths are told."""
+    return f"{_describe_s(wall_s)}, {_describe_s(cpu_s)} of processor"
+
+
+def _describe_s(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= WHOLE_SECONDS_MIN_S else f"{seconds:.1f} s"
 
 
 def describe_size(schedule: Schedule) -> str:

@@ -17,6 +17,7 @@ from consensus.outbox import Outbox
 from localnet.sim.campaign import generate_all, run_campaign
 from localnet.sim.faults import PartitionFault
 from localnet.sim.parts import measure_parts
+from localnet.sim.report import describe_times
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule, decode_schedule, encode_schedule
 from localnet.sim.twin_plans import generate_twins
@@ -103,6 +104,11 @@ def test_a_file_that_is_no_schedule_is_refused_alike_by_every_command(
     assert (code, document["error"]["code"]) == (3, "sim.schedule_invalid")
 
 
+def test_of_short_times_tenths_are_told() -> None:
+    assert describe_times(9.94, 0.04) == "9.9 s, 0.0 s of processor"
+    assert describe_times(0.44, 1_012.6) == "0.4 s, 1,013 s of processor"
+
+
 def test_time_in_library_functions_belongs_to_whoever_called_them() -> None:
     def encode_often():
         for _ in range(20):
@@ -139,8 +145,11 @@ def test_a_run_without_any_view_stays_the_one_with_fewest(monkeypatch: pytest.Mo
     def run_first(tasks: Iterable[Task], jobs: int, *_: object) -> Iterator[Ran]:
         for task in tasks:
             if not task.is_repetition and not task.is_profiled:
-                yield Ran(task, replace(outcome, views=7 * task.number), 0.0, {})
+                ended = replace(outcome, views=7 * task.number, virtual_ms=600)
+                yield Ran(task, ended, 0.0, {})
 
     monkeypatch.setattr(campaign, "run_tasks", run_first)
     schedules = [Schedule(seed=seed, views=1) for seed in (1, 2)]
-    assert run_campaign(schedules).views_least == 0
+    report = run_campaign(schedules)
+    assert report.views_least == 0
+    assert report.virtual_ms == 1_200, "runs of less than a second add up"

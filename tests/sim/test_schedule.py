@@ -1,6 +1,7 @@
 """Schedule files: what names nothing, or is too much, is refused when it is read."""
 
 import json
+import re
 
 import pytest
 
@@ -248,3 +249,16 @@ def test_people_are_told_which_faults_never_struck(tmp_path, capsys) -> None:
     save_schedule(path, Schedule(views=2, faults=(late,)))
     assert run(["sim", "replay", str(path)]) == 0
     assert "faults that struck  0 of 1; never: partition\n" in capsys.readouterr().out
+
+
+def test_people_are_told_how_often_each_liar_lied(tmp_path, capsys) -> None:
+    path = tmp_path / "schedule.json"
+    liars = tuple(Liar(member=member, behaviour="silent") for member in (1, 2))
+    save_schedule(path, Schedule(views=2, liars=liars))
+    assert run(["sim", "replay", str(path)]) == 0
+    assert re.search(
+        r"^lies told +silent [1-9][0-9,]* \(node1, node2\)$", capsys.readouterr().out, re.M
+    )
+    save_schedule(path, Schedule(views=2))
+    assert run(["sim", "replay", str(path)]) == 0
+    assert "lies told" not in capsys.readouterr().out
