@@ -287,13 +287,13 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else [each.strip() for each in text.split(",")]
 
 
-_PLACE = ("id", "kind", "links", "nodes", "since_ms", "left_ms", "down")
+_PLACE = ("id", "kind", "links", "nodes", "where", "since_ms", "left_ms", "down")
 
 
 def _fault_table(entries: list[dict[str, Any]]) -> object:
     rows = []
     for entry in entries:
-        where = ", ".join(entry.get("nodes") or entry.get("links", ()))
+        where = ", ".join(entry["where"])
         parameters = {key: each for key, each in entry.items() if key not in _PLACE and each != []}
         what = " ".join(f"{key}={each}" for key, each in parameters.items())
         left = "until removed" if entry["left_ms"] is None else f"{entry['left_ms'] / 1_000:.1f} s"

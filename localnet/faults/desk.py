@@ -23,6 +23,8 @@ from localnet.faults.model import (
     Pause,
     decode_fault,
     kind_of,
+    parse_link,
+    shorten_links,
 )
 from localnet.faults.table import (
     FAULTS_MAX,
@@ -150,10 +152,16 @@ class FaultDesk:
     def describe(self, entry: ActiveFault) -> dict[str, Any]:
         """One fault, for commands; also one that has just ended."""
         left_ms = None if entry.until_ms is None else max(0, entry.until_ms - wall_ms())
-        document: dict[str, Any] = msgspec.to_builtins(entry.fault)
+        fault = entry.fault
+        document: dict[str, Any] = msgspec.to_builtins(fault)
+        if isinstance(fault, OnNodes):
+            where = list(fault.nodes)
+        else:
+            where = shorten_links(map(parse_link, fault.links), self._nodes)
         return {
             "id": entry.id,
             **document,
+            "where": where,
             "since_ms": entry.since_ms,
             "left_ms": left_ms,
             "down": self._down.get(entry.id, []),

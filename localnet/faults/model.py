@@ -8,7 +8,8 @@ between them and the others.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import combinations, permutations
 from typing import Annotated, Any, Final, NamedTuple, get_args
 
 import msgspec
@@ -243,6 +244,23 @@ def compute_links(fault: LinkFault, nodes: Sequence[str]) -> tuple[Link, ...]:
             advice=f"name two nodes, as in 0>1; {_advise(nodes)}",
         )
     return tuple(found)
+
+
+def shorten_links(links: Iterable[Link], nodes: Sequence[str]) -> list[str]:
+    """Exactly these links in few words, as a command takes them: `node2<>*` is every link from or
+    to node2."""
+    named = set(links)
+    shapes = ["*>*", *(f"{node}<>*" for node in nodes)]
+    shapes += [shape for node in nodes for shape in (f"{node}>*", f"*>{node}")]
+    shapes += [f"{a}<>{b}" for a, b in combinations(nodes, 2)]
+    shapes += [f"{a}>{b}" for a, b in permutations(nodes, 2)]
+    found, left = [], set(named)
+    for shape in shapes:
+        covered = set(_parse_links(shape, nodes))
+        if covered <= named and covered & left:
+            found.append(shape)
+            left -= covered
+    return found
 
 
 def parse_link(text: str) -> Link:

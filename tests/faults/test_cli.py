@@ -74,7 +74,7 @@ def test_the_options_are_the_parameters_that_files_have(arguments, document, mon
 
     def ask(directory, command, request):
         asked.append((command, request.fault))
-        return {"id": 1, "links": ["node0>node1"], "left_ms": None, "down": [], **request.fault}
+        return {"id": 1, "where": ["node0>node1"], "left_ms": None, "down": [], **request.fault}
 
     monkeypatch.setattr("localnet.faults.cli.ask_localnet", ask)
     kind, *rest = arguments.split()
@@ -100,7 +100,8 @@ def test_a_fault_is_refused_in_the_words_of_the_command_without_asking_anybody(
 
 
 def test_lists_are_named_in_json(monkeypatch, capsys):
-    entry = {"id": 1, "kind": "kill", "nodes": ["node1"], "left_ms": None, "down": ["node1"]}
+    entry = {"id": 1, "kind": "kill", "nodes": ["node1"], "where": ["node1"]}
+    entry |= {"left_ms": None, "down": ["node1"]}
     answers = {
         "fault-list": {"faults": [entry]},
         "fault-add": entry,

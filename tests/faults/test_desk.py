@@ -111,11 +111,18 @@ async def test_a_node_that_two_faults_hold_starts_with_the_end_of_the_last(bench
     assert bench.supervisor.asked[-1] == ("start", "node1")
 
 
+async def test_a_fault_says_in_few_words_where_it_is(bench):
+    entry = await bench.desk.add({"kind": "delay", "nodes": ["2"], "delay_ms": 5}, None)
+    assert len(bench.desk.describe(entry)["links"]) == 6
+    assert bench.desk.describe(entry)["where"] == ["node2<>*"]
+
+
 async def test_a_fault_says_whom_it_did_not_strike(bench):
     bench.supervisor.running["node1"] = False
     entry = await bench.desk.add({"kind": "kill", "nodes": ["1", "2"]}, None)
     assert bench.supervisor.asked == [("kill", "node2")]
     assert bench.desk.describe(entry)["down"] == ["node1"]
+    assert bench.desk.describe(entry)["where"] == ["node1", "node2"]
     await bench.desk.remove(entry.id)
     assert bench.desk.describe(entry)["down"] == ["node1"]
     assert bench.events() == ["added", "missed", "began", "removed", "ended", "ended"]

@@ -24,6 +24,7 @@ from localnet.faults.model import (
     parse_duration_s,
     parse_link,
     read_fault,
+    shorten_links,
 )
 from localnet.faults.words import as_key, as_option
 
@@ -233,3 +234,25 @@ def test_a_link_of_a_node_to_itself_is_told_as_none():
         decode("delay", links=["0>0"], delay_ms=5)
     assert caught.value.message == "delay is on no link: none leads from a node to itself"
     assert caught.value.advice.startswith("name two nodes, as in 0>1; nodes: node0")
+
+
+@pytest.mark.parametrize(
+    ("texts", "short"),
+    [
+        (["*>*"], ["*>*"]),
+        (["2<>*"], ["node2<>*"]),
+        (["2>*", "*>2", "0>1"], ["node2<>*", "node0>node1"]),
+        (["*>3"], ["*>node3"]),
+        (["1>*", "0>2"], ["node1>*", "node0>node2"]),
+        (["1>0", "0>1", "2>3"], ["node0<>node1", "node2>node3"]),
+        (["0<>*", "1<>*"], ["node0<>*", "node1<>*"]),
+    ],
+)
+def test_links_are_shown_in_few_words_that_mean_the_same(texts, short):
+    links = [parse_link(each) for each in decode("partition", links=texts).links]
+    assert shorten_links(links, NODES) == short
+
+
+@given(st.sets(st.sampled_from([Link(a, b) for a in NODES for b in NODES if a != b]), min_size=1))
+def test_any_links_are_read_back_from_how_they_are_shown(links):
+    assert links_of(decode("partition", links=shorten_links(links, NODES))) == set(map(str, links))
