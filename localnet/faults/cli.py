@@ -17,6 +17,8 @@ from localnet.faults.model import (
     PERMILLE,
     RESET_INTERVAL_MIN_MS,
     SKEW_MAX_MS,
+    is_on_links,
+    parameters_of,
     parse_duration_s,
     read_fault,
     validate_kind,
@@ -91,7 +93,19 @@ PermilleOption = Annotated[
 ]
 
 
-@app.command()
+def _describe_kinds() -> str:
+    """A line for each kind, as help that is not flowed into one paragraph."""
+    lines = []
+    for kind in KINDS:
+        needed, others = parameters_of(kind)
+        words = ["--links|--nodes" if is_on_links(kind) else "--nodes"]
+        words += [as_option(each) for each in needed]
+        words += [f"[{as_option(each)}]" for each in others]
+        lines.append(f"  {kind:{max(map(len, KINDS))}}  {' '.join(words)}")
+    return "\n".join(["\b", "What each kind needs, and [may have]; all take [--for]:", *lines])
+
+
+@app.command(epilog=_describe_kinds())
 def add(
     context: typer.Context,
     kind: KindArgument,

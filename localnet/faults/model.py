@@ -164,6 +164,24 @@ MESSAGES: Final = frozenset(
 """Wire tags of all messages between nodes."""
 
 
+def parameters_of(kind: str) -> tuple[list[str], list[str]]:
+    """What a kind needs and what it may have besides, without where it is."""
+    fields = [
+        each
+        for each in msgspec.structs.fields(_STRUCTS[kind])
+        if each.name not in ("links", "nodes")
+    ]
+    return (
+        [each.name for each in fields if each.required],
+        [each.name for each in fields if not each.required],
+    )
+
+
+def is_on_links(kind: str) -> bool:
+    """Is it between nodes, and not on them?"""
+    return issubclass(_STRUCTS[kind], OnLinks)
+
+
 def kind_of(fault: Fault) -> str:
     """The name of a fault in commands, files and reports."""
     return str(fault.__struct_config__.tag)

@@ -53,6 +53,17 @@ def test_every_kind_is_explained_in_the_help(capsys):
     assert all(kind in told for kind in KINDS)
 
 
+def test_the_help_says_what_each_kind_needs(capsys):
+    assert run(["fault", "add", "--help"]) == 0
+    rows = {
+        line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line
+    }
+    assert rows["delay"] == ["--links|--nodes", "--delay-ms", "[--jitter-ms]"]
+    assert rows["reset"] == ["--links|--nodes", "[--interval-ms]"]
+    assert rows["kill"] == ["--nodes"]
+    assert set(KINDS) <= set(rows)
+
+
 @pytest.mark.parametrize("option", ["--ms", "--jitter", "--every"])
 def test_every_number_says_its_unit(option, capsys):
     assert run(["fault", "add", "delay", "--links", "0>1", option, "5"]) == ExitCode.USAGE
