@@ -317,9 +317,10 @@ class _Page:
             "until healing" if fault.duration_ms == FOREVER_MS else f"for {fault.duration_ms} ms"
         )
         title = f"at {fault.at_ms} ms, {until}: {kind} {details}"
-        text = f"{kind} {details}"
+        # The lane's head says the kind; the label is cut where the bar ends, as the fault does.
+        text = details or kind
         if not has_struck:
-            text, title = f"{text} (never struck)", f"never struck: {title}"
+            text, title = f"(never struck) {text}", f"never struck: {title}"
         end_ms = start_ms if isinstance(fault, TRAPS) else min(end_ms, healed_ms)
         start = max(self._find_view(start_ms), self._first)
         end = max(self._find_view(end_ms), start)
@@ -333,7 +334,7 @@ class _Page:
             f'<tr><th class="lane"><span class="small">{escape(name)}</span></th>'
             + (f'<td class="bars" colspan="{before}"></td>' if before else "")
             + f'<td class="bars" colspan="{last - first + 1}">'
-            f'<div class="bar open {kind}" title="{escape(title, quote=True)}">{escape(text)}</div>'
+            f'<div class="bar {kind}" title="{escape(title, quote=True)}">{escape(text)}</div>'
             "</td>" + (f'<td class="bars" colspan="{after}"></td>' if after else "") + "</tr>"
         )
 

@@ -8,8 +8,9 @@ h1 { font-size: 20px; margin: 0 0 4px; } p { margin: 4px 0; } code, pre { font: 
 .verdict { padding: 8px 12px; border-left: 4px solid #2b8a3e; background: #ebfbee; margin: 12px 0; }
 .verdict.bad { border-color: #c92a2a; background: #fff5f5; }
 .legend { columns: 3 280px; font-size: 12px; margin: 8px 0; padding: 0; list-style: none; }
-.legend li { break-inside: avoid; margin: 1px 0; } .legend .sign { display: inline-block;
-  min-width: 74px; margin-right: 6px; vertical-align: middle; }
+.legend li { break-inside: avoid; margin: 1px 0; display: flex; align-items: center; }
+.legend .sign { display: inline-block; min-width: 74px; }
+.legend li > .sign { flex: none; margin-right: 6px; }
 .scroll { overflow: auto; max-height: 88vh; border: 1px solid #d0d7de; margin: 12px 0; }
 table { border-collapse: separate; border-spacing: 0; }
 th, td { border-right: 1px solid #e6e9ed; border-bottom: 1px solid #e6e9ed; padding: 3px 4px;
@@ -39,7 +40,7 @@ th.phase, td.phase, .sign.phase { border-left: 3px double #1c2430; }
 .chip.failed { outline: 3px solid #c92a2a; outline-offset: 1px; margin: 4px; }
 .bar { border-radius: 3px; padding: 0 5px; font: 11px/16px monospace; white-space: nowrap;
   overflow: hidden; text-overflow: ellipsis; }
-.bar.open { overflow: visible; }
+.bar.letter { overflow: visible; }
 .fault { background: #d0ebff; border: 1px solid #1c7ed6; }
 .never { background: #fff; border: 1px dashed #868e96; color: #68737f; }
 .letter { background: #e5dbff; border: 1px solid #7048e8; }

@@ -18,6 +18,7 @@ from localnet.sim.mutants.table import MUTANTS
 from localnet.sim.recorder import write_trace
 from localnet.sim.schedule import Network, Schedule, load_schedule
 from localnet.sim.timeline import describe_masks, render_timeline
+from localnet.sim.timeline_style import STYLE
 from localnet.sim.twins import TwinSpace
 
 FAST_HOTSTUFF = Path(__file__).parents[1] / "regressions" / "schedules" / "fast_hotstuff.json"
@@ -97,9 +98,11 @@ def test_a_bar_ends_when_its_fault_stops_acting_and_says_when_it_never_struck() 
     outcome, recorder = record_run(schedule)
     page = render_timeline(schedule, outcome, recorder)
     rows = re.findall(
-        r'<td class="bars" colspan="(\d+)"><div class="bar open (\w+)".*?>(\w+)', page
+        r'<span class="small">(\w+)</span></th>.*?<td class="bars" colspan="(\d+)">'
+        r'<div class="bar (\w+)"',
+        page,
     )
-    kinds = {kind: (int(columns), look) for columns, look, kind in rows}
+    kinds = {kind: (int(columns), look) for kind, columns, look in rows}
     entered = {
         moment.view
         for moment in recorder.moments
@@ -107,8 +110,8 @@ def test_a_bar_ends_when_its_fault_stops_acting_and_says_when_it_never_struck() 
     }
     assert kinds["loss"] == (max(entered), "fault")
     assert kinds["crash"][1] == "never"
-    assert "crash host=2 (never struck)" in page
-    assert "partition side=0,1<" in page
+    assert ">(never struck) host=2<" in page
+    assert ">side=0,1<" in page
     assert kinds["partition"][0] < max(entered)
 
 
@@ -117,8 +120,16 @@ def test_what_waits_for_a_write_is_one_moment_however_long_its_host_is_down(kind
     fault = kind(at_ms=60, duration_ms=400, host=2, table="vote")
     schedule = Schedule(seed=8, views=12, faults=(fault,))
     page = render_timeline(schedule, *record_run(schedule))
-    (columns,) = re.findall(r'colspan="(\d+)"><div class="bar open fault"', page)
+    (columns,) = re.findall(r'colspan="(\d+)"><div class="bar fault"', page)
     assert columns == "1"
+
+
+def test_a_label_of_a_fault_ends_with_its_bar_and_a_legend_does_not_wrap_below_its_key() -> None:
+    assert ".bar { " in STYLE
+    assert "text-overflow: ellipsis" in STYLE
+    visible = re.findall(r"^(\S.*?) \{[^}]*overflow: visible", STYLE, re.M)
+    assert visible == [".bar.letter"], "who hears whom is told in full"
+    assert re.search(r"\.legend li \{[^}]*display: flex", STYLE)
 
 
 def test_what_a_page_shows_is_in_its_legend() -> None:
