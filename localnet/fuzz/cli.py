@@ -253,5 +253,6 @@ def _read(path: Path) -> Saved:
         return decode_saved(path.read_bytes())
     except (OSError, SavedError) as error:
         raise FindingFileError(
-            f"{path}: {error}", advice="name a file that `rota sim fuzz` has left"
+            f"{path}: {getattr(error, 'strerror', None) or error}",
+            advice="name a file that `rota sim fuzz` has left",
         ) from error

@@ -53,10 +53,8 @@ def read_schedule(path: Path, output: Output) -> Schedule:
             f"{path}: {error.strerror or error}", advice="name a schedule file that you may read"
         ) from error
     except ScheduleError as error:
-        known = error.__cause__
-        advice = known.advice if isinstance(known, OperatorError) else None
         raise ScheduleFileError(
-            f"{path}: {error}", advice=advice or "write it as docs/simulator.md describes"
+            f"{path}: {error}", advice=error.advice or "write it as docs/simulator.md describes"
         ) from error
 
 

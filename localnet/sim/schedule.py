@@ -4,10 +4,11 @@ Whoever holds a schedule can replay its run bit for bit, cut it smaller, or keep
 regression. It is read and written as JSON.
 """
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,9 +29,13 @@ from localnet.sim.bounds import (
     Name,
     Permille,
 )
-from localnet.sim.faults import Fault, amnesiacs
+from localnet.sim.faults import Fault, amnesiacs, kind_of
 
 FORMAT_VERSION: Final = 1
+
+_UNKNOWN_FAULT: Final = re.compile(
+    r"Invalid value (?P<name>'.*') - at `\$\.faults\[(?P<number>[0-9]+)\]\.type`", re.S
+)
 
 
 class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +132,11 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ScheduleError(ValueError):
     """A file that holds no schedule that can be run; the message says where."""
 
+    def __init__(self, message: str, advice: str | None = None) -> None:
+        """`advice` names what there is instead, if that is known."""
+        super().__init__(message)
+        self.advice = advice
+
 
 def validate_schedule(schedule: Schedule) -> None:
     """Refuse what names a host, a member, a kind of message or a table that does not exist, and
@@ -140,7 +150,7 @@ def validate_schedule(schedule: Schedule) -> None:
         try:
             find_behaviour(liar.behaviour)
         except UnknownBehaviourError as error:
-            raise ScheduleError(f"liar {liar.member}: {error}") from error
+            raise ScheduleError(f"liar {liar.member}: {error}", error.advice) from error
     if len({liar.member for liar in schedule.liars}) != len(schedule.liars):
         raise ScheduleError("a member lies in one way: it is named twice in liars")
     _validate_ranges("network", schedule.network)
@@ -162,11 +172,19 @@ def validate_schedule(schedule: Schedule) -> None:
             raise ScheduleError(f"fault {number} names host {max(named)} of {hosts}")
         unknown = sorted(set(getattr(fault, "kinds", ())) - KINDS)
         if unknown:
-            raise ScheduleError(f"fault {number}: no message is called {unknown[0]!r}")
+            raise ScheduleError(
+                f"fault {number}: no message is called {unknown[0]!r}", _list_names(KINDS)
+            )
         table = getattr(fault, "table", "")
         if table and table not in WRITES:
-            raise ScheduleError(f"fault {number}: no table is called {table!r}")
+            raise ScheduleError(
+                f"fault {number}: no table is called {table!r}", _list_names(WRITES)
+            )
         _validate_ranges(f"fault {number}", fault)
+
+
+def _list_names(names: Iterable[str]) -> str:
+    return f"there are: {', '.join(sorted(names))}"
 
 
 def _validate_ranges(what: str, bounds: Struct) -> None:
@@ -189,6 +207,12 @@ def decode_schedule(
     try:
         schedule = msgspec.json.decode(data, type=Schedule)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        unknown = _UNKNOWN_FAULT.fullmatch(str(error))
+        if unknown is not None:
+            raise ScheduleError(
+                f"fault {unknown['number']}: no fault is called {unknown['name']}",
+                _list_names(map(kind_of, get_args(Fault))),
+            ) from error
         raise ScheduleError(f"not a schedule: {error}") from error
     if folder is not None:
         schedule = _move(schedule, lambda file: str((folder / file).resolve()))

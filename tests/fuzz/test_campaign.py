@@ -297,6 +297,7 @@ def test_unknown_names_are_refused_with_those_that_there_are(tmp_path: Path) -> 
     path = tmp_path / "none.json"
     result = CliRunner().invoke(app, ["fuzz", "--replay", str(path)], obj=Output())
     assert isinstance(result.exception, FindingFileError)
+    assert result.exception.message == f"{path}: No such file or directory"
     path.write_bytes(b'{"target":"peer"}')
     result = CliRunner().invoke(app, ["fuzz", "--replay", str(path)], obj=Output())
     assert isinstance(result.exception, FindingFileError)

@@ -44,17 +44,22 @@ def read(**fields) -> Schedule:
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "words", "known"),
     [
-        ({**LOSS, "kinds": ["votes"]}, "no message is called 'votes'"),
-        ({"type": "partition", "at_ms": 0, "side": [0], "kinds": ["x"]}, "no message is called"),
-        ({**CRASH, "table": "vtoe"}, "no table is called 'vtoe'"),
-        ({**CRASH, "table": "state"}, "no table is called 'state'"),
+        ({**LOSS, "kinds": ["votes"]}, "no message is called 'votes'", "vote"),
+        ({"type": "partition", "at_ms": 0, "side": [0], "kinds": ["x"]}, "no message is", "vote"),
+        ({**CRASH, "table": "vtoe"}, "no table is called 'vtoe'", "vote"),
+        ({**CRASH, "table": "state"}, "no table is called 'state'", "vote"),
+        ({**LOSS, "type": "los"}, "fault 0: no fault is called 'los'$", "loss"),
     ],
 )
-def test_a_name_that_nothing_bears_is_refused(fault: dict, words: str) -> None:
-    with pytest.raises(ScheduleError, match=words):
+def test_a_name_that_nothing_bears_is_refused_with_those_that_there_are(
+    fault: dict, words: str, known: str
+) -> None:
+    with pytest.raises(ScheduleError, match=words) as caught:
         read(faults=[fault])
+    assert caught.value.advice is not None
+    assert known in caught.value.advice.removeprefix("there are: ").split(", ")
 
 
 def test_all_there_is_can_be_named() -> None:
