@@ -85,8 +85,10 @@ def set_liar(
     if separator:
         # The supervisor may stand in another folder.
         behaviour = f"{Path(path).absolute()}{separator}{class_name}"
-    output.data(ask_localnet(directory, "byz-set", LiarRequest(node, behaviour)))
-    output.note(f"{node} lies; honest again: rota byz clear {node}")
+    answer = ask_localnet(directory, "byz-set", LiarRequest(node, behaviour))
+    output.data(answer)
+    lies = "lies" if answer["started"] else "does not run, and lies once it is started"
+    output.note(f"{node} {lies}; honest again: rota byz clear {node}")
 
 
 @app.command("clear")
@@ -106,8 +108,10 @@ def clear_liar(
       rota byz clear node3
     """
     output = current_output(context)
-    output.data(ask_localnet(directory, "byz-set", LiarRequest(node)))
-    output.note(f"{node} is honest; its first honest vote may convict it, if the view is the same")
+    answer = ask_localnet(directory, "byz-set", LiarRequest(node))
+    output.data(answer)
+    honest = "is honest" if answer["started"] else "does not run, and is honest once it is started"
+    output.note(f"{node} {honest}; its first honest vote may convict it, if the view is the same")
 
 
 @app.command("active")

@@ -5,6 +5,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from node.exit_codes import ExitCode, OperatorError
 
 
 class UnknownBehaviourError(OperatorError):
-    """No behaviour has this name; the message lists those that exist."""
+    """No behaviour has this name."""
 
     code = "byz.unknown_behaviour"
     exit_code = ExitCode.CONFIG
@@ -46,8 +47,9 @@ def find_behaviour(name: str) -> type[Behaviour]:
         return _load_behaviour(Path(f"{path}.py").resolve(), class_name)
     known = behaviours()
     if name not in known:
+        near = get_close_matches(name, known, 1)
         raise UnknownBehaviourError(
-            f"there is no behaviour {name!r}",
+            f"there is no behaviour {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             advice="`rota byz list` prints them; name one of your own as FILE.py:CLASS",
         )
     return known[name]

@@ -45,9 +45,10 @@ def fault_handlers(
 
     async def set_liar(argument: str) -> object:
         request = _decode(argument, LiarRequest)
-        if await desk.set_liar(request.node, request.behaviour):
+        is_started = await desk.set_liar(request.node, request.behaviour)
+        if is_started:
             await wait_answer(request.node)
-        return {"node": request.node, "behaviour": request.behaviour}
+        return {"node": request.node, "behaviour": request.behaviour, "started": is_started}
 
     async def liars(_argument: str) -> object:
         found = sorted(desk.liars.items())

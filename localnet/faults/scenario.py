@@ -243,7 +243,7 @@ def _within(place: str) -> Iterator[None]:
     """Say where in the file something makes no sense."""
     try:
         yield
-    except (FaultError, ScenarioError) as error:
+    except (FaultError, ScenarioError, UnknownBehaviourError) as error:
         raise ScenarioError(f"{place}: {error.message}", advice=error.advice) from error
 
 
@@ -258,11 +258,9 @@ def read_first_comment(text: str) -> str:
 
 
 def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
-    for liar in file.byz:
-        try:
+    for number, liar in enumerate(file.byz, 1):
+        with _within(f"[[byz]] {number}"):
             find_behaviour(liar.behaviour)
-        except UnknownBehaviourError as error:
-            raise ScenarioError(error.message, advice=error.advice) from error
     twins = [twin.node for twin in file.twin]
     beside = {twin.beside for twin in file.twin}
     named = [*(liar.node for liar in file.byz), *twins, *(name for each in beside for name in each)]

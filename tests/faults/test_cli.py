@@ -136,9 +136,18 @@ def test_lists_are_named_in_json(monkeypatch, capsys):
         assert run(words) == 0
         said = capsys.readouterr().out
         assert ("kill" if words[0] == "fault" else "failed: mine.py:18: KeyError") in said
-    answers["byz-set"] = {"node": "node3", "behaviour": None}
+    answers["byz-set"] = {"node": "node3", "behaviour": None, "started": True}
     assert run(["byz", "clear", "node3"]) == 0
-    assert "may convict it, if the view is the same" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "node3 is honest; " in said
+    assert "may convict it, if the view is the same" in said
+    assert run(["byz", "set", "node3", "silent"]) == 0
+    assert "node3 lies; " in capsys.readouterr().err
+    answers["byz-set"]["started"] = False
+    assert run(["byz", "clear", "node3"]) == 0
+    assert "node3 does not run, and is honest once it is started; " in capsys.readouterr().err
+    assert run(["byz", "set", "node3", "silent"]) == 0
+    assert "node3 does not run, and lies once it is started; " in capsys.readouterr().err
     assert run(["fault", "add", "kill", "--nodes", "node1"]) == 0
     assert "did not strike node1, which does not run" in capsys.readouterr().err
     assert run(["fault", "add", "disk-full", "--nodes", "node1"]) == 0

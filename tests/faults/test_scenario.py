@@ -253,6 +253,10 @@ def test_a_shipped_scenario_expects_something_that_only_it_shows(path):
         ),
         ('run_for = "5s"\n[[byz]]\nbehaviour = "silent"', "[[byz]] 1 needs node"),
         (
+            'run_for = "5s"\n[[byz]]\nnode = "node1"\nbehaviour = "silen"',
+            "[[byz]] 1: there is no behaviour 'silen'; did you mean 'silent'?",
+        ),
+        (
             'run_for = "5s"\n[[expect]]\nfills_at_least = "1"',
             "[[expect]] 1: fills_at_least is to be a whole number, not text in quotes",
         ),
