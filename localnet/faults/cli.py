@@ -253,7 +253,7 @@ def run(
 
     output = current_output(context)
     scenario = load_scenario(find_scenario(file))
-    output.note(f"{scenario.name}: {scenario.shows}")
+    output.note(f"{scenario.name}: {scenario.shows}" if scenario.shows else scenario.name)
     view = View(
         note=output.note,
         ready=lambda _network, seconds: output.note(f"ready in {seconds:.1f} s"),

@@ -76,7 +76,8 @@ def describe_problem(
     if field:
         known = tuple(tables.get(index["table"], ()) if index else known)
         took = f"; it takes {', '.join(map(spell, known))}" if known else ""
-        return f"{what} takes no {spell(field['key'])}{suggest(field['key'], known) or took}"
+        near = suggest(spell(field["key"]), map(spell, known))
+        return f"{what} takes no {spell(field['key'])}{near or took}"
     if not key:
         return f"{what}: {text}"
     wanted = _describe_wanted(text, tuple(values.get(key, ())))

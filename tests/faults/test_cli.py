@@ -161,6 +161,21 @@ def run_kill_one(report, capsys):
     return code, json.loads(capsys.readouterr().out)["error"]
 
 
+def test_a_scenario_without_a_description_is_called_by_its_name_alone(
+    tmp_path, monkeypatch, capsys
+):
+    document = {"as_expected": True, "findings": []}
+    monkeypatch.setattr(
+        "localnet.faults.runner.run_scenario", lambda *_, **__: (document, ExitCode.OK)
+    )
+    monkeypatch.setattr("localnet.faults.report.render", lambda _: "page")
+    file = tmp_path / "bare.toml"
+    for head, said in [("", "bare"), ("# It shows this.\n", "bare: It shows this.")]:
+        file.write_text(f'{head}run_for = "5s"\n')
+        assert run(["fault", "run", str(file), "--report", str(tmp_path / "report")]) == 0
+        assert capsys.readouterr().err.splitlines()[0] == said
+
+
 def test_what_did_not_hold_is_said_last(tmp_path, monkeypatch, capsys):
     findings = [
         {"name": "agreement", "holds": True, "detail": ""},

@@ -186,7 +186,7 @@ def test_durations_without_unit_or_bound_are_refused(text):
         (
             {"kind": "delay", "links": ["0>1"], "delay_m": 5, "delay_ms": 5},
             "delay takes no delay_m; did you mean 'delay_ms'?",
-            "delay takes no --delay-m; did you mean 'delay_ms'?",
+            "delay takes no --delay-m; did you mean '--delay-ms'?",
         ),
         (
             {"kind": "delay", "links": ["0>1"], "delay_ms": DELAY_MAX_MS + 1},
