@@ -34,6 +34,8 @@ from node.exit_codes import ExitCode, OperatorError
 REFRESH_PER_S: Final = 4
 WHOLE_SECONDS_MIN_S: Final = 10
 """Of less, tenths are told."""
+TENTHS_MIN_S: Final = 0.1
+"""Less is no more than that: no run took no time."""
 
 
 class ScheduleFileError(OperatorError):
@@ -238,7 +240,9 @@ def describe_times(wall_s: float, cpu_s: float) -> str:
 
 
 def _describe_s(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds >= WHOLE_SECONDS_MIN_S else f"{seconds:.1f} s"
+    if seconds >= WHOLE_SECONDS_MIN_S:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.1f} s" if seconds >= TENTHS_MIN_S else f"under {TENTHS_MIN_S} s"
 
 
 def describe_size(schedule: Schedule) -> str:

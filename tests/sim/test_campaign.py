@@ -105,7 +105,7 @@ def test_a_file_that_is_no_schedule_is_refused_alike_by_every_command(
 
 
 def test_of_short_times_tenths_are_told() -> None:
-    assert describe_times(9.94, 0.04) == "9.9 s, 0.0 s of processor"
+    assert describe_times(9.94, 0.04) == "9.9 s, under 0.1 s of processor"
     assert describe_times(0.44, 1_012.6) == "0.4 s, 1,013 s of processor"
 
 
