@@ -149,6 +149,7 @@ def replay(
     if timeline is None:
         outcome = run_schedule(schedule)
     else:
+        probe_file(timeline)
         with writing(timeline):
             outcome = write_timeline(timeline, schedule)
     print_outcome(current_output(context), outcome, schedule, file)

@@ -103,6 +103,14 @@ def test_where_nothing_can_be_written_nothing_is_shrunk(run_sim, tmp_path, monke
     assert (code, document["error"]["code"]) == (72, "sim.unwritable")
 
 
+def test_where_no_page_can_be_written_nothing_is_run(run_sim, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "schedule.json"
+    path.write_bytes(encode_schedule(Schedule(views=2)))
+    monkeypatch.setattr(sim_cli, "write_timeline", lambda *_: pytest.fail("work for nothing"))
+    code, document = run_sim("replay", str(path), "--timeline", str(tmp_path / "absent" / "x.html"))
+    assert (code, document["error"]["code"]) == (72, "sim.unwritable")
+
+
 def test_what_breaks_no_rule_leaves_the_file_for_the_result_as_it_was(run_sim, tmp_path) -> None:
     path, out = tmp_path / "schedule.json", tmp_path / "min.json"
     path.write_bytes(encode_schedule(Schedule(views=2)))
