@@ -42,10 +42,13 @@ class Joining(Watcher):
         ]
 
     def find_behind(self, height: int) -> list[int]:
-        """Who has not come to a certified height yet."""
-        cluster = self._cluster
+        """Who has not come to a certified height yet, or has not written its block."""
+        cluster, key = self._cluster, compute_key(height)
         return [
-            index for index in self.find_judged() if cluster.core(index).certified_height < height
+            index
+            for index in self.find_judged()
+            if cluster.core(index).certified_height < height
+            or (height and key not in cluster.world.disk(index).table(Store.ARCHIVE, "block"))
         ]
 
     def validate(self, height: int) -> None:

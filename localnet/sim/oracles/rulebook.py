@@ -184,7 +184,10 @@ class SigningRules(Watcher):
 
 class LaneRules(Watcher):
     """An acknowledgement covers batches that its signer durably holds, as one chain of parents down
-    to what it saw committed; and no member ever acknowledges two batches at one place."""
+    to what it saw committed; and no member ever acknowledges two batches at one place.
+
+    Who was down goes through its archive again before it knows what is committed, and until then may
+    go on in a fork that it had acknowledged before."""
 
     effects = (BlockNotice,)
     messages = (Ack,)
@@ -195,16 +198,23 @@ class LaneRules(Watcher):
         self.exempt = frozenset(exempt)
         self._cursors: dict[tuple[int, int], tuple[int, bytes]] = {}
         """(host, lane) to the newest place that the host saw committed."""
+        self._seen: set[tuple[int, int]] = set()
+        """Those that it saw in this life."""
         self._acked: dict[tuple[int, int, int], bytes] = {}
         self._sound: set[tuple[int, bytes]] = set()
         """(host, batch) found on its disk with all that is below."""
+
+    def on_start(self, index: int) -> None:
+        self._seen = {key for key in self._seen if key[0] != index}
 
     def on_effect(self, index: int, effect: Any) -> None:
         if isinstance(effect, BlockNotice):
             for tip in effect.block.lanes:
                 place = (tip.data.sequence, tip.data.batch_id)
                 key = (index, tip.data.author)
-                self._cursors[key] = max(self._cursors.get(key, place), place)
+                cursor = self._cursors[key] = max(self._cursors.get(key, place), place)
+                if place == cursor:
+                    self._seen.add(key)
 
     def on_sent(self, index: int, message: Message) -> None:
         if not isinstance(message, Ack):
@@ -213,7 +223,8 @@ class LaneRules(Watcher):
         where = f"node {index} acknowledges lane {data.author} up to {data.sequence}"
         held = self._acked.setdefault((index, data.author, data.sequence), data.batch_id)
         assert held == data.batch_id, f"{where}: another batch than before"
-        floor, floor_id = self._cursors.get((index, data.author), (0, bytes(32)))
+        lane = (index, data.author)
+        floor, floor_id = self._cursors.get(lane, (0, bytes(32)))
         sequence, batch_id = data.sequence, data.batch_id
         walked = []
         while sequence > floor and (index, batch_id) not in self._sound:
@@ -227,7 +238,8 @@ class LaneRules(Watcher):
             assert packed == batch_id, f"{where}: another batch under its name"
             walked.append((index, batch_id))
             sequence, batch_id = sequence - 1, header.parent
-        if sequence == floor and data.sequence > floor:
+        is_known = lane in self._seen or lane not in self._cursors
+        if sequence == floor and data.sequence > floor and is_known:
             assert batch_id == floor_id, f"{where}: not on top of what was committed"
         self._sound.update(walked)
 
