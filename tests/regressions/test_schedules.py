@@ -11,8 +11,6 @@ from localnet.sim.oracles.rulebook import Finality
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import load_schedule
 
-pytestmark = pytest.mark.usefixtures("every_run_twice")
-
 FILES = sorted((Path(__file__).parent / "schedules").glob("*.json"))
 
 

@@ -13,8 +13,6 @@ from localnet.sim.crash_points import (
 from localnet.sim.faults import CrashAtPersistFault
 from localnet.sim.scenario import run_schedule
 
-pytestmark = pytest.mark.usefixtures("every_run_twice")
-
 EVERY = 7
 """Of the crash points, so many to one that is run here; a campaign runs them all."""
 

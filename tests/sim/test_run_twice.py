@@ -11,7 +11,6 @@ from localnet.sim.schedule import Schedule
 QUIET = Schedule(seed=1, views=2)
 
 
-@pytest.mark.usefixtures("every_run_twice")
 def test_a_run_that_drifts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_schedule(QUIET).violation is None
     trade, runs = NodeCluster.trade, count(40)

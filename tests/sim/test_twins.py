@@ -23,8 +23,6 @@ from localnet.sim.twins import TwinSpace, choose_twins, find_leader_seed
 from node.cli.main import run as run_command
 from node.exit_codes import ExitCode
 
-pytestmark = pytest.mark.usefixtures("every_run_twice")
-
 FOUR = (1, 1, 1, 1)
 BEYOND = TwinPlan(FOUR, (0, 1), 1, "halves", 8)
 """Two of four members have a twin, and the halves hold long enough to commit in each."""
