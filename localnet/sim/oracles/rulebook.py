@@ -186,8 +186,8 @@ class LaneRules(Watcher):
     """An acknowledgement covers batches that its signer durably holds, as one chain of parents down
     to what it saw committed; and no member ever acknowledges two batches at one place.
 
-    Who was down goes through its archive again before it knows what is committed, and until then may
-    go on in a fork that it had acknowledged before."""
+    Who was down goes through its archive again before it knows what is committed, and until then
+    may go on in a fork that it had acknowledged before."""
 
     effects = (BlockNotice,)
     messages = (Ack,)
