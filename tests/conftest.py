@@ -23,6 +23,12 @@ REPEATED_MAX = 2
 run_once = scenario.run_schedule
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "one_run: what the test plants counts across runs, so none is repeated"
+    )
+
+
 def validate_repeatable(
     schedule: Schedule, outcome: scenario.Outcome, prepare: Callable[[Any], None] | None
 ) -> None:
@@ -41,6 +47,8 @@ def validate_repeatable(
 def every_run_twice(request: pytest.FixtureRequest, monkeypatch) -> None:
     """Replaces `run_schedule` in the test's module by one that runs and compares twice."""
     if getattr(request.module, "run_schedule", None) is not run_once:
+        return
+    if request.node.get_closest_marker("one_run") is not None:
         return
     count = 0
 

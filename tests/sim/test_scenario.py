@@ -178,6 +178,7 @@ def test_a_vote_that_leaves_before_it_is_durable_is_found_and_the_oracle_named(m
     assert "sent, not durable" in violation.detail
 
 
+@pytest.mark.one_run
 def test_every_node_checks_and_opens_for_itself(monkeypatch) -> None:
     """A check that came out otherwise on one node would go unseen if its peers' were reused."""
     checked: Counter[bytes] = Counter()
@@ -202,6 +203,7 @@ def test_every_node_checks_and_opens_for_itself(monkeypatch) -> None:
     assert set(opened.values()) == {4}
 
 
+@pytest.mark.one_run
 def test_one_node_that_checks_otherwise_than_its_peers_is_seen(monkeypatch) -> None:
     seen: Counter[bytes] = Counter()
     check_batch = node_world.check_batch

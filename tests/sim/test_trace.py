@@ -53,6 +53,7 @@ def test_receipts_in_another_order_leave_another_trace(monkeypatch) -> None:
     assert run_with(shuffle_receipts, monkeypatch) != run_with(list, monkeypatch)
 
 
+@pytest.mark.one_run
 def test_other_bytes_on_disk_leave_another_trace(monkeypatch) -> None:
     add_noise = make_noise()
     first = run_with(add_noise, monkeypatch)
