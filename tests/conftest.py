@@ -12,10 +12,10 @@ from localnet.sim import scenario
 from localnet.sim.campaign import is_same_run
 from localnet.sim.schedule import Schedule
 
-WHOLE_VIEWS_MAX = 30
+WHOLE_VIEWS_MAX = 12
 """Longer runs are compared over their first `SHORT_VIEWS` only: they take too long."""
 
-SHORT_VIEWS = 10
+SHORT_VIEWS = 6
 
 REPEATED_MAX = 2
 """Runs of one test that are repeated, for a test may make hundreds."""
