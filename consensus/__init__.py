@@ -92,7 +92,7 @@ Block sync (`exchange`, `sync`, `serving`)
 - S2 Far behind, archived blocks are asked by rising height; the commit rule is replayed from the
   QCs themselves. A responder's numbers decide nothing.
 
-Evidence (`evidence`)
+Evidence (`evidence`, `accuser`)
 
 - E1 Two different contents signed by one member for one place convict it: votes, timeouts or
   proposals of one view, batches at one place of a lane, results of one height.

@@ -16,6 +16,7 @@ from typing import Final
 
 from committee.committee import Committee
 from committee.schedule import LeaderSchedule
+from consensus.accuser import Accuser, Subject
 from consensus.bans import Bans
 from consensus.certificates import CertificateCache
 from consensus.chain import Chain
@@ -24,7 +25,6 @@ from consensus.effects import (
     Aggregated,
     Effect,
     Event,
-    EvidenceFound,
     Received,
     Signed,
     Store,
@@ -35,8 +35,6 @@ from consensus.evidence import (
     DoubleProposal,
     DoubleTimeout,
     DoubleVote,
-    compute_evidence_claims,
-    make_double_proposal,
     make_double_timeout,
     make_double_vote,
 )
@@ -73,22 +71,12 @@ from consensus.types import QC, TC, Block, make_genesis_qc
 from consensus.validation import Check, ValidationError, Validator
 from consensus.voter import Voter
 from consensus.votes import VIEW_AHEAD_MAX, VIEW_BEHIND_MAX, TimeoutCollector, VoteCollector
-from crypto.bitmap import decode_bitmap, is_member_set
-from crypto.codec import encode
-from crypto.scheme import Claim
+from crypto.bitmap import is_member_set
 
 _VIEW_TIMER: Final = make_timer_name(Component.CONSENSUS, "view")
 _PROPOSE_TIMER: Final = make_timer_name(Component.CONSENSUS, "propose")
 _DEFERRED_TIMER: Final = make_timer_name(Component.CONSENSUS, "deferred-vote")
 _STRAGGLER_TIMER: Final = make_timer_name(Component.CONSENSUS, "stragglers")
-
-
-_Suspicion = DoubleVote | DoubleTimeout | DoubleProposal
-_Subject = Message | _Suspicion
-
-SUSPICIONS_MAX_PER_MEMBER: Final = 4
-"""Under verification that came from one member: one pair of each kind and one proposal that it
-shows, apart from what of its messages waits, so that no flood keeps evidence out."""
 
 
 class ConsensusCore:
@@ -121,7 +109,7 @@ class ConsensusCore:
             make_genesis_qc(chain_id, committee),
             self._certificates,
         )
-        self._intake: Intake[_Subject] = Intake(self._certificates)
+        self._intake: Intake[Subject] = Intake(self._certificates)
         self._out = Outbox()
         self._chain = Chain(config, recovered.tip, self._out)
         self._proposals = Proposals()
@@ -144,9 +132,17 @@ class ConsensusCore:
         )
         self._others = tuple(index for index in range(len(committee)) if index != me)
         self._unannounced_qc: QC | None = None
-        self._convicted: set[tuple[type, int]] = set()
-        self._suspected: dict[tuple[type, int], _Suspicion | ShownProposal] = {}
-        # What is under verification, by its kind and from whom it, or its second half, came.
+        self._accuser = Accuser(
+            chain_id,
+            committee,
+            me,
+            self._schedule,
+            self._validator,
+            self._pacemaker,
+            self._proposals,
+            self._intake,
+            self._out,
+        )
         self._counts = Counts()
         self._now_ms = 0
         self._has_acted = True
@@ -179,7 +175,7 @@ class ConsensusCore:
                 self._on_received(sender, message)
             case Verified(token, results):
                 for verdict in self._intake.resolve(token, results):
-                    self._suspected.pop((type(verdict.subject), verdict.sender), None)
+                    self._accuser.note_verified(verdict.sender, verdict.subject)
                     if verdict.is_valid:
                         self._apply(verdict.sender, verdict.subject)
                     else:
@@ -275,7 +271,7 @@ class ConsensusCore:
                 return []
             case Timeout(data=data):
                 if message.proposal is not None:
-                    self._compare_proposal(sender, message.proposal)
+                    self._accuser.compare_proposal(sender, message.proposal)
                 if data.view < view:
                     self._exchange.tell_news(self._now_ms, sender, self._voter.state)
                     return None
@@ -285,7 +281,7 @@ class ConsensusCore:
                     return None
                 return self._validator.check_proposal(sender, message)
             case ShownProposal():
-                self._compare_proposal(sender, message)
+                self._accuser.compare_proposal(sender, message)
                 return None
             case Advance(qc=qc, tc=tc):
                 is_news = qc.view > self._voter.state.high_qc.view or (
@@ -311,7 +307,8 @@ class ConsensusCore:
             self._exchange.tell_news(self._now_ms, sender, self._voter.state)
         seen = self._proposals.find(proposal.view)
         if seen is not None and (
-            seen.signature == proposal.signature or (DoubleProposal, sender) in self._convicted
+            seen.signature == proposal.signature
+            or self._accuser.is_convicted(DoubleProposal, sender)
         ):
             return True
         return proposal.view < max(view - PROPOSAL_VIEWS_BEHIND_MAX, self._chain.tree.root.view + 1)
@@ -321,7 +318,7 @@ class ConsensusCore:
         if verify is not None:
             self._out.add(verify)
 
-    def _apply(self, sender: int, subject: _Subject) -> None:
+    def _apply(self, sender: int, subject: Subject) -> None:
         """All signatures hold: let the message act."""
         if isinstance(subject, Vote):
             self._apply_vote(subject)
@@ -341,9 +338,9 @@ class ConsensusCore:
             case BlockResponse() | CommittedResponse():
                 self._apply_response(sender, subject)
             case ShownProposal():
-                self._apply_shown(sender, subject)
+                self._accuser.apply_shown(sender, subject)
             case DoubleVote() | DoubleTimeout() | DoubleProposal():
-                self._convict(subject)
+                self._accuser.convict(subject)
             case _:
                 raise AssertionError("only messages that were validated are applied")
 
@@ -355,7 +352,7 @@ class ConsensusCore:
             detail = f"certified vote of view {qc.view} is above the last one remembered"
             self._out.halt("safety.amnesia", detail)
             return
-        self._note_certified(qc)
+        self._accuser.note_certified(qc)
         self._chain.add_qc(qc)
         self._voter.add_qc(qc)
         self._votes.note_certified(qc.view)
@@ -472,12 +469,12 @@ class ConsensusCore:
             self._on_tc(block.tc)
         block_id = block.block_id(self._chain_id)
         shown = ShownProposal(proposal.view, block_id, proposal.signature)
-        self._find_contradiction(sender, shown)
+        self._accuser.find_contradiction(sender, shown)
         seen = self._proposals.add(proposal.view, block_id, proposal.signature)
         if seen.block_id != block_id:
             # The block itself is not kept: should a quorum certify it, it is fetched by its id.
             return
-        self._show_rival(proposal.view)
+        self._accuser.show_rival(proposal.view)
         if not self._chain.tree.is_full:
             self._chain.add_block(block, block_id)
             self._exchange.sync.want(block.qc)
@@ -512,7 +509,7 @@ class ConsensusCore:
     def _apply_vote(self, vote: Vote) -> None:
         conflicting = self._votes.add(self._now_ms, vote)
         if conflicting is not None:
-            self._suspect(make_double_vote(conflicting, vote), vote.author)
+            self._accuser.suspect(make_double_vote(conflicting, vote), vote.author)
         # One of too few votes brings nothing about.
         self._has_acted |= self._votes.has_quorum(vote.data.view)
 
@@ -546,7 +543,7 @@ class ConsensusCore:
             return
         conflicting = self._timeouts.add(timeout)
         if conflicting is not None:
-            self._suspect(make_double_timeout(conflicting, timeout), timeout.author)
+            self._accuser.suspect(make_double_timeout(conflicting, timeout), timeout.author)
 
     # ---- aggregation -------------------------------------------------------------------------
 
@@ -585,81 +582,6 @@ class ConsensusCore:
             self._on_tc(tc)
             self._out.send(self._others, Advance(self._voter.state.high_qc, tc))
 
-    # ---- evidence ----------------------------------------------------------------------------
-
-    def _suspect(self, suspicion: _Suspicion, source: int) -> None:
-        """Two contents compete, one of them from `source`: verify both signatures, until one such
-        pair convicted. While one waits, another adds nothing: either it convicts as well, or a
-        signature is bad and its source is banned."""
-        if (type(suspicion), suspicion.offender) not in self._convicted:
-            claims = compute_evidence_claims(suspicion, self._committee, self._chain_id)
-            self._verify_apart(source, suspicion, claims)
-
-    def _verify_apart(
-        self, source: int, subject: _Suspicion | ShownProposal, claims: tuple[Claim, ...]
-    ) -> None:
-        """Verify what may prove something, beside the messages of its source: one of each kind at
-        a time, and nothing twice at the same time."""
-        key = (type(subject), source)
-        if key in self._suspected or subject in self._suspected.values():
-            return
-        self._suspected[key] = subject
-        token, checks = self._out.token(), [Check(None, claims)]
-        verify = self._intake.submit(source, subject, checks, token, is_counted=False)
-        assert verify is not None, "nobody else waits for these signatures"
-        self._out.add(verify)
-
-    def _compare_proposal(self, source: int, shown: ShownProposal) -> None:
-        """A member shows what it saw proposed in a view: is it what this node saw, or was shown?
-        The first that is shown before the node's own comes is verified, and waits for that."""
-        view = self._pacemaker.view
-        is_recent = view - PROPOSAL_VIEWS_BEHIND_MAX <= shown.view <= view + VIEW_AHEAD_MAX
-        if self._proposals.is_known(shown.view):
-            self._find_contradiction(source, shown)
-        elif is_recent and self._is_accusable(shown.view):
-            check = self._validator.check_shown(shown)
-            self._verify_apart(source, shown, check.claims)
-
-    def _apply_shown(self, source: int, shown: ShownProposal) -> None:
-        if self._proposals.is_known(shown.view):
-            self._find_contradiction(source, shown)
-        else:
-            self._proposals.add_shown(shown)
-
-    def _find_contradiction(self, source: int, shown: ShownProposal) -> None:
-        """Is another block known that the same leader proposed in the same view?"""
-        rival = self._proposals.find_rival(shown.view, shown.block_id)
-        if rival is not None:
-            leader, epoch = self._schedule.leader(shown.view), self._committee.epoch
-            halves = [(each.block_id, each.signature) for each in (rival, shown)]
-            self._suspect(make_double_proposal(leader, epoch, shown.view, *halves), source)
-
-    def _is_accusable(self, view: int) -> bool:
-        """Is evidence against the leader of a view of use to this node?"""
-        leader = self._schedule.leader(view)
-        return leader != self._me and (DoubleProposal, leader) not in self._convicted
-
-    def _note_certified(self, qc: QC) -> None:
-        """A quorum voted for a block: was another proposed here, or will be?"""
-        if qc.view >= self._pacemaker.view - PROPOSAL_VIEWS_BEHIND_MAX:
-            self._proposals.add_certified(qc)
-            self._show_rival(qc.view)
-
-    def _show_rival(self, view: int) -> None:
-        """A quorum voted for another block of a view than the one that its leader proposed here:
-        show the voters this one, for they hold the other. Once a view."""
-        rival = self._proposals.take_rival(view)
-        if rival is not None and self._is_accusable(view):
-            shown, qc = rival
-            voters = decode_bitmap(qc.signers, len(self._committee))
-            self._out.send([each for each in voters if each != self._me], shown)
-
-    def _convict(self, evidence: _Suspicion) -> None:
-        key = (type(evidence), evidence.offender)
-        if key not in self._convicted:
-            self._convicted.add(key)
-            self._out.add(EvidenceFound(evidence.offender, encode(evidence)))
-
     # ---- fetching ----------------------------------------------------------------------------
 
     def _apply_response(self, sender: int, response: BlockResponse | CommittedResponse) -> None:
@@ -667,7 +589,7 @@ class ConsensusCore:
         if count:
             # A certificate that this node never got, because a later one came first.
             for block in response.blocks:
-                self._note_certified(block.qc)
+                self._accuser.note_certified(block.qc)
         if count is None or isinstance(response, BlockResponse) or response.proof is None:
             return
         self._on_qc(response.proof)

@@ -41,12 +41,14 @@ def test_what_one_half_saw_reached_the_other_too_early_and_a_certificate_of_it_t
     and showed nothing. So six times two blocks of a view went without proof."""
     schedule = load_schedule(Path(__file__).parent / "schedules" / "shown_too_early.json")
     early = Change(
-        "consensus.core:ConsensusCore._compare_proposal",
+        "consensus.accuser:Accuser.compare_proposal",
         "self._verify_apart(source, shown, check.claims)",
         "pass",
     )
     skipped = Change(
-        "consensus.core:ConsensusCore._apply_response", "self._note_certified(block.qc)", "pass"
+        "consensus.core:ConsensusCore._apply_response",
+        "self._accuser.note_certified(block.qc)",
+        "pass",
     )
     forgetful = Mutant("forgetful", "what is shown waits", "Justice", (early, skipped))
     with planted(forgetful):

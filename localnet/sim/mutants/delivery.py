@@ -9,7 +9,7 @@ _VOTES: Final = "consensus.votes:"
 CONVICTING: Final[tuple[Mutant, ...]] = (
     make_mutant(
         "double_vote_unseen",
-        "V5: two votes of a view are evidence",
+        "E1: two votes of a view are evidence",
         r"Justice: .* has not convicted \d+ of DoubleVote",
         f"{_VOTES}VoteCollector.add",
         "if held.data != vote.data:",
@@ -18,7 +18,7 @@ CONVICTING: Final[tuple[Mutant, ...]] = (
     ),
     make_mutant(
         "double_timeout_unseen",
-        "V5: two timeouts of a view are evidence",
+        "E1: two timeouts of a view are evidence",
         r"Justice: .* has not convicted \d+ of DoubleTimeout",
         f"{_VOTES}TimeoutCollector.add",
         "return held if held.data != timeout.data else None",
@@ -27,16 +27,16 @@ CONVICTING: Final[tuple[Mutant, ...]] = (
     ),
     make_mutant(
         "double_proposal_unseen",
-        "V5: two proposals of a view are evidence",
+        "E1: two proposals of a view are evidence",
         r"Justice: .* has not convicted \d+ of DoubleProposal",
-        "consensus.core:ConsensusCore._find_contradiction",
+        "consensus.accuser:Accuser.find_contradiction",
         "if rival is not None:",
         "if False:",
         first=("liar:equivocating_leader_both", "liar:equivocating_leader"),
     ),
     make_mutant(
         "proposal_unshown_in_timeouts",
-        "V5: a timeout shows what was proposed in its view",
+        "E1: a timeout shows what was proposed in its view",
         r"Justice: .* has not convicted \d+ of DoubleProposal",
         "consensus.voter:Voter.send_signed",
         "self._proposals.show(data.view)",
@@ -45,16 +45,16 @@ CONVICTING: Final[tuple[Mutant, ...]] = (
     ),
     make_mutant(
         "proposal_unshown_to_a_quorum",
-        "V5: the voters of a rival are shown what was proposed here",
+        "E1: the voters of a rival are shown what was proposed here",
         r"Justice: .* has not convicted \d+ of DoubleProposal",
-        "consensus.core:ConsensusCore._show_rival",
+        "consensus.accuser:Accuser.show_rival",
         "self._proposals.take_rival(view)",
         "None",
         first=("liar:equivocating_leader_one",),
     ),
     make_mutant(
         "double_result_unseen",
-        "V5: two results of a height are evidence",
+        "E1: two results of a height are evidence",
         r"Justice: .* has not convicted \d+ of DoubleStateVote",
         "consensus.state_votes:StateVoteCollector.offer",
         "if first.header != header:",

@@ -13,6 +13,12 @@ _GAP_FREE: Final = "node.delivery:Delivery.add_block"
 _RISES: Final = (
     'assert block.height == expected + 1, "committed blocks arrive gap-free in height order"'
 )
+_SIGNED: Final = "self.check_shown(shown)"
+_SIGNED_ANYHOW: Final = (
+    "Check(None, (Claim((self._committee.members[author].consensus_key,), proposal_signing_bytes("
+    "self._chain_id, block.epoch, proposal.view, block_id), proposal.signature),))"
+)
+# The signature is expected of the view's leader in the own epoch, which asks both a second time.
 _TAKEN: Final = "if block.height != expected + 1:\n        return"
 _LANES_RISE: Final = "consensus.lane_chain:LaneChain.apply_commit"
 _ABOVE: Final = (
@@ -31,6 +37,9 @@ VOTING: Final[tuple[Mutant, ...]] = (
         f"{_CHECKS}check_proposal",
         'self._require_epoch(block.epoch, "proposal.epoch")',
         "pass",
+        f"{_CHECKS}check_proposal",
+        _SIGNED,
+        _SIGNED_ANYHOW,
         first=("liar:future_epoch",),
     ),
     make_mutant(
@@ -226,6 +235,9 @@ PROPOSING: Final[tuple[Mutant, ...]] = (
         f"{_CHECKS}check_proposal",
         '_require(author == self._schedule.leader(proposal.view), "proposal.not_leader")',
         "pass",
+        f"{_CHECKS}check_proposal",
+        _SIGNED,
+        _SIGNED_ANYHOW,
         first=("liar:usurper",),
     ),
     make_mutant(

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from consensus.accuser import SUSPICIONS_MAX_PER_MEMBER
 from consensus.block_tree import ORPHANS_MAX, TREE_BLOCKS_MAX
 from consensus.checkpoints import CERTIFIED_HEADERS_MAX, OWN_HEADERS_MAX, VOTE_WINDOW_HEIGHTS
-from consensus.core import SUSPICIONS_MAX_PER_MEMBER
 from consensus.intake import PENDING_MAX_PER_PEER
 from consensus.lane_limits import (
     ACKS_PENDING_MAX_PER_MEMBER,

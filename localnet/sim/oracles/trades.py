@@ -287,7 +287,8 @@ def _compare_cancelled(task: _Task, due: tuple[Status, ReasonCode, int, int], wh
 
 
 def _limit(order: MarketOrder) -> PlaceOrder:
-    """A market order takes at its protective price or better, at once."""
+    """A market order takes at its protective price or better, at once. Written again on purpose:
+    what the engine makes of one is what is judged."""
     return PlaceOrder(
         order.market,
         order.side,
