@@ -87,3 +87,20 @@ ACCOUNTS: Final = (
     *(AccountPlan(name, PERSON_DEPOSIT_MICROQUOTE, False) for name in PEOPLE),
     *(AccountPlan(name, TRADER_DEPOSIT_MICROQUOTE, True) for name in DEMO_TRADERS),
 )
+
+
+def make_plain_market(market: int, symbol: str) -> MarketParams:
+    """A market of usual parameters, of which measurements and simulations have as many as they
+    want. Prices are around 100,000 ticks; reports of its price may be a minute old."""
+    return MarketParams(
+        market=market,
+        symbol=symbol,
+        tick_size_microquote=10_000,
+        lots_per_base=1_000,
+        initial_margin_ppm=50_000,
+        maintenance_margin_ppm=30_000,
+        maker_fee_ppm=-20,
+        taker_fee_ppm=500,
+        price_band_ppm=100_000,
+        oracle_max_age_ms=60_000,
+    )

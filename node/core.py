@@ -67,6 +67,7 @@ from crypto.codec import encode
 from mempool.admission import Admission
 from mempool.batch import BatchSummary
 from mempool.batcher import Batcher
+from mempool.ledger import HeaderLedger
 from node.batch_checks import Openings
 from node.clerk import Clerk
 from node.core_config import NodeCoreConfig, NodeStatistics
@@ -263,6 +264,12 @@ class NodeCore:
     def certified_height(self) -> int:
         """The highest height whose result a quorum certified and this node confirmed."""
         return self._results.certified_height
+
+    @property
+    def ledger(self) -> HeaderLedger:
+        """What envelopes are admitted and charged by, after the delivered height. To be asked, not
+        to be changed."""
+        return self._delivery.ledger
 
     @property
     def is_catching_up(self) -> bool:

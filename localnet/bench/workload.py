@@ -12,7 +12,7 @@ from msgspec import Struct
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from engine.block import BlockInput, EngineEnvelope, Reporter
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
+from engine.genesis import EngineGenesis, GenesisDeposit
 from engine.instructions import (
     Bundle,
     Cancel,
@@ -24,6 +24,7 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from localnet.markets import make_plain_market
 from localnet.splitmix import SplitMix
 
 ADD_PERCENT: Final = 60
@@ -72,18 +73,7 @@ class Workload:
     def genesis(self) -> EngineGenesis:
         """The markets and funded accounts."""
         markets = tuple(
-            MarketParams(
-                market=index + 1,
-                symbol=f"M{index + 1}-PERP",
-                tick_size_microquote=10_000,
-                lots_per_base=1_000,
-                initial_margin_ppm=50_000,
-                maintenance_margin_ppm=30_000,
-                maker_fee_ppm=-20,
-                taker_fee_ppm=500,
-                price_band_ppm=100_000,
-                oracle_max_age_ms=60_000,
-            )
+            make_plain_market(index + 1, f"M{index + 1}-PERP")
             for index in range(self.config.markets)
         )
         deposits = tuple(GenesisDeposit(account, 10**12) for account in self._accounts)

@@ -106,6 +106,9 @@ BATCH_WRITE: Final = "batch"
 SNAPSHOT_WRITE: Final = "engine_snapshot"
 DROP_WRITE: Final = "drop"
 
+DROPPING_VIEWS: Final = 80
+"""A run of so many comes to dropping records, even where nothing fails."""
+
 WRITES: Final = TABLES | {BATCH_WRITE, SNAPSHOT_WRITE, DROP_WRITE}
 """Whatever is durable when it is done: records by their table, batches, snapshots of the engine,
 and the end of records that the archive holds."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from consensus.safety import TIMEOUT_TABLE
-from localnet.sim.bounds import DROP_WRITE
+from localnet.sim.bounds import DROP_WRITE, DROPPING_VIEWS
 from localnet.sim.faults import CrashAtPersistFault, name_write
 from localnet.sim.network import CrashPoint
 from localnet.sim.nodes import NodeCluster
@@ -32,8 +32,6 @@ CROWD_MS: Final = 20
 """From one order to the next where some shall wait until they have expired."""
 TROUBLED_VIEWS: Final = 30
 """At least so many in a base run with trouble: it shows by then."""
-DROPPING_VIEWS: Final = 80
-"""And so many until records are dropped for the first time."""
 RARE_WRITES_MAX: Final = 3
 """Crash points of one rare kind, for either side."""
 

@@ -31,7 +31,7 @@ from consensus.safety import (
 )
 from consensus.state_signer import STATE_VOTE_TABLE
 from localnet.byzantine import Need, behaviours
-from localnet.sim.bounds import BATCH_WRITE, DROP_WRITE, SNAPSHOT_WRITE
+from localnet.sim.bounds import BATCH_WRITE, DROP_WRITE, DROPPING_VIEWS, SNAPSHOT_WRITE
 from localnet.sim.faults import (
     FOREVER_MS,
     BandwidthFault,
@@ -69,8 +69,6 @@ TRADE_INTERVALS_MS: Final = (50, 100, 200)
 here, and each has something to carry."""
 LOSSY_PERMILLE: Final = 20
 """Of messages: where so many are lost, every node gives up some view, and writes that down."""
-DROPPING_VIEWS: Final = 60
-"""A run of so many comes to dropping records."""
 WRITES_SKIPPED_DRAWN_MAX: Final = 3
 """A crash at a write comes at one of the next few."""
 ARCHIVE_WRITES_DRAWN_MAX: Final = 29

@@ -411,21 +411,17 @@ class NodeCluster:
         given = {each.account: each.amount_microquote for each in self.genesis.fee_credits}
         # What passed is known of a height once somebody has executed it.
         self.run_until(
-            lambda: all(
-                self.core(index)._delivery.delivered_height <= self.books.height
-                for index in running
-            ),
+            lambda: all(self.core(index).ledger.height <= self.books.height for index in running),
             EXECUTED_MAX_MS,
         )
         for index in running:
-            delivery = self.core(index)._delivery
-            ledger = delivery.ledger
+            ledger = self.core(index).ledger
             left = {account: ledger.credit_of(account) for account in given}
             # Orders that came late may have reached some nodes only.
             passed = [
                 self.genuine[each]
                 for each, height in self.order.passed.items()
-                if height <= delivery.delivered_height
+                if height <= ledger.height
             ]
             self.books.validate_credit(left, given, passed, ledger.fees, f"node {index}")
 

@@ -19,6 +19,7 @@ from engine.instructions import (
     Side,
     TimeInForce,
 )
+from localnet.markets import make_plain_market
 
 MARKET: Final = 1
 SMALL_MARKET: Final = 2
@@ -45,18 +46,7 @@ _LASTING: Final = (
 def make_markets() -> tuple[MarketParams, ...]:
     """The markets of a simulated chain."""
     return tuple(
-        MarketParams(
-            market=market,
-            symbol=symbol,
-            tick_size_microquote=10_000,
-            lots_per_base=1_000,
-            initial_margin_ppm=50_000,
-            maintenance_margin_ppm=30_000,
-            maker_fee_ppm=-20,
-            taker_fee_ppm=500,
-            price_band_ppm=100_000,
-            oracle_max_age_ms=60_000,
-        )
+        make_plain_market(market, symbol)
         for market, symbol in zip(MARKETS, ("SIM-PERP", "SMALL-PERP"), strict=True)
     )
 
