@@ -7,6 +7,7 @@ Precedence, weakest first: defaults, `node.toml`, environment variables `ROTA__S
 import difflib
 import os
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ def load_config(
     version = tree.get("version")
     if version != CONFIG_VERSION:
         raise ConfigError(
-            f"{path}: version is {version!r}; this program reads version {CONFIG_VERSION}",
+            f"{path}: version is {reprlib.repr(version)}; "
+            f"this program reads version {CONFIG_VERSION}",
             advice=f"put `version = {CONFIG_VERSION}` at the top, or run the matching program",
         )
     _refuse_unknown_keys(tree, str(path))
