@@ -40,13 +40,14 @@ class Disk:
 
     def apply(self, persist: Persist) -> None:
         """Write the records of one `Persist`, all of them."""
-        is_safety = persist.store is Store.SAFETY
-        for put in persist.puts:
-            table = self.table(persist.store, put.table)
-            if is_safety and put.table in WRITE_ONCE_TABLES:
-                held = table.get(put.key, put.value)
-                assert held == put.value, f"second value for write-once {put.table}"
-            table[put.key] = put.value
+        store = persist.store
+        is_safety = store is Store.SAFETY
+        for name, key, value in persist.puts:
+            table = self.table(store, name)
+            if is_safety and name in WRITE_ONCE_TABLES:
+                held = table.get(key, value)
+                assert held == value, f"second value for write-once {name}"
+            table[key] = value
 
     def drop(self, store: Store, deletes: Iterable[Delete]) -> None:
         """Carry out the deletions of a `Persist`."""

@@ -310,7 +310,6 @@ class World:
     def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
         index = host.index
         watching, actions = self._dispatch.on_effect[index], self._actions
-        self._note((index, effects))
         for effect in effects:
             kind = effect.__class__
             for watch in watching[kind]:
@@ -512,11 +511,11 @@ class World:
         host = self.hosts[index]
         if host.machine is None:
             return
-        self._note((self.now_ms, index, event))
         if event.__class__ is Received:
             for watch in self._dispatch.on_received[index][event.message.__class__]:
                 watch(index, event)
         effects = host.machine.step(self.now_ms + host.clock_offset_ms, event)
+        self._note((self.now_ms, index, event, effects))
         if effects:
             self._carry_out(host, effects)
 

@@ -1,15 +1,14 @@
 """Faults planted into honest nodes, each found by the oracle whose rule it breaks, by name."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-import consensus.core
 import consensus.evidence
 import localnet.sim.node_world
-import node.offences
 import node.serving
 from consensus.effects import Persist, Send, Sign, Signed, SignIdentity, Store, Token
 from consensus.lanes import Lanes
@@ -403,9 +402,9 @@ def test_evidence_that_the_product_cannot_verify_is_found(
             return claims
         return tuple(replace(each, message=bytes(32)) for each in claims)
 
-    for module in (consensus.evidence, consensus.core, node.offences):
-        if hasattr(module, "compute_evidence_claims"):
-            monkeypatch.setattr(module, "compute_evidence_claims", compute_wrong_ones)
+    users = [each for each in sys.modules.values() if vars(each).get(compute.__name__) is compute]
+    for module in users:
+        monkeypatch.setattr(module, compute.__name__, compute_wrong_ones)
     liars = (Liar(member=1, behaviour="double_vote"),)
     violation = find_violation(Schedule(seed=1, views=25, liars=liars))
     assert violation.oracle == "Justice"

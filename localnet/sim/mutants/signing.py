@@ -215,7 +215,7 @@ PROPOSING: Final[tuple[Mutant, ...]] = (
         "",
         # The simulator's disk would stop the node first: the mutant silences that, too.
         "localnet.sim.disk:Disk.apply",
-        "assert held == put.value",
+        "assert held == value",
         "assert True or held",
         first=("quiet", "generated"),
     ),
