@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from consensus.core import ConsensusCore
+from consensus.accuser import Accuser, Suspicion
 from consensus.effects import Persist, Store, Token
 from consensus.evidence import make_double_vote
 from consensus.messages import Vote
@@ -28,7 +28,7 @@ def test_whoever_gives_proof_of_guilt_stands_convicted_everywhere() -> None:
 
 
 def test_a_node_that_overlooks_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConsensusCore, "_suspect", lambda self, suspicion, source: None)
+    monkeypatch.setattr(Accuser, "suspect", lambda self, suspicion, source: None)
     violation = run_schedule(DOUBLE_VOTER).violation
     assert violation is not None
     assert violation.oracle == "Justice"
@@ -45,10 +45,10 @@ def test_a_node_that_forgets_its_proof_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_evidence_whose_signatures_are_not_verified_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def believe(self: ConsensusCore, suspicion: object, source: int) -> None:
-        self._convict(suspicion)
+    def believe(self: Accuser, suspicion: Suspicion, source: int) -> None:
+        self.convict(suspicion)
 
-    monkeypatch.setattr(ConsensusCore, "_suspect", believe)
+    monkeypatch.setattr(Accuser, "suspect", believe)
     # A liar that does not trouble to sign the second vote.
     liars = (Liar(member=1, behaviour="shunning"),)
     send = Outbox.send

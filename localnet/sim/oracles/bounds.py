@@ -48,14 +48,13 @@ class MemoryBounds:
 
     def check(self) -> None:
         """Compare everything with its bound now. Raises `BoundExceededError`."""
-        highest = self.highest
         for index in self._cluster.running():
             for name, size in measure(self._cluster.core(index)).items():
-                if size > highest.get(name, 0):
-                    highest[name] = size
-                    if size > self.bounds[name]:
-                        bound = self.bounds[name]
-                        raise BoundExceededError(f"node {index} holds {size} {name}, bound {bound}")
+                if size > self.highest.get(name, 0):
+                    self.highest[name] = size
+                if size > self.bounds[name]:
+                    bound = self.bounds[name]
+                    raise BoundExceededError(f"node {index} holds {size} {name}, bound {bound}")
 
 
 def compute_bounds(config: NodeCoreConfig, members: int) -> dict[str, int]:
