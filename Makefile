@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# A distribution's own interpreter first: it is built with profile-guided optimization, which one
+# that was compiled on the machine often is not, and everything here is then a sixth faster. Some
+# distributions pack `ensurepip`, which makes environments, apart from it.
+PYTHON ?= $(shell for p in /usr/bin/python3.12 /usr/bin/python3.11 python3.12 python3.11 python3 python; do \
+	$$p -c 'import ensurepip; $(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
 .PHONY: help setup localnet test campaign check docs format bench lock clean
 
@@ -17,7 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Rota needs Python 3.11 or 3.12 (found: $$(python3 --version 2>&1)); install one or run make PYTHON=/path/to/python3.12" >&2; exit 3; }
 	@command -v "$(PYTHON)" >/dev/null || { echo "there is no Python at $(PYTHON); Rota needs Python 3.11 or 3.12: run make PYTHON=/path/to/python3.12" >&2; exit 3; }
 	@$(PYTHON) -c '$(SUPPORTED)' || { echo "Rota needs Python 3.11 or 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 3; }
-	@echo "installing (about half a minute)"
+	@test ! -L $(VENV) || { echo "$(VENV) is a link, and installing would empty what it points to: remove the link first" >&2; exit 3; }
+	@echo "installing with $$(command -v "$(PYTHON)") (about half a minute)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
