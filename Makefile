@@ -9,7 +9,10 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for p in /usr/bin/python3.12 /usr/bin/python3.11 python3.12 python3.11 python3 python; do \
 	$$p -c 'import ensurepip; $(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup localnet test campaign check docs format bench lock clean
+COMPILED := build/compiled/manifest.json
+PURE_SOURCES := $(wildcard $(addsuffix /*.py,crypto committee consensus mempool engine node))
+
+.PHONY: help setup compile localnet test campaign check docs format bench lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,6 +29,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+compile: $(COMPILED) ## Compile the pure packages with mypyc, if there is a C compiler
+
+$(COMPILED): scripts/compile.py $(PURE_SOURCES) | setup
+	$(BIN)/python scripts/compile.py
 
 localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
 	$(BIN)/rota localnet up

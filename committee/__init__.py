@@ -9,3 +9,7 @@
 
 Everything is integers and plain data: no state of execution, no clock, no I/O.
 """
+
+import rota_build
+
+__path__ = rota_build.extend("committee", __path__)

@@ -101,3 +101,7 @@ The parts: `core` composes them into `step(now_ms, event) -> effects`; `effects`
 with the host; `types` and `messages` fix what is signed and sent. Lanes and availability are
 described in `lanes`, state certificates in `checkpoints`.
 """
+
+import rota_build
+
+__path__ = rota_build.extend("consensus", __path__)

@@ -7,7 +7,6 @@ waiting is bounded; for what must not be crowded out by that, the caller keeps o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from consensus.certificates import Certificate, CertificateCache
@@ -32,12 +31,14 @@ Need = Certificate | Token
 """A certificate under verification, or the message's own signatures under their token."""
 
 
-@dataclass(slots=True)
 class _Waiting(Generic[S]):
-    sender: int
-    subject: S
-    is_counted: bool
-    needs: set[Need] = field(default_factory=set)
+    __slots__ = ("is_counted", "needs", "sender", "subject")
+
+    def __init__(self, sender: int, subject: S, is_counted: bool, needs: set[Need]) -> None:
+        self.sender = sender
+        self.subject = subject
+        self.is_counted = is_counted
+        self.needs = needs
 
 
 class Intake(Generic[S]):

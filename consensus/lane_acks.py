@@ -51,7 +51,7 @@ def compute_ack_sequence(above: int, newest: int) -> int:
     return sequence
 
 
-@dataclass(slots=True)
+@dataclass
 class _LaneAcks:
     """What this member has acknowledged of one lane."""
 
@@ -63,7 +63,7 @@ class _LaneAcks:
     resend_ms: int = 0
 
 
-@dataclass(slots=True)
+@dataclass
 class AckSigner:
     """This member's acknowledgements of all lanes, its own included."""
 

@@ -24,7 +24,7 @@ from crypto.digest import Domain, bulk_digest
 from crypto.types import BATCH_BODY_MAX_BYTES
 
 
-@dataclass(slots=True)
+@dataclass
 class LaneAuthor:
     """This node's own lane."""
 

@@ -30,7 +30,7 @@ LANE_START = LanePoint(0, ZERO_DIGEST)
 """Where every lane begins."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Link:
     """A known batch: its signed header, and what was done with its body."""
 

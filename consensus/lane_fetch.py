@@ -44,7 +44,7 @@ class Target(NamedTuple):
     """Committed: it is not on its way any more, so do not wait for it."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _Fetch:
     """One lane's request in flight."""
 
@@ -76,7 +76,7 @@ class _Fetch:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class LaneFetcher:
     """What is being fetched, by lane."""
 

@@ -46,7 +46,7 @@ class Origin(Enum):
     """A second batch of its author at one sequence: checked as evidence, never kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Check:
     """A batch that is with the workers."""
 

@@ -20,7 +20,7 @@ from consensus.messages import (
 from crypto.types import BATCH_BODY_MAX_BYTES
 
 
-@dataclass(slots=True)
+@dataclass
 class ServeMeter:
     """Counts what each peer pulled in the current window of `SERVE_WINDOW_MS`."""
 

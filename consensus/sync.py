@@ -44,7 +44,7 @@ window in which peers keep committed blocks at hand."""
 BlockWithId = tuple[bytes, Block]
 
 
-@dataclass(slots=True)
+@dataclass
 class _Target:
     """A certified block that is missing, or whose ancestors are."""
 
@@ -61,7 +61,7 @@ class _Target:
     rests_until_ms: int = 0
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class _Request:
     """A request under way to one member."""
 

@@ -24,7 +24,7 @@ VIEW_BEHIND_MAX: Final = 1
 """Votes this far below the current view still count: a late QC shortens the chain's recovery."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _ViewVotes:
     """The votes of one view."""
 
@@ -145,7 +145,7 @@ class VoteCollector:
         return sorted(author for author, vote in votes.slots.items() if vote.data == data)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Group:
     """One content's aggregation within a TC attempt."""
 

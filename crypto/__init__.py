@@ -17,3 +17,7 @@
 Verification and decoding take hostile bytes: `verify*` and `is_*` answer False, decoders raise
 their one error. Signing and sealing take our own values and raise or assert.
 """  # noqa: E501  (table rows do not wrap)
+
+import rota_build
+
+__path__ = rota_build.extend("crypto", __path__)

@@ -30,3 +30,7 @@ The structs keep to modules of their own because mypyc drops msgspec's class opt
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in
 milliseconds. `docs/design/engine.md` tells why things are as they are, and who bears rounding.
 """
+
+import rota_build
+
+__path__ = rota_build.extend("engine", __path__)

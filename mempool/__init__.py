@@ -20,3 +20,7 @@ An envelope's path: `Admission.precheck` (no signature), a worker verifies the s
 Everything here is deterministic and pure: time comes in as an argument, signatures are verified
 by a scheme that is passed in, and nothing imports consensus.
 """
+
+import rota_build
+
+__path__ = rota_build.extend("mempool", __path__)

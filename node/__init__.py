@@ -18,3 +18,7 @@
 | `transport`, `storage`, `workers`, `service`, `framing` | connections, disks, processes, threads |
 | `config`, `home`, `keystores`, `genesis`, `network`, `logs`, `cli` | what operators touch |
 """
+
+import rota_build
+
+__path__ = rota_build.extend("node", __path__)

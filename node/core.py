@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from consensus.certificates import CertificateCache
 from consensus.checkpoints import Checkpoints
 from consensus.core import ConsensusCore
@@ -126,6 +128,7 @@ _Handler = Callable[[int, Any, list[NodeEffect]], None]
 _BATCH_TIMER: Final = make_timer_name(Component.NODE, "batch")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NodeCore:
     """One node. See the module docstring."""
 

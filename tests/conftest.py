@@ -1,6 +1,7 @@
-"""What tests of schedules share: each makes its runs twice, for equal schedules leave equal
-traces."""
+"""What tests share. They run the sources, whatever is compiled: many replace functions. Those of
+schedules make their runs twice, for equal schedules leave equal traces."""
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+import rota_build
 from localnet.sim import scenario
 from localnet.sim.campaign import is_same_run
 from localnet.sim.schedule import Schedule
+
+os.environ[rota_build.PURE_VARIABLE] = "1"
 
 WHOLE_VIEWS_MAX = 12
 """Longer runs are compared over their first `SHORT_VIEWS` only: they take too long."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from msgspec.structs import replace
 
+import rota_build
 from localnet.sim.bundle import probe_keep, write_bundle, writing
 from localnet.sim.campaign import Finding
 from localnet.sim.interrupts import Interruption
@@ -87,6 +88,7 @@ def mutants(
         return
     if keep is not None:
         probe_keep(keep)
+    rota_build.require_pure()
     start_s = time.monotonic()
     tasks = [(each.name, scenarios, general) for each in chosen]
     with Interruption() as interruption:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+import rota_build
 from node.cli.output import JsonOption, Output, current_output, table
 from node.exit_codes import ExitCode, OperatorError
 
@@ -58,15 +59,16 @@ def root(context: typer.Context, json: JsonOption = False) -> None:
 
 @app.command("version")
 def show_version(context: typer.Context, json: JsonOption = False) -> None:
-    """Print the version.
+    """Print the version, and whether compiled modules run.
 
     \b
     Example:
       rota version --json
     """
     python = sys.version.split()[0]
-    document = {"rota": version("rota"), "python": python}
-    current_output(context).data(document, f"rota {document['rota']} (Python {python})")
+    build = rota_build.describe()
+    document = {"rota": version("rota"), "python": python, "build": build}
+    current_output(context).data(document, f"rota {document['rota']} (Python {python}, {build})")
 
 
 @app.command("exit-codes")

@@ -34,6 +34,7 @@ ALLOWED_MODULES = {
     "mempool",
     "msgspec",
     "operator",
+    "rota_build",
     "struct",
     "sys",
     "typing",

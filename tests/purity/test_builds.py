@@ -1,0 +1,127 @@
+"""Compiled or not, a run is the same: its roots, and every effect in its trace."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import rota_build
+
+RUN = """
+import json
+import rota_build
+import consensus.core, engine.apply, node.core
+from localnet.sim.generator import generate
+from localnet.sim.nodes import NodeCluster
+from localnet.sim.scenario import run_schedule
+
+cluster = NodeCluster(31)
+cluster.start()
+cluster.trade(30, 900)
+cluster.run(300)
+cluster.crash(2)
+cluster.run(300)
+cluster.start()
+cluster.run(300)
+cluster.settle()
+statistics = [cluster.core(index).statistics() for index in cluster.members]
+outcomes = [run_schedule(generate(seed, 30, (1, 1, 1, 1))) for seed in range(1, 13)]
+print(json.dumps({
+    "build": rota_build.describe(),
+    "files": [module.__file__ for module in (consensus.core, engine.apply, node.core)],
+    "trace": cluster.world.trace_hash,
+    "roots": [(each.executed_height, each.state_root.hex()) for each in statistics],
+    "outcomes": [(each.views, each.trace_hash, each.violation) for each in outcomes],
+}))
+"""
+
+
+def run(pure: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=rota_build.ROOT,
+        env=os.environ | {rota_build.PURE_VARIABLE: pure},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return json.loads(done.stdout)
+
+
+def ask_build(pure: str = "") -> str:
+    return subprocess.run(
+        [sys.executable, "-c", "import rota_build; print(rota_build.describe())"],
+        cwd=rota_build.ROOT,
+        env=os.environ | {rota_build.PURE_VARIABLE: pure},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout.strip()
+
+
+def test_compiled_modules_do_the_same_as_their_sources():
+    if ask_build() != "compiled":
+        pytest.skip(f"{ask_build()}: make compile")
+    compiled, pure = run(""), run("1")
+    assert all(file.endswith(".py") for file in pure.pop("files"))
+    assert not any(file.endswith(".py") for file in compiled.pop("files"))
+    assert compiled.pop("build") == "compiled"
+    assert pure.pop("build") == "pure: ROTA_PURE is set"
+    assert compiled == pure
+    assert min(height for height, _ in pure["roots"]) > 10
+    assert len({root for _, root in pure["roots"]}) == 1
+
+
+def test_tests_run_the_sources():
+    assert rota_build.find_reason_pure() == "ROTA_PURE is set"
+
+
+@pytest.fixture
+def compiled_tree(tmp_path, monkeypatch):
+    """A tree of one source that stands as compiled."""
+    for package in rota_build.PACKAGES:
+        (tmp_path / package).mkdir()
+    (tmp_path / "engine" / "apply.py").write_text("A = 1\n")
+    monkeypatch.setattr(rota_build, "ROOT", tmp_path)
+    monkeypatch.setattr(rota_build, "MANIFEST", tmp_path / "manifest.json")
+    monkeypatch.setattr(rota_build, "COMPILED", tmp_path / "compiled")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(rota_build.PURE_VARIABLE)
+    manifest = {
+        "suffix": rota_build.EXTENSION_SUFFIXES[0],
+        "sources": rota_build.compute_sources_digest(),
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    rota_build.find_reason_pure.cache_clear()
+    yield tmp_path
+    rota_build.find_reason_pure.cache_clear()
+
+
+def test_compiled_modules_come_before_the_sources(compiled_tree):
+    assert rota_build.extend("engine", ["engine"]) == [
+        str(compiled_tree / "compiled" / "engine"),
+        "engine",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("engine/apply.py", "A = 2\n"), ("node/new.py", ""), ("engine/apply.py", "")]
+)
+def test_a_changed_or_new_source_keeps_all_compiled_modules_out(compiled_tree, name, text):
+    (compiled_tree / name).write_text(text)
+    assert "have changed" in rota_build.find_reason_pure()
+    assert rota_build.extend("engine", ["engine"]) == ["engine"]
+
+
+def test_modules_compiled_for_another_python_stay_out(compiled_tree, monkeypatch):
+    monkeypatch.setattr(rota_build, "EXTENSION_SUFFIXES", [".other.so"])
+    assert rota_build.describe() == "pure: compiled for another Python"
+
+
+def test_nothing_compiled_is_told_as_such(compiled_tree):
+    (compiled_tree / "manifest.json").unlink()
+    assert rota_build.describe() == "pure: nothing is compiled"
