@@ -6,12 +6,13 @@ has one encoding, and the power of a certificate is counted from the bitmap, nev
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class BitmapError(Exception):
     """The bytes are not the bitmap of a committee of that size: the sender's fault."""
 
-    code = "bitmap.malformed"
+    code: ClassVar[str] = "bitmap.malformed"
 
 
 def compute_bitmap_size_bytes(member_count: int) -> int:

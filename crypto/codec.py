@@ -7,7 +7,7 @@ form of a short string). Decoders raise `DecodeError` and nothing else.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgpack
 import msgspec
@@ -23,7 +23,7 @@ _decoders: dict[Any, tuple[msgspec.msgpack.Decoder[Any], bool]] = {}
 class DecodeError(Exception):
     """The bytes are not the canonical encoding of the expected type: the sender's fault."""
 
-    code = "codec.malformed"
+    code: ClassVar[str] = "codec.malformed"
 
 
 encode: Final[Callable[[object], bytes]] = _encoder.encode

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import rota_build
 
 MODULES: Final = {
-    "crypto": "bls digest ed25519 mock types",
+    "crypto": "bitmap bls codec digest ed25519 mock types",
     "committee": "genesis schedule",
     "consensus": (
         "backoff bans certificates chain checkpoints core exchange intake lane_acks "
