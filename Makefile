@@ -9,9 +9,6 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for p in /usr/bin/python3.12 /usr/bin/python3.11 python3.12 python3.11 python3 python; do \
 	$$p -c 'import ensurepip; $(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-COMPILED := build/compiled/manifest.json
-PURE_SOURCES := $(wildcard $(addsuffix /*.py,crypto committee consensus mempool engine node))
-
 .PHONY: help setup compile localnet test campaign check docs format bench lock clean
 
 help: ## Show this help
@@ -30,18 +27,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-compile: $(COMPILED) ## Compile the pure packages with mypyc, if there is a C compiler
-
-$(COMPILED): scripts/compile.py $(PURE_SOURCES) | setup
-	$(BIN)/python scripts/compile.py
+compile: setup ## Compile the pure packages with mypyc, if there is a C compiler
+	@$(BIN)/python scripts/compile.py
 
 localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
 	$(BIN)/rota localnet up
 
-test: setup ## Run the tests
+test: setup compile ## Run the tests
 	$(BIN)/python -m pytest
 
-campaign: setup ## Simulate 11,200 random schedules, all crash points of a run and 2,000 twins
+campaign: setup compile ## Simulate 11,200 random schedules, all crash points of a run and 2,000 twins
 	$(BIN)/rota sim run --seeds 1..10000 --views 30
 	$(BIN)/rota sim run --seeds 20001..20200 --views 100
 	$(BIN)/rota sim run --seeds 30001..31000 --views 4

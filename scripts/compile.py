@@ -26,7 +26,7 @@ MODULES: Final = {
     "crypto": "bitmap bls codec digest ed25519 mock types",
     "committee": "genesis schedule",
     "consensus": (
-        "backoff bans certificates chain checkpoints core exchange intake lane_acks "
+        "accuser backoff bans certificates chain checkpoints core exchange intake lane_acks "
         "lane_author lane_certificates lane_chain lane_delivery lane_door lane_fetch "
         "lane_intake lane_recovery lane_serve lane_targets lanes outbox ownership pacemaker "
         "payload proposals recovery serving state_signer state_votes sync validation voter "
@@ -47,10 +47,17 @@ MODULES: Final = {
 
 def main() -> None:
     """Compile, and write the manifest last: without it nothing compiled runs."""
-    compiler = sysconfig.get_config_var("CC").split()[0]
-    if shutil.which(compiler) is None:
-        sys.stderr.write(f"not compiled: no C compiler ({compiler}); Rota runs from its sources\n")
+    if rota_build.find_reason_pure() == "":
         return
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    for is_there, what in (
+        (shutil.which(compiler), f"C compiler ({compiler})"),
+        (headers.is_file(), f"header file {headers}"),
+    ):
+        if not is_there:
+            sys.stderr.write(f"not compiled: no {what}; Rota runs from its sources\n")
+            return
     files = [f"{package}/{name}.py" for package, names in MODULES.items() for name in names.split()]
     for file in files:
         if any(_has_options(each) for each in _find_classes(file)):

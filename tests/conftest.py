@@ -10,11 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 import rota_build
+
+# Before anything of ours is imported: which build runs is decided once a process.
+os.environ[rota_build.PURE_VARIABLE] = "1"
+
 from localnet.sim import scenario
 from localnet.sim.campaign import is_same_run
 from localnet.sim.schedule import Schedule
-
-os.environ[rota_build.PURE_VARIABLE] = "1"
 
 WHOLE_VIEWS_MAX = 12
 """Longer runs are compared over their first `SHORT_VIEWS` only: they take too long."""

@@ -12,8 +12,8 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
   (its phases), `coverage` (what it went through), `watchdog` (ends it where it hangs).
 - many runs: `generator`, `crash_points` and `twins` make schedules (the last with
-  `twin_arithmetic` and `twin_plans`), `workers` and `campaign` run them, `parts` tells where the
-  time goes; `mutants` see that broken rules are noticed.
+  `twin_arithmetic` and `twin_plans`), `workers` and `campaign` run them, `parts` and `profiled`
+  tell where the time goes; `mutants` see that broken rules are noticed.
 - what is left of a failure: `shrink`, `recorder`, `timeline` with `timeline_style`, `bundle`.
 - commands: `cli`, `twins_cli`, `mutants_cli`, with `options`, `report` and `interrupts` for what
   they share.

@@ -165,6 +165,7 @@ class _Campaign:
             for part, seconds in ran.parts.items():
                 report.parts[part] = report.parts.get(part, 0.0) + seconds
             return
+        assert outcome is not None, "of all but profiled runs"
         report.cpu_s += ran.cpu_s
         report.views += outcome.views
         if task.number % REPEAT_EVERY == 0:

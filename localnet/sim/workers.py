@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
-from localnet.sim.parts import measure_parts
+from localnet.sim.profiled import profile_schedule
 from localnet.sim.scenario import Outcome, run_schedule
 from localnet.sim.schedule import Schedule
 from node.exit_codes import ExitCode, OperatorError
@@ -59,7 +59,8 @@ class Ran(Struct, frozen=True):
     """One schedule that was run."""
 
     task: Task
-    outcome: Outcome
+    outcome: Outcome | None
+    """None for a run that was profiled: nothing else is asked of it."""
     cpu_s: float
     parts: dict[str, float]
     """Where the time went, if that was asked for."""
@@ -68,9 +69,7 @@ class Ran(Struct, frozen=True):
 def run_task(task: Task) -> Ran:
     """Run one schedule in this process."""
     if task.is_profiled:
-        outcomes: list[Outcome] = []
-        parts = measure_parts(lambda: outcomes.append(run_schedule(task.schedule)))
-        return Ran(task, outcomes[0], 0.0, dict(parts))
+        return Ran(task, None, 0.0, profile_schedule(task.schedule))
     start_s = time.process_time()
     outcome = run_schedule(task.schedule)
     return Ran(task, outcome, time.process_time() - start_s, {})
