@@ -19,10 +19,12 @@ Phases of a block, in this order, always:
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
 
-    types       instructions, receipts, block, genesis      msgspec structs; never compiled
+    types       instructions, receipts, block, genesis, portfolio_terms
+                                                       msgspec structs; never compiled
     bounds      limits, errors
     state       state, account, market, book, records        plain classes with slots
     rules       margin, oracle, schedule, placement, matching, resting, cancellation
+    options     fixed_point, black76, portfolio            pure functions of numbers
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
     around it   snapshot, views (queries)
 

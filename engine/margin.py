@@ -14,10 +14,14 @@ Two facts keep the hot path short, and every change to the formulas must keep th
   it. So a maker whose equity after the fill still covers its IM *before* the fill passes.
 * An incoming order is checked once, as if all of it traded at its limit price and paid the taker
   fee there. Every possible fill is at least as good, so it needs no check while it trades.
+
+Portfolio margin is another way to margin an account: `compute_portfolio_margin`, out of
+`engine.portfolio`.
 """
 
 from engine.account import Account, Exposure
 from engine.limits import PPM
+from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
 
 
 def refresh_margin(account: Account, margin_epoch: int) -> None:

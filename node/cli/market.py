@@ -1,11 +1,14 @@
 """`rota market`: what is traded, and at which prices."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from engine.margin import compute_portfolio_margin
 from node.cli.amounts import format_price, format_size
-from node.cli.output import JsonOption, command_group, current_output, table
+from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.cli.portfolio import describe_margin, read_portfolio
 from node.cli.target import (
     DIR_DEFAULT,
     DirOption,
@@ -24,9 +27,10 @@ from node.cli.views import (
 from node.client import DoorClient
 
 app = command_group(
-    "See markets, order books and trades.",
+    "See markets, order books and trades, and what a portfolio must hold.",
     "rota market list",
     "rota market book BTC-PERP --depth 5",
+    "rota market margin --portfolio portfolio.json",
 )
 
 MarketArgument = Annotated[str, typer.Argument(metavar="MARKET", help="Symbol, as BTC-PERP.")]
@@ -147,3 +151,60 @@ def trades(
     columns = ["taker", "price>", "size>"]
     document = [{**trade, "symbol": params.symbol} for trade in reversed(answer)]
     current_output(context).data(document, table(columns, rows, title=params.symbol))
+
+
+PortfolioOption = Annotated[
+    Path, typer.Option("--portfolio", metavar="FILE", help="A JSON file, as below.")
+]
+
+
+@app.command()
+def margin(
+    context: typer.Context,
+    portfolio: PortfolioOption,
+    json: JsonOption = False,
+) -> None:
+    """Compute the portfolio margin of what a file holds; no node is asked.
+
+    Margins are excess: a portfolio passes unless they are negative. Numbers are decimal strings
+    or JSON numbers, read exactly. Kinds are call, put, perp and base; the forward of a perp is
+    its mark price. Scenarios have a vol_shock of up, none or down. Parameters that are left out
+    have their published values.
+
+    \b
+    The file:
+      {"parameters": {"im_factor": "1.25",
+                      "scenarios": [{"spot_shock": "1.2", "vol_shock": "up"}]},
+       "markets": {"C": {"kind": "call", "expiry_s": 604800, "strike": "1500",
+                         "forward": "1502.5", "spot": "1500", "vol": "0.8",
+                         "rate": "0.03", "confidence": "1"},
+                   "P": {"kind": "perp", "forward": "1501", "spot": "1500"}},
+       "stable_price": "1", "cash": "1000", "positions": {"C": "-2", "P": "0.5"}}
+
+    \b
+    Example:
+      rota market margin --portfolio portfolio.json --json
+    """
+    holdings, market_data, parameters = read_portfolio(portfolio)
+    result = compute_portfolio_margin(holdings, market_data, parameters)
+    document = describe_margin(result, parameters)
+    parts = document.pop("parts")
+    scenarios = document.pop("scenarios")
+    worst = parts["worst_scenario"]
+    rows = [
+        (
+            each["spot_shock"],
+            each["vol_shock"],
+            each["change"],
+            "worst" if place == worst else "",
+        )
+        for place, each in enumerate(scenarios)
+    ]
+    current_output(context).data(
+        {**document, "parts": parts, "scenarios": scenarios},
+        record(document.items()),
+        "",
+        record((name, value) for name, value in parts.items() if name != "worst_scenario"),
+        "",
+        table(["spot", "vol", "change>", ""], rows, title="scenarios"),
+    )

@@ -1,0 +1,343 @@
+"""Portfolio margin: one base asset's options, perpetuals and spot, tried in scenarios together.
+
+The form is that of the risk manager of Derive's second protocol, with Paradex's floor on deltas:
+
+    expiry value under a shock  V(e, s) = sum of sizes x Black-76 prices at the shocked forward
+    discounted                  V where V <= 0, else V discount exp(-T (rate factor + add))
+    change(s)   = sum over expiries of (discounted V(e, s) - V(e)) + changes of perps and base
+    basis       = sum over expiries of min(V(e, up) - V(e), V(e, down) - V(e), 0) (a + b T)
+    static      = perps, base and naked shorts at spot
+
+`MarginParts` has the rest. All of it is one base asset's: whoever holds several asks once for each
+and adds up, with the cash in one of them.
+
+Prices depend on market data alone, so they are computed once for all accounts (`RiskArrays`); an
+account's margin is then integer products and sums. Sums and products are exact; prices are rounded
+to the nearest Q64 number, requirements up and excess down, each once. So a margin is off by at most
+2^-59 of the portfolio's gross value at spot, where options are priced at forwards, strikes and
+volatilities of the usual range: 10^-10 in quote up to a gross value of fifty million.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import add, mul
+from typing import Final
+
+from engine.black76 import YEAR_S, compute_call, compute_delta, compute_log, compute_total_vol
+from engine.fixed_point import FRACTION_BITS, ONE, compute_exp, compute_power, multiply
+from engine.portfolio_terms import (
+    VOL_TERM_S,
+    Instrument,
+    InstrumentKind,
+    MarginParts,
+    MarketData,
+    Portfolio,
+    PortfolioMargin,
+    PortfolioParameters,
+    VolShock,
+)
+
+_BITS: Final = FRACTION_BITS
+_LINEAR: Final = -1
+"""The number of the group of perpetuals and base, beside those of the expiries."""
+
+
+class Expiry:
+    """What the options of one expiry share: options with one time to expiry and one rate."""
+
+    __slots__ = ("basis_factor", "discount", "vol_multiples")
+
+    def __init__(self, time_s: int, rate: int, parameters: PortfolioParameters) -> None:
+        time_s = max(0, time_s)
+        years = time_s // YEAR_S
+        loss_rate = multiply(max(0, rate), parameters.discount_rate_factor)
+        loss_rate += parameters.discount_rate_add
+        self.discount = multiply(parameters.discount, compute_exp(-multiply(years, loss_rate)))
+        self.basis_factor = parameters.basis_factor
+        self.basis_factor += multiply(parameters.basis_factor_year, years)
+        is_short = time_s <= VOL_TERM_S
+        power = parameters.vol_power_short if is_short else parameters.vol_power_long
+        term_s = max(time_s, parameters.vol_term_min_s)
+        scale = compute_power((VOL_TERM_S << _BITS) // term_s, power)
+        self.vol_multiples = {
+            VolShock.DOWN: max(0, ONE - multiply(parameters.vol_range_down, scale)),
+            VolShock.NONE: ONE,
+            VolShock.UP: ONE + multiply(parameters.vol_range_up, scale),
+        }
+
+
+class Risk:
+    """What an account's margin reads of one instrument."""
+
+    __slots__ = ("confidence", "delta_value", "group", "is_perp", "row", "spot", "strike_slot")
+
+    def __init__(self, instrument: Instrument, group: int, strike_slot: int) -> None:
+        self.is_perp = instrument.kind is InstrumentKind.PERP
+        self.spot = instrument.spot
+        self.confidence = instrument.confidence
+        self.group = group
+        """The number of its expiry, or `_LINEAR`."""
+        self.strike_slot = strike_slot
+        """Options with the same number cover each other's shorts."""
+        self.row: tuple[int, ...] = ()
+        """Its price in each column."""
+        self.delta_value = 0
+        """What a unit moves with the price, in quote."""
+
+
+_Column = tuple[int, VolShock]
+
+
+class RiskArrays:
+    """The prices of all instruments in all scenarios, and what they were computed from."""
+
+    __slots__ = (
+        "basis_columns",
+        "columns",
+        "expiries",
+        "im_multiple",
+        "mark_column",
+        "parameters",
+        "risks",
+        "scenario_columns",
+        "slot_spots",
+        "stable_price",
+    )
+
+    def __init__(self, market_data: MarketData, parameters: PortfolioParameters) -> None:
+        """Price everything. The stable asset is worth something, and no price is negative."""
+        assert market_data.stable_price > 0
+        self.parameters = parameters
+        self.stable_price = market_data.stable_price
+        lack = max(0, parameters.peg_threshold - self.stable_price)
+        self.im_multiple = parameters.im_factor + _charge(lack, parameters.peg_factor)
+        self.columns: dict[_Column, int] = {}
+        """Every combination of shocks that is needed, once."""
+        self.mark_column = self._add_column(ONE, VolShock.NONE)
+        self.basis_columns = (
+            self._add_column(parameters.basis_shock_up, VolShock.NONE),
+            self._add_column(parameters.basis_shock_down, VolShock.NONE),
+        )
+        self.scenario_columns = tuple(
+            self._add_column(each.spot_shock, each.vol_shock) for each in parameters.scenarios
+        )
+        self.expiries: list[Expiry] = []
+        self.slot_spots: list[int] = []
+        """The price that naked shorts of each strike are charged at."""
+        self.risks: list[Risk] = []
+        self._price(market_data.instruments)
+
+    def _add_column(self, spot_shock: int, vol_shock: VolShock) -> int:
+        return self.columns.setdefault((spot_shock, vol_shock), len(self.columns))
+
+    def _price(self, instruments: Sequence[Instrument]) -> None:
+        groups: dict[tuple[int, int], int] = {}
+        slots: dict[tuple[int, int, int], int] = {}
+        forwards: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
+        for each in instruments:
+            if each.kind in (InstrumentKind.PERP, InstrumentKind.BASE):
+                risk = Risk(each, _LINEAR, 0)
+                risk.row = self._price_linear(each)
+                risk.delta_value = each.spot
+                self.risks.append(risk)
+                continue
+            group = groups.setdefault((each.time_s, each.rate), len(groups))
+            if group == len(self.expiries):
+                self.expiries.append(Expiry(each.time_s, each.rate, self.parameters))
+            slot = slots.setdefault((group, each.strike, each.spot), len(slots))
+            if slot == len(self.slot_spots):
+                self.slot_spots.append(each.spot)
+            shocked = forwards.get((each.forward, each.forward_fixed))
+            if shocked is None:
+                shocked = self._shock_forward(each)
+                forwards[each.forward, each.forward_fixed] = shocked
+            risk = Risk(each, group, slot)
+            self._price_option(risk, each, shocked)
+            self.risks.append(risk)
+
+    def _price_linear(self, instrument: Instrument) -> tuple[int, ...]:
+        if instrument.kind is InstrumentKind.PERP:
+            price = instrument.forward
+            return tuple(multiply(shock - ONE, price) for shock, _ in self.columns)
+        price = instrument.spot
+        return tuple(price * shock // self.stable_price for shock, _ in self.columns)
+
+    def _shock_forward(self, instrument: Instrument) -> tuple[tuple[int, int], ...]:
+        """The shocked forward and its logarithm for each column."""
+        fixed = instrument.forward_fixed
+        variable = instrument.forward - fixed
+        shocked = [multiply(variable, shock) + fixed for shock, _ in self.columns]
+        logs = {price: compute_log(price) for price in dict.fromkeys(shocked)}
+        return tuple((price, logs[price]) for price in shocked)
+
+    def _price_option(
+        self, risk: Risk, instrument: Instrument, shocked: tuple[tuple[int, int], ...]
+    ) -> None:
+        strike = instrument.strike
+        is_call = instrument.kind is InstrumentKind.CALL
+        log_strike = compute_log(strike)
+        time_s = instrument.time_s
+        total_vol = compute_total_vol(instrument.vol, time_s) if time_s > 0 else 0
+        multiples = self.expiries[risk.group].vol_multiples
+        total_vols = {shock: multiply(total_vol, multiples[shock]) for shock in VolShock}
+        row = []
+        for (forward, log_forward), (_, vol_shock) in zip(shocked, self.columns, strict=True):
+            call = compute_call(forward, strike, log_forward, log_strike, total_vols[vol_shock])
+            row.append(call if is_call else call + strike - forward)
+        risk.row = tuple(row)
+        forward, log_forward = shocked[self.mark_column]
+        delta = compute_delta(forward, strike, log_forward, log_strike, total_vol, is_call=is_call)
+        risk.delta_value = multiply(delta, instrument.spot)
+
+
+class _Holding:
+    """The positions of an account in one group."""
+
+    __slots__ = ("confidence", "rows", "sizes", "spot_value")
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, ...]] = []
+        self.sizes: list[int] = []
+        self.spot_value = 0
+        self.confidence = ONE
+
+
+class _Exposure:
+    """The positions of an account, grouped and summed up; values are Q128."""
+
+    __slots__ = ("base", "gross_delta", "holdings", "naked_shorts", "net_delta", "perps")
+
+    def __init__(self, arrays: RiskArrays, positions: Iterable[tuple[int, int]]) -> None:
+        self.holdings: dict[int, _Holding] = {}
+        self.perps = 0
+        self.base = 0
+        self.net_delta = 0
+        self.gross_delta = 0
+        strikes: dict[int, int] = {}
+        risks = arrays.risks
+        for index, size in positions:
+            if not size:
+                continue
+            risk = risks[index]
+            holding = self.holdings.get(risk.group)
+            if holding is None:
+                holding = self.holdings[risk.group] = _Holding()
+            holding.rows.append(risk.row)
+            holding.sizes.append(size)
+            if risk.confidence < holding.confidence:
+                holding.confidence = risk.confidence
+            delta = size * risk.delta_value
+            self.net_delta += delta
+            self.gross_delta += abs(delta)
+            spot_value = abs(size) * risk.spot
+            holding.spot_value += spot_value
+            if risk.group != _LINEAR:
+                strikes[risk.strike_slot] = strikes.get(risk.strike_slot, 0) + size
+            elif risk.is_perp:
+                self.perps += spot_value
+            else:
+                self.base += spot_value
+        self.naked_shorts = 0
+        for slot, size in strikes.items():
+            if size < 0:
+                self.naked_shorts -= size * arrays.slot_spots[slot]
+
+
+def compute_margin(
+    arrays: RiskArrays, positions: Iterable[tuple[int, int]], cash: int
+) -> PortfolioMargin:
+    """The margins of one account: each position is the place of an instrument and a size."""
+    parameters = arrays.parameters
+    exposure = _Exposure(arrays, positions)
+    totals, option_value, base_value, basis = _compute_values(arrays, exposure)
+    mark = option_value + base_value
+    changes = [totals[column] - mark for column in arrays.scenario_columns]
+    worst, worst_scenario = basis, -1
+    if changes and (least := min(changes)) < basis:
+        worst, worst_scenario = least, changes.index(least)
+
+    static_perp = _charge(exposure.perps, parameters.static_perp)
+    static_base = _charge(exposure.base, parameters.static_base)
+    static_naked_short = _charge(exposure.naked_shorts, parameters.static_naked_short)
+    loss = static_perp + static_base + static_naked_short - worst
+    hedged_delta = (exposure.gross_delta - abs(exposure.net_delta)) >> 1
+    floor = _charge(abs(exposure.net_delta), parameters.net_delta)
+    floor += _charge(hedged_delta, parameters.hedged_delta)
+    confidence = _compute_confidence(exposure, parameters)
+    value = mark + (cash << _BITS)
+    maintenance = max(loss, _charge(floor, parameters.delta_maintenance))
+    initial = max(_charge(loss, arrays.im_multiple), floor) + confidence
+    return PortfolioMargin(
+        mark_to_market=value >> _BITS,
+        maintenance_margin=(value - maintenance) >> _BITS,
+        initial_margin=(value - initial) >> _BITS,
+        scenario_changes=tuple(each >> _BITS for each in changes),
+        parts=MarginParts(
+            cash=cash,
+            option_value=option_value >> _BITS,
+            base_value=base_value >> _BITS,
+            worst_change=worst >> _BITS,
+            worst_scenario=worst_scenario,
+            basis_change=basis >> _BITS,
+            static_perp=-(-static_perp >> _BITS),
+            static_base=-(-static_base >> _BITS),
+            static_naked_short=-(-static_naked_short >> _BITS),
+            im_multiple=arrays.im_multiple,
+            confidence=-(-confidence >> _BITS),
+            net_delta=exposure.net_delta >> _BITS,
+            hedged_delta=hedged_delta >> _BITS,
+            delta_floor=-(-floor >> _BITS),
+        ),
+    )
+
+
+def _charge(value: int, factor: int) -> int:
+    """A part of a value, rounded up."""
+    return -(-value * factor >> _BITS)
+
+
+def _compute_values(arrays: RiskArrays, exposure: _Exposure) -> tuple[Sequence[int], int, int, int]:
+    """Discounted values by column; the values of options and base at the mark; the basis."""
+    totals: Sequence[int] = (0,) * len(arrays.columns)
+    option_value = base_value = basis = 0
+    mark_column = arrays.mark_column
+    up_column, down_column = arrays.basis_columns
+    for group, holding in exposure.holdings.items():
+        sizes = holding.sizes
+        values = [sum(map(mul, sizes, column)) for column in zip(*holding.rows, strict=True)]
+        mark = values[mark_column]
+        if group == _LINEAR:
+            base_value = mark
+            totals = list(map(add, totals, values))
+            continue
+        expiry = arrays.expiries[group]
+        option_value += mark
+        least = min(values[up_column], values[down_column]) - mark
+        if least < 0:
+            basis += least * expiry.basis_factor >> _BITS
+        discount = expiry.discount
+        discounted = [each * discount >> _BITS if each > 0 else each for each in values]
+        totals = list(map(add, totals, discounted))
+    return totals, option_value, base_value, basis
+
+
+def _compute_confidence(exposure: _Exposure, parameters: PortfolioParameters) -> int:
+    """What prices of little confidence cost: of each group, by the least trusted of its
+    instruments that are held. Doubt in the perpetual's or the base asset's price is doubt in the
+    options on it."""
+    linear = exposure.holdings.get(_LINEAR)
+    least = ONE if linear is None else linear.confidence
+    total = 0
+    for holding in exposure.holdings.values():
+        confidence = min(holding.confidence, least)
+        if confidence < parameters.confidence_threshold:
+            factor = _charge(ONE - confidence, parameters.confidence_factor)
+            total += _charge(holding.spot_value, factor)
+    return total
+
+
+def compute_portfolio_margin(
+    portfolio: Portfolio, market_data: MarketData, parameters: PortfolioParameters
+) -> PortfolioMargin:
+    """The margins of one portfolio, from nothing: a pure function of the three."""
+    arrays = RiskArrays(market_data, parameters)
+    return compute_margin(arrays, portfolio.positions, portfolio.cash)
