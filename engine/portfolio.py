@@ -19,7 +19,6 @@ volatilities of the usual range: 10^-10 in quote up to a gross value of fifty mi
 """
 
 from collections.abc import Iterable, Sequence
-from operator import add, mul
 from typing import Final
 
 from engine.black76 import YEAR_S, compute_call, compute_delta, compute_log, compute_total_vol
@@ -40,6 +39,19 @@ _BITS: Final = FRACTION_BITS
 _LINEAR: Final = -1
 """The number of the group of perpetuals and base, beside those of the expiries."""
 
+_SLOT_BITS: Final = 320
+"""Of one column's value in a row that is packed into one integer (`RiskArrays`)."""
+
+_SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
+_SLOT_BIAS: Final = 1 << (_SLOT_BITS - 1)
+"""Added to a slot it makes any value in it positive."""
+
+_PRICE_BOUND: Final = 1 << 132
+"""Prices are below it, as Q64 numbers; with the next bound no sum of values leaves its slot."""
+
+SIZES_BOUND: Final = 1 << 118
+"""The absolute sizes of a portfolio add up to less, as Q64 numbers."""
+
 
 class Expiry:
     """What the options of one expiry share: options with one time to expiry and one rate."""
@@ -47,6 +59,7 @@ class Expiry:
     __slots__ = ("basis_factor", "discount", "vol_multiples")
 
     def __init__(self, time_s: int, rate: int, parameters: PortfolioParameters) -> None:
+        assert parameters.discount <= ONE
         time_s = max(0, time_s)
         years = time_s // YEAR_S
         loss_rate = multiply(max(0, rate), parameters.discount_rate_factor)
@@ -78,8 +91,8 @@ class Risk:
         """The number of its expiry, or `_LINEAR`."""
         self.strike_slot = strike_slot
         """Options with the same number cover each other's shorts."""
-        self.row: tuple[int, ...] = ()
-        """Its price in each column."""
+        self.row = 0
+        """Its price in each column, packed."""
         self.delta_value = 0
         """What a unit moves with the price, in quote."""
 
@@ -91,11 +104,10 @@ class RiskArrays:
     """The prices of all instruments in all scenarios, and what they were computed from."""
 
     __slots__ = (
-        "basis_columns",
+        "bias",
         "columns",
         "expiries",
         "im_multiple",
-        "mark_column",
         "parameters",
         "risks",
         "scenario_columns",
@@ -110,24 +122,23 @@ class RiskArrays:
         self.stable_price = market_data.stable_price
         lack = max(0, parameters.peg_threshold - self.stable_price)
         self.im_multiple = parameters.im_factor + _charge(lack, parameters.peg_factor)
-        self.columns: dict[_Column, int] = {}
-        """Every combination of shocks that is needed, once."""
-        self.mark_column = self._add_column(ONE, VolShock.NONE)
-        self.basis_columns = (
-            self._add_column(parameters.basis_shock_up, VolShock.NONE),
-            self._add_column(parameters.basis_shock_down, VolShock.NONE),
-        )
-        self.scenario_columns = tuple(
-            self._add_column(each.spot_shock, each.vol_shock) for each in parameters.scenarios
-        )
+        self.columns: list[_Column] = [
+            (spot_shock, VolShock.NONE)
+            for spot_shock in (ONE, parameters.basis_shock_up, parameters.basis_shock_down)
+        ]
+        """The mark, the basis up and down, and every other combination of shocks, once."""
+        self.scenario_columns: list[int] = []
+        for each in parameters.scenarios:
+            column = (each.spot_shock, each.vol_shock)
+            if column not in self.columns:
+                self.columns.append(column)
+            self.scenario_columns.append(self.columns.index(column))
+        self.bias = _pack([_SLOT_BIAS] * len(self.columns))
         self.expiries: list[Expiry] = []
         self.slot_spots: list[int] = []
         """The price that naked shorts of each strike are charged at."""
         self.risks: list[Risk] = []
         self._price(market_data.instruments)
-
-    def _add_column(self, spot_shock: int, vol_shock: VolShock) -> int:
-        return self.columns.setdefault((spot_shock, vol_shock), len(self.columns))
 
     def _price(self, instruments: Sequence[Instrument]) -> None:
         groups: dict[tuple[int, int], int] = {}
@@ -136,7 +147,7 @@ class RiskArrays:
         for each in instruments:
             if each.kind in (InstrumentKind.PERP, InstrumentKind.BASE):
                 risk = Risk(each, _LINEAR, 0)
-                risk.row = self._price_linear(each)
+                risk.row = _pack_prices(self._price_linear(each))
                 risk.delta_value = each.spot
                 self.risks.append(risk)
                 continue
@@ -183,8 +194,8 @@ class RiskArrays:
         for (forward, log_forward), (_, vol_shock) in zip(shocked, self.columns, strict=True):
             call = compute_call(forward, strike, log_forward, log_strike, total_vols[vol_shock])
             row.append(call if is_call else call + strike - forward)
-        risk.row = tuple(row)
-        forward, log_forward = shocked[self.mark_column]
+        risk.row = _pack_prices(row)
+        forward, log_forward = shocked[0]
         delta = compute_delta(forward, strike, log_forward, log_strike, total_vol, is_call=is_call)
         risk.delta_value = multiply(delta, instrument.spot)
 
@@ -192,11 +203,11 @@ class RiskArrays:
 class _Holding:
     """The positions of an account in one group."""
 
-    __slots__ = ("confidence", "rows", "sizes", "spot_value")
+    __slots__ = ("confidence", "spot_value", "value")
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, ...]] = []
-        self.sizes: list[int] = []
+        self.value = 0
+        """In every column, packed."""
         self.spot_value = 0
         self.confidence = ONE
 
@@ -214,6 +225,7 @@ class _Exposure:
         self.gross_delta = 0
         strikes: dict[int, int] = {}
         risks = arrays.risks
+        total_size = 0
         for index, size in positions:
             if not size:
                 continue
@@ -221,14 +233,15 @@ class _Exposure:
             holding = self.holdings.get(risk.group)
             if holding is None:
                 holding = self.holdings[risk.group] = _Holding()
-            holding.rows.append(risk.row)
-            holding.sizes.append(size)
+            holding.value += size * risk.row
             if risk.confidence < holding.confidence:
                 holding.confidence = risk.confidence
             delta = size * risk.delta_value
             self.net_delta += delta
             self.gross_delta += abs(delta)
-            spot_value = abs(size) * risk.spot
+            absolute = abs(size)
+            total_size += absolute
+            spot_value = absolute * risk.spot
             holding.spot_value += spot_value
             if risk.group != _LINEAR:
                 strikes[risk.strike_slot] = strikes.get(risk.strike_slot, 0) + size
@@ -236,6 +249,7 @@ class _Exposure:
                 self.perps += spot_value
             else:
                 self.base += spot_value
+        assert total_size < SIZES_BOUND
         self.naked_shorts = 0
         for slot, size in strikes.items():
             if size < 0:
@@ -295,29 +309,53 @@ def _charge(value: int, factor: int) -> int:
     return -(-value * factor >> _BITS)
 
 
-def _compute_values(arrays: RiskArrays, exposure: _Exposure) -> tuple[Sequence[int], int, int, int]:
+def _compute_values(arrays: RiskArrays, exposure: _Exposure) -> tuple[list[int], int, int, int]:
     """Discounted values by column; the values of options and base at the mark; the basis."""
-    totals: Sequence[int] = (0,) * len(arrays.columns)
-    option_value = base_value = basis = 0
-    mark_column = arrays.mark_column
-    up_column, down_column = arrays.basis_columns
+    totals = option_value = base_value = basis = 0
+    bias = arrays.bias
     for group, holding in exposure.holdings.items():
-        sizes = holding.sizes
-        values = [sum(map(mul, sizes, column)) for column in zip(*holding.rows, strict=True)]
-        mark = values[mark_column]
+        value = holding.value
+        biased = value + bias
+        mark = (biased & _SLOT_MASK) - _SLOT_BIAS
+        totals += value << _BITS
         if group == _LINEAR:
             base_value = mark
-            totals = list(map(add, totals, values))
             continue
-        expiry = arrays.expiries[group]
         option_value += mark
-        least = min(values[up_column], values[down_column]) - mark
+        up = (biased >> _SLOT_BITS) & _SLOT_MASK
+        down = (biased >> 2 * _SLOT_BITS) & _SLOT_MASK
+        least = min(up, down) - _SLOT_BIAS - mark
+        expiry = arrays.expiries[group]
         if least < 0:
             basis += least * expiry.basis_factor >> _BITS
-        discount = expiry.discount
-        discounted = [each * discount >> _BITS if each > 0 else each for each in values]
-        totals = list(map(add, totals, discounted))
-    return totals, option_value, base_value, basis
+        # Every slot's highest bit says that there is no loss, and becomes a mask of all below.
+        signs = biased & bias
+        gains = biased & (signs - (signs >> (_SLOT_BITS - 1)))
+        totals -= gains * (ONE - expiry.discount)
+    return _unpack(totals + bias, len(arrays.columns)), option_value, base_value, basis
+
+
+def _pack(row: Sequence[int]) -> int:
+    packed = 0
+    for value in reversed(row):
+        packed = (packed << _SLOT_BITS) + value
+    return packed
+
+
+def _pack_prices(row: Sequence[int]) -> int:
+    assert max(row) < _PRICE_BOUND
+    assert min(row) > -_PRICE_BOUND
+    return _pack(row)
+
+
+def _unpack(biased: int, count: int) -> list[int]:
+    """The Q192 values out of their slots, as Q128 rounded down."""
+    size = _SLOT_BITS >> 3
+    data = biased.to_bytes(count * size, "little")
+    return [
+        (int.from_bytes(data[start : start + size], "little") - _SLOT_BIAS) >> _BITS
+        for start in range(0, count * size, size)
+    ]
 
 
 def _compute_confidence(exposure: _Exposure, parameters: PortfolioParameters) -> int:

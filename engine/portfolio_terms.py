@@ -1,9 +1,11 @@
 """What a portfolio is margined by: its instruments, the parameters, and what comes out.
 
 Every number is Q64 (`engine.fixed_point`): prices in quote for a unit of the base asset, sizes in
-units of it, rates and volatilities to the year, times in seconds. The parameters' defaults are
-published ones: those of Derive's portfolio margin for ether and bitcoin, and Paradex's for the
-floor under it.
+units of it, rates and volatilities to the year, times in seconds. They do not fit 64 bits, so these
+structs never go over a wire.
+
+The parameters' defaults are published ones: those of Derive's portfolio margin for ether and
+bitcoin. It has no floor on deltas; Paradex's is 2 % of the net and 1 % of the hedged delta.
 """
 
 from enum import IntEnum, StrEnum
@@ -29,7 +31,7 @@ class VolShock(IntEnum):
     UP = 1
 
 
-class Scenario(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Scenario(Struct, frozen=True):
     """One future: all prices times a factor, all volatilities shocked in one direction."""
 
     spot_shock: int
@@ -48,57 +50,57 @@ def _make_scenarios() -> tuple[Scenario, ...]:
     return (first, *inner, last)
 
 
-class PortfolioParameters(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class PortfolioParameters(Struct, frozen=True):
     """Every number of the formula; none is negative, and zero switches a charge off."""
 
     scenarios: tuple[Scenario, ...] = _make_scenarios()
     """What the portfolio is tried in."""
     vol_range_up: int = from_ratio(60, 100)
-    """By how much volatilities rise where they are shocked up, at the term of 30 days."""
+    """By this part volatilities rise where they are shocked up, at a term of 30 days."""
     vol_range_down: int = from_ratio(30, 100)
-    """By how much they fall where they are shocked down; they never fall below zero."""
+    """By this part they fall where they are shocked down; never below zero."""
     vol_power_short: int = from_ratio(30, 100)
     """The ranges are multiplied by `30 days / T` to this power up to that term."""
     vol_power_long: int = from_ratio(13, 100)
-    """The same beyond it."""
+    """The same beyond that term."""
     vol_term_min_s: int = DAY_S
-    """Terms count as this long at least when volatilities are shocked; above zero."""
+    """Shorter terms count as this long for that; above zero."""
     discount: int = from_ratio(95, 100)
-    """What shocked gains of an expiry are worth, before time."""
+    """What shocked gains of an expiry are worth, before time; at most 1."""
     discount_rate_factor: int = ONE
-    """They lose this part of the rate a year more."""
+    """Time takes the rate off them, times this."""
     discount_rate_add: int = from_ratio(12, 100)
-    """They lose this rate a year more."""
+    """Time takes this rate a year off them besides."""
     basis_shock_up: int = from_ratio(105, 100)
-    """An expiry's forward moves alone: up to this factor."""
+    """An expiry's forward moves alone, up to this factor."""
     basis_shock_down: int = from_ratio(95, 100)
-    """An expiry's forward moves alone: down to this factor."""
+    """An expiry's forward moves alone, down to this factor."""
     basis_factor: int = ONE
-    """How much of the loss by that is charged."""
+    """So much of the loss by that is charged."""
     basis_factor_year: int = from_ratio(120, 100)
-    """How much more for each year of the term."""
+    """So much more of it for each year of the term."""
     static_perp: int = from_ratio(3, 100)
-    """Charged of the value of perpetuals, at spot."""
+    """Charged of perpetuals' value at spot."""
     static_base: int = from_ratio(3, 100)
-    """Charged of the value of the base asset, at spot."""
+    """Charged of the base asset's value at spot."""
     static_naked_short: int = from_ratio(2, 100)
-    """Charged of the spot price for each option sold that no other of its strike covers."""
+    """Charged of the spot price for each option sold that none of its strike covers."""
     im_factor: int = from_ratio(125, 100)
     """The initial margin's multiple of losses and static charges."""
     peg_threshold: int = from_ratio(99, 100)
     """The multiple grows where the stable asset is worth less than this."""
     peg_factor: int = 4 * ONE
-    """By this times what the stable asset lacks."""
+    """It grows by this times what the stable asset lacks to that."""
     confidence_threshold: int = from_ratio(55, 100)
     """Prices that their source trusts less than this cost initial margin."""
     confidence_factor: int = ONE
-    """This times what the source lacks to full trust, of the size at spot."""
-    net_delta: int = from_ratio(2, 100)
-    """The margin is at least this of the value that the portfolio moves with the price."""
-    hedged_delta: int = from_ratio(1, 100)
-    """And this of the value whose moves cancel out."""
+    """They cost this times what it lacks to full trust, of the size at spot."""
+    net_delta: int = 0
+    """The margin's floor: this part of what the portfolio moves with the price; Paradex: 0.02."""
+    hedged_delta: int = 0
+    """The floor has this part of what cancels out, too; Paradex: 0.01."""
     delta_maintenance: int = from_ratio(50, 100)
-    """The part of that floor which holds for the maintenance margin."""
+    """This part of the floor holds for the maintenance margin."""
 
 
 class InstrumentKind(StrEnum):
@@ -113,7 +115,7 @@ class InstrumentKind(StrEnum):
     """The base asset itself."""
 
 
-class Instrument(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Instrument(Struct, frozen=True):
     """One instrument with its market data."""
 
     kind: InstrumentKind
@@ -134,7 +136,7 @@ class Instrument(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     has passed: shocks leave it as it is."""
 
 
-class MarketData(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class MarketData(Struct, frozen=True):
     """What the prices are computed from."""
 
     instruments: tuple[Instrument, ...]
@@ -142,7 +144,7 @@ class MarketData(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """Of the asset that accounts are kept in, in quote; above zero."""
 
 
-class Portfolio(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Portfolio(Struct, frozen=True):
     """What an account holds."""
 
     positions: tuple[tuple[int, int], ...]
@@ -151,38 +153,45 @@ class Portfolio(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     """With what has been gained or lost on perpetuals up to their mark prices."""
 
 
-class MarginParts(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a margin is made of; everything below `base_value` is a charge, and not negative.
+class MarginParts(Struct, frozen=True):
+    """What a margin is made of.
 
-    With `worst = min(basis_change, scenario changes)`:
-
-        maintenance = mark_to_market - max(static - worst, delta_maintenance * delta_floor)
-        initial = mark_to_market - max((static - worst) * im_multiple, delta_floor) - confidence
+    loss = static_perp + static_base + static_naked_short - worst_change
+    maintenance = mark_to_market - max(loss, delta_maintenance x delta_floor)
+    initial = mark_to_market - max(loss x im_multiple, delta_floor) - confidence
     """
 
     cash: int
+    """As it is given."""
     option_value: int
+    """Of all options."""
     base_value: int
+    """Of the base asset."""
     worst_change: int
-    """The least of the scenarios and of the basis; never above zero."""
+    """The least of the scenarios' changes and of the basis: never above zero."""
     worst_scenario: int
-    """Its index, or -1 where it is the basis."""
+    """The first scenario that is it, counted from 0; nothing (in the engine -1) for the basis."""
     basis_change: int
     """What the basis charges, as a loss: never above zero."""
     static_perp: int
+    """The charge on perpetuals."""
     static_base: int
+    """The charge on the base asset."""
     static_naked_short: int
+    """The charge on naked shorts."""
     im_multiple: int
     """`im_factor` with what the stable asset's price adds."""
     confidence: int
+    """The charge for doubtful prices."""
     net_delta: int
-    """In quote, as it moves with the price: signed."""
+    """In quote, what the portfolio moves with the price: signed."""
     hedged_delta: int
     """Half of what the sum of absolute deltas exceeds the net one by."""
     delta_floor: int
+    """The least initial margin, by deltas."""
 
 
-class PortfolioMargin(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class PortfolioMargin(Struct, frozen=True):
     """The margins of a portfolio as excess: an account passes unless it is negative."""
 
     mark_to_market: int

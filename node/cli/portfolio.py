@@ -49,22 +49,27 @@ class PortfolioFileError(OperatorError):
 
 
 class _Market(Struct, frozen=True, forbid_unknown_fields=True):
-    """One instrument; options need `expiry_s`, `strike`, `forward` and `vol` too."""
+    """One instrument. The fields of options alone may be left out or null otherwise."""
 
     kind: InstrumentKind
+    """`call`, `put`, `perp` or `base`."""
     spot: Decimal
+    """The index price of the base asset."""
     expiry_s: Decimal | None = None
-    """Seconds to the expiry; its time has passed where it is below zero."""
+    """Options need it: seconds to the expiry. Below zero, it is over."""
     strike: Decimal | None = None
+    """Options need it."""
     forward: Decimal | None = None
-    """Of a perpetual: its mark price, which is the spot price if left out."""
+    """Options need it: the price of their expiry, whole. Of a perpetual the mark price, which is
+    the spot price if left out."""
     vol: Decimal | None = None
+    """Options need it: 1 is 100 % a year."""
     rate: Decimal | None = None
-    """0 if left out."""
+    """The interest up to an option's expiry: 0 if left out."""
     confidence: Decimal | None = None
-    """1 if left out."""
+    """From 0 to 1, the least of all sources that the market's data are from: 1 if left out."""
     forward_fixed: Decimal | None = None
-    """The part of `forward` that no shock moves: none if left out."""
+    """The part of `forward` that is settled already and that no shock moves: 0 if left out."""
 
 
 class _VolWord(StrEnum):
@@ -75,15 +80,22 @@ class _VolWord(StrEnum):
 
 class _Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     spot_shock: Decimal
+    """The factor on all prices."""
     vol_shock: _VolWord
+    """`up`, `none` or `down`."""
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     markets: dict[str, _Market]
+    """By name: all of one base asset, as whatever is here moves together."""
     positions: dict[str, Decimal]
+    """Signed sizes by the name of the market."""
     cash: Decimal = Decimal(0)
+    """With what has been gained or lost on perpetuals up to their mark prices: 0 if left out."""
     stable_price: Decimal = Decimal(1)
+    """Of the asset that cash is in: 1 if left out."""
     parameters: dict[str, Decimal | list[_Scenario]] = {}
+    """By name; `scenarios` is a list. Each has its default if left out, and may be zero."""
 
 
 _Bounds = tuple[Decimal, Decimal]
@@ -98,6 +110,7 @@ _UNIT: Final = (Decimal(0), Decimal(1))
 _SHOCK: Final = (Decimal(0), Decimal(100))
 _PARAMETER: Final = (Decimal(0), Decimal(1_000))
 _PARAMETER_BOUNDS: Final = {
+    "discount": _UNIT,
     "vol_power_short": _UNIT,
     "vol_power_long": _UNIT,
     "vol_term_min_s": (Decimal(1), _SECONDS[1]),
@@ -264,6 +277,11 @@ def format_fixed(value: int) -> str:
     units = (value * 10**PLACES + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
     whole, part = divmod(abs(units), 10**PLACES)
     return f"{'-' * (units < 0)}{whole}.{part:0{PLACES}d}"
+
+
+def format_short(value: int) -> str:
+    """The same without zeros at the end."""
+    return format_fixed(value).rstrip("0").rstrip(".")
 
 
 def describe_margin(margin: PortfolioMargin, parameters: PortfolioParameters) -> dict[str, Any]:

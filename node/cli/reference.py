@@ -12,6 +12,7 @@ import typer
 
 from node.cli.error_reference import render_errors
 from node.cli.main import app
+from node.cli.portfolio_reference import render_portfolio
 from node.config_file import describe_keys
 from node.exit_codes import ExitCode
 from node.protocol import QUERIES
@@ -28,6 +29,7 @@ def render_pages() -> dict[str, str]:
         "reference/errors.md": render_errors(_HEAD),
         "reference/exit-codes.md": _render_exit_codes(),
         "reference/node-toml.md": _render_config(),
+        "reference/portfolio.md": render_portfolio(_HEAD),
         "reference/queries.md": _render_queries(),
     }
 
