@@ -11,11 +11,14 @@ The form is that of the risk manager of Derive's second protocol, with Paradex's
 `MarginParts` has the rest. All of it is one base asset's: whoever holds several asks once for each
 and adds up, with the cash in one of them.
 
-Prices depend on market data alone, so they are computed once for all accounts (`RiskArrays`); an
-account's margin is then integer products and sums. Sums and products are exact; prices are rounded
-to the nearest Q64 number, requirements up and excess down, each once. So a margin is off by at most
-2^-59 of the portfolio's gross value at spot, where options are priced at forwards, strikes and
-volatilities of the usual range: 10^-10 in quote up to a gross value of fifty million.
+Prices depend on market data alone, so they are computed once for all accounts (`RiskArrays`). The
+prices of one instrument, `v_0` at the mark, `v_1` and `v_2` on the basis and then in the scenarios,
+are one integer, `v_0 + v_1 2^320 + v_2 2^640 + ...`: sizes times such integers, added up, are the
+sums of products in all scenarios at once, as no slot's sum reaches the next slot.
+
+Sums and products are exact; prices are rounded to the nearest Q64 number, charges up and excess
+down. With the rounding of what comes in, a margin is off by at most 2^-60 of the portfolio's gross
+value at spot: by 10^-10 in quote up to a hundred million.
 """
 
 from collections.abc import Iterable, Sequence
@@ -81,15 +84,15 @@ class Expiry:
 class Risk:
     """What an account's margin reads of one instrument."""
 
-    __slots__ = ("confidence", "delta_value", "group", "is_perp", "row", "spot", "strike_slot")
+    __slots__ = ("confidence", "delta_value", "group", "is_perp", "row", "spot", "strike_index")
 
-    def __init__(self, instrument: Instrument, group: int, strike_slot: int) -> None:
+    def __init__(self, instrument: Instrument, group: int, strike_index: int) -> None:
         self.is_perp = instrument.kind is InstrumentKind.PERP
         self.spot = instrument.spot
         self.confidence = instrument.confidence
         self.group = group
         """The number of its expiry, or `_LINEAR`."""
-        self.strike_slot = strike_slot
+        self.strike_index = strike_index
         """Options with the same number cover each other's shorts."""
         self.row = 0
         """Its price in each column, packed."""
@@ -111,7 +114,7 @@ class RiskArrays:
         "parameters",
         "risks",
         "scenario_columns",
-        "slot_spots",
+        "strike_spots",
         "stable_price",
     )
 
@@ -135,14 +138,14 @@ class RiskArrays:
             self.scenario_columns.append(self.columns.index(column))
         self.bias = _pack([_SLOT_BIAS] * len(self.columns))
         self.expiries: list[Expiry] = []
-        self.slot_spots: list[int] = []
+        self.strike_spots: list[int] = []
         """The price that naked shorts of each strike are charged at."""
         self.risks: list[Risk] = []
         self._price(market_data.instruments)
 
     def _price(self, instruments: Sequence[Instrument]) -> None:
         groups: dict[tuple[int, int], int] = {}
-        slots: dict[tuple[int, int, int], int] = {}
+        strikes: dict[tuple[int, int, int], int] = {}
         forwards: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
         for each in instruments:
             if each.kind in (InstrumentKind.PERP, InstrumentKind.BASE):
@@ -154,14 +157,14 @@ class RiskArrays:
             group = groups.setdefault((each.time_s, each.rate), len(groups))
             if group == len(self.expiries):
                 self.expiries.append(Expiry(each.time_s, each.rate, self.parameters))
-            slot = slots.setdefault((group, each.strike, each.spot), len(slots))
-            if slot == len(self.slot_spots):
-                self.slot_spots.append(each.spot)
+            index = strikes.setdefault((group, each.strike, each.spot), len(strikes))
+            if index == len(self.strike_spots):
+                self.strike_spots.append(each.spot)
             shocked = forwards.get((each.forward, each.forward_fixed))
             if shocked is None:
                 shocked = self._shock_forward(each)
                 forwards[each.forward, each.forward_fixed] = shocked
-            risk = Risk(each, group, slot)
+            risk = Risk(each, group, index)
             self._price_option(risk, each, shocked)
             self.risks.append(risk)
 
@@ -244,22 +247,25 @@ class _Exposure:
             spot_value = absolute * risk.spot
             holding.spot_value += spot_value
             if risk.group != _LINEAR:
-                strikes[risk.strike_slot] = strikes.get(risk.strike_slot, 0) + size
+                strikes[risk.strike_index] = strikes.get(risk.strike_index, 0) + size
             elif risk.is_perp:
                 self.perps += spot_value
             else:
                 self.base += spot_value
         assert total_size < SIZES_BOUND
         self.naked_shorts = 0
-        for slot, size in strikes.items():
+        for index, size in strikes.items():
             if size < 0:
-                self.naked_shorts -= size * arrays.slot_spots[slot]
+                self.naked_shorts -= size * arrays.strike_spots[index]
 
 
 def compute_margin(
     arrays: RiskArrays, positions: Iterable[tuple[int, int]], cash: int
 ) -> PortfolioMargin:
-    """The margins of one account: each position is the place of an instrument and a size."""
+    """The margins of one account: each position is the place of an instrument and a size.
+
+    One position for each instrument: what is bought and sold of one is no hedge of deltas.
+    """
     parameters = arrays.parameters
     exposure = _Exposure(arrays, positions)
     totals, option_value, base_value, basis = _compute_values(arrays, exposure)

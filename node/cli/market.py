@@ -154,7 +154,7 @@ def trades(
 
 
 PortfolioOption = Annotated[
-    Path, typer.Option("--portfolio", metavar="FILE", help="A JSON file, as below.")
+    Path, typer.Option("--portfolio", metavar="FILE", help="A JSON file of the form above.")
 ]
 
 
@@ -169,7 +169,7 @@ def margin(
     Margins are excess: a portfolio passes unless they are negative. Numbers are decimal strings
     or JSON numbers, read exactly. Kinds are call, put, perp and base; the forward of a perp is
     its mark price. Scenarios have a vol_shock of up, none or down. Parameters that are left out
-    have their published values.
+    have their published values. docs/reference/portfolio.md has every field.
 
     \b
     The file:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import fixed_point
 from engine.fixed_point import (
     CDF_ARGUMENT_MAX,
     CDF_TABLE,
@@ -187,9 +186,3 @@ def test_products_are_rounded_down_and_shifts_to_the_nearest() -> None:
     assert multiply(-1, 1) == -1
     assert multiply(3 * ONE, ONE >> 1) == 3 * ONE >> 1
     assert [round_shift(each, 2) for each in (1, 2, 3, -1, -2, -3)] == [0, 1, 1, 0, 0, -1]
-
-
-def test_the_docstring_states_every_function_that_rounds() -> None:
-    documentation = fixed_point.__doc__ or ""
-    for name in ("ln", "exp", "sqrt", "power", "normal_cdf", "normal_density"):
-        assert f"`compute_{name}`" in documentation
