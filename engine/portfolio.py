@@ -114,8 +114,8 @@ class RiskArrays:
         "parameters",
         "risks",
         "scenario_columns",
-        "strike_spots",
         "stable_price",
+        "strike_spots",
     )
 
     def __init__(self, market_data: MarketData, parameters: PortfolioParameters) -> None:
