@@ -8,7 +8,7 @@ imports `crypto` alone. Users' mistakes become receipts with stable codes; an ex
 
 Phases of a block, in this order, always:
 
-    1 system       the block's committee, oracle reports, indices, expiry of orders
+    1 system       the block's committee, oracle reports, indices, funding, expiry of orders
     2 deposits
     3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
     4 post-only    placed in turns, senders ranked by seed
@@ -23,7 +23,7 @@ from their position (`schedule`).
                                                        msgspec structs; never compiled
     bounds      limits, errors
     state       state, account, market, book, records        plain classes with slots
-    rules       margin, oracle, schedule, placement, matching, resting, cancellation
+    rules       margin, oracle, funding, schedule, placement, matching, resting, cancellation
     options     fixed_point, black76, portfolio            pure functions of numbers
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
     around it   snapshot, views (queries)

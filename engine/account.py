@@ -23,6 +23,7 @@ class Exposure:
     __slots__ = (
         "account",
         "checked_lots",
+        "funding_index",
         "im",
         "lots",
         "market",
@@ -36,6 +37,8 @@ class Exposure:
     def __init__(self, account: Account, market: Market) -> None:
         self.account = account
         self.market = market
+        self.funding_index = 0 if market.funding is None else market.funding.index
+        """The market's funding index when the position was last settled."""
         self.lots = 0
         """The position: positive long, negative short."""
         self.open_buy = 0

@@ -7,6 +7,7 @@ from crypto.merkle import compute_merkle_root
 from engine.block import BlockInput, BlockOutput, BlockStats
 from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
 from engine.commitment import compute_state_root
+from engine.funding import accrue_funding
 from engine.instructions import (
     Amend,
     Cancel,
@@ -71,6 +72,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     adopt_reporters(state, reporters)
     _run_reports(run, phases)
     update_indices(state, block.time_ms)
+    accrue_funding(run)
     expire_orders(run)
     _credit_deposits(run, block)
     replacements = _run_cancels(run, phases)

@@ -2,23 +2,30 @@
 
 One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers big-endian:
 
-    "a" | account id   quote i64 | digest of open orders | (market u32 | position i64)*
-    "m" | market u32   index u64 | stale u8 | digest of the oracle reports
+    "a" | account id   quote i64 | digest of open orders
+                       | (market u32 | position i64 | funding index i256, if it has funding)*
+    "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
+                       funding index i256 | rate i64 | vote, sample, interval due u64
+                       | digest of votes and samples, i64 each
     "s"                height, time, next order id u64 | fees, insurance, deposits, pending
-                       withdrawals, withdrawals i64 | genesis digest
+                       withdrawals, withdrawals i64 | genesis digest | if any market has funding:
+                       funding pool i128
 
-Positions are those that are not zero, by market id. The digest of open orders covers the account's
-orders by id, 48 bytes each (`records`); ids give the priority at each price, so the account leaves
-commit to every book. A leaf for each order was rejected: an order always touches its owner's leaf
-as well, so it would double the work; this way one proof also shows that an account has *no other*
-orders, and a proof of a balance stays short.
+Positions are those that are not zero, by market id; the funding index of one is its market's at
+the last settlement. Which markets have funding, the genesis says. The digest of open orders covers
+the account's orders by id, 48 bytes each (`records`); ids give the priority at each price, so the
+account leaves commit to every book. A leaf for each order was rejected: an order always touches its
+owner's leaf as well, so it would double the work; this way one proof also shows that an account has
+*no other* orders, and a proof of a balance stays short.
 """
 
 from hashlib import sha256
+from operator import itemgetter
 from struct import Struct
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
+from engine.funding import Funding
 from engine.market import Market
 from engine.state import EngineState
 
@@ -29,9 +36,13 @@ _POSITION = Struct(">Iq")
 _QUOTE = Struct(">q")
 _MARKET = Struct(">QB")
 _REPORT = Struct(">32sQQQ")
+_PREMIUM = Struct(">q")
+_FUNDING = Struct(">qQQQ")
 _SYSTEM = Struct(">QQQqqqqq")
 
 SYSTEM_KEY = b"s"
+
+_MARKET_ID = itemgetter(0)
 
 
 def account_key(account_id: bytes) -> bytes:
@@ -54,12 +65,18 @@ def encode_account(account: Account) -> bytes:
     """The value of an account's leaf."""
     positions = account.position_record
     if positions is None:
-        held = sorted(
-            (market_id, exposure.lots)
-            for market_id, exposure in account.exposures.items()
+        held = [
+            exposure
+            for _, exposure in sorted(account.exposures.items(), key=_MARKET_ID)
             if exposure.lots
+        ]
+        positions = b"".join(
+            [
+                _POSITION.pack(exposure.market.market_id, exposure.lots)
+                + (b"" if exposure.market.funding is None else _pack_index(exposure.funding_index))
+                for exposure in held
+            ]
         )
-        positions = b"".join([_POSITION.pack(market_id, lots) for market_id, lots in held])
         account.position_record = positions
     return _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
 
@@ -70,7 +87,25 @@ def encode_market(market: Market) -> bytes:
         _REPORT.pack(key, report.price_ticks, report.sequence, report.source_time_ms)
         for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
     )
-    return _MARKET.pack(market.index_price, market.stale) + digest(Domain.STATE, reports)
+    value = _MARKET.pack(market.index_price, market.stale) + digest(Domain.STATE, reports)
+    return value if market.funding is None else value + _encode_funding(market.funding)
+
+
+def _encode_funding(funding: Funding) -> bytes:
+    votes, samples = (
+        b"".join([_PREMIUM.pack(premium) for premium in premiums])
+        for premiums in (funding.votes, funding.samples)
+    )
+    dues = (funding.vote_due_ms, funding.sample_due_ms, funding.due_ms)
+    return (
+        _pack_index(funding.index)
+        + _FUNDING.pack(funding.rate_ppb, *dues)
+        + digest(Domain.STATE, votes, samples)
+    )
+
+
+def _pack_index(funding_index: int) -> bytes:
+    return funding_index.to_bytes(32, "big", signed=True)
 
 
 def encode_system(state: EngineState) -> bytes:
@@ -85,7 +120,10 @@ def encode_system(state: EngineState) -> bytes:
         state.pending_withdrawals,
         state.withdrawals_total,
     )
-    return numbers + state.genesis_digest
+    value = numbers + state.genesis_digest
+    if not state.is_funded:
+        return value
+    return value + state.funding_pool.to_bytes(16, "big", signed=True)
 
 
 def compute_state_root(state: EngineState) -> bytes:

@@ -7,6 +7,8 @@ from msgspec import Meta, Struct
 from crypto.types import Digest
 from engine.limits import (
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    FUNDING_SAMPLES_PER_INTERVAL_MAX,
+    FUNDING_VOTES_PER_SAMPLE_MAX,
     MARKETS_MAX,
     OPEN_ORDERS_PER_ACCOUNT_MAX,
     OPEN_ORDERS_PER_MARKET_MAX,
@@ -19,6 +21,22 @@ class GenesisError(Exception):
     """The genesis contradicts itself."""
 
     code = "genesis.invalid"
+
+
+class FundingParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How longs and shorts of a perpetual pay each other (`engine.funding`). Rates are for eight
+    hours."""
+
+    impact_notional_microquote: Annotated[int, Meta(ge=1, le=2**50)]
+    """The size of the order whose average price a vote measures."""
+    rate_max_ppm: Annotated[int, Meta(ge=1, le=PPM)]
+    """Bound of the rate in both directions; dYdX takes 6 x (initial - maintenance margin)."""
+    interest_ppm: Annotated[int, Meta(ge=-PPM, le=PPM)] = 100
+    interest_clamp_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 500
+    """How much of the interest a premium may cancel out."""
+    interval_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 3_600_000
+    sample_interval_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
+    vote_interval_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 5_000
 
 
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -44,6 +62,8 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     oracle_max_age_ms: Annotated[int, Meta(ge=1, le=86_400_000)]
     open_orders_max: Annotated[int, Meta(ge=1, le=OPEN_ORDERS_PER_MARKET_MAX)] = 100_000
     order_size_max_lots: Annotated[int, Meta(ge=1, le=ORDER_SIZE_MAX_LOTS)] = ORDER_SIZE_MAX_LOTS
+    funding: FundingParams | None = None
+    """None: nobody ever pays for holding a position."""
 
     @property
     def unit_microquote(self) -> int:
@@ -84,9 +104,34 @@ def validate_genesis(genesis: EngineGenesis) -> None:
             raise GenesisError(f"{params.symbol}: maintenance margin above initial margin")
         if params.maker_fee_ppm + params.taker_fee_ppm < 0:
             raise GenesisError(f"{params.symbol}: the rebate exceeds the taker fee")
+        if params.funding is not None:
+            _validate_funding(params.symbol, params.funding)
     accounts = [deposit.account for deposit in genesis.deposits]
     if len(dict.fromkeys(accounts)) != len(accounts):
         raise GenesisError("two genesis deposits share one account")
     total = sum(deposit.amount_microquote for deposit in genesis.deposits)
     if total > DEPOSITS_TOTAL_MAX_MICROQUOTE:
         raise GenesisError("the genesis deposits exceed the bound on all deposits")
+
+
+def _validate_funding(symbol: str, funding: FundingParams) -> None:
+    """Votes fill samples and samples fill intervals, without remainder and within bounds."""
+    pairs = (
+        (
+            "votes",
+            funding.vote_interval_ms,
+            funding.sample_interval_ms,
+            FUNDING_VOTES_PER_SAMPLE_MAX,
+        ),
+        (
+            "samples",
+            funding.sample_interval_ms,
+            funding.interval_ms,
+            FUNDING_SAMPLES_PER_INTERVAL_MAX,
+        ),
+    )
+    for name, part_ms, whole_ms, most in pairs:
+        if whole_ms % part_ms:
+            raise GenesisError(f"{symbol}: {whole_ms} ms is no multiple of {part_ms} ms ({name})")
+        if whole_ms // part_ms > most:
+            raise GenesisError(f"{symbol}: more than {most} funding {name}")

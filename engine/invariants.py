@@ -1,6 +1,7 @@
 """What must hold after every block; a violation is our bug and halts the node.
 
-    sum of balances + fees + insurance + pending withdrawals == deposits - withdrawals
+    sum of balances + fees + insurance + funding pool + pending withdrawals
+        == deposits - withdrawals
     positions of each market sum to zero
     no book is crossed
 
@@ -23,6 +24,7 @@ def compute_balances_owed(state: EngineState) -> int:
         - state.withdrawals_total
         - state.fees
         - state.insurance
+        - state.funding_pool
         - state.pending_withdrawals
     )
 

@@ -48,6 +48,15 @@ together, so this bounds the cost of one state leaf."""
 OPEN_ORDERS_PER_MARKET_MAX: Final = 200_000
 """Upper bound of the market parameter of the same purpose."""
 
+IMPACT_LEVELS_MAX: Final = 200
+"""Levels of one side of a book that a funding vote looks at."""
+
+FUNDING_VOTES_PER_SAMPLE_MAX: Final = 120
+"""They are kept, and part of the state root, until their median is taken."""
+
+FUNDING_SAMPLES_PER_INTERVAL_MAX: Final = 1_440
+"""Likewise, until the rate is computed."""
+
 FOK_READS_PER_SENDER_MAX: Final = 1_000
 """Resting orders that the fill-or-kill orders of one sender may look at in one block, all markets
 together: reading costs the sender nothing, so this bounds what orders that are then refused can

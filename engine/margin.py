@@ -19,13 +19,23 @@ Portfolio margin is another way to margin an account: `compute_portfolio_margin`
 `engine.portfolio`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from engine.account import Account, Exposure
+from engine.funding import settle_funding
 from engine.limits import PPM
 from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
 
+if TYPE_CHECKING:
+    from engine.state import EngineState
 
-def refresh_margin(account: Account, margin_epoch: int) -> None:
-    """Recompute the caches of an account for the indices of `margin_epoch`."""
+
+def refresh_margin(state: EngineState, account: Account) -> None:
+    """Settle what funding is owed, and recompute the account's caches for the present indices."""
+    if state.is_funded:
+        settle_funding(state, account)
     equity = account.quote
     total = 0
     for exposure in account.exposures.values():
@@ -40,7 +50,7 @@ def refresh_margin(account: Account, margin_epoch: int) -> None:
         total += exposure.im
     account.equity = equity
     account.im = total
-    account.margin_epoch = margin_epoch
+    account.margin_epoch = state.margin_epoch
 
 
 def update_exposure_margin(exposure: Exposure) -> None:

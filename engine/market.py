@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.book import Book
+from engine.funding import Funding
 from engine.limits import PPM
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Market:
         "band_low",
         "book",
         "dirty",
+        "funding",
         "im_rate",
         "index_price",
         "index_value",
@@ -62,6 +64,7 @@ class Market:
         self.order_size_max_lots = params.order_size_max_lots
         self.oracle_max_age_ms = params.oracle_max_age_ms
         self.book = Book()
+        self.funding = None if params.funding is None else Funding(params.funding)
         self.reports: dict[bytes, Report] = {}
         self.reports_fresh_until_ms = -1
         """From the first block after this time some report that counted is too old."""

@@ -105,7 +105,7 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     quote_change = -maker_side * notional - maker_fee
     equity_change = quote_change + maker_side * lots * market.index_value
     if account.margin_epoch != state.margin_epoch:
-        refresh_margin(account, state.margin_epoch)
+        refresh_margin(state, account)
     if not is_maker_fill_allowed(exposure, maker_side, lots, quote_change, equity_change):
         run.report(maker, ReasonCode.MARGIN_INSUFFICIENT, maker.lots, 0)
         remove_order(state, maker)
@@ -251,7 +251,7 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
         if account.account_id in left_out:
             continue
         if account.margin_epoch != state.margin_epoch:
-            refresh_margin(account, state.margin_epoch)
+            refresh_margin(state, account)
         lots = min(missing, order.lots)
         notional = order.price * lots * market.unit
         quote, equity_before = changes.get(account.account_id, (0, 0))

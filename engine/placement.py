@@ -143,7 +143,7 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
     if worst > POSITION_MAX_LOTS:
         return ReasonCode.ORDER_POSITION_OVERFLOW
     if account.margin_epoch != state.margin_epoch:
-        refresh_margin(account, state.margin_epoch)
+        refresh_margin(state, account)
     notional = order.price_ticks * lots * market.unit
     fee = compute_fee(notional, market.taker_fee_ppm)
     # A sell may trade at any better price, so its proceeds are bounded by the best bid.

@@ -135,4 +135,16 @@ class DepositEvent(
     credited: bool
 
 
-Event = OrderEvent | DepositEvent
+class FundingEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=5
+):
+    """An interval of funding ended."""
+
+    market: int
+    rate_ppb: int
+    """For eight hours; positive: longs pay."""
+    index_price_ticks: int
+    """One long lot owes rate x interval / 8 h of its value at this price."""
+
+
+Event = OrderEvent | DepositEvent | FundingEvent

@@ -17,20 +17,28 @@ from crypto.types import Digest, Uint
 from engine.book import Order
 from engine.commitment import compute_state_root
 from engine.errors import InvariantViolation, SnapshotError
+from engine.funding import Funding
 from engine.genesis import EngineGenesis, GenesisError, validate_genesis
 from engine.instructions import SelfTradeMode, Side, TimeInForce
 from engine.invariants import compute_balances_owed, validate_all
-from engine.limits import POSITION_MAX_LOTS, PRICE_MAX_TICKS
+from engine.limits import (
+    FUNDING_SAMPLES_PER_INTERVAL_MAX,
+    FUNDING_VOTES_PER_SAMPLE_MAX,
+    POSITION_MAX_LOTS,
+    PRICE_MAX_TICKS,
+)
 from engine.market import Report
 from engine.resting import rest_order
 from engine.state import EngineState
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 """Raised whenever the meaning of the bytes changes."""
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
 _Position = Annotated[int, Meta(ge=-POSITION_MAX_LOTS, le=POSITION_MAX_LOTS)]
+_FundingIndex = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""A signed number: MessagePack holds none so large."""
 _Price = Annotated[int, Meta(ge=1, le=PRICE_MAX_TICKS)]
 
 
@@ -46,6 +54,18 @@ class SnapshotReport(Struct, frozen=True, array_like=True, forbid_unknown_fields
     source_time_ms: Uint
 
 
+class SnapshotFunding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a market with funding remembers."""
+
+    index: _FundingIndex
+    rate_ppb: _Int64
+    votes: Annotated[tuple[_Int64, ...], Meta(max_length=FUNDING_VOTES_PER_SAMPLE_MAX)]
+    samples: Annotated[tuple[_Int64, ...], Meta(max_length=FUNDING_SAMPLES_PER_INTERVAL_MAX)]
+    vote_due_ms: Uint
+    sample_due_ms: Uint
+    due_ms: Uint
+
+
 class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One market's index and reports, the latter by reporter."""
 
@@ -53,6 +73,15 @@ class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields
     index_price: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
     stale: bool
     reports: tuple[SnapshotReport, ...]
+    funding: SnapshotFunding | None
+
+
+class SnapshotPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One position, and its market's funding index at its last settlement."""
+
+    market: Uint
+    lots: _Position
+    funding_index: _FundingIndex
 
 
 class SnapshotAccount(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -60,7 +89,7 @@ class SnapshotAccount(Struct, frozen=True, array_like=True, forbid_unknown_field
 
     account: Digest
     quote_microquote: _Int64
-    positions: tuple[tuple[Uint, _Position], ...]
+    positions: tuple[SnapshotPosition, ...]
 
 
 class SnapshotOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -90,6 +119,7 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     next_order_id: Uint
     fees: _Int64
     insurance: _Int64
+    funding_pool: Annotated[bytes, Meta(min_length=16, max_length=16)]
     deposits_total: Uint
     pending_withdrawals: Uint
     withdrawals_total: Uint
@@ -111,6 +141,7 @@ def snapshot(state: EngineState) -> bytes:
             state.next_order_id,
             state.fees,
             state.insurance,
+            state.funding_pool.to_bytes(16, "big", signed=True),
             state.deposits_total,
             state.pending_withdrawals,
             state.withdrawals_total,
@@ -136,6 +167,9 @@ def restore(data: bytes) -> EngineState:
     state.next_order_id = packed.next_order_id
     state.fees = packed.fees
     state.insurance = packed.insurance
+    state.funding_pool = int.from_bytes(packed.funding_pool, "big", signed=True)
+    if state.funding_pool and not state.is_funded:
+        raise SnapshotError("a funding pool where no market has funding")
     state.deposits_total = packed.deposits_total
     state.pending_withdrawals = packed.pending_withdrawals
     state.withdrawals_total = packed.withdrawals_total
@@ -156,9 +190,42 @@ def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
                 SnapshotReport(key, report.price_ticks, report.sequence, report.source_time_ms)
                 for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
             ),
+            _pack_funding(market.funding),
         )
         for market in state.markets.values()
     )
+
+
+def _pack_index(index: int) -> bytes:
+    return index.to_bytes(32, "big", signed=True)
+
+
+def _unpack_index(index: bytes) -> int:
+    return int.from_bytes(index, "big", signed=True)
+
+
+def _pack_funding(funding: Funding | None) -> SnapshotFunding | None:
+    if funding is None:
+        return None
+    return SnapshotFunding(
+        _pack_index(funding.index),
+        funding.rate_ppb,
+        tuple(funding.votes),
+        tuple(funding.samples),
+        funding.vote_due_ms,
+        funding.sample_due_ms,
+        funding.due_ms,
+    )
+
+
+def _unpack_funding(funding: Funding, packed: SnapshotFunding) -> None:
+    funding.index = _unpack_index(packed.index)
+    funding.rate_ppb = packed.rate_ppb
+    funding.votes = list(packed.votes)
+    funding.samples = list(packed.samples)
+    funding.vote_due_ms = packed.vote_due_ms
+    funding.sample_due_ms = packed.sample_due_ms
+    funding.due_ms = packed.due_ms
 
 
 def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
@@ -167,11 +234,11 @@ def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
             account_id,
             account.quote,
             tuple(
-                sorted(
-                    (market_id, exposure.lots)
-                    for market_id, exposure in account.exposures.items()
-                    if exposure.lots
+                SnapshotPosition(market_id, exposure.lots, _pack_index(exposure.funding_index))
+                for market_id, exposure in sorted(
+                    account.exposures.items(), key=lambda entry: entry[0]
                 )
+                if exposure.lots
             ),
         )
         for account_id, account in sorted(state.accounts.items(), key=lambda entry: entry[0])
@@ -205,6 +272,10 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
         if packed_market.index_price:
             market.set_index(packed_market.index_price)
         market.stale = packed_market.stale
+        if (market.funding is None) != (packed_market.funding is None):
+            raise SnapshotError("funding where its genesis has none, or the other way round")
+        if market.funding is not None and packed_market.funding is not None:
+            _unpack_funding(market.funding, packed_market.funding)
         _require_rising([report.reporter for report in packed_market.reports])
         for report in packed_market.reports:
             market.reports[report.reporter] = Report(
@@ -217,13 +288,14 @@ def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
     for packed_account in packed.accounts:
         account = state.open_account(packed_account.account)
         account.quote = account.checked_quote = packed_account.quote_microquote
-        _require_rising([market_id for market_id, _ in packed_account.positions])
-        for market_id, lots in packed_account.positions:
-            market = state.markets.get(market_id)
-            if market is None or lots == 0:
+        _require_rising([position.market for position in packed_account.positions])
+        for position in packed_account.positions:
+            market = state.markets.get(position.market)
+            if market is None or position.lots == 0:
                 raise SnapshotError("a position in no market or of no size")
             exposure = account.exposure(market)
-            exposure.lots = exposure.checked_lots = lots
+            exposure.lots = exposure.checked_lots = position.lots
+            exposure.funding_index = _unpack_index(position.funding_index)
         state.mark_dirty(account)
 
 

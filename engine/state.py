@@ -20,10 +20,12 @@ class EngineState:
         "dirty_accounts",
         "expiries",
         "fees",
+        "funding_pool",
         "genesis",
         "genesis_digest",
         "height",
         "insurance",
+        "is_funded",
         "is_rootless",
         "margin_epoch",
         "markets",
@@ -55,6 +57,10 @@ class EngineState:
         """Heap of (good_til_ms, order id); an id that is gone from `orders` is skipped."""
         self.fees = 0
         """The fee bucket, micro-quote, like all below."""
+        self.funding_pool = 0
+        """The other side of every funding payment; what accounts have not settled yet is in it."""
+        self.is_funded = any(params.funding is not None for params in genesis.markets)
+        """Does any market have funding?"""
         self.insurance = 0
         self.deposits_total = 0
         self.pending_withdrawals = 0

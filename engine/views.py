@@ -5,6 +5,7 @@ from itertools import islice
 from msgspec import Struct
 
 from engine.book import BookSide, Order
+from engine.funding import compute_settlement
 from engine.instructions import SelfTradeMode, Side, TimeInForce
 from engine.limits import DEPTH_LEVELS_MAX, PPM
 from engine.state import EngineState
@@ -30,6 +31,10 @@ class MarketView(Struct, frozen=True, array_like=True):
     best_bid_ticks: int | None
     best_ask_ticks: int | None
     open_orders: int
+    funding_rate_ppb: int | None
+    """The last rate, for eight hours; None: the market has no funding."""
+    funding_due_ms: int
+    """Block time of the next payment; 0: not known yet, or never."""
 
 
 class LevelView(Struct, frozen=True, array_like=True):
@@ -83,6 +88,7 @@ class AccountView(Struct, frozen=True, array_like=True):
 
     account: bytes
     quote_microquote: int
+    """What funding is owed and not yet settled included."""
     equity_microquote: int
     initial_margin_microquote: int
     maintenance_margin_microquote: int
@@ -112,6 +118,8 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             market.book.bids.best_price(),
             market.book.asks.best_price(),
             market.book.order_count,
+            None if market.funding is None else market.funding.rate_ppb,
+            0 if market.funding is None else market.funding.due_ms,
         )
         for market in state.markets.values()
     )
@@ -161,10 +169,11 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
                 -(-abs(lots) * market.mm_rate // PPM),
             )
         )
+    quote = account.quote + compute_settlement(account)
     return AccountView(
         account_id,
-        account.quote,
-        account.quote + sum(position.value_microquote for position in positions),
+        quote,
+        quote + sum(position.value_microquote for position in positions),
         sum(position.initial_margin_microquote for position in positions),
         sum(position.maintenance_margin_microquote for position in positions),
         tuple(positions),

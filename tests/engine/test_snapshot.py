@@ -157,7 +157,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "69f8b057296faaa6e7bbd164cbf993b9336711b7a148181ff285f9d5d922b01b"
+        == "003f57c171227b2a1b3fd2e9354edd9191bb1fcd48a8662deb81af18e94a1346"
     )
 
 
