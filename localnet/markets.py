@@ -1,12 +1,16 @@
 """The markets and accounts that a new localnet starts with.
 
 Parameters are in the range of what large perpetual exchanges use for the same assets; the notional
-of every lot at every tick is a whole number of micro-quote.
+of every lot at every tick is a whole number of micro-quote. Funding is at most six times what
+initial margin exceeds maintenance margin by, for eight hours, so that no payment alone liquidates.
 """
 
 from typing import Final, NamedTuple
 
-from engine.genesis import MarketParams
+from engine.genesis import FundingParams, MarketParams
+
+_IMPACT_MICROQUOTE: Final = 10_000_000_000
+"""10,000 in quote: what a funding vote would trade."""
 
 MARKETS: Final = (
     MarketParams(
@@ -20,6 +24,7 @@ MARKETS: Final = (
         taker_fee_ppm=450,
         price_band_ppm=100_000,
         oracle_max_age_ms=10_000,
+        funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
     ),
     MarketParams(
         market=2,
@@ -32,6 +37,7 @@ MARKETS: Final = (
         taker_fee_ppm=450,
         price_band_ppm=100_000,
         oracle_max_age_ms=10_000,
+        funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
     ),
     MarketParams(
         market=3,
@@ -44,6 +50,7 @@ MARKETS: Final = (
         taker_fee_ppm=500,
         price_band_ppm=150_000,
         oracle_max_age_ms=10_000,
+        funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=300_000),
     ),
     MarketParams(
         market=4,
@@ -56,6 +63,7 @@ MARKETS: Final = (
         taker_fee_ppm=500,
         price_band_ppm=200_000,
         oracle_max_age_ms=10_000,
+        funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=600_000),
     ),
 )
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""

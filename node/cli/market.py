@@ -1,5 +1,6 @@
 """`rota market`: what is traded, and at which prices."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,11 +60,22 @@ def list_markets(
             _band(market),
             format_price(1, market),
             format_size(1, market),
+            _funding(market),
             market.open_orders,
         )
         for market in markets
     ]
-    columns = ["market", "index>", "bid>", "ask>", "price band>", "tick>", "lot>", "open orders>"]
+    columns = [
+        "market",
+        "index>",
+        "bid>",
+        "ask>",
+        "price band>",
+        "tick>",
+        "lot>",
+        "funding 8h>",
+        "orders>",
+    ]
     current_output(context).data(list(markets), table(columns, rows))
 
 
@@ -74,6 +86,12 @@ def _band(market: MarketInfo) -> str:
     return " to ".join(
         format_price(each, market) for each in (market.band_low_ticks, market.band_high_ticks)
     )
+
+
+def _funding(market: MarketInfo) -> str:
+    """The last funding rate in percent for eight hours."""
+    rate = market.funding_rate_ppb
+    return "-" if rate is None else f"{Decimal(rate) / 10_000_000:.4f} %"
 
 
 def _price(ticks: int | None, market: MarketInfo) -> str:

@@ -29,6 +29,10 @@ class MarketInfo(Struct, frozen=True):
     best_bid_ticks: int | None
     best_ask_ticks: int | None
     open_orders: int
+    funding_rate_ppb: int | None = None
+    """The last rate, for eight hours; None: no funding."""
+    funding_due_ms: int = 0
+    """Block time of the next payment; 0: not known yet."""
 
 
 class LevelInfo(Struct, frozen=True):
