@@ -41,6 +41,9 @@ class Domain(StrEnum):
     EVIDENCE = "rota/evidence/v1"
     PEER_SESSION = "rota/peer-session/v1"
     SNAPSHOT = "rota/snapshot/v1"
+    SNAPSHOT_CHUNK = "rota/snapshot-chunk/v1"
+    SNAPSHOT_MANIFEST = "rota/snapshot-manifest/v1"
+    SOLVENCY = "rota/solvency/v1"
 
 
 _prefixes: dict[Domain, bytes] = {

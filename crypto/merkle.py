@@ -22,7 +22,7 @@ The root of a map is always a node, also when it holds one leaf or none. One-byt
 domains, as in RFC 6962, section 2.1: a full domain name would cost every node another hash block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -39,6 +39,9 @@ KEY_SIZE_MAX_BYTES: Final = 64
 
 DEPTH_MAX: Final = 2 * DIGEST_SIZE_BYTES
 """Nibbles of a path: no leaf lies deeper."""
+
+NEIGHBOUR_VALUE_MAX_BYTES: Final = 1 << 14
+"""Value of the leaf that a proof of absence shows; maps with larger values cannot prove absence."""
 
 LIST_PROOF_SIBLINGS_MAX: Final = 15 * 16
 """Siblings in the proof of a position: 15 on each of the 16 levels that 2**63 leaves need."""
@@ -69,6 +72,21 @@ class MerkleProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     levels: Annotated[tuple[MerkleProofLevel, ...], Meta(min_length=1, max_length=DEPTH_MAX)]
 
 
+class MerkleNeighbour(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The leaf that stands where the path of an absent key leads."""
+
+    path: Digest
+    value: Annotated[bytes, Meta(max_length=NEIGHBOUR_VALUE_MAX_BYTES)]
+
+
+class MerkleAbsence(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """That a map does not hold a key: the nodes from the root down to where its leaf would be."""
+
+    levels: Annotated[tuple[MerkleProofLevel, ...], Meta(min_length=1, max_length=DEPTH_MAX)]
+    neighbour: MerkleNeighbour | None
+    """The one leaf that shares the slot with the absent key; None: the slot is empty."""
+
+
 class PositionProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """That a list of `count` leaves holds a value at a position."""
 
@@ -80,9 +98,10 @@ class PositionProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 class _Leaf:
     """Where one key's digest is kept; rewritten only when a neighbour comes or goes."""
 
-    __slots__ = ("depth", "node", "parent", "preimage", "slot")
+    __slots__ = ("depth", "key", "node", "parent", "preimage", "slot")
 
     def __init__(self, key: bytes) -> None:
+        self.key = key
         self.preimage = _MAP_LEAF_TAG + sha256(_PATH_TAG + key).digest()
         """What every hash of this leaf starts with: the tag and the path."""
         self.node = bytearray()
@@ -161,17 +180,39 @@ class MerkleTree:
     def prove(self, key: bytes) -> MerkleProof:
         """Return the proof that `key` has its value under `root()`. Raises `KeyError`."""
         self.root()
-        leaf = self._leaves[key]
-        levels = []
+        _, levels = self._descend(self._leaves[key])
+        return MerkleProof(levels)
+
+    def prove_absence(self, key: bytes, read_value: Callable[[bytes], bytes]) -> MerkleAbsence:
+        """Return the proof that there is no `key` under `root()`. Raises `ValueError` if there is.
+
+        `read_value` gives the value of another key, whose leaf may stand in the way: the tree
+        itself keeps no values.
+        """
+        self.root()
+        if key in self._leaves:
+            raise ValueError("the key is there")
+        end, levels = self._descend(_Leaf(key))
+        resident = self._leaf_at.get(end)
+        if resident is None:
+            return MerkleAbsence(levels, None)
+        value = read_value(resident.key)
+        assert len(value) <= NEIGHBOUR_VALUE_MAX_BYTES, "a value too large for proofs of absence"
+        return MerkleAbsence(levels, MerkleNeighbour(resident.preimage[1:], value))
+
+    def _descend(self, leaf: _Leaf) -> tuple[int, tuple[MerkleProofLevel, ...]]:
+        """Where a leaf's path leaves the nodes, and the other children of the nodes above."""
+        levels: list[MerkleProofLevel] = []
         prefix = _ROOT_PREFIX
-        for depth in range(leaf.depth + 1):
-            nibble = leaf.nibble(depth)
+        node = self._nodes.get(prefix)
+        while node is not None:
+            nibble = leaf.nibble(len(levels))
             occupied = self._occupied[prefix] & ~(1 << nibble)
-            node = self._nodes[prefix]
             siblings = tuple(bytes(node[_SLOTS[i]]) for i in range(ARITY) if occupied >> i & 1)
             levels.append(MerkleProofLevel(occupied, siblings))
             prefix = prefix << 4 | nibble
-        return MerkleProof(tuple(levels))
+            node = self._nodes.get(prefix)
+        return prefix, tuple(levels)
 
     def _apply_pending(self) -> None:
         leaves = self._leaves
@@ -250,27 +291,53 @@ def verify_inclusion(root: bytes, key: bytes, value: bytes, proof: MerkleProof) 
     The proof may come from anybody: a malformed one is False, and the work is bounded by
     `DEPTH_MAX` hashes. Shares no code with the tree, only the format in the module's docstring.
     """
-    if not 1 <= len(proof.levels) <= DEPTH_MAX:
-        return False
     path = compute_path(key)
-    digest = sha256(b"\x00" + path + value).digest()
+    leaf = sha256(b"\x00" + path + value).digest()
+    return _compute_proven_root(path, leaf, proof.levels) == root
+
+
+def verify_absence(root: bytes, key: bytes, proof: MerkleAbsence) -> bool:
+    """Does the map with this root hold no `key`? False for a malformed proof, like its twin.
+
+    A leaf sits at the shallowest depth at which no other leaf shares its path. So where the path
+    of the key meets an empty slot, or another key's leaf, there is nothing further down.
+    """
+    path = compute_path(key)
+    slot = bytes(32)
+    if proof.neighbour is not None:
+        other, shared = proof.neighbour.path, len(proof.levels)
+        if len(other) != 32 or other == path or other.hex()[:shared] != path.hex()[:shared]:
+            return False
+        slot = sha256(b"\x00" + other + proof.neighbour.value).digest()
+    return _compute_proven_root(path, slot, proof.levels) == root
+
+
+def _compute_proven_root(
+    path: bytes, digest: bytes, levels: Sequence[MerkleProofLevel]
+) -> bytes | None:
+    """The root of which these levels show that `digest` stands at their end; None: malformed.
+
+    There is one way to write down a true proof: an empty slot may not pose as a sibling of zeros.
+    """
+    if not 1 <= len(levels) <= DEPTH_MAX:
+        return None
     nibbles = path.hex()
-    for depth in reversed(range(len(proof.levels))):
-        level = proof.levels[depth]
+    for depth in reversed(range(len(levels))):
+        level = levels[depth]
         own = int(nibbles[depth], 16)
         if level.occupied >> own & 1 or not 0 <= level.occupied < 1 << 16:
-            return False
+            return None
         if level.occupied.bit_count() != len(level.siblings):
-            return False
-        if any(len(sibling) != 32 for sibling in level.siblings):
-            return False
+            return None
+        if any(len(sibling) != 32 or not any(sibling) for sibling in level.siblings):
+            return None
         siblings = iter(level.siblings)
         children = b"".join(
             digest if i == own else next(siblings) if level.occupied >> i & 1 else bytes(32)
             for i in range(16)
         )
         digest = sha256(b"\x01" + children).digest()
-    return digest == root
+    return digest
 
 
 def compute_path(key: bytes) -> bytes:

@@ -11,3 +11,55 @@ class SnapshotError(Exception):
     """The bytes are no snapshot of this version, or do not have the root that they claim."""
 
     code = "engine.snapshot_invalid"
+
+
+class ProofError(Exception):
+    """What somebody showed proves nothing under the root that it was checked against.
+
+    | code | meaning |
+    |---|---|
+    | `proof.too_large` | more bytes than any proof has |
+    | `proof.malformed` | the bytes are no canonical proof |
+    | `proof.invalid` | the proof does not lead from what is asked to the root |
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SolvencyError(Exception):
+    """A statement of solvency that cannot be true.
+
+    | code | meaning |
+    |---|---|
+    | `solvency.malformed` | the bytes are no statement of this version |
+    | `solvency.out_of_range` | an amount is negative, or larger than any true one |
+    | `solvency.unbalanced` | what is owed and what is held do not add up |
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ChunkError(Exception):
+    """A chunk or a manifest that does not belong to the snapshot which is being put together.
+
+    | code | meaning |
+    |---|---|
+    | `manifest.too_large` | more bytes, chunks or content than any manifest has |
+    | `manifest.version` | a manifest or a snapshot of another version |
+    | `manifest.malformed` | the bytes are no canonical manifest, or it contradicts itself |
+    | `manifest.other_state` | a manifest of another height or state root than asked for |
+    | `chunk.unknown` | no chunk of the manifest has this digest |
+    | `chunk.duplicate` | the chunk is here already |
+    | `chunk.oversized` | more bytes than any chunk has |
+    | `chunk.wrong_size` | not as many bytes as the manifest says |
+    | `chunk.wrong_digest` | not the bytes of that digest |
+    | `chunk.missing` | not every chunk is here yet |
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

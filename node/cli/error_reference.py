@@ -15,6 +15,7 @@ from typing import Final
 
 import consensus
 import node
+from engine.errors import ChunkError, ProofError, SolvencyError
 from mempool.batch import BatchError
 from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
 from node.client_stream import DoorError
@@ -122,7 +123,10 @@ def render_errors(head: str) -> str:
         "Errors inside the program",
         "Of bytes or books that are not what they should be. Whoever meets one refuses, halts or"
         " reports under a code above; these stand in tracebacks and in details.",
-        _class_rows(everything, lambda name: name not in operator_errors),
+        _class_rows(everything, lambda name: name not in operator_errors)
+        | _doc_rows(ChunkError)
+        | _doc_rows(ProofError)
+        | _doc_rows(SolvencyError),
     )
     return "\n".join(parts) + "\n"
 

@@ -14,12 +14,16 @@ from crypto.merkle import (
     DEPTH_MAX,
     KEY_SIZE_MAX_BYTES,
     LIST_PROOF_SIBLINGS_MAX,
+    NEIGHBOUR_VALUE_MAX_BYTES,
+    MerkleAbsence,
+    MerkleNeighbour,
     MerkleProof,
     MerkleProofLevel,
     MerkleTree,
     PositionProof,
     compute_merkle_root,
     prove_position,
+    verify_absence,
     verify_inclusion,
     verify_position,
 )
@@ -220,6 +224,15 @@ def test_proofs_travel_and_their_bounds_hold_in_decoding():
         decode(PositionProof, encode(PositionProof(1, (sibling,) * (LIST_PROOF_SIBLINGS_MAX + 1))))
 
 
+def test_a_sibling_of_zeros_is_no_other_way_to_write_an_empty_slot():
+    tree = make_tree({b"here": b"1"})
+    (level,) = tree.prove(b"here").levels
+    own = int(merkle.compute_path(b"here").hex()[0], 16)
+    padded = MerkleProofLevel(1 << (own + 1) % 16, (bytes(32),))
+    assert verify_inclusion(tree.root(), b"here", b"1", MerkleProof((level,)))
+    assert not verify_inclusion(tree.root(), b"here", b"1", MerkleProof((padded,)))
+
+
 def test_an_inner_node_cannot_pass_for_a_leaf():
     tree = make_tree(dict.fromkeys(KEYS, b"value"))
     root = tree.root()
@@ -241,6 +254,93 @@ def test_no_made_up_proof_verifies_or_raises(occupied, sibling, value):
         MerkleProofLevel(bits, (sibling,) * (bits.bit_count() % 16)) for bits in occupied
     )
     assert not verify_inclusion(root, KEYS[0], value, MerkleProof(levels))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.dictionaries(
+        st.sampled_from(KEYS) | st.binary(max_size=3), st.binary(), max_size=80
+    ),
+    absent=st.sampled_from(KEYS) | st.binary(max_size=3),
+)
+def test_every_absent_key_is_provably_absent_and_no_other(content, absent):
+    content.pop(absent, None)
+    tree = make_tree(content)
+    proof = tree.prove_absence(absent, content.__getitem__)
+    assert decode(MerkleAbsence, encode(proof)) == proof
+    assert verify_absence(tree.root(), absent, proof)
+    assert not verify_absence(bytes(32), absent, proof)
+    for key, value in content.items():
+        assert not verify_absence(tree.root(), key, proof)
+        assert not verify_inclusion(tree.root(), absent, value, tree.prove(key))
+        with pytest.raises(ValueError, match="is there"):
+            tree.prove_absence(key, content.__getitem__)
+    tree.update(absent, b"")
+    assert not verify_absence(tree.root(), absent, proof)
+
+
+def find_absent(tree, content, is_beside):
+    """A key that is not there and whose slot is empty, or holds another leaf."""
+    for number in range(10_000):
+        key = b"absent/%d" % number
+        proof = tree.prove_absence(key, content.__getitem__)
+        if (proof.neighbour is not None) == is_beside:
+            return key, proof
+    raise AssertionError("no such key")
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_tampered_proofs_of_absence_are_refused(is_beside):
+    content = dict.fromkeys(KEYS, b"value")
+    tree = make_tree(content)
+    root = tree.root()
+    key, proof = find_absent(tree, content, is_beside)
+    levels, neighbour = proof.levels, proof.neighbour
+    assert verify_absence(root, key, proof)
+    path = merkle.compute_path(key)
+    resident = next(each for each in KEYS if merkle.compute_path(each) != path)
+    neighbours = [None, MerkleNeighbour(path, b"value"), MerkleNeighbour(path[1:], b"value")]
+    neighbours.append(MerkleNeighbour(merkle.compute_path(resident), b"value"))
+    if neighbour is not None:
+        neighbours.append(MerkleNeighbour(neighbour.path, b"valu"))
+        neighbours.append(MerkleNeighbour(neighbour.path + b"\0", b"value"))
+        neighbours.append(MerkleNeighbour(bytes(32), b"value"))
+    for changed in neighbours:
+        if changed != neighbour:
+            assert not verify_absence(root, key, MerkleAbsence(levels, changed))
+    for shape in ((), levels[1:], levels[:-1], (*levels, levels[-1]), levels * DEPTH_MAX):
+        assert not verify_absence(root, key, MerkleAbsence(shape, neighbour))
+
+
+def test_the_path_of_a_present_key_cannot_be_cut_short_to_deny_it():
+    """Neither with an empty slot, nor with another leaf, at any depth."""
+    content = dict.fromkeys(KEYS, b"value")
+    tree = make_tree(content)
+    for key in KEYS:
+        levels = tree.prove(key).levels
+        for depth in range(len(levels) + 1):
+            for neighbour in (
+                None,
+                *(MerkleNeighbour(merkle.compute_path(k), b"value") for k in KEYS),
+            ):
+                proof = MerkleAbsence(levels[:depth], neighbour)
+                assert not verify_absence(tree.root(), key, proof)
+
+
+def test_the_value_that_a_proof_of_absence_shows_is_bounded():
+    proof = MerkleAbsence(
+        (MerkleProofLevel(0, ()),), MerkleNeighbour(bytes(32), bytes(NEIGHBOUR_VALUE_MAX_BYTES))
+    )
+    assert decode(MerkleAbsence, encode(proof)) == proof
+    value = bytes(NEIGHBOUR_VALUE_MAX_BYTES + 1)
+    with pytest.raises(DecodeError):
+        decode(
+            MerkleAbsence, encode(MerkleAbsence(proof.levels, MerkleNeighbour(bytes(32), value)))
+        )
+    content = {b"%d" % number: value for number in range(200)}
+    tree = make_tree(content)
+    with pytest.raises(AssertionError, match="too large"):
+        find_absent(tree, content, is_beside=True)
 
 
 @settings(max_examples=60, deadline=None)
