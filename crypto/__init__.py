@@ -9,6 +9,7 @@
 | `aggregation` | partial signatures to one certificate signature, culprits named | |
 | `bitmap` | who signed | |
 | `merkle` | roots and proofs of a map and of a list | domain tags as in RFC 6962 |
+| `merkle_sum` | roots and proofs of liabilities that add up | Maxwell 2013, mended as in Hu, Zhang, Guo 2019 |
 | `codec` | typed structs to MessagePack and back, one encoding a value | MessagePack specification |
 | `digest` | domain-separated SHA-256 and BLAKE3 | |
 | `types` | sized byte strings for messages | |
