@@ -26,7 +26,7 @@ from their position (`schedule`).
     rules       margin, oracle, funding, schedule, placement, matching, resting, cancellation
     options     fixed_point, black76, portfolio            pure functions of numbers
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
-    around it   snapshot, views (queries)
+    around it   snapshot, chunks (of a snapshot), proofs, solvency, views (queries)
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

@@ -103,6 +103,29 @@ def test_a_changed_snapshot_is_refused(busy, change):
         restore(changed)
 
 
+@pytest.mark.parametrize("version", [0, SNAPSHOT_VERSION + 1, 127])
+def test_another_version_is_refused_by_its_number_whatever_its_shape(busy, version):
+    """A later version may have more fields, and even none of today's."""
+    fields = msgspec.msgpack.decode(snapshot(busy.state))
+    said = f"^version {version}, expected {SNAPSHOT_VERSION}$"
+    for shape in (
+        [version, *fields[1:]],
+        [version, *fields[1:], 7, 8],
+        [version, b"new"],
+        [version],
+    ):
+        with pytest.raises(SnapshotError, match=said) as caught:
+            restore(msgspec.msgpack.encode(shape))
+        assert caught.value.code == "engine.snapshot_invalid"
+
+
+def test_this_version_with_another_shape_is_refused_too(busy):
+    fields = msgspec.msgpack.decode(snapshot(busy.state))
+    for shape in ([*fields, 7], [*fields, 7, 8, 9], fields[:-1], fields[:1]):
+        with pytest.raises(SnapshotError):
+            restore(msgspec.msgpack.encode(shape))
+
+
 def test_bytes_that_are_no_snapshot_are_refused(busy):
     data = snapshot(busy.state)
     for broken in (b"", b"\xc1", data[:-1], data + b"\x00"):

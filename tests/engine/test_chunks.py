@@ -1,0 +1,320 @@
+"""Snapshots in pieces: any bytes come back whole or not at all, and what is equal is sent once."""
+
+from hashlib import sha256
+
+import blake3
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crypto.codec import encode
+from engine.apply import apply_block
+from engine.block import Deposit
+from engine.chunks import (
+    CHUNK_MAX_BYTES,
+    CHUNK_MIN_BYTES,
+    CHUNKS_MAX,
+    MANIFEST_MAX_BYTES,
+    MANIFEST_VERSION,
+    SNAPSHOT_MAX_BYTES,
+    ChunkAssembly,
+    ChunkName,
+    Manifest,
+    compute_chunk_name,
+    compute_manifest_name,
+    decode_manifest,
+    encode_manifest,
+    restore_assembled,
+    resume,
+    split,
+    validate_manifest,
+)
+from engine.commitment import compute_state_root
+from engine.errors import ChunkError, SnapshotError
+from engine.instructions import PlaceOrder, Side
+from engine.snapshot import SNAPSHOT_VERSION, EngineSnapshot, snapshot
+from engine.state import create_state
+from localnet.bench.workload import Workload, WorkloadConfig
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """A state of 6,000 accounts with positions and orders, and the next blocks."""
+    workload = Workload(WorkloadConfig(3, 4, 6_000, 2, instructions_per_bundle=8))
+    state = create_state(workload.genesis())
+    for block in workload.setup_blocks():
+        apply_block(state, block)
+    apply_block(state, workload.block(4_000))
+    return state, workload
+
+
+@pytest.fixture(scope="module")
+def pieces(crowd):
+    data = snapshot(crowd[0])
+    return data, *split(data)
+
+
+def code_of(caught) -> str:
+    return caught.value.code
+
+
+def fill(manifest, chunks) -> ChunkAssembly:
+    assembly = ChunkAssembly(manifest)
+    for name in assembly.missing():
+        assembly.add(name, next(each for each in chunks if compute_chunk_name(each) == name))
+    return assembly
+
+
+def test_a_snapshot_comes_back_from_its_chunks(crowd, pieces):
+    state, _ = crowd
+    data, manifest, chunks = pieces
+    assert b"".join(chunks) == data
+    assert len(chunks) > 10
+    assert all(0 < len(chunk) <= CHUNK_MAX_BYTES for chunk in chunks)
+    # Around each long list: what stands before it, its size, its end. There are four of them.
+    assert sum(len(chunk) < CHUNK_MIN_BYTES for chunk in chunks) <= 3 * 4
+    assert manifest.size_bytes == len(data)
+    assert manifest.snapshot_version == SNAPSHOT_VERSION
+    validate_manifest(manifest, state.height, compute_state_root(state))
+    assert decode_manifest(encode_manifest(manifest)) == manifest
+    restored = restore_assembled(fill(manifest, chunks))
+    assert snapshot(restored) == data
+    assert split(snapshot(restored))[0] == manifest
+
+
+def test_names_are_as_documented(pieces):
+    _, manifest, chunks = pieces
+    prefix = b"\x16rota/snapshot-chunk/v1"
+    assert manifest.chunks[0].digest == blake3.blake3(prefix + chunks[0]).digest()
+    data = encode_manifest(manifest)
+    prefix = b"\x19rota/snapshot-manifest/v1" + len(data).to_bytes(8, "big")
+    assert compute_manifest_name(manifest) == sha256(prefix + data).digest()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.randoms(use_true_random=False), cut=st.integers(0, 1_000))
+def test_any_order_and_any_interruption_lead_to_the_same_bytes(pieces, seed, cut):
+    data, manifest, chunks = pieces
+    order = list(chunks)
+    seed.shuffle(order)
+    cut = min(cut, len(order))
+    assembly, useless = resume(manifest, order[:cut])
+    assert useless == 0
+    assert set(assembly.missing()) == {compute_chunk_name(chunk) for chunk in order[cut:]}
+    assert assembly.is_complete == (cut == len(order))
+    # The process ends here; its store also has things of no use.
+    stored = [*order[:cut], b"other", order[0][:-1], *order[: min(cut, 1)]]
+    assembly, useless = resume(manifest, stored)
+    assert useless == len(stored) - cut
+    for chunk in order[cut:]:
+        assembly.add(compute_chunk_name(chunk), chunk)
+    assert assembly.missing() == ()
+    assert assembly.assemble() == data
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_tampering_with_a_chunk_is_refused_and_changes_nothing(pieces, data):
+    _, manifest, chunks = pieces
+    place = data.draw(st.integers(0, len(chunks) - 1))
+    name, chunk = manifest.chunks[place].digest, chunks[place]
+    assembly = ChunkAssembly(manifest)
+    missing = assembly.missing()
+    flipped = bytearray(chunk)
+    flipped[data.draw(st.integers(0, len(chunk) - 1))] ^= data.draw(st.integers(1, 255))
+    other = chunks[data.draw(st.integers(0, len(chunks) - 1))]
+    for changed, code in (
+        (bytes(flipped), "chunk.wrong_digest"),
+        (chunk[:-1], "chunk.wrong_size"),
+        (chunk + b"\0", "chunk.oversized" if len(chunk) == CHUNK_MAX_BYTES else "chunk.wrong_size"),
+        (b"", "chunk.wrong_size"),
+        (bytes(CHUNK_MAX_BYTES + 1), "chunk.oversized"),
+        (other, None if other == chunk else "chunk.wrong_"),
+    ):
+        if code is not None:
+            with pytest.raises(ChunkError) as caught:
+                assembly.add(name, changed)
+            assert code_of(caught).startswith(code)
+    for strange in (bytes(32), bytes(flipped[:32]), b""):
+        with pytest.raises(ChunkError) as caught:
+            assembly.add(strange, chunk)
+        assert code_of(caught) == "chunk.unknown"
+    assert assembly.missing() == missing
+    assembly.add(name, chunk)
+    with pytest.raises(ChunkError) as caught:
+        assembly.add(name, chunk)
+    assert code_of(caught) == "chunk.duplicate"
+    with pytest.raises(ChunkError) as caught:
+        assembly.assemble()
+    assert code_of(caught) == "chunk.missing"
+    with pytest.raises(ChunkError):
+        restore_assembled(assembly)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_flipped_byte_of_a_manifest_never_restores(pieces, data):
+    _, manifest, chunks = pieces
+    changed = bytearray(encode_manifest(manifest))
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        other = decode_manifest(bytes(changed))
+    except ChunkError:
+        return
+    assert compute_manifest_name(other) != compute_manifest_name(manifest)
+    if (other.height, other.state_root) != (manifest.height, manifest.state_root):
+        with pytest.raises(ChunkError) as caught:
+            validate_manifest(other, manifest.height, manifest.state_root)
+        assert code_of(caught) == "manifest.other_state"
+    else:
+        assembly, _ = resume(other, chunks)
+        assert not assembly.is_complete
+
+
+def test_a_manifest_that_lies_about_its_state_is_found_out(crowd, pieces):
+    _, manifest, chunks = pieces
+    for change in ({"height": manifest.height + 1}, {"state_root": bytes(32)}):
+        lie = msgspec.structs.replace(manifest, **change)
+        with pytest.raises(SnapshotError):
+            restore_assembled(fill(lie, chunks))
+    for order in (manifest.chunks[::-1], manifest.chunks[1:], manifest.chunks[:1]):
+        lie = msgspec.structs.replace(manifest, chunks=order)
+        with pytest.raises(SnapshotError):
+            restore_assembled(fill(lie, chunks))
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "manifest.version"),
+        (bytes([MANIFEST_VERSION + 1]), "manifest.version"),
+        (bytes([MANIFEST_VERSION]), "manifest.malformed"),
+        (bytes([MANIFEST_VERSION]) + b"\x91" * 2_000, "manifest.malformed"),
+        (bytes(MANIFEST_MAX_BYTES + 1), "manifest.too_large"),
+    ],
+)
+def test_bytes_that_are_no_manifest_have_stable_codes(data, code):
+    with pytest.raises(ChunkError) as caught:
+        decode_manifest(data)
+    assert code_of(caught) == code
+
+
+def test_the_bounds_of_a_manifest():
+    chunk = ChunkName(bytes(32), CHUNK_MAX_BYTES)
+    largest = Manifest(2**63 - 1, 2**63 - 1, bytes(32), (chunk,) * CHUNKS_MAX)
+    assert len(encode_manifest(largest)) < MANIFEST_MAX_BYTES
+    assert largest.size_bytes > SNAPSHOT_MAX_BYTES
+    base = Manifest(SNAPSHOT_VERSION, 1, bytes(32), (chunk,))
+    assert decode_manifest(encode_manifest(base)) == base
+    fitting = (chunk,) * (SNAPSHOT_MAX_BYTES // CHUNK_MAX_BYTES)
+    for change, code in (
+        ({"chunks": fitting}, None),
+        ({"chunks": (*fitting, chunk)}, "manifest.too_large"),
+        ({"chunks": (ChunkName(bytes(32), 1),) * (CHUNKS_MAX + 1)}, "manifest.malformed"),
+        ({"chunks": ()}, "manifest.malformed"),
+        ({"chunks": (chunk, ChunkName(bytes(32), 1))}, "manifest.malformed"),
+        ({"chunks": (ChunkName(bytes(32), CHUNK_MAX_BYTES + 1),)}, "manifest.malformed"),
+        ({"chunks": (ChunkName(bytes(32), 0),)}, "manifest.malformed"),
+        ({"snapshot_version": SNAPSHOT_VERSION + 1}, "manifest.version"),
+        ({"snapshot_version": SNAPSHOT_VERSION - 1}, "manifest.version"),
+        ({"height": -1}, "manifest.malformed"),
+    ):
+        data = encode_manifest(msgspec.structs.replace(base, **change))
+        if code is None:
+            decode_manifest(data)
+        else:
+            with pytest.raises(ChunkError) as caught:
+                decode_manifest(data)
+            assert code_of(caught) == code
+
+
+def test_a_chunk_that_stands_twice_is_loaded_once():
+    data = b"\7" * CHUNK_MAX_BYTES
+    name = ChunkName(compute_chunk_name(data), len(data))
+    assembly = ChunkAssembly(Manifest(SNAPSHOT_VERSION, 1, bytes(32), (name, name)))
+    assert assembly.missing() == (name.digest,)
+    assembly.add(name.digest, data)
+    assert assembly.assemble() == data * 2
+
+
+def count_shared(old, new) -> int:
+    """Bytes of the new snapshot that whoever has the old one need not load."""
+    held = {chunk.digest for chunk in old.chunks}
+    return sum(chunk.size_bytes for chunk in new.chunks if chunk.digest in held)
+
+
+def test_equal_parts_of_two_snapshots_are_equal_chunks(crowd):
+    """New accounts and orders in the middle and at the end move bytes, but few chunks change."""
+    state, workload = crowd
+    data = snapshot(state)
+    old, _ = split(data)
+    twin = create_state(workload.genesis())
+    packed = msgspec.msgpack.decode(data, type=EngineSnapshot)
+    middle = len(packed.accounts) // 2
+    changed = msgspec.structs.replace(
+        packed,
+        height=packed.height + 1,
+        state_root=bytes(32),
+        accounts=packed.accounts[:middle] + packed.accounts[middle + 1 :],
+        orders=packed.orders[1:],
+    )
+    new, _ = split(encode(changed))
+    assert count_shared(old, new) > new.size_bytes * 8 // 10
+    assert count_shared(old, split(snapshot(twin))[0]) > 0
+
+
+def test_the_cuts_stay_when_values_change(crowd):
+    """Every account has another balance, and the orders are as they were: they are not sent."""
+    state, _ = crowd
+    packed = msgspec.msgpack.decode(snapshot(state), type=EngineSnapshot)
+    richer = tuple(
+        msgspec.structs.replace(each, quote_microquote=each.quote_microquote + 1)
+        for each in packed.accounts
+    )
+    old = split(encode(packed))[0]
+    new = split(encode(msgspec.structs.replace(packed, accounts=richer)))[0]
+    assert [chunk.size_bytes for chunk in new.chunks] == [chunk.size_bytes for chunk in old.chunks]
+    assert count_shared(old, new) >= len(encode(packed.orders)) - 10
+
+
+def test_content_that_cannot_be_cut_is_cut_at_the_largest_size():
+    """By nobody's keys, and in one element that is longer than a chunk may be."""
+    fields = [SNAPSHOT_VERSION, [], bytes(32), 7, b"", [b"x" * (3 * CHUNK_MAX_BYTES)], b"end"]
+    data = msgspec.msgpack.encode(fields)
+    manifest, chunks = split(data)
+    assert (manifest.height, manifest.state_root) == (7, bytes(32))
+    assert b"".join(chunks) == data
+    assert max(map(len, chunks)) == CHUNK_MAX_BYTES
+    fields[5] = [[7, b"y" * 100]] * 20_000
+    data = msgspec.msgpack.encode(fields)
+    _, chunks = split(data)
+    assert b"".join(chunks) == data
+    assert all(len(chunk) > CHUNK_MAX_BYTES // 2 for chunk in chunks[1:-2])
+
+
+def test_keys_that_all_ask_for_a_cut_make_no_short_chunks():
+    key = next(
+        n for n in range(10**6) if sha256(msgspec.msgpack.encode(n)).digest()[2:4] == b"\0\0"
+    )
+    assert int.from_bytes(sha256(msgspec.msgpack.encode(key)).digest()[:4], "big") % 512 == 0
+    fields = [SNAPSHOT_VERSION, [], bytes(32), 7, [[key, b"y" * 100]] * 20_000]
+    _, chunks = split(msgspec.msgpack.encode(fields))
+    assert all(len(chunk) >= CHUNK_MIN_BYTES for chunk in chunks[1:-1])
+    assert len(chunks) < 70
+
+
+def test_a_state_that_is_too_large_to_send_is_said_so(monkeypatch, world):
+    monkeypatch.setattr("engine.chunks.SNAPSHOT_MAX_BYTES", 100)
+    with pytest.raises(ChunkError) as caught:
+        split(snapshot(world.state))
+    assert code_of(caught) == "manifest.too_large"
+
+
+def test_a_small_snapshot_is_one_chunk(world):
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 1))
+    world.block(deposits=[Deposit(b"n" * 32, 5, bytes(32))])
+    manifest, chunks = split(snapshot(world.state))
+    assert len(chunks) == 1
+    restored = restore_assembled(fill(manifest, chunks))
+    assert compute_state_root(restored) == world.output.state_root
