@@ -44,7 +44,8 @@ MANIFEST_VERSION: Final = 1
 """Raised whenever the meaning of a manifest's bytes changes."""
 
 CHUNK_MIN_BYTES: Final = 32_768
-"""Content makes no chunk shorter; the last one before or after a long list may be."""
+"""No two ends that keys name lie closer together, so nobody who chooses keys can make many chunks
+of a small state. What stands around long lists may be shorter."""
 
 CHUNK_MAX_BYTES: Final = 262_144
 """No chunk is longer."""
@@ -263,9 +264,7 @@ def _find_ends_between(items: list[msgspec.Raw], position: int) -> Iterator[int]
     """Before which elements of a list a chunk ends; the first begins one at `position`."""
     start = position
     for item in items:
-        size_bytes = position - start
-        is_full = size_bytes + len(item) > CHUNK_MAX_BYTES
-        if is_full or (size_bytes >= CHUNK_MIN_BYTES and _is_cut(item)):
+        if position - start >= CHUNK_MIN_BYTES and _is_cut(item):
             yield position
             start = position
         position += len(item)

@@ -317,12 +317,13 @@ def test_the_path_of_a_present_key_cannot_be_cut_short_to_deny_it():
     content = dict.fromkeys(KEYS, b"value")
     tree = make_tree(content)
     for key in KEYS:
-        levels = tree.prove(key).levels
+        levels, path = tree.prove(key).levels, merkle.compute_path(key)
+        # The leaf hashes its path and value one after the other: the border must not move.
+        leaf = path + b"value"
+        moved = [MerkleNeighbour(leaf[:size], leaf[size:]) for size in (31, 33)]
+        others = [MerkleNeighbour(merkle.compute_path(each), b"value") for each in KEYS]
         for depth in range(len(levels) + 1):
-            for neighbour in (
-                None,
-                *(MerkleNeighbour(merkle.compute_path(k), b"value") for k in KEYS),
-            ):
+            for neighbour in (None, *moved, *others):
                 proof = MerkleAbsence(levels[:depth], neighbour)
                 assert not verify_absence(tree.root(), key, proof)
 

@@ -176,6 +176,35 @@ def test_sums_beyond_their_bound_are_refused_before_they_could_wrap():
     assert SUM_MAX < 2 ** (8 * SUM_SIZE_BYTES - 1)
 
 
+def make_by_hand(count: int, owed: int, siblings: tuple[bytes, ...]) -> tuple[bytes, int]:
+    """Root and total over the first of `count` leaves, as a liar may make them, bounds or not."""
+    node, below = sha256(b"\x05" + word(owed) + b"k").digest() + word(owed), owed
+    for sibling in siblings:
+        below += int.from_bytes(sibling[32:], "big")
+        node = sha256(b"\x06" + node + sibling).digest() + word(below)
+    return sha256(b"\x07" + count.to_bytes(8, "big") + node).digest(), below
+
+
+@pytest.mark.parametrize(
+    ("count", "owed", "siblings", "is_accepted"),
+    [
+        (1, LIABILITY_MAX, (), True),
+        (1, LIABILITY_MAX + 1, (), False),
+        (2, 1, (bytes(64),), True),
+        (2, 1, (bytes(63),), False),
+        (2, 1, (bytes(65),), False),
+        (LEAVES_MAX, 1, (bytes(64),) * SIBLINGS_MAX, True),
+        (LEAVES_MAX + 1, 1, (bytes(64),) * (SIBLINGS_MAX + 1), False),
+    ],
+)
+def test_bounds_hold_even_under_a_root_that_was_made_without_them(
+    count, owed, siblings, is_accepted
+):
+    root, total = make_by_hand(count, owed, siblings)
+    proof = SumProof(count, 0, siblings)
+    assert verify_liability(root, total, b"k", owed, proof) == is_accepted
+
+
 @pytest.mark.parametrize("liability", [-1, LIABILITY_MAX + 1])
 def test_a_liability_out_of_range_proves_nothing_and_enters_no_tree(liability):
     tree = SumTree([(b"k", 1)])

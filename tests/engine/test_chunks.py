@@ -76,7 +76,12 @@ def test_a_snapshot_comes_back_from_its_chunks(crowd, pieces):
     assert sum(len(chunk) < CHUNK_MIN_BYTES for chunk in chunks) <= 3 * 4
     assert manifest.size_bytes == len(data)
     assert manifest.snapshot_version == SNAPSHOT_VERSION
-    validate_manifest(manifest, state.height, compute_state_root(state))
+    root = compute_state_root(state)
+    validate_manifest(manifest, state.height, root)
+    for height, other in ((state.height + 1, root), (state.height, bytes(32))):
+        with pytest.raises(ChunkError) as caught:
+            validate_manifest(manifest, height, other)
+        assert code_of(caught) == "manifest.other_state"
     assert decode_manifest(encode_manifest(manifest)) == manifest
     restored = restore_assembled(fill(manifest, chunks))
     assert snapshot(restored) == data
@@ -286,11 +291,12 @@ def test_content_that_cannot_be_cut_is_cut_at_the_largest_size():
     assert (manifest.height, manifest.state_root) == (7, bytes(32))
     assert b"".join(chunks) == data
     assert max(map(len, chunks)) == CHUNK_MAX_BYTES
-    fields[5] = [[7, b"y" * 100]] * 20_000
-    data = msgspec.msgpack.encode(fields)
-    _, chunks = split(data)
-    assert b"".join(chunks) == data
-    assert all(len(chunk) > CHUNK_MAX_BYTES // 2 for chunk in chunks[1:-2])
+    for items in ([[7, b"y" * 100]] * 20_000, [[]] * 40_000, [7] * 40_000):
+        fields[5] = items
+        data = msgspec.msgpack.encode(fields)
+        _, chunks = split(data)
+        assert b"".join(chunks) == data
+        assert {len(chunk) for chunk in chunks[2:-2]} <= {CHUNK_MAX_BYTES}
 
 
 def test_keys_that_all_ask_for_a_cut_make_no_short_chunks():
@@ -305,10 +311,15 @@ def test_keys_that_all_ask_for_a_cut_make_no_short_chunks():
 
 
 def test_a_state_that_is_too_large_to_send_is_said_so(monkeypatch, world):
-    monkeypatch.setattr("engine.chunks.SNAPSHOT_MAX_BYTES", 100)
-    with pytest.raises(ChunkError) as caught:
-        split(snapshot(world.state))
-    assert code_of(caught) == "manifest.too_large"
+    data = snapshot(world.state)
+    for bound, value in (("SNAPSHOT_MAX_BYTES", len(data)), ("CHUNKS_MAX", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"engine.chunks.{bound}", value)
+            split(data)
+            patch.setattr(f"engine.chunks.{bound}", value - 1)
+            with pytest.raises(ChunkError) as caught:
+                split(data)
+        assert code_of(caught) == "manifest.too_large"
 
 
 def test_a_small_snapshot_is_one_chunk(world):

@@ -55,7 +55,7 @@ def judge(root: bytes, key: bytes, data: bytes) -> tuple[int, bytes | None] | No
         digest, answer = bytes(32), (ABSENT, None)
         if neighbour is not None:
             other, value = neighbour
-            if other.hex() == path or other.hex()[: len(levels)] != path[: len(levels)]:
+            if other.hex() == path or len(other) != 32:
                 return None
             digest = sha256(b"\x00" + other + value).digest()
     for nibble, (occupied, siblings) in reversed(list(zip(path, levels, strict=False))):
