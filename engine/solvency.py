@@ -1,30 +1,33 @@
 """Is everything that the exchange owes covered by what it holds? A statement, and its proofs.
 
-At mark prices an account is worth its balance and its positions: its equity. Where that is
-positive the exchange owes it. Where it is negative somebody owes the exchange, and may never pay;
-such an account enters the Merkle-sum tree (`crypto.merkle_sum`) with zero, so that no debtor ever
-makes the liabilities look smaller, and all that is missing is stated as the deficit. Since
-positions of each market sum to zero, one equation must hold, exactly:
+At mark prices an account is worth its balance, with the funding that it has not settled yet, and
+its positions: its equity. Where that is positive the exchange owes it. Where it is negative
+somebody owes the exchange, and may never pay; such an account enters the Merkle-sum tree
+(`crypto.merkle_sum`) with zero, so that no debtor ever makes the liabilities look smaller, and all
+that is missing is stated as the deficit. Since positions of each market sum to zero, one equation
+must hold, exactly:
 
     liabilities - deficit + insurance + reserved == held
 
     liabilities   sum over all accounts of max(equity, 0): the total of the tree
     deficit       sum over all accounts of max(-equity, 0)
     insurance     the insurance fund
-    reserved      all else that is owed: fees, withdrawals under way
+    reserved      all else: fees, withdrawals under way, and what rounding left in the funding pool,
+                  everybody's funding counted as settled
     held          deposits - withdrawals: what the contract on L1 must have
 
 So `liabilities + reserved <= held` just when `deficit <= insurance`: the statement covers.
 
-Who can check what: a node computes it all again. A contract that knows `held`, and the others from
-the proven leaf of the totals, derives the deficit from the equation; so the one thing that a lying
-quorum could state at will are the liabilities, and a figure below the truth leaves at least one
-account without a proof of its equity (the total is no less than all that can be proven together).
+Who can check what: a node computes it all again. A contract knows `held`, and has the insurance,
+and fees and withdrawals as the least that is reserved, from the proven leaf of the totals; so the
+equation leaves a lying quorum no smaller deficit than the liabilities that it states allow. And
+liabilities below the truth leave at least one account without a proof of its equity (the total is
+no less than all that can be proven together).
 
 The statement's bytes, all numbers big-endian:
 
     height u64 | state root | accounts u64 | liabilities u256 | deficit u256 |
-    insurance i64 | reserved i64 | held i64 | root of the tree
+    insurance i64 | reserved i256 | held i64 | root of the tree
 
 Keys of the tree are the account ids. A proof of equity is canonical MessagePack,
 `[liability (32 bytes), [count, position, siblings]]`: 967 bytes at 10,000 accounts, 1,171 at
@@ -43,13 +46,14 @@ from crypto.merkle_sum import SUM_MAX, SumProof, SumTree, verify_liability
 from crypto.types import Digest
 from engine.commitment import compute_state_root
 from engine.errors import InvariantViolation, ProofError, SolvencyError
+from engine.funding import compute_settlement
 from engine.invariants import compute_balances_owed
 from engine.state import EngineState
 
 EQUITY_PROOF_MAX_BYTES: Final = 4_096
 """No proof of equity is longer: 32 siblings of 66 bytes."""
 
-_STATEMENT: Final = Layout(">Q32sQ32s32sqqq32s")
+_STATEMENT: Final = Layout(">Q32sQ32s32sq32sq32s")
 
 
 class SolvencyStatement(Struct, frozen=True):
@@ -117,10 +121,12 @@ def compute_solvency(state: EngineState, mark_prices_ticks: Mapping[int, int]) -
         for market_id, market in state.markets.items()
     }
     owed: dict[bytes, int] = {}
-    deficit = 0
+    deficit = unsettled = 0
     for account_id in sorted(state.accounts):
         account = state.accounts[account_id]
-        equity = account.quote
+        funding = compute_settlement(account) if state.is_funded else 0
+        unsettled += funding
+        equity = account.quote + funding
         for market_id, exposure in account.exposures.items():
             equity += exposure.lots * value_of_lot[market_id]
         if equity < 0:
@@ -128,7 +134,7 @@ def compute_solvency(state: EngineState, mark_prices_ticks: Mapping[int, int]) -
             equity = 0
         owed[account_id] = equity
     tree = SumTree(list(owed.items()))
-    balances = compute_balances_owed(state)
+    balances = compute_balances_owed(state) + unsettled
     if tree.total - deficit != balances:
         raise InvariantViolation(f"height {state.height}: equity is not what balances must sum to")
     held = state.deposits_total - state.withdrawals_total
@@ -173,7 +179,7 @@ def encode_statement(statement: SolvencyStatement) -> bytes:
         statement.liabilities_microquote.to_bytes(32, "big"),
         statement.deficit_microquote.to_bytes(32, "big"),
         statement.insurance_microquote,
-        statement.reserved_microquote,
+        statement.reserved_microquote.to_bytes(32, "big", signed=True),
         statement.held_microquote,
         statement.sum_root,
     )
@@ -193,7 +199,7 @@ def decode_statement(data: bytes) -> SolvencyStatement:
         int.from_bytes(liabilities, "big"),
         int.from_bytes(deficit, "big"),
         insurance,
-        reserved,
+        int.from_bytes(reserved, "big", signed=True),
         held,
         sum_root,
     )

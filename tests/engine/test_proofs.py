@@ -23,6 +23,7 @@ from crypto.merkle import (
 from engine.block import Deposit
 from engine.commitment import account_key, compute_state_root, market_key
 from engine.errors import ProofError
+from engine.genesis import FundingParams
 from engine.instructions import MarketOrder, PlaceOrder, Side
 from engine.limits import MARKETS_MAX, POSITION_MAX_LOTS
 from engine.proofs import (
@@ -216,7 +217,8 @@ def test_the_largest_proofs_fit_their_bound(make_world):
         AbsentLeaf(MerkleAbsence(levels, neighbour)),
     ):
         assert len(encode(largest)) <= PROOF_MAX_BYTES
-    world = make_world(markets=MARKETS_MAX, index=None)
+    funding = FundingParams(1_000_000, rate_max_ppm=40_000)
+    world = make_world(markets=MARKETS_MAX, index=None, funding=funding)
     account = world.state.accounts[world.ALICE]
     for market in world.state.markets.values():
         account.exposure(market).lots = POSITION_MAX_LOTS
@@ -225,7 +227,7 @@ def test_the_largest_proofs_fit_their_bound(make_world):
     data = prove_account(world.state, world.ALICE)
     root = compute_state_root(world.state)
     assert validate_proof(root, account_key(world.ALICE), data) is not None
-    assert len(data) < 6_000
+    assert len(data) < NEIGHBOUR_VALUE_MAX_BYTES
 
 
 def test_proofs_of_genesis_and_of_a_missing_market(make_world):

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from crypto.merkle_sum import LIABILITY_MAX, SUM_MAX
 from engine.commitment import compute_state_root
 from engine.errors import InvariantViolation, ProofError, SolvencyError
+from engine.funding import compute_settlement
+from engine.genesis import FundingParams
 from engine.instructions import PlaceOrder, Side
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
@@ -78,18 +80,30 @@ def trade(world, seed, rounds):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), rounds=st.integers(0, 25))
+@given(
+    seed=st.integers(0, 2**32),
+    rounds=st.integers(0, 25),
+    funding=st.none() | st.tuples(*[st.integers(-(10**13), 10**13)] * 2),
+)
 def test_the_statement_is_what_the_accounts_say_and_every_account_can_check(
-    make_world, seed, rounds
+    make_world, seed, rounds, funding
 ):
-    state = trade(make_world(markets=2, balance=150_000, taker_fee_ppm=400), seed, rounds).state
+    params = None if funding is None else FundingParams(1_000_000, rate_max_ppm=40_000)
+    world = make_world(markets=2, balance=150_000, taker_fee_ppm=400, funding=params)
+    state = trade(world, seed, rounds).state
+    for market, move in zip(state.markets.values(), funding or (), strict=False):
+        # As if a payment had just fallen due, which nobody has settled.
+        market.funding.index += move
+        market.dirty = True
     solvency = compute_solvency(state, read_index_prices(state))
     statement = solvency.statement
     equities = {name: view_account(state, name).equity_microquote for name in state.accounts}
     assert statement.liabilities_microquote == sum(max(each, 0) for each in equities.values())
     assert statement.deficit_microquote == sum(max(-each, 0) for each in equities.values())
     assert statement.accounts == len(equities)
-    assert statement.reserved_microquote == state.fees
+    unsettled = sum(map(compute_settlement, state.accounts.values()))
+    assert statement.reserved_microquote == state.fees + state.funding_pool - unsettled
+    assert 0 <= statement.reserved_microquote - state.fees <= len(equities) * (rounds + 1)
     assert statement.held_microquote == 5 * 150_000
     assert statement.is_covered == all(each >= 0 for each in equities.values())
     assert (statement.height, statement.state_root) == (state.height, compute_state_root(state))
@@ -187,7 +201,9 @@ def test_the_bytes_of_a_statement_are_as_documented(ruined):
             struct.pack(">Q", 5),
             (1_200_000).to_bytes(32, "big"),
             (200_000).to_bytes(32, "big"),
-            struct.pack(">qqq", 0, 0, 1_000_000),
+            struct.pack(">q", 0),
+            bytes(32),
+            struct.pack(">q", 1_000_000),
             statement.sum_root,
         )
     )
