@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from msgspec.structs import replace
 
 import rota_build
@@ -17,6 +18,9 @@ os.environ[rota_build.PURE_VARIABLE] = "1"
 from localnet.sim import scenario
 from localnet.sim.campaign import is_same_run
 from localnet.sim.schedule import Schedule
+
+settings.register_profile("long")
+"""For streams of orders: `pytest tests/engine --hypothesis-profile=long` plays 100,000 and more."""
 
 WHOLE_VIEWS_MAX = 12
 """Longer runs are compared over their first `SHORT_VIEWS` only: they take too long."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import pytest
+from hypothesis import settings
 
 from crypto.codec import encode
 from crypto.digest import Domain, digest
@@ -130,3 +131,9 @@ def make_world() -> Callable[..., World]:
 def world(make_world: Callable[..., World]) -> World:
     """The default exchange: one market, rich accounts, no fees."""
     return make_world()
+
+
+@pytest.fixture(scope="session")
+def is_long() -> bool:
+    """Whether streams are to be long: `--hypothesis-profile=long`, see `tests/conftest.py`."""
+    return settings.get_current_profile_name() == "long"
