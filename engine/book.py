@@ -68,20 +68,20 @@ class Order:
 
 
 class Level:
-    """All orders at one price of one side."""
+    """All orders at one price of one side: at least one, or the level is not there."""
 
     __slots__ = ("count", "head", "lots", "tail")
 
-    def __init__(self) -> None:
-        self.head: Order | None = None
+    def __init__(self, order: Order) -> None:
+        self.head = order
         """The oldest order: the next to trade."""
-        self.tail: Order | None = None
-        self.lots = 0
-        self.count = 0
+        self.tail = order
+        self.lots = order.lots
+        self.count = 1
 
 
 class BookSide:
-    """All bids or all asks."""
+    """All bids or all asks, for reading; `Book` changes them."""
 
     __slots__ = ("keys", "levels", "sign")
 
@@ -92,54 +92,6 @@ class BookSide:
         """Every price with orders, as keys in rising order: the best is last."""
         self.levels: dict[int, Level] = {}
 
-    def add(self, order: Order) -> None:
-        """Append an order to the queue of its price."""
-        key = self.sign * order.price
-        level = self.levels.get(key)
-        if level is None:
-            level = self.levels[key] = Level()
-            insort(self.keys, key)
-        tail = level.tail
-        if tail is None:
-            level.head = order
-        else:
-            tail.newer = order
-            order.older = tail
-        level.tail = order
-        level.lots += order.lots
-        level.count += 1
-
-    def remove(self, order: Order) -> None:
-        """Take an order out of its queue, and its level away if it was the last."""
-        key = self.sign * order.price
-        level = self.levels[key]
-        older = order.older
-        newer = order.newer
-        if older is None:
-            level.head = newer
-        else:
-            older.newer = newer
-        if newer is None:
-            level.tail = older
-        else:
-            newer.older = older
-        order.older = order.newer = None
-        level.lots -= order.lots
-        level.count -= 1
-        if level.count == 0:
-            del self.levels[key]
-            keys = self.keys
-            if keys[-1] == key:
-                keys.pop()
-            else:
-                del keys[bisect_left(keys, key)]
-
-    def reduce(self, order: Order, lots: int) -> None:
-        """Shrink an order in place by less than its size; it keeps its priority."""
-        assert 0 < lots < order.lots
-        order.lots -= lots
-        self.levels[self.sign * order.price].lots -= lots
-
     def crossed_orders(self, threshold: int) -> Iterator[Order]:
         """The orders at keys of at least `threshold`, in priority; the side must not change."""
         keys = self.keys
@@ -147,7 +99,7 @@ class BookSide:
             key = keys[position]
             if key < threshold:
                 return
-            order = self.levels[key].head
+            order: Order | None = self.levels[key].head
             while order is not None:
                 yield order
                 order = order.newer
@@ -174,7 +126,11 @@ class BookSide:
 
 
 class Book:
-    """Bids and asks of one market."""
+    """Bids and asks of one market.
+
+    Adding and removing are the most frequent steps of the engine, so each is one call that finds
+    side and level itself.
+    """
 
     __slots__ = ("asks", "bids", "order_count")
 
@@ -182,6 +138,62 @@ class Book:
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
         self.order_count = 0
+
+    def add(self, order: Order) -> None:
+        """Append a new order to the queue of its price."""
+        sign = order.side
+        side = self.bids if sign > 0 else self.asks
+        key = sign * order.price
+        level = side.levels.get(key)
+        if level is None:
+            side.levels[key] = Level(order)
+            insort(side.keys, key)
+        else:
+            tail = level.tail
+            tail.newer = order
+            order.older = tail
+            level.tail = order
+            level.lots += order.lots
+            level.count += 1
+        self.order_count += 1
+
+    def remove(self, order: Order) -> None:
+        """Take an order out of its queue, and its level away if it was the last."""
+        sign = order.side
+        side = self.bids if sign > 0 else self.asks
+        key = sign * order.price
+        self.order_count -= 1
+        older = order.older
+        newer = order.newer
+        level = side.levels[key]
+        if older is None:
+            if newer is None:
+                del side.levels[key]
+                keys = side.keys
+                if keys[-1] == key:
+                    keys.pop()
+                else:
+                    del keys[bisect_left(keys, key)]
+                return
+            level.head = newer
+            newer.older = None
+        elif newer is None:
+            level.tail = older
+            older.newer = None
+        else:
+            older.newer = newer
+            newer.older = older
+        order.older = order.newer = None
+        level.lots -= order.lots
+        level.count -= 1
+
+    def reduce(self, order: Order, lots: int) -> None:
+        """Shrink an order in place by less than its size; it keeps its priority."""
+        assert 0 < lots < order.lots
+        sign = order.side
+        side = self.bids if sign > 0 else self.asks
+        order.lots -= lots
+        side.levels[sign * order.price].lots -= lots
 
     def opposite(self, side: int) -> BookSide:
         """The side against which orders of `side` trade."""

@@ -83,7 +83,6 @@ def match_order(run: BlockRun, taker: Taker) -> None:
     threshold = compute_threshold(taker.side, taker.price)
     while taker.lots and not taker.stopped and keys and keys[-1] >= threshold:
         maker = opposite.levels[keys[-1]].head
-        assert maker is not None, "a level holds at least one order"
         if maker.exposure.account is account:
             _prevent_self_trade(run, taker, maker)
         else:

@@ -20,9 +20,7 @@ def rest_order(state: EngineState, order: Order) -> None:
     """Put a new order into its queue and on its owner's tables."""
     exposure = order.exposure
     account = exposure.account
-    book = exposure.market.book
-    (book.bids if order.side > 0 else book.asks).add(order)
-    book.order_count += 1
+    exposure.market.book.add(order)
     order_id = order.order_id
     state.orders[order_id] = order
     account.orders[order_id] = order
@@ -51,9 +49,7 @@ def remove_order(state: EngineState, order: Order) -> None:
     """Take an order out of everything."""
     exposure = order.exposure
     account = exposure.account
-    book = exposure.market.book
-    (book.bids if order.side > 0 else book.asks).remove(order)
-    book.order_count -= 1
+    exposure.market.book.remove(order)
     order_id = order.order_id
     del state.orders[order_id]
     del account.orders[order_id]
@@ -78,8 +74,7 @@ def reduce_order(state: EngineState, order: Order, lots: int) -> None:
         remove_order(state, order)
         return
     exposure = order.exposure
-    book = exposure.market.book
-    (book.bids if order.side > 0 else book.asks).reduce(order, lots)
+    exposure.market.book.reduce(order, lots)
     exposure.account.order_records.replace(order)
     if order.side > 0:
         exposure.open_buy -= lots
