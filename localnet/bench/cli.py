@@ -13,6 +13,7 @@ from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from localnet.bench import latency as latency_bench
 from localnet.bench import ordering as ordering_bench
 from localnet.bench import orders as orders_bench
+from localnet.bench.book import MESSAGES_DEFAULT
 from localnet.bench.cluster import BenchCluster, open_cluster
 from localnet.bench.describe import describe_machine_line, describe_result
 from localnet.bench.engine import EngineResult, measure_engine
@@ -65,6 +66,17 @@ PerBundleOption = Annotated[
         min=1,
         max=INSTRUCTIONS_PER_BUNDLE_MAX,
         help="Instructions in one bundle.",
+    ),
+]
+
+
+BookMessagesOption = Annotated[
+    int,
+    typer.Option(
+        "--book-messages",
+        min=1_000,
+        max=20_000_000,
+        help="Messages that the order book alone takes.",
     ),
 ]
 
@@ -142,16 +154,18 @@ def engine(
     context: typer.Context,
     seconds: SecondsOption = ENGINE_SECONDS_DEFAULT,
     per_bundle: PerBundleOption = PER_BUNDLE_DEFAULT,
+    book_messages: BookMessagesOption = MESSAGES_DEFAULT,
     json: JsonOption = False,
 ) -> None:
-    """Measure the matching and margin engine alone, in one process.
+    """Measure the matching and margin engine alone, in one process: with and without state roots,
+    its order book alone, and the memory of accounts and orders.
 
     \b
     Example:
       rota bench engine --per-bundle 1
     """
     output = current_output(context)
-    _print(output, {"engine": _run_engine(output, seconds, per_bundle)})
+    _print(output, {"engine": _run_engine(output, seconds, per_bundle, book_messages)})
 
 
 @app.command("all")
@@ -172,7 +186,7 @@ def run_all(
     output = current_output(context)
     cluster = _Cluster(nodes, directory, keep)
     results: dict[str, Struct] = {
-        "engine": _run_engine(output, seconds, PER_BUNDLE_DEFAULT),
+        "engine": _run_engine(output, seconds, PER_BUNDLE_DEFAULT, MESSAGES_DEFAULT),
         "latency": _run_latency(output, cluster, seconds),
         "orders": _run_orders(output, cluster, seconds),
         "ordering": _run_ordering(output, cluster, seconds),
@@ -208,9 +222,15 @@ def _run_latency(output: Output, cluster: _Cluster, seconds: float) -> LatencyRe
     )
 
 
-def _run_engine(output: Output, seconds: float, per_bundle: int) -> EngineResult:
-    output.note(f"running the engine for 2 x {seconds:g} s, without and with roots")
-    return measure_engine(seconds, WorkloadConfig(instructions_per_bundle=per_bundle))
+def _run_engine(
+    output: Output, seconds: float, per_bundle: int, book_messages: int
+) -> EngineResult:
+    output.note(
+        f"running the engine for 2 x {seconds:g} s, without and with roots, then its book with "
+        f"{book_messages:,} messages"
+    )
+    config = WorkloadConfig(instructions_per_bundle=per_bundle)
+    return measure_engine(seconds, config, book_messages)
 
 
 def _run_on_cluster(

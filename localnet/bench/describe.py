@@ -71,14 +71,21 @@ def describe_result(name: str, result: object) -> list[object]:
                     f"{result.with_root_per_s:,.0f}",
                     result.target_with_root_per_s,
                 ),
+                (
+                    "book messages per second",
+                    f"{result.book_messages_per_s:,.0f}",
+                    result.target_book_per_s,
+                ),
                 _latency_row("block, ms", result.without_root.block_ms, None),
                 _latency_row("block with root, ms", result.with_root.block_ms, None),
+                ("bytes per account", f"{result.bytes_per_account:,}", None),
+                ("bytes per resting order", f"{result.bytes_per_resting_order:,}", None),
             ]
             config = result.config
             title = (
                 f"{name}: {config.markets} markets, {config.accounts:,} accounts with "
                 f"{config.positions_per_account} positions, bundles of "
-                f"{config.instructions_per_bundle}"
+                f"{config.instructions_per_bundle}, {result.build} build"
             )
             return _table(title, rows, result.met)
     raise AssertionError(f"no description of {type(result).__name__}")

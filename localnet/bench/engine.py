@@ -4,7 +4,8 @@ The workload is that of `localnet.bench.workload`: 20 markets, 10,000 accounts w
 on cross margin; of a hundred instructions 60 add liquidity, 35 cancel and 5 take. Blocks are made
 before the clock starts; what is timed is `apply_block`, decoding of bundles included, and what the
 engine's process does about garbage after it. Two runs over the same blocks: without roots, and with
-the state and receipts root of every block.
+the state and receipts root of every block. Then the book alone (`localnet.bench.book`), and what
+accounts and orders weigh (`localnet.bench.memory`).
 """
 
 import gc
@@ -15,10 +16,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from engine import matching
 from engine.apply import run_block
 from engine.block import BlockInput
 from engine.invariants import validate_all
 from engine.state import EngineState, create_state
+from localnet.bench.book import MESSAGES_DEFAULT, BookRun, make_blocks, measure_book
+from localnet.bench.memory import MemoryUse, measure_memory
 from localnet.bench.workload import Workload, WorkloadConfig
 from localnet.percentiles import Percentiles, compute_percentiles
 from node.workers.engine_main import YOUNG_GENERATION
@@ -29,8 +33,22 @@ BLOCK_INSTRUCTIONS: Final = 1_000
 WARM_UP_BLOCKS: Final = 10
 """Blocks before the measurement: books fill, caches warm."""
 
-TARGET_PER_S: Final = 60_000
-TARGET_WITH_ROOT_PER_S: Final = 40_000
+PURE: Final = "pure"
+COMPILED: Final = "compiled"
+
+
+class Targets(Struct, frozen=True):
+    """What a build is meant to reach."""
+
+    per_s: int
+    with_root_per_s: int
+    book_per_s: int
+
+
+TARGETS: Final = {
+    PURE: Targets(60_000, 40_000, 600_000),
+    COMPILED: Targets(200_000, 120_000, 1_000_000),
+}
 
 
 class EngineRun(Struct, frozen=True):
@@ -48,31 +66,62 @@ class EngineResult(Struct, frozen=True):
     """What `rota bench engine` prints."""
 
     config: WorkloadConfig
+    build: str
+    """`pure` if the interpreter runs the engine's sources, `compiled` if mypyc has made
+    extensions of them."""
     block_instructions: int
     instructions_per_s: float
     with_root_per_s: float
+    book_messages_per_s: float
+    bytes_per_account: int
+    """With its positions and its leaf of the state tree."""
+    bytes_per_resting_order: int
     without_root: EngineRun
     with_root: EngineRun
+    book: BookRun
+    memory: MemoryUse
     target_per_s: int
     target_with_root_per_s: int
+    target_book_per_s: int
     met: bool
 
 
-def measure_engine(seconds: float, config: WorkloadConfig) -> EngineResult:
-    """Run both passes, each about `seconds` long."""
+def find_build() -> str:
+    """Which build of the engine this process runs."""
+    return PURE if matching.__file__.endswith(".py") else COMPILED
+
+
+def measure_engine(
+    seconds: float, config: WorkloadConfig, book_messages: int = MESSAGES_DEFAULT
+) -> EngineResult:
+    """Run both passes, each about `seconds` long, then the book; weigh the state last."""
     without_root = _run(seconds, config, with_roots=False)
     with_root = _run(seconds, config, with_roots=True)
+    blocks = make_blocks(book_messages)
+    with _collecting_by_hand():
+        book = measure_book(blocks, _collect_young)
+    memory = measure_memory(config)
+    build = find_build()
+    targets = TARGETS[build]
     return EngineResult(
         config=config,
+        build=build,
         block_instructions=BLOCK_INSTRUCTIONS,
         instructions_per_s=without_root.instructions_per_s,
         with_root_per_s=with_root.instructions_per_s,
+        book_messages_per_s=book.messages_per_s,
+        bytes_per_account=memory.bytes_per_account,
+        bytes_per_resting_order=memory.bytes_per_resting_order,
         without_root=without_root,
         with_root=with_root,
-        target_per_s=TARGET_PER_S,
-        target_with_root_per_s=TARGET_WITH_ROOT_PER_S,
-        met=without_root.instructions_per_s >= TARGET_PER_S
-        and with_root.instructions_per_s >= TARGET_WITH_ROOT_PER_S,
+        book=book,
+        memory=memory,
+        target_per_s=targets.per_s,
+        target_with_root_per_s=targets.with_root_per_s,
+        target_book_per_s=targets.book_per_s,
+        met=without_root.instructions_per_s >= targets.per_s
+        and with_root.instructions_per_s >= targets.with_root_per_s
+        and book.messages_per_s >= targets.book_per_s,
     )
 
 
@@ -111,9 +160,13 @@ def _time_block(
 ) -> tuple[tuple[int, int, int], float]:
     started = time.perf_counter()
     stats = run_block(state, block, with_roots).stats
-    gc.collect(YOUNG_GENERATION)
+    _collect_young()
     taken_s = time.perf_counter() - started
     return (stats.instructions, stats.fills, stats.refused), taken_s
+
+
+def _collect_young() -> None:
+    gc.collect(YOUNG_GENERATION)
 
 
 @contextmanager

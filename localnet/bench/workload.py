@@ -134,6 +134,16 @@ class Workload:
             envelopes.extend(self._reports())
         return self._block(envelopes)
 
+    def resting_block(self, instructions: int) -> BlockInput:
+        """The next block, with this many orders that all rest, because no mid moves."""
+        envelopes: list[EngineEnvelope] = []
+        placed: list[tuple[int, int]] = []
+        for _ in range(instructions):
+            trader = self._random.below(len(self._accounts))
+            order = self._instruction(trader, 0, placed)
+            envelopes.append(self._envelope(self._accounts[trader], [order]))
+        return self._block(envelopes)
+
     def _pick_owner(self) -> int | None:
         """Some trader with an open order, or None."""
         owners = self._owners

@@ -8,13 +8,15 @@ import trio
 
 from engine.instructions import Cancel, CancelAll, MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from localnet.bench.book import BLOCK_MESSAGES, BookPlayer, make_blocks
 from localnet.bench.cli import raise_operator_error
 from localnet.bench.cluster import compute_cpu_use
 from localnet.bench.describe import describe_machine_line, describe_result
-from localnet.bench.engine import measure_engine
+from localnet.bench.engine import find_build, measure_engine
 from localnet.bench.errors import BenchError, IdleChainError
 from localnet.bench.latency import validate_answered
 from localnet.bench.load import BUNDLE_INSTRUCTIONS, make_bundle
+from localnet.bench.memory import measure_memory
 from localnet.bench.observer import Counts, Observer, Window, apply_event, validate_busy
 from localnet.bench.stages import flatten_numbers, subtract_stages
 from localnet.bench.workload import WorkloadConfig
@@ -146,21 +148,60 @@ def test_counters_of_a_status_are_flattened_and_subtracted():
 
 def test_the_engine_benchmark_runs_and_describes_itself():
     config = WorkloadConfig(markets=2, accounts=100, positions_per_account=2)
-    result = measure_engine(0.05, config)
+    result = measure_engine(0.05, config, 2_000)
     assert result.instructions_per_s > 0
     assert result.with_root_per_s > 0
     assert result.without_root.fills > 0
+    assert result.book.messages == 2_000
+    assert result.book_messages_per_s == result.book.messages_per_s > 0
+    assert result.build == find_build() in ("pure", "compiled")
     lines = describe_result("engine", result)
     assert lines[-1] in ("targets met", "targets NOT met")
 
 
+def test_the_stream_for_the_book_is_the_same_every_time_and_has_its_shares():
+    blocks = make_blocks(20_500)
+    assert blocks == make_blocks(20_500)
+    assert [len(ids) for ids, _, _ in blocks] == [BLOCK_MESSAGES] * 20 + [500]
+    messages = [message for block in blocks for message in zip(*block, strict=True)]
+    cancels = [order_id for order_id, _, lots in messages if lots == 0]
+    placed = [order_id for order_id, _, lots in messages if lots]
+    assert len(set(placed)) == len(placed)
+    assert set(cancels) <= set(placed)
+    assert len(cancels) == pytest.approx(0.35 * len(messages), rel=0.1)
+
+
+def test_the_book_alone_rests_cancels_and_fills_what_the_stream_says():
+    player = BookPlayer()
+    for block in make_blocks(20_000):
+        player.play(block)
+        assert not player.book.is_crossed()
+        assert player.book.order_count == len(player.orders)
+    open_lots = sum(order.lots for order in player.orders.values())
+    sides = (player.book.bids, player.book.asks)
+    assert open_lots == sum(level.lots for side in sides for level in side.levels.values())
+    # One message in twenty takes, several orders each; nearly every cancel finds its order.
+    assert player.fills > 20_000 // 20
+    assert player.cancelled > 0.95 * 0.33 * 20_000
+
+
+def test_memory_is_weighed_for_accounts_and_for_orders():
+    config = WorkloadConfig(markets=2, accounts=300, positions_per_account=2)
+    use = measure_memory(config)
+    assert (use.accounts, use.resting_orders) == (300, 2_000)
+    assert 300 < use.bytes_per_resting_order < use.bytes_per_account < 20_000
+
+
 def test_the_command_prints_one_json_document(capsys):
-    code = run(["bench", "engine", "--seconds", "0.5", "--json"])
+    code = run(["bench", "engine", "--seconds", "0.5", "--book-messages", "5000", "--json"])
     assert code == 0
     document = json.loads(capsys.readouterr().out)
     assert document["machine"]["cores"] >= 1
     assert document["instructions_per_s"] > 0
     assert document["with_root_per_s"] > 0
+    assert document["book_messages_per_s"] > 0
+    assert document["build"] in ("pure", "compiled")
+    assert document["bytes_per_account"] > document["bytes_per_resting_order"] > 0
 
 
 def test_a_bundle_larger_than_the_engine_takes_is_refused_in_one_line(capsys):
