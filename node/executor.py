@@ -137,7 +137,8 @@ class Executor:
         return loaded
 
     def _finish(self, result: ExecuteResult) -> None:
-        if result.instructions:
+        # Also a height without instructions may trade: waiting orders act by time.
+        if result.instructions or result.fills:
             put = Put(OUTPUT_TABLE, compute_key(result.height), result.output)
             self._archive.submit(RecordWrite((put,)))
             self._on_output(result.height, result.output)
