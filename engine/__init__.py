@@ -8,13 +8,16 @@ imports `crypto` alone. Users' mistakes become receipts with stable codes; an ex
 
 Phases of a block, in this order, always:
 
-    1 system       the block's committee, oracle reports, indices, funding, expiry of orders
+    1 system       the block's committee, oracle reports, indices, funding, expiry of orders, dead
+                   men's switches
     2 deposits
     3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
-    4 post-only    placed in turns, senders ranked by seed
-    5 takers       every other order (a GTC order may take and then rest), in turns likewise
-    6 invariants   conservation of money, positions summing to zero, no crossed book
-    7 root         changed leaves only
+    4 triggers     which conditional orders the indices reach, which slices are due
+    5 post-only    placed in turns, senders ranked by seed; so is what only waits
+    6 takers       every other order (a GTC order may take and then rest) and what has woken, in
+                   turns likewise; then, in rounds, what the trades have reached
+    7 invariants   conservation of money, positions summing to zero, no crossed book
+    8 root         changed leaves only
 
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
@@ -22,11 +25,13 @@ from their position (`schedule`).
     types       instructions, receipts, block, genesis, portfolio_terms
                                                        msgspec structs; never compiled
     bounds      limits, errors
-    state       state, account, market, book, records        plain classes with slots
+    state       state, account, market, book, records, waiting      plain classes with slots
     rules       margin, oracle, funding, schedule, placement, matching, resting, cancellation
+    waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
+                (TWAP), dead_man
     options     fixed_point, black76, portfolio            pure functions of numbers
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
-    around it   snapshot, chunks (of a snapshot), proofs, solvency, views (queries)
+    around it   snapshot, waiting_snapshot, chunks (of a snapshot), proofs, solvency, views
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

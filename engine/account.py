@@ -15,6 +15,7 @@ from engine.records import OrderRecords
 if TYPE_CHECKING:
     from engine.book import Order
     from engine.market import Market
+    from engine.waiting import Waiting
 
 
 class Exposure:
@@ -62,6 +63,7 @@ class Account:
         "account_id",
         "checked_quote",
         "clients",
+        "deadline_ms",
         "dirty",
         "equity",
         "exposures",
@@ -71,6 +73,7 @@ class Account:
         "orders",
         "position_record",
         "quote",
+        "waiting",
     )
 
     def __init__(self, account_id: bytes) -> None:
@@ -83,8 +86,12 @@ class Account:
         """Open orders by id, which is also the order of insertion."""
         self.order_records = OrderRecords()
         """Their committed form, kept up to date with them (`engine.resting`)."""
-        self.clients: dict[int, Order] = {}
-        """Open orders that have a client id."""
+        self.waiting: dict[int, Waiting] = {}
+        """Conditional and TWAP orders by id, which is also the order of insertion."""
+        self.clients: dict[int, Order | Waiting] = {}
+        """Open and waiting orders that have a client id."""
+        self.deadline_ms = 0
+        """When its dead man's switch cancels everything; 0 while it is off."""
         self.equity = 0
         """Cache: quote plus positions at index."""
         self.im = 0

@@ -1,34 +1,50 @@
 """`apply_block`: one block through all phases, in the fixed order of the package's docstring."""
 
+from collections.abc import Sequence
 from itertools import chain
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
+from engine.account import Account
 from engine.block import BlockInput, BlockOutput, BlockStats
 from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
 from engine.commitment import compute_state_root
+from engine.dead_man import arm_dead_man, run_dead_men
 from engine.funding import accrue_funding
 from engine.instructions import (
     Amend,
+    ArmDeadMan,
     Cancel,
     CancelAll,
+    ConditionalOrder,
     MarketOrder,
+    OneCancelsOther,
     OracleReport,
     PlaceOrder,
     TimeInForce,
+    TrailingStop,
+    TwapOrder,
 )
 from engine.invariants import validate_changes
-from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
 from engine.oracle import accept_report, adopt_reporters, update_indices
+from engine.pairs import place_pair
 from engine.placement import place_market_order, place_order
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
-from engine.schedule import Task, decode_bundle, rank_envelopes, take_turns
+from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take_turns
+from engine.slices import place_twap, run_slice
 from engine.state import EngineState
+from engine.triggers import Wakes, fire, place_conditional
+from engine.waiting import Conditional, Twap, Waiting
+from engine.waitlist import expire_waiting, settle_pairs
 
 # Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
 _POST_ONLY = TimeInForce.POST_ONLY
 _REFUSED = Status.REFUSED
+
+_WAITING_KINDS = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOrder)
+"""Placed with the post-only orders: these, too, only wait."""
 
 
 class _Phases:
@@ -40,7 +56,7 @@ class _Phases:
         self.receipts: list[Receipt | None] = []
         self.reports: list[Task] = []
         self.cancels: list[Task] = []
-        """Cancels and amends, sender by sender."""
+        """Cancels, amends and dead men's switches, sender by sender."""
         self.placements: list[list[Task]] = []
         """Orders and amends of each sender, in the senders' rank order."""
 
@@ -74,11 +90,21 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     update_indices(state, block.time_ms)
     accrue_funding(run)
     expire_orders(run)
+    expire_waiting(run)
+    run_dead_men(run)
     _credit_deposits(run, block)
     replacements = _run_cancels(run, phases)
+    settle_pairs(run)
+    wakes = Wakes(run)
+    woken = wakes.by_index_and_time()
     post_only, takers = _split_placements(phases, replacements)
     _run_placements(run, phases, post_only, replacements)
-    _run_placements(run, phases, takers, replacements)
+    if woken:
+        _run_placements(run, phases, add_woken(block.seed, woken, takers), replacements)
+    else:
+        _run_placements(run, phases, takers, replacements)
+    _run_rounds(run, phases, wakes, block.seed)
+    settle_pairs(run)
 
     validate_changes(state)
     receipts = tuple(receipt for receipt in phases.receipts if receipt is not None)
@@ -125,6 +151,8 @@ def _collect(block: BlockInput) -> _Phases:
                 placements.append(task)
             elif kind is OracleReport:
                 phases.reports.append(task)
+            elif kind in _WAITING_KINDS:
+                placements.append(task)
             else:
                 phases.cancels.append(task)
                 if kind is Amend:
@@ -164,9 +192,11 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
         if account is None:
             receipt = _refuse_unknown_account(task)
         elif isinstance(instruction, Cancel):
-            receipt = cancel_order(state, account, instruction, task.envelope_id, task.index)
+            receipt = cancel_order(run, account, instruction, task.envelope_id, task.index)
         elif isinstance(instruction, CancelAll):
             receipt = cancel_all_orders(run, account, instruction, task.envelope_id, task.index)
+        elif isinstance(instruction, ArmDeadMan):
+            receipt = arm_dead_man(run, account, instruction, task.envelope_id, task.index)
         else:
             assert isinstance(instruction, Amend)
             receipt = amend_order(run, account, instruction, task.envelope_id, task.index)
@@ -193,10 +223,14 @@ def _split_placements(
                 if replacement is None:
                     continue
                 order = replacement
-            if isinstance(order, PlaceOrder) and order.tif is _POST_ONLY:
-                makers_queue.append(task)
+            if isinstance(order, PlaceOrder):
+                is_taker = order.tif is not _POST_ONLY
             else:
+                is_taker = isinstance(order, MarketOrder)
+            if is_taker:
                 takers_queue.append(task)
+            else:
+                makers_queue.append(task)
         if makers_queue:
             post_only.append(makers_queue)
         if takers_queue:
@@ -207,25 +241,58 @@ def _split_placements(
 def _run_placements(
     run: BlockRun,
     phases: _Phases,
-    queues: list[list[Task]],
+    queues: Sequence[Sequence[Task | Waiting]],
     replacements: dict[int, PlaceOrder],
 ) -> None:
-    """Post-only or taker phase: one instruction of each sender in turn."""
+    """Post-only or taker phase: one instruction of each sender in turn, or what has woken."""
     accounts = run.state.accounts
     receipts = phases.receipts
     for task in take_turns(queues):
+        if isinstance(task, Waiting):
+            _run_woken(run, task)
+            continue
         account = accounts.get(task.sender)
         order = task.instruction
         if account is None:
             receipt = _refuse_unknown_account(task)
+        elif isinstance(order, PlaceOrder):
+            receipt = place_order(run, account, order, task.envelope_id, task.index)
         elif isinstance(order, MarketOrder):
             receipt = place_market_order(run, account, order, task.envelope_id, task.index)
-        else:
-            if isinstance(order, Amend):
-                order = replacements[task.slot]
-            assert isinstance(order, PlaceOrder)
+        elif isinstance(order, Amend):
+            order = replacements[task.slot]
             receipt = place_order(run, account, order, task.envelope_id, task.index)
+        else:
+            receipt = _place_waiting(run, account, task)
         receipts[task.slot] = receipt
+
+
+def _place_waiting(run: BlockRun, account: Account, task: Task) -> Receipt:
+    order = task.instruction
+    if isinstance(order, OneCancelsOther):
+        return place_pair(run, account, order, task.envelope_id, task.index)
+    if isinstance(order, TwapOrder):
+        return place_twap(run, account, order, task.envelope_id, task.index)
+    assert isinstance(order, ConditionalOrder | TrailingStop)
+    return place_conditional(run, account, order, task.envelope_id, task.index)
+
+
+def _run_woken(run: BlockRun, order: Waiting) -> None:
+    if isinstance(order, Conditional):
+        fire(run, order)
+    else:
+        assert isinstance(order, Twap)
+        run_slice(run, order)
+
+
+def _run_rounds(run: BlockRun, phases: _Phases, wakes: Wakes, seed: bytes) -> None:
+    """What the takers' trades have reached takes in turn, and what these trades reach, ..."""
+    for _ in range(TRIGGER_ROUNDS_MAX):
+        woken = wakes.by_trades(is_last=False)
+        if not woken:
+            return
+        _run_placements(run, phases, add_woken(seed, woken, []), {})
+    wakes.by_trades(is_last=True)
 
 
 def _refuse_unknown_account(task: Task) -> Receipt:

@@ -1,4 +1,4 @@
-"""Cancels and amends: what owners do to their own resting orders, and what time does."""
+"""Cancels and amends: what owners do to their own open and waiting orders, and what time does."""
 
 from heapq import heappop
 
@@ -14,46 +14,52 @@ from engine.instructions import (
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.resting import reduce_order, remove_order
 from engine.run import BlockRun
-from engine.state import EngineState
+from engine.waiting import Conditional, Waiting
+from engine.waitlist import cancel_everything, end_partner, end_waiting_partner, remove_waiting
 
 _OK = ReasonCode.OK
 
 
-def find_order(account: Account, order_id: int, client_id: int) -> Order | ReasonCode:
-    """The account's open order by exactly one of its names, or the code of the refusal."""
+def find_order(account: Account, order_id: int, client_id: int) -> Order | Waiting | ReasonCode:
+    """The account's open or waiting order by exactly one of its names, or why not."""
     if bool(order_id) == bool(client_id):
         return ReasonCode.ORDER_REFERENCE_INVALID
-    order = account.orders.get(order_id) if order_id else account.clients.get(client_id)
+    order: Order | Waiting | None
+    if client_id:
+        order = account.clients.get(client_id)
+    else:
+        order = account.orders.get(order_id)
+        if order is None:
+            order = account.waiting.get(order_id)
     return ReasonCode.ORDER_UNKNOWN if order is None else order
 
 
 def cancel_order(
-    state: EngineState, account: Account, cancel: Cancel, envelope_id: bytes, index: int
+    run: BlockRun, account: Account, cancel: Cancel, envelope_id: bytes, index: int
 ) -> Receipt:
-    """Cancel one order."""
+    """Cancel one order; the other one of its pair, if there is one, is reported as an event."""
     order = find_order(account, cancel.order_id, cancel.client_id)
     if isinstance(order, ReasonCode):
         return Receipt(envelope_id, index, Status.REFUSED, order)
-    remove_order(state, order)
+    if isinstance(order, Waiting):
+        partner_id = order.partner if isinstance(order, Conditional) else 0
+        remove_waiting(run.state, order)
+        end_partner(run, partner_id)
+    else:
+        remove_order(run.state, order)
+        end_waiting_partner(run, order.order_id)
     return Receipt(envelope_id, index, Status.CANCELLED, _OK, order.order_id, cancelled_count=1)
 
 
 def cancel_all_orders(
     run: BlockRun, account: Account, cancel: CancelAll, envelope_id: bytes, index: int
 ) -> Receipt:
-    """Cancel all orders, of one market or of all; each is reported as an event."""
+    """Cancel all open and waiting orders, of one market or of all; each is reported as an event."""
     if cancel.market is not None and cancel.market not in run.state.markets:
         code = ReasonCode.ORDER_UNKNOWN_MARKET
         return Receipt(envelope_id, index, Status.REFUSED, code)
-    selected = [
-        order
-        for order in account.orders.values()
-        if cancel.market is None or order.exposure.market.market_id == cancel.market
-    ]
-    for order in selected:
-        run.report(order, ReasonCode.ORDER_CANCELLED_BY_OWNER, order.lots, 0)
-        remove_order(run.state, order)
-    return Receipt(envelope_id, index, Status.CANCELLED, _OK, cancelled_count=len(selected))
+    count = cancel_everything(run, account, ReasonCode.ORDER_CANCELLED_BY_OWNER, cancel.market)
+    return Receipt(envelope_id, index, Status.CANCELLED, _OK, cancelled_count=count)
 
 
 def amend_order(
@@ -67,6 +73,9 @@ def amend_order(
     order = find_order(account, amend.order_id, amend.client_id)
     if isinstance(order, ReasonCode):
         return Receipt(envelope_id, index, Status.REFUSED, order)
+    if isinstance(order, Waiting):
+        code = ReasonCode.ORDER_NOT_AMENDABLE
+        return Receipt(envelope_id, index, Status.REFUSED, code, order.order_id)
     if amend.size_lots <= 0:
         code = ReasonCode.ORDER_SIZE_NOT_POSITIVE
         return Receipt(envelope_id, index, Status.REFUSED, code, order.order_id)

@@ -4,6 +4,7 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
 
     "a" | account id   quote i64 | digest of open orders
                        | (market u32 | position i64 | funding index i256, if it has funding)*
+                       | (2^31 u32 | digest of what waits)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each
@@ -12,11 +13,14 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
                        funding pool i128
 
 Positions are those that are not zero, by market id; the funding index of one is its market's at
-the last settlement. Which markets have funding, the genesis says. The digest of open orders covers
-the account's orders by id, 48 bytes each (`records`); ids give the priority at each price, so the
-account leaves commit to every book. A leaf for each order was rejected: an order always touches its
-owner's leaf as well, so it would double the work; this way one proof also shows that an account has
-*no other* orders, and a proof of a balance stays short.
+the last settlement. Which markets have funding, the genesis says. What waits is the account's
+conditional and TWAP orders by id (`waiting`) and the deadline of its dead man's switch. Without any
+of these the leaf ends before: 2^31 is above all market ids, so no other leaf reads like it.
+
+The digest of open orders covers the account's orders by id, 48 bytes each (`records`); ids give the
+priority at each price, so the account leaves commit to every book. A leaf for each order was
+rejected: an order always touches its owner's leaf as well, so it would double the work; this way
+one proof also shows that an account has *no other* orders, and a proof of a balance stays short.
 """
 
 from hashlib import sha256
@@ -28,9 +32,13 @@ from engine.account import Account
 from engine.funding import Funding
 from engine.market import Market
 from engine.state import EngineState
+from engine.waiting import encode_deadline, encode_waiting
 
 _ORDERS_PREFIX = digest(Domain.STATE, b"open orders")
 """Stands before the records of an account's open orders: a domain of their own, hashed once."""
+
+_WAITING_PREFIX = digest(Domain.STATE, b"waiting orders")
+_WAITING_MARK = (2**31).to_bytes(4, "big")
 
 _POSITION = Struct(">Iq")
 _QUOTE = Struct(">q")
@@ -61,6 +69,15 @@ def compute_orders_digest(account: Account) -> bytes:
     return sha256(_ORDERS_PREFIX + records).digest() if records else ZERO_DIGEST
 
 
+def compute_waiting_digest(account: Account) -> bytes:
+    """The digest of all that waits for an account's sake, with at least one thing that does."""
+    records = [encode_waiting(order) for order in account.waiting.values()]
+    if account.deadline_ms:
+        records.append(encode_deadline(account.deadline_ms))
+    assert records, "something waits"
+    return sha256(_WAITING_PREFIX + b"".join(records)).digest()
+
+
 def encode_account(account: Account) -> bytes:
     """The value of an account's leaf."""
     positions = account.position_record
@@ -78,7 +95,10 @@ def encode_account(account: Account) -> bytes:
             ]
         )
         account.position_record = positions
-    return _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
+    value = _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
+    if account.waiting or account.deadline_ms:
+        value += _WAITING_MARK + compute_waiting_digest(account)
+    return value
 
 
 def encode_market(market: Market) -> bytes:

@@ -3,6 +3,7 @@
 Numbers are plain 64-bit integers here, on purpose: a size of zero or a price out of range earns a
 receipt with its own code for that one instruction, while bytes that are no bundle at all are
 refused as a whole. Tags are small integers, append-only: a number is never reused.
+What waits for a price or a time has the numbers from 20 on.
 """
 
 from enum import IntEnum
@@ -75,14 +76,14 @@ class MarketOrder(
 
 
 class Cancel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=3):
-    """Cancel one open order of the sender, named by either id; the other is 0."""
+    """Cancel one open or waiting order of the sender, named by either id; the other is 0."""
 
     order_id: int = 0
     client_id: int = 0
 
 
 class CancelAll(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=4):
-    """Cancel all open orders of the sender, in one market or in all."""
+    """Cancel all open and waiting orders of the sender, in one market or in all."""
 
     market: int | None = None
 
@@ -117,7 +118,135 @@ class OracleReport(
     source_time_ms: int
 
 
-Instruction = PlaceOrder | MarketOrder | Cancel | CancelAll | Amend | OracleReport
+class TriggerSource(IntEnum):
+    """The price that a waiting order watches. Append-only, like the tags."""
+
+    INDEX = 0
+    """The market's index. While it is stale nothing fires by it."""
+    LAST = 1
+    """The market's trades. Anybody who trades one lot moves it: the index is the safer choice."""
+
+
+class TriggerKind(IntEnum):
+    """On which side of its trigger price an order fires."""
+
+    STOP = 0
+    """A buy fires at or above its trigger price, a sell at or below it."""
+    TAKE_PROFIT = 1
+    """A buy fires at or below its trigger price, a sell at or above it."""
+
+
+class ConditionalOrder(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=20
+):
+    """A stop or take-profit order: it waits outside the book until a price reaches its trigger.
+
+    Then it is a new limit order (with an id of its own) among the takers of that block and passes
+    every check of one; until then it reserves no margin. With `tif` IOC it is a stop-market order,
+    with GTC a stop-limit order, whose rest rests.
+    """
+
+    market: int
+    side: Side
+    kind: TriggerKind
+    source: TriggerSource
+    trigger_ticks: int
+    price_ticks: int
+    """The worst acceptable price. Mandatory: no order trades at any price."""
+    size_lots: int
+    tif: TimeInForce = TimeInForce.IOC
+    """Anything but POST_ONLY: an order that fires is there to take."""
+    reduce_only: bool = False
+    self_trade: SelfTradeMode = SelfTradeMode.CANCEL_MAKER
+    client_id: int = 0
+    """Shares one name space with the owner's open orders; the order that it becomes keeps it."""
+    good_til_ms: int = 0
+    """When it stops waiting, and a rest of it resting; 0 means never."""
+
+
+class TrailingStop(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=21
+):
+    """A stop order whose trigger price follows the source at a distance, and never back.
+
+    A sell's trigger is `offset_ticks` below the highest price seen since it was placed, a buy's
+    above the lowest. It starts from the index, whatever it follows.
+    """
+
+    market: int
+    side: Side
+    source: TriggerSource
+    offset_ticks: int
+    slack_ticks: int
+    """How much worse than its trigger price it may trade: its limit price when it fires."""
+    size_lots: int
+    tif: TimeInForce = TimeInForce.IOC
+    reduce_only: bool = False
+    self_trade: SelfTradeMode = SelfTradeMode.CANCEL_MAKER
+    client_id: int = 0
+    good_til_ms: int = 0
+
+
+class OneCancelsOther(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=22):
+    """Two orders of one market, of which the first to fire, trade or end cancels the other.
+
+    Two that wait for a trigger, or one of these and one post-only limit order (which must not take
+    when it is placed). Any trade of the limit order, however small, cancels the other. They have
+    two ids in a row; the limit order, or else the first, has the lower one, which the receipt
+    names.
+    """
+
+    first: ConditionalOrder | TrailingStop | PlaceOrder
+    second: ConditionalOrder | TrailingStop | PlaceOrder
+
+
+class TwapOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=23):
+    """A large order in equal parts, one at each interval: immediate-or-cancel limit orders.
+
+    Of `n = duration / interval` slices the k-th is due k intervals after the order was placed and
+    takes what is missing to `floor(size * k / n)` lots, but at most
+    `limits.TWAP_CATCH_UP_FACTOR` times a slice's share: what one slice could not trade is spread
+    over those that follow. With the last one the order ends, filled or not.
+    """
+
+    market: int
+    side: Side
+    price_ticks: int
+    """The worst acceptable price of every slice."""
+    size_lots: int
+    duration_ms: int
+    """A multiple of the interval."""
+    interval_ms: int
+    reduce_only: bool = False
+    self_trade: SelfTradeMode = SelfTradeMode.CANCEL_MAKER
+    client_id: int = 0
+
+
+class ArmDeadMan(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=24
+):
+    """Cancel everything that the sender has open or waiting, unless it says so again in time.
+
+    The first block whose time reaches this block's time plus `timeout_ms` cancels; each
+    instruction of the kind replaces the deadline of the one before, and 0 takes it away.
+    """
+
+    timeout_ms: int
+
+
+Instruction = (
+    PlaceOrder
+    | MarketOrder
+    | Cancel
+    | CancelAll
+    | Amend
+    | OracleReport
+    | ConditionalOrder
+    | TrailingStop
+    | OneCancelsOther
+    | TwapOrder
+    | ArmDeadMan
+)
 
 
 class Bundle(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

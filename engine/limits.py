@@ -78,5 +78,39 @@ FULL_CHECK_INTERVAL_BLOCKS: Final = 256
 """Conservation is checked every block over what changed, and at multiples of this height over
 every account."""
 
+WAITING_PER_ACCOUNT_MAX: Final = 64
+"""Conditional and TWAP orders of one account: they are re-hashed together, as its open orders."""
+
+WAITING_PER_MARKET_MAX: Final = 20_000
+"""Conditional and TWAP orders of one market. They reserve no margin, so this bounds the memory
+that costs its owners nothing."""
+
+TRAILING_PER_MARKET_MAX: Final = 500
+"""Trailing stops of one market: a price that moves may move every trigger, and so every owner's
+leaf."""
+
+WAKES_PER_MARKET_MAX: Final = 250
+"""Conditional orders that fire and TWAP slices that run in one market and block, the oldest first;
+the others do so in the next blocks."""
+
+TRIGGER_ROUNDS_MAX: Final = 4
+"""Rounds of orders that fire by the trades of a block, each by those of the round before; what the
+last one reaches fires in the next block."""
+
+TWAP_INTERVAL_MIN_MS: Final = 1_000
+"""Shortest interval between two slices."""
+
+TWAP_INTERVAL_MAX_MS: Final = 3_600_000
+"""Longest interval between two slices."""
+
+TWAP_DURATION_MAX_MS: Final = 86_400_000
+"""A TWAP order ends within a day."""
+
+TWAP_CATCH_UP_FACTOR: Final = 3
+"""A slice that makes up for others before it is at most so many shares large."""
+
+DEAD_MAN_TIMEOUT_MAX_MS: Final = 86_400_000
+"""Longest time to the deadline of a dead man's switch."""
+
 DEPTH_LEVELS_MAX: Final = 1_000
 """Levels of one side of a book in one answer."""

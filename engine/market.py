@@ -10,6 +10,7 @@ from engine.limits import PPM
 
 if TYPE_CHECKING:
     from engine.genesis import MarketParams
+    from engine.waiting import Watch
 
 
 class Report:
@@ -49,6 +50,7 @@ class Market:
         "stale",
         "taker_fee_ppm",
         "unit",
+        "watch",
     )
 
     def __init__(self, params: MarketParams) -> None:
@@ -65,6 +67,8 @@ class Market:
         self.oracle_max_age_ms = params.oracle_max_age_ms
         self.book = Book()
         self.funding = None if params.funding is None else Funding(params.funding)
+        self.watch: Watch | None = None
+        """What waits in the market; None until something does."""
         self.reports: dict[bytes, Report] = {}
         self.reports_fresh_until_ms = -1
         """From the first block after this time some report that counted is too old."""

@@ -2,7 +2,8 @@
 
 A receipt answers one instruction and is keyed by (envelope id, index in the bundle). Fills tell
 both sides of a trade. Events tell an owner what happened to a resting order without an instruction
-of its own: expiry, self-trade prevention, margin, reduce-only. All of them are leaves under the
+of its own (expiry, self-trade prevention, margin, reduce-only) and what became of an order that had
+waited for a price or a time. All of them are leaves under the
 block's receipts root. Like instructions they hold scalars only and cannot form cycles, so the
 garbage collector need not know the thousands that each block makes (`gc=False`).
 """
@@ -55,6 +56,19 @@ class ReasonCode(StrEnum):
     ORACLE_SOURCE_TIME = "oracle.source_time"
     ORACLE_NO_INDEX = "oracle.no_index"
     ORACLE_STALE = "oracle.stale"
+    ORDER_NOT_AMENDABLE = "order.not_amendable"
+    WAITING_TOO_MANY = "waiting.too_many"
+    WAITING_MARKET_FULL = "waiting.market_full"
+    TRIGGER_PRICE_INVALID = "trigger.price_invalid"
+    TRIGGER_OFFSET_INVALID = "trigger.offset_invalid"
+    TRIGGER_POST_ONLY = "trigger.post_only"
+    OCO_MARKETS_DIFFER = "oco.markets_differ"
+    OCO_LEGS_INVALID = "oco.legs_invalid"
+    ORDER_PARTNER_ENDED = "order.partner_ended"
+    DEAD_MAN_TIMEOUT_INVALID = "dead_man.timeout_invalid"
+    ORDER_DEAD_MAN = "order.dead_man"
+    TWAP_SCHEDULE_INVALID = "twap.schedule_invalid"
+    TWAP_ENDED = "twap.ended"
 
 
 class Status(IntEnum):
@@ -72,6 +86,8 @@ class Status(IntEnum):
     """All traded."""
     CANCELLED = 5
     """The order named (or the orders selected) are cancelled, or an order ended untraded."""
+    WAITING = 6
+    """It waits outside the book for a price or a time."""
 
 
 class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=1):
@@ -112,7 +128,8 @@ class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
 
 
 class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=3):
-    """A resting order shrank or ended without an instruction of its owner and without a trade."""
+    """A resting order shrank or ended, or a waiting one ended, without an instruction of its owner
+    and without a trade."""
 
     market: int
     order_id: int
@@ -147,4 +164,34 @@ class FundingEvent(
     """One long lot owes rate x interval / 8 h of its value at this price."""
 
 
-Event = OrderEvent | DepositEvent | FundingEvent
+class WakeEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=20):
+    """A waiting order acted: a trigger fired or a slice ran. This is the receipt of what it did."""
+
+    market: int
+    order_id: int
+    """The order that waited."""
+    client_id: int
+    owner: Digest
+    status: Status
+    code: ReasonCode
+    placed_order_id: int
+    """The limit order that it became; 0 if that was refused."""
+    filled_lots: int
+    resting_lots: int
+    filled_notional_microquote: int
+    fee_microquote: int
+    waiting_lots: int
+    """What is left for further slices."""
+
+
+class DeadManEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=21
+):
+    """A deadline passed: everything that the account had open or waiting was cancelled."""
+
+    account: Digest
+    deadline_ms: int
+    cancelled_count: int
+
+
+Event = OrderEvent | DepositEvent | FundingEvent | WakeEvent | DeadManEvent

@@ -3,12 +3,21 @@
 from engine.book import Order
 from engine.receipts import Event, Fill, OrderEvent, ReasonCode
 from engine.state import EngineState
+from engine.waiting import Waiting
 
 
 class BlockRun:
     """The state that a block works on and the output that it gathers."""
 
-    __slots__ = ("events", "fills", "fok_reads", "state", "time_ms")
+    __slots__ = (
+        "events",
+        "fills",
+        "fok_reads",
+        "settled_events",
+        "settled_fills",
+        "state",
+        "time_ms",
+    )
 
     def __init__(self, state: EngineState, time_ms: int) -> None:
         self.state = state
@@ -17,6 +26,9 @@ class BlockRun:
         self.events: list[Event] = []
         self.fok_reads: dict[bytes, int] = {}
         """What each sender's fill-or-kill checks have read, in order of execution."""
+        self.settled_fills = 0
+        """So many fills and events have been looked at for pairs (`engine.waitlist`)."""
+        self.settled_events = 0
 
     def report(self, order: Order, code: ReasonCode, removed_lots: int, resting_lots: int) -> None:
         """Tell an owner that a resting order shrank or ended."""
@@ -30,5 +42,19 @@ class BlockRun:
                 code,
                 removed_lots,
                 resting_lots,
+            )
+        )
+
+    def report_waiting(self, order: Waiting, code: ReasonCode) -> None:
+        """Tell an owner that an order waits no more, with what of it never came to trade."""
+        self.events.append(
+            OrderEvent(
+                order.market.market_id,
+                order.order_id,
+                order.client_id,
+                order.account.account_id,
+                code,
+                order.lots,
+                0,
             )
         )

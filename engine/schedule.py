@@ -10,9 +10,10 @@ rank order and then round again, so a long bundle cannot take the whole book bef
 has had a turn. (More accounts still mean more turns; each must carry its own margin.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from operator import itemgetter
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -22,8 +23,11 @@ from engine.block import EngineEnvelope
 from engine.instructions import Bundle, Instruction
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import ReasonCode
+from engine.waiting import Waiting
 
 _RANK = itemgetter(0, 1, 2)
+
+T = TypeVar("T")
 
 
 class Task(Struct):
@@ -37,9 +41,14 @@ class Task(Struct):
     """Where its receipt goes."""
 
 
+def compute_rank_key(seed: bytes) -> bytes:
+    """What a sender's rank is hashed with: `sha256(key | sender)`."""
+    return digest(Domain.SEED, seed)
+
+
 def rank_envelopes(seed: bytes, envelopes: tuple[EngineEnvelope, ...]) -> list[EngineEnvelope]:
     """The envelopes by rank of the sender, then nonce, then id."""
-    key = digest(Domain.SEED, seed)
+    key = compute_rank_key(seed)
     ranked = [
         (sha256(key + envelope.sender).digest(), envelope.nonce, envelope.envelope_id, envelope)
         for envelope in envelopes
@@ -61,8 +70,22 @@ def decode_bundle(body: bytes) -> tuple[Instruction, ...] | ReasonCode:
     return instructions
 
 
-def take_turns(queues: list[list[Task]]) -> Iterator[Task]:
-    """One task of each queue in turn, then round again, until all are empty."""
+def add_woken(
+    seed: bytes, woken: list[Waiting], queues: list[list[Task]]
+) -> list[list[Task | Waiting]]:
+    """The senders' queues with what has woken of each before its other tasks, in rank order."""
+    key = compute_rank_key(seed)
+    merged: dict[bytes, list[Task | Waiting]] = {}
+    for order in woken:
+        merged.setdefault(order.account.account_id, []).append(order)
+    for queue in queues:
+        merged.setdefault(queue[0].sender, []).extend(queue)
+    ranked = sorted((sha256(key + sender).digest(), sender) for sender in merged)
+    return [merged[sender] for _, sender in ranked]
+
+
+def take_turns(queues: Sequence[Sequence[T]]) -> Iterator[T]:
+    """One entry of each queue in turn, then round again, until all are empty."""
     turn = 0
     while queues:
         for queue in queues:

@@ -4,13 +4,16 @@ A snapshot holds what the root commits to and nothing else: caches are rebuilt. 
 equal bytes, however they came to be. `restore` trusts nothing: the bytes are checked for form, the
 books are rebuilt in the order of the ids (which is their priority), and the root computed from the
 result must be the one claimed, which the caller compares with a certified one.
+
+A state in which something waits for a price or a time has a form of its own, which is the plain one
+and three lists more. So a state that knows nothing of this has the bytes that it always had.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Final, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from crypto.codec import DecodeError, decode, encode
 from crypto.types import Digest, Uint
@@ -30,9 +33,22 @@ from engine.limits import (
 from engine.market import Report
 from engine.resting import rest_order
 from engine.state import EngineState
+from engine.waiting_snapshot import (
+    Deadline,
+    SnapshotConditional,
+    SnapshotTwap,
+    pack_conditionals,
+    pack_deadlines,
+    pack_twaps,
+    unpack_deadlines,
+    unpack_waiting,
+)
 
 SNAPSHOT_VERSION: Final = 2
 """Raised whenever the shape or the meaning of the bytes changes; stays below 128."""
+
+WAITING_SNAPSHOT_VERSION: Final = 3
+"""Of the form with what waits."""
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
@@ -128,38 +144,51 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     orders: tuple[SnapshotOrder, ...]
 
 
+class WaitingSnapshot(EngineSnapshot, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The state after a block, if something waits in it; lists as above."""
+
+    conditionals: tuple[SnapshotConditional, ...]
+    twaps: tuple[SnapshotTwap, ...]
+    deadlines: tuple[Deadline, ...]
+
+
 def snapshot(state: EngineState) -> bytes:
     """The canonical bytes of the state, which must be between blocks."""
     assert not state.is_rootless, "this state has skipped a root"
+    plain = EngineSnapshot(
+        SNAPSHOT_VERSION,
+        state.genesis,
+        compute_state_root(state),
+        state.height,
+        state.time_ms,
+        state.next_order_id,
+        state.fees,
+        state.insurance,
+        state.funding_pool.to_bytes(16, "big", signed=True),
+        state.deposits_total,
+        state.pending_withdrawals,
+        state.withdrawals_total,
+        _pack_markets(state),
+        _pack_accounts(state),
+        _pack_orders(state),
+    )
+    deadlines = pack_deadlines(state)
+    if not state.waiting and not deadlines:
+        return encode(plain)
+    fields = structs.asdict(plain) | {"version": WAITING_SNAPSHOT_VERSION}
     return encode(
-        EngineSnapshot(
-            SNAPSHOT_VERSION,
-            state.genesis,
-            compute_state_root(state),
-            state.height,
-            state.time_ms,
-            state.next_order_id,
-            state.fees,
-            state.insurance,
-            state.funding_pool.to_bytes(16, "big", signed=True),
-            state.deposits_total,
-            state.pending_withdrawals,
-            state.withdrawals_total,
-            _pack_markets(state),
-            _pack_accounts(state),
-            _pack_orders(state),
+        WaitingSnapshot(
+            **fields,
+            conditionals=pack_conditionals(state),
+            twaps=pack_twaps(state),
+            deadlines=deadlines,
         )
     )
 
 
 def restore(data: bytes) -> EngineState:
     """The state in a snapshot. Raises `SnapshotError`; the caller checks its root and size."""
-    _validate_version(data)
-    try:
-        packed = decode(EngineSnapshot, data)
-        validate_genesis(packed.genesis)
-    except (DecodeError, GenesisError) as error:
-        raise SnapshotError(str(error)) from error
+    packed = _decode(data)
     state = EngineState(packed.genesis)
     state.height = packed.height
     state.time_ms = packed.time_ms
@@ -175,20 +204,44 @@ def restore(data: bytes) -> EngineState:
     _unpack_markets(state, packed)
     _unpack_accounts(state, packed)
     _unpack_orders(state, packed)
+    if isinstance(packed, WaitingSnapshot):
+        unpack_waiting(state, packed.conditionals, packed.twaps)
+        unpack_deadlines(state, packed.deadlines)
     _validate_restored(state, packed)
     return state
 
 
-def _validate_version(data: bytes) -> None:
+def _decode(data: bytes) -> EngineSnapshot:
+    """The snapshot in the form of its version, well-formed in itself."""
+    version = _read_version(data)
+    try:
+        packed: EngineSnapshot
+        if version == SNAPSHOT_VERSION:
+            packed = decode(EngineSnapshot, data)
+        else:
+            packed = decode(WaitingSnapshot, data)
+        validate_genesis(packed.genesis)
+    except (DecodeError, GenesisError) as error:
+        raise SnapshotError(str(error)) from error
+    return packed
+
+
+def _read_version(data: bytes) -> int:
     """Refuse another version by its number, before its shape: it may have other fields.
 
     The first byte opens the array of fields (three bytes from 16 fields on), the next is the
     version.
     """
     start = 3 if data[:1] == b"\xdc" else 1
-    if data[start : start + 1] != bytes([SNAPSHOT_VERSION]):
+    if data[start : start + 1] not in (
+        bytes([SNAPSHOT_VERSION]),
+        bytes([WAITING_SNAPSHOT_VERSION]),
+    ):
         found = data[start] if len(data) > start else "none"
-        raise SnapshotError(f"version {found}, expected {SNAPSHOT_VERSION}")
+        raise SnapshotError(
+            f"version {found}, expected {SNAPSHOT_VERSION} or {WAITING_SNAPSHOT_VERSION}"
+        )
+    return data[start]
 
 
 def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
@@ -337,7 +390,9 @@ def _unpack_orders(state: EngineState, packed: EngineSnapshot) -> None:
 
 
 def _validate_restored(state: EngineState, packed: EngineSnapshot) -> None:
-    if state.orders and max(state.orders) >= state.next_order_id:
+    if isinstance(packed, WaitingSnapshot) and not state.waiting and not packed.deadlines:
+        raise SnapshotError("the form of a state in which something waits, and nothing does")
+    if max((*state.orders, *state.waiting), default=0) >= state.next_order_id:
         raise SnapshotError("an order id that is not yet given")
     try:
         validate_all(state)

@@ -7,6 +7,7 @@ from engine.account import Account
 from engine.book import Order
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
 from engine.market import Market
+from engine.waiting import Agenda, Waiting
 
 
 class EngineState:
@@ -16,6 +17,7 @@ class EngineState:
         "account_open_orders_max",
         "accounts",
         "checked_owed",
+        "deadlines",
         "deposits_total",
         "dirty_accounts",
         "expiries",
@@ -31,10 +33,14 @@ class EngineState:
         "markets",
         "next_order_id",
         "orders",
+        "pairs",
         "pending_withdrawals",
         "reporters",
+        "slices",
         "time_ms",
         "tree",
+        "waiting",
+        "waiting_expiries",
         "withdrawals_total",
     )
 
@@ -55,6 +61,16 @@ class EngineState:
         self.next_order_id = 1
         self.expiries: list[tuple[int, int]] = []
         """Heap of (good_til_ms, order id); an id that is gone from `orders` is skipped."""
+        self.waiting: dict[int, Waiting] = {}
+        """Every conditional and TWAP order."""
+        self.waiting_expiries: Agenda[int] = Agenda()
+        """Conditional orders that do not wait for ever."""
+        self.slices: Agenda[int] = Agenda()
+        """TWAP orders by the time of their next slice."""
+        self.pairs: dict[int, int] = {}
+        """The id of the waiting leg, by the id of the resting one."""
+        self.deadlines: Agenda[bytes] = Agenda()
+        """Accounts whose dead man's switch is armed."""
         self.fees = 0
         """The fee bucket, micro-quote, like all below."""
         self.funding_pool = 0

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from engine.book import BookSide, Order
 from engine.funding import compute_settlement
-from engine.instructions import SelfTradeMode, Side, TimeInForce
+from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerKind, TriggerSource
 from engine.limits import DEPTH_LEVELS_MAX, PPM
 from engine.state import EngineState
+from engine.waiting import Conditional, Twap
 
 
 class MarketView(Struct, frozen=True, array_like=True):
@@ -83,6 +84,56 @@ class OrderView(Struct, frozen=True, array_like=True):
     good_til_ms: int
 
 
+class ConditionalView(Struct, frozen=True, array_like=True):
+    """One order that waits for a price."""
+
+    order_id: int
+    owner: bytes
+    market: int
+    side: Side
+    kind: TriggerKind
+    """A trailing stop is a stop order with an offset."""
+    source: TriggerSource
+    trigger_ticks: int
+    """Where it is now."""
+    offset_ticks: int
+    """How far a trailing stop's trigger follows; 0 for all others."""
+    price_ticks: int
+    """The limit; 0 for a trailing stop, which trades up to `slack_ticks` beyond its trigger."""
+    slack_ticks: int
+    size_lots: int
+    client_id: int
+    tif: TimeInForce
+    self_trade: SelfTradeMode
+    reduce_only: bool
+    good_til_ms: int
+    partner_order_id: int
+    """The other leg, which ends with it; 0 for none."""
+    is_fired: bool
+    """Its trigger was reached; it runs in the next block."""
+
+
+class TwapView(Struct, frozen=True, array_like=True):
+    """One order that trades in slices."""
+
+    order_id: int
+    owner: bytes
+    market: int
+    side: Side
+    price_ticks: int
+    size_lots: int
+    filled_lots: int
+    client_id: int
+    self_trade: SelfTradeMode
+    reduce_only: bool
+    slices: int
+    next_slice: int
+    """Counted from 1."""
+    next_slice_ms: int
+    """When it is due."""
+    ends_ms: int
+
+
 class AccountView(Struct, frozen=True, array_like=True):
     """One account, margined at the current indices."""
 
@@ -96,6 +147,10 @@ class AccountView(Struct, frozen=True, array_like=True):
     """Markets with a position or open orders, by id."""
     orders: tuple[OrderView, ...]
     """By id."""
+    conditionals: tuple[ConditionalView, ...] = ()
+    twaps: tuple[TwapView, ...] = ()
+    dead_man_deadline_ms: int = 0
+    """When everything open and waiting is cancelled; 0 for never."""
 
 
 def view_markets(state: EngineState) -> tuple[MarketView, ...]:
@@ -178,6 +233,13 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         sum(position.maintenance_margin_microquote for position in positions),
         tuple(positions),
         tuple(_view_order(order) for order in account.orders.values()),
+        tuple(
+            _view_conditional(order)
+            for order in account.waiting.values()
+            if isinstance(order, Conditional)
+        ),
+        tuple(_view_twap(order) for order in account.waiting.values() if isinstance(order, Twap)),
+        account.deadline_ms,
     )
 
 
@@ -185,6 +247,56 @@ def view_order(state: EngineState, order_id: int) -> OrderView | None:
     """An open order; None: it is not open (any more)."""
     order = state.orders.get(order_id)
     return None if order is None else _view_order(order)
+
+
+def view_waiting(state: EngineState, order_id: int) -> ConditionalView | TwapView | None:
+    """An order that waits for a price or a time; None: it does not (any more)."""
+    order = state.waiting.get(order_id)
+    if isinstance(order, Conditional):
+        return _view_conditional(order)
+    return _view_twap(order) if isinstance(order, Twap) else None
+
+
+def _view_conditional(order: Conditional) -> ConditionalView:
+    return ConditionalView(
+        order.order_id,
+        order.account.account_id,
+        order.market.market_id,
+        Side.BUY if order.side > 0 else Side.SELL,
+        TriggerKind.STOP if order.sense == -order.side else TriggerKind.TAKE_PROFIT,
+        order.source,
+        order.trigger,
+        order.offset,
+        order.price,
+        order.slack,
+        order.lots,
+        order.client_id,
+        order.tif,
+        order.self_trade,
+        order.reduce_only,
+        order.good_til_ms,
+        order.partner,
+        order.is_fired,
+    )
+
+
+def _view_twap(order: Twap) -> TwapView:
+    return TwapView(
+        order.order_id,
+        order.account.account_id,
+        order.market.market_id,
+        Side.BUY if order.side > 0 else Side.SELL,
+        order.price,
+        order.size,
+        order.size - order.lots,
+        order.client_id,
+        order.self_trade,
+        order.reduce_only,
+        order.slices,
+        order.next_slice,
+        order.due_ms(),
+        order.start_ms + order.slices * order.interval_ms,
+    )
 
 
 def _view_order(order: Order) -> OrderView:

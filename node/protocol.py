@@ -154,9 +154,9 @@ QUERIES: Final[dict[str, QueryForm]] = {
         "[account id to start after or nil], [limit]",
         "account ids with balances, by rising id; the last id is where the next page starts after",
     ),
-    "account": QueryForm("account id", "balance, margin, positions and open orders"),
+    "account": QueryForm("account id", "balance, margin, positions, open and waiting orders"),
     "orders": QueryForm("account id", "the account's open orders"),
-    "order": QueryForm("order id", "one open order"),
+    "order": QueryForm("order id", "one open or waiting order"),
 }
 """Every view of a node. Heights, ids of markets and orders and limits are whole numbers; ids of
 blocks, envelopes and accounts are 32 bytes; what stands in brackets may be left out."""

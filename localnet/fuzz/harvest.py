@@ -10,7 +10,21 @@ from consensus.messages import BatchMessage, Message, encode_message
 from consensus.types import Block
 from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
-from engine.instructions import Amend, Bundle, Cancel, PlaceOrder, Side
+from engine.instructions import (
+    Amend,
+    ArmDeadMan,
+    Bundle,
+    Cancel,
+    ConditionalOrder,
+    Instruction,
+    OneCancelsOther,
+    PlaceOrder,
+    Side,
+    TrailingStop,
+    TriggerKind,
+    TriggerSource,
+    TwapOrder,
+)
 from engine.snapshot import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.door_harvest import DoorHarvest
@@ -179,6 +193,20 @@ def make_rare_envelopes(cluster: NodeCluster) -> Iterator[bytes]:
     )
     yield cluster.make_envelope(secret, [Amend(0, 5, BASE_PRICE_TICKS - 401, 2)])
     yield cluster.make_envelope(secret, [Cancel(0, 5)])
+    low = BASE_PRICE_TICKS - 400
+    stop = ConditionalOrder(
+        MARKET, Side.SELL, TriggerKind.STOP, TriggerSource.INDEX, low, low - 100, 1
+    )
+    trailing = TrailingStop(MARKET, Side.SELL, TriggerSource.LAST, 400, 100, 1)
+    twap = TwapOrder(MARKET, Side.BUY, low, 4, 4_000, 1_000)
+    waiting: list[Instruction] = [
+        stop,
+        trailing,
+        OneCancelsOther(stop, trailing),
+        twap,
+        ArmDeadMan(60_000),
+    ]
+    yield cluster.make_envelope(secret, waiting)
     yield make_keys_envelope(cluster, KeyChanges((RevokeKey(key),)), nonce=501)
 
 

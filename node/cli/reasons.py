@@ -187,6 +187,41 @@ OUTCOME_REASONS: Final = {
     ReasonCode.ORACLE_STALE: Reason(
         "the market's index price is too old; only orders that close a position are taken", _WAIT
     ),
+    ReasonCode.ORDER_NOT_AMENDABLE: Reason(
+        "an order that waits for a price or a time cannot be amended", "cancel it and place another"
+    ),
+    ReasonCode.WAITING_TOO_MANY: Reason(
+        "the account has as many waiting orders as are allowed",
+        "cancel some: rota order cancel-all",
+    ),
+    ReasonCode.WAITING_MARKET_FULL: Reason(
+        "the market has as many orders of this kind waiting as it can hold", _WAIT
+    ),
+    ReasonCode.TRIGGER_PRICE_INVALID: Reason("the trigger price is out of range"),
+    ReasonCode.TRIGGER_OFFSET_INVALID: Reason(
+        "the distance of the trailing stop, or how far beyond it may trade, is out of range"
+    ),
+    ReasonCode.TRIGGER_POST_ONLY: Reason(
+        "an order that fires takes, so it cannot be post-only", "choose another time in force"
+    ),
+    ReasonCode.OCO_MARKETS_DIFFER: Reason("the two orders of a pair are in different markets"),
+    ReasonCode.OCO_LEGS_INVALID: Reason(
+        "a pair has at most one limit order, which must be post-only",
+        "make it post-only, or let it wait for a trigger",
+    ),
+    ReasonCode.ORDER_PARTNER_ENDED: Reason(
+        "the other order of its pair fired, traded or ended", ""
+    ),
+    ReasonCode.DEAD_MAN_TIMEOUT_INVALID: Reason("the time to the deadline is out of range"),
+    ReasonCode.ORDER_DEAD_MAN: Reason(
+        "its owner's dead man's switch was not set again in time",
+        "place it again, and set the switch again in time",
+    ),
+    ReasonCode.TWAP_SCHEDULE_INVALID: Reason(
+        "interval or duration is out of range, the duration is no multiple of the interval, or "
+        "there are more slices than lots"
+    ),
+    ReasonCode.TWAP_ENDED: Reason("its duration is over", ""),
 }
 """The envelope was ordered; this became of one of its instructions."""
 

@@ -5,9 +5,9 @@
 | `markets` | | list of markets |
 | `book` | market id or symbol, levels (default 20) | bids and asks, best first |
 | `accounts` | account id to start after (default none), limit | list of ids and balances, by id |
-| `account` | account id | balance, margin, positions, orders |
+| `account` | account id | balance, margin, positions, orders, what waits |
 | `orders` | account id | list of the account's open orders |
-| `order` | order id | one open order |
+| `order` | order id | one open or waiting order |
 
 A struct becomes a map by field name, an enumeration the name of its value in lower case; numbers
 mean something to our own structs alone.
@@ -29,6 +29,7 @@ from engine.views import (
     view_book,
     view_markets,
     view_order,
+    view_waiting,
 )
 from node.plain import to_plain
 from node.workers.errors import WorkerQueryError
@@ -145,7 +146,7 @@ class Views:
     def _order(self, arguments: tuple[Any, ...]) -> object:
         match arguments:
             case (int(order_id),):
-                view = view_order(self._state, order_id)
+                view = view_order(self._state, order_id) or view_waiting(self._state, order_id)
             case _:
                 raise WorkerQueryError("query.malformed", "give an order id")
         if view is None:

@@ -184,6 +184,8 @@ def test_every_code_has_words_and_a_refusal_says_what_to_do(code: RefusalCode | 
         ReasonCode.ORDER_REDUCE_ONLY_SHRUNK,
         ReasonCode.ORDER_IOC_REMAINDER,
         ReasonCode.ORDER_CANCELLED_BY_OWNER,
+        ReasonCode.ORDER_PARTNER_ENDED,
+        ReasonCode.TWAP_ENDED,
     }
     assert bool(reason.advice) == (code not in silent), "these refuse nothing"
 

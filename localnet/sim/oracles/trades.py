@@ -5,7 +5,8 @@ more in a `Mirror`; what the engine says of it (fills, receipts, events) must be
 must what is left open, and the root over it.
 
 Not judged is what hangs on the index or on margin: such a refusal must only be one that could be.
-Reduce-only orders, which no trader of a run sends, end the judgement.
+Reduce-only orders and what waits for a price or a time, which no trader of a run sends, end the
+judgement.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,7 +76,7 @@ class Trades(Watcher):
             return
         self._height, self._root = height, execution.output.state_root
         tasks = list(_pair(execution.block, execution.output))
-        if any(getattr(task.instruction, "reduce_only", False) for task in tasks):
+        if any(_is_beyond_rules(task.instruction) for task in tasks):
             self.is_judging = False
             return
         self._run(execution.block.time_ms, tasks, f"height {height}: ")
@@ -251,6 +252,12 @@ class Trades(Watcher):
         if not records:
             return ZERO_DIGEST
         return sha256(digest(Domain.STATE, b"open orders") + records).digest()
+
+
+def _is_beyond_rules(instruction: Instruction) -> bool:
+    """Whether the rules written down here do not know what it does."""
+    known = PlaceOrder | MarketOrder | Cancel | CancelAll | Amend | OracleReport
+    return not isinstance(instruction, known) or getattr(instruction, "reduce_only", False)
 
 
 def _compare_lists(found: Sequence[object], due: Sequence[object], where: str) -> None:
