@@ -90,8 +90,8 @@ TRAILING_PER_MARKET_MAX: Final = 500
 leaf."""
 
 WAKES_PER_MARKET_MAX: Final = 250
-"""Conditional orders that fire and TWAP slices that run in one market and block, the oldest first;
-the others do so in the next blocks."""
+"""Conditional orders that fire and TWAP slices that run in one market and block, one of each
+account in turn; the others do so in the next blocks."""
 
 TRIGGER_ROUNDS_MAX: Final = 4
 """Rounds of orders that fire by the trades of a block, each by those of the round before; what the

@@ -10,7 +10,7 @@ queue for everybody: a pair of triggers one tick above and below the index.
 The trades of the takers may reach further triggers by LAST. These are run in rounds, each after the
 whole one before, up to `TRIGGER_ROUNDS_MAX`. What is reached after that, or beyond
 `WAKES_PER_MARKET_MAX` of one market, is marked as fired, whatever the price does then, and runs in
-the next block before what fires there.
+the next block.
 
 LAST means the trades since an order was placed and nothing older. So no last price is part of the
 state: what a trade has reached is committed with the order itself.
@@ -181,7 +181,7 @@ def make_conditional(
 
 
 class Wakes:
-    """What has woken in one block: who acts among its takers, round by round."""
+    """What wakes in one block: who acts among its takers, round by round."""
 
     __slots__ = ("_counts", "_fills_seen", "_run")
 
@@ -194,6 +194,12 @@ class Wakes:
     def by_index_and_time(self) -> list[Waiting]:
         """The trigger phase: what runs among the block's takers, by id."""
         state = self._run.state
+        if not state.waiting:
+            return []
+        slices: dict[int, list[Waiting]] = {}
+        for order_id in state.slices.due(self._run.time_ms):
+            order = state.waiting[order_id]
+            slices.setdefault(order.market.market_id, []).append(order)
         woken: list[Waiting] = []
         for market in state.markets.values():
             watch = market.watch
@@ -202,11 +208,7 @@ class Wakes:
             if market.index_price and not market.stale:
                 price = market.index_price
                 self._reach(market, _INDEX, price, price, price)
-            woken += self._take_fired(market)
-        for order_id in state.slices.due(self._run.time_ms):
-            order = state.waiting[order_id]
-            if self._count(order.market, 1):
-                woken.append(order)
+            woken += self._choose(market, slices.get(market.market_id, []))
         return sorted(woken, key=_order_id)
 
     def by_trades(self, is_last: bool) -> list[Waiting]:
@@ -231,7 +233,7 @@ class Wakes:
             market = markets[market_id]
             self._reach(market, _LAST, low, high, last)
             if not is_last:
-                woken += self._take_fired(market)
+                woken += self._choose(market, [])
         return sorted(woken, key=_order_id)
 
     def _reach(self, market: Market, source: TriggerSource, low: int, high: int, last: int) -> None:
@@ -239,21 +241,29 @@ class Wakes:
         for order in market.watch.reach(source, low, high, last):
             self._run.state.mark_dirty(order.account)
 
-    def _take_fired(self, market: Market) -> list[Conditional]:
-        """The oldest that fired in a market, as many as may still run in this block."""
-        assert market.watch is not None
-        fired = market.watch.fired
-        if not fired:
-            return []
-        room = self._count(market, len(fired))
-        return [fired[order_id] for order_id in sorted(fired)[:room]]
+    def _choose(self, market: Market, slices: list[Waiting]) -> list[Waiting]:
+        """What fired in a market and these slices, as many as may still run in this block.
 
-    def _count(self, market: Market, wanted: int) -> int:
-        """How many of so many more may run in the block; they count from now on."""
+        If that is not all, accounts take turns for the places, each with its oldest order first:
+        otherwise a few accounts full of old orders, which cost them nothing, could keep everybody
+        else's from acting for many blocks.
+        """
+        assert market.watch is not None
+        ready: list[Waiting] = [*market.watch.fired.values(), *slices]
+        if not ready:
+            return []
         count = self._counts.get(market.market_id, 0)
-        granted = min(wanted, WAKES_PER_MARKET_MAX - count)
-        self._counts[market.market_id] = count + granted
-        return granted
+        room = min(len(ready), WAKES_PER_MARKET_MAX - count)
+        self._counts[market.market_id] = count + room
+        if room == len(ready):
+            return ready
+        turns: dict[bytes, int] = {}
+        queue: list[tuple[int, int, Waiting]] = []
+        for order in sorted(ready, key=_order_id):
+            turn = turns.get(order.account.account_id, 0)
+            turns[order.account.account_id] = turn + 1
+            queue.append((turn, order.order_id, order))
+        return [entry[2] for entry in sorted(queue)[:room]]
 
 
 def _order_id(order: Waiting) -> int:

@@ -20,6 +20,7 @@ from engine.instructions import (
     TrailingStop,
     TriggerKind,
     TriggerSource,
+    TwapOrder,
 )
 from engine.limits import (
     TRAILING_PER_MARKET_MAX,
@@ -290,6 +291,19 @@ def test_one_market_wakes_only_so_many_in_a_block_the_oldest_first(make_world, m
     world.block()
     assert sorted(event.order_id for event in wakes(world)) == [4, 5]
     assert WAKES_PER_MARKET_MAX == 250
+
+
+def test_many_old_orders_of_one_account_do_not_keep_a_younger_one_of_another_waiting(
+    world, monkeypatch
+):
+    monkeypatch.setattr(triggers, "WAKES_PER_MARKET_MAX", 3)
+    world.run(world.ALICE, *[stop(SELL, 950, 900) for _ in range(WAITING_PER_ACCOUNT_MAX)])
+    world.run(world.BOB, stop(SELL, 950, 900), TwapOrder(1, SELL, 900, 1, 1_000, 1_000))
+    world.time_ms += 1_000
+    world.set_index(950)
+    assert sorted(event.order_id for event in wakes(world)) == [1, 2, 65]
+    world.block()
+    assert sorted(event.order_id for event in wakes(world)) == [3, 4, 66]
 
 
 def test_what_waits_is_bounded_for_an_account(world):
