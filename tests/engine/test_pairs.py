@@ -153,6 +153,10 @@ def test_the_end_of_a_leg_by_its_owner_is_the_end_of_both(exit_pair, instruction
 
 def test_a_size_down_keeps_the_pair(exit_pair):
     world = exit_pair
+    own = PlaceOrder(1, BUY, 1_050, 1, self_trade=SelfTradeMode.DECREMENT)
+    world.one(world.ALICE, own)
+    assert ends(world) == [(1, "order.self_trade")]
+    assert world.open_lots() == {1: 4}
     assert world.one(world.ALICE, Amend(1, 0, 1_050, 3)).code == "ok"
     assert ends(world) == []
     assert world.state.pairs == {1: 2}
@@ -172,6 +176,14 @@ def test_a_leg_that_expires_ends_the_other(world, leg):
     assert ends(world) == [(expired, "order.expired"), (other, "order.partner_ended")]
     assert is_over(world)
     assert world.open_lots() == {}
+
+
+def test_a_leg_whose_partner_has_expired_cannot_be_cancelled_any_more(world):
+    pair = OneCancelsOther(stop(SELL, 950, 900), limit(SELL, 1_050, good_til_ms=2_000))
+    world.one(world.ALICE, pair)
+    world.time_ms = 2_000
+    assert world.one(world.ALICE, Cancel(2)).code == "order.unknown"
+    assert ends(world) == [(1, "order.expired"), (2, "order.partner_ended")]
 
 
 def test_two_triggers_of_which_one_fires(world):

@@ -255,6 +255,22 @@ def test_a_trailing_stop_on_trades_moves_with_the_last_one(world):
     assert (event.filled_lots, event.code) == (1, "ok")
 
 
+@pytest.mark.parametrize(
+    "order", [stop(SELL, 940, 900, source=LAST), TrailingStop(1, SELL, LAST, 60, 100, 1)]
+)
+def test_every_trade_of_a_block_counts_and_not_its_last_alone(world, order):
+    world.run(
+        world.BOB,
+        PlaceOrder(1, BUY, 940, 1),
+        PlaceOrder(1, BUY, 900, 50),
+        PlaceOrder(1, SELL, 1_000, 1),
+    )
+    world.one(world.ALICE, order)
+    world.run(world.CAROL, MarketOrder(1, SELL, 940, 1), MarketOrder(1, BUY, 1_000, 1))
+    assert [fill.price_ticks for fill in world.output.fills] == [940, 1_000, 900]
+    assert [event.filled_lots for event in wakes(world)] == [1]
+
+
 def _cascade(world, steps):
     """Sell stops on trades, each of which trades one tick deeper and so reaches the next one."""
     world.run(world.BOB, *[PlaceOrder(1, BUY, 990 - step, 1) for step in range(steps + 1)])
