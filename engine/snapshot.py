@@ -50,6 +50,9 @@ SNAPSHOT_VERSION: Final = 2
 WAITING_SNAPSHOT_VERSION: Final = 3
 """Of the form with what waits."""
 
+SNAPSHOT_VERSIONS: Final = (SNAPSHOT_VERSION, WAITING_SNAPSHOT_VERSION)
+"""What this program reads."""
+
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
 _Position = Annotated[int, Meta(ge=-POSITION_MAX_LOTS, le=POSITION_MAX_LOTS)]

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 import consensus.evidence as evidence
 import consensus.messages as messages
 import engine.instructions as instructions
+import engine.proofs as proofs
 import localnet.faults.model as faults
 import localnet.sim.faults as sim_faults
 import mempool.keys as keys
@@ -28,6 +29,7 @@ UNIONS: Final[dict[str, Any]] = {
     "evidence": evidence.Evidence,
     "instruction": instructions.Instruction,
     "key_change": keys.KeyChange,
+    "proof": proofs.StateProof,
     "door_request": protocol.ClientFrame,
     "door_answer": protocol.ServerFrame,
     "engine_request": engine_messages.Request,

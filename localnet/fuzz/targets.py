@@ -8,6 +8,7 @@ from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.door_targets import DOOR_TARGETS, harvest_door
 from localnet.fuzz.file_targets import FILE_TARGETS
 from localnet.fuzz.harvest import harvest
+from localnet.fuzz.proof_targets import PROOF_TARGETS, harvest_proofs
 from localnet.fuzz.stored_targets import STORED_TARGETS, wrap_records
 from localnet.fuzz.stream_targets import STREAM_TARGETS, harvest_streams
 from localnet.fuzz.wire_targets import WIRE_TARGETS
@@ -17,6 +18,7 @@ TARGETS: Final = (
     *DOOR_TARGETS,
     *STREAM_TARGETS,
     *STORED_TARGETS,
+    *PROOF_TARGETS,
     *FILE_TARGETS,
     *CLUSTER_TARGETS,
 )
@@ -29,4 +31,5 @@ def prepare_corpus() -> Corpus:
     wrap_records(corpus)
     harvest_streams(corpus)
     harvest_door(corpus)
+    harvest_proofs(corpus)
     return corpus

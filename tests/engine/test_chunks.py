@@ -32,8 +32,14 @@ from engine.chunks import (
 )
 from engine.commitment import compute_state_root
 from engine.errors import ChunkError, SnapshotError
-from engine.instructions import PlaceOrder, Side
-from engine.snapshot import SNAPSHOT_VERSION, EngineSnapshot, snapshot
+from engine.instructions import ArmDeadMan, PlaceOrder, Side
+from engine.snapshot import (
+    SNAPSHOT_VERSION,
+    SNAPSHOT_VERSIONS,
+    WAITING_SNAPSHOT_VERSION,
+    EngineSnapshot,
+    snapshot,
+)
 from engine.state import create_state
 from localnet.bench.workload import Workload, WorkloadConfig
 
@@ -221,8 +227,8 @@ def test_the_bounds_of_a_manifest():
         ({"chunks": (chunk, ChunkName(bytes(32), 1))}, "manifest.malformed"),
         ({"chunks": (ChunkName(bytes(32), CHUNK_MAX_BYTES + 1),)}, "manifest.malformed"),
         ({"chunks": (ChunkName(bytes(32), 0),)}, "manifest.malformed"),
-        ({"snapshot_version": SNAPSHOT_VERSION + 1}, "manifest.version"),
-        ({"snapshot_version": SNAPSHOT_VERSION - 1}, "manifest.version"),
+        ({"snapshot_version": max(SNAPSHOT_VERSIONS) + 1}, "manifest.version"),
+        ({"snapshot_version": min(SNAPSHOT_VERSIONS) - 1}, "manifest.version"),
         ({"height": -1}, "manifest.malformed"),
     ):
         data = encode_manifest(msgspec.structs.replace(base, **change))
@@ -328,4 +334,13 @@ def test_a_small_snapshot_is_one_chunk(world):
     manifest, chunks = split(snapshot(world.state))
     assert len(chunks) == 1
     restored = restore_assembled(fill(manifest, chunks))
+    assert compute_state_root(restored) == world.output.state_root
+
+
+def test_a_snapshot_in_which_something_waits_comes_back_too(world):
+    world.run(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 1), ArmDeadMan(80_000))
+    manifest, chunks = split(snapshot(world.state))
+    assert manifest.snapshot_version == WAITING_SNAPSHOT_VERSION
+    sent = decode_manifest(encode_manifest(manifest))
+    restored = restore_assembled(fill(sent, chunks))
     assert compute_state_root(restored) == world.output.state_root

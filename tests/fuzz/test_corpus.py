@@ -28,6 +28,8 @@ PACKAGES = (crypto, committee, consensus, mempool, engine, node)
 DECODERS = {"decode", "decode_lenient"}
 
 DECODED_ELSEWHERE = {
+    "bytes": "a field of a snapshot of our own, while it is cut",
+    "int": "likewise",
     "tuple[str, str]": "what a node's own child says of a save that failed",
     "type_": "one that a caller names: the codec, and a replay's records",
 }
