@@ -288,11 +288,11 @@ def _run_woken(run: BlockRun, order: Waiting) -> None:
 def _run_rounds(run: BlockRun, phases: _Phases, wakes: Wakes, seed: bytes) -> None:
     """What the takers' trades have reached takes in turn, and what these trades reach, ..."""
     for _ in range(TRIGGER_ROUNDS_MAX):
-        woken = wakes.by_trades(is_last=False)
+        woken = wakes.by_trades()
         if not woken:
             return
         _run_placements(run, phases, add_woken(seed, woken, []), {})
-    wakes.by_trades(is_last=True)
+    wakes.mark_by_trades()
 
 
 def _refuse_unknown_account(task: Task) -> Receipt:

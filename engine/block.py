@@ -78,3 +78,9 @@ class BlockOutput(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     events: tuple[Event, ...]
     """In the order of execution."""
     stats: BlockStats
+
+    @property
+    def is_empty(self) -> bool:
+        """Did nothing happen? Orders expire, funding is paid and what waits acts without any
+        instruction, too."""
+        return not (self.receipts or self.fills or self.events)

@@ -37,7 +37,7 @@ from crypto.digest import Domain, bulk_digest, digest
 from crypto.types import Digest, Uint
 from engine.commitment import compute_state_root
 from engine.errors import ChunkError, SnapshotError
-from engine.snapshot import SNAPSHOT_VERSIONS, EngineSnapshot, restore
+from engine.snapshot import SNAPSHOT_VERSION, EngineSnapshot, restore
 from engine.state import EngineState
 
 MANIFEST_VERSION: Final = 1
@@ -171,10 +171,10 @@ def decode_manifest(data: bytes) -> Manifest:
         manifest = decode(Manifest, data[1:])
     except DecodeError as error:
         raise ChunkError("manifest.malformed", str(error)) from error
-    if manifest.snapshot_version not in SNAPSHOT_VERSIONS:
-        known = " or ".join(map(str, SNAPSHOT_VERSIONS))
+    if manifest.snapshot_version != SNAPSHOT_VERSION:
         raise ChunkError(
-            "manifest.version", f"snapshot version {manifest.snapshot_version}, not {known}"
+            "manifest.version",
+            f"snapshot version {manifest.snapshot_version}, not {SNAPSHOT_VERSION}",
         )
     if manifest.size_bytes > SNAPSHOT_MAX_BYTES:
         raise ChunkError("manifest.too_large", f"{manifest.size_bytes} bytes of content")

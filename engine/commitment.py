@@ -29,7 +29,7 @@ from struct import Struct
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
-from engine.funding import Funding
+from engine.funding import Funding, pack_index
 from engine.market import Market
 from engine.state import EngineState
 from engine.waiting import encode_deadline, encode_waiting
@@ -90,7 +90,7 @@ def encode_account(account: Account) -> bytes:
         positions = b"".join(
             [
                 _POSITION.pack(exposure.market.market_id, exposure.lots)
-                + (b"" if exposure.market.funding is None else _pack_index(exposure.funding_index))
+                + (b"" if exposure.market.funding is None else pack_index(exposure.funding_index))
                 for exposure in held
             ]
         )
@@ -118,14 +118,10 @@ def _encode_funding(funding: Funding) -> bytes:
     )
     dues = (funding.vote_due_ms, funding.sample_due_ms, funding.due_ms)
     return (
-        _pack_index(funding.index)
+        pack_index(funding.index)
         + _FUNDING.pack(funding.rate_ppb, *dues)
         + digest(Domain.STATE, votes, samples)
     )
-
-
-def _pack_index(funding_index: int) -> bytes:
-    return funding_index.to_bytes(32, "big", signed=True)
 
 
 def encode_system(state: EngineState) -> bytes:

@@ -115,6 +115,16 @@ def _accrue_market(run: BlockRun, market: Market, funding: Funding) -> None:
     funding.vote_due_ms = compute_next_due(now_ms, params.vote_interval_ms)
 
 
+def pack_index(index: int) -> bytes:
+    """A funding index as 32 bytes, in the state root and in snapshots: it outgrows 64 bits."""
+    return index.to_bytes(32, "big", signed=True)
+
+
+def unpack_index(packed: bytes) -> int:
+    """The funding index in its 32 bytes."""
+    return int.from_bytes(packed, "big", signed=True)
+
+
 def compute_next_due(now_ms: int, interval_ms: int) -> int:
     """The first multiple of the interval after now: everybody's samples begin on the minute."""
     return (now_ms // interval_ms + 1) * interval_ms

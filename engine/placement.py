@@ -82,7 +82,32 @@ def place_order(
 def _check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrder) -> ReasonCode:
     """Checks that need neither position nor margin."""
     price = order.price_ticks
-    lots = order.size_lots
+    code = check_amounts(market, price, order.size_lots)
+    if code is not _OK:
+        return code
+    if not market.band_low <= price <= market.band_high:
+        return ReasonCode.ORDER_PRICE_BAND
+    if order.client_id:
+        code = check_client_id(account, order.client_id)
+        if code is not _OK:
+            return code
+    good_til_ms = order.good_til_ms
+    if order.tif is _GTC or order.tif is _POST_ONLY:
+        if good_til_ms:
+            code = check_good_til(run, good_til_ms)
+            if code is not _OK:
+                return code
+        if len(account.orders) >= run.state.account_open_orders_max:
+            return ReasonCode.ORDER_TOO_MANY_OPEN
+        if market.book.order_count >= market.open_orders_max:
+            return ReasonCode.ORDER_MARKET_FULL
+    elif good_til_ms:
+        return ReasonCode.ORDER_GOOD_TIL_INVALID
+    return _OK
+
+
+def check_amounts(market: Market, price: int, lots: int) -> ReasonCode:
+    """Price and size of any order, now or later, in a market that has an index."""
     if lots <= 0:
         return ReasonCode.ORDER_SIZE_NOT_POSITIVE
     if lots > market.order_size_max_lots:
@@ -95,27 +120,24 @@ def _check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrd
         return ReasonCode.ORDER_NOTIONAL_OVERFLOW
     if market.index_price == 0:
         return ReasonCode.ORACLE_NO_INDEX
-    if not market.band_low <= price <= market.band_high:
-        return ReasonCode.ORDER_PRICE_BAND
-    client_id = order.client_id
-    if client_id:
-        if not 0 < client_id <= CLIENT_ID_MAX:
-            return ReasonCode.ORDER_CLIENT_ID_INVALID
-        if client_id in account.clients:
-            return ReasonCode.ORDER_DUPLICATE_CLIENT_ID
-    good_til_ms = order.good_til_ms
-    if order.tif is _GTC or order.tif is _POST_ONLY:
-        if good_til_ms:
-            if not 0 < good_til_ms <= TIME_MAX_MS:
-                return ReasonCode.ORDER_GOOD_TIL_INVALID
-            if good_til_ms <= run.time_ms:
-                return ReasonCode.ORDER_EXPIRED
-        if len(account.orders) >= run.state.account_open_orders_max:
-            return ReasonCode.ORDER_TOO_MANY_OPEN
-        if market.book.order_count >= market.open_orders_max:
-            return ReasonCode.ORDER_MARKET_FULL
-    elif good_til_ms:
+    return _OK
+
+
+def check_client_id(account: Account, client_id: int) -> ReasonCode:
+    """A client id that is given is in range, and names nothing else of the account."""
+    if not 0 < client_id <= CLIENT_ID_MAX:
+        return ReasonCode.ORDER_CLIENT_ID_INVALID
+    if client_id in account.clients:
+        return ReasonCode.ORDER_DUPLICATE_CLIENT_ID
+    return _OK
+
+
+def check_good_til(run: BlockRun, good_til_ms: int) -> ReasonCode:
+    """A time of expiry that is given is one, and is yet to come."""
+    if not 0 < good_til_ms <= TIME_MAX_MS:
         return ReasonCode.ORDER_GOOD_TIL_INVALID
+    if good_til_ms <= run.time_ms:
+        return ReasonCode.ORDER_EXPIRED
     return _OK
 
 

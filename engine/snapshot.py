@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Final, TypeVar
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
 from crypto.codec import DecodeError, decode, encode
 from crypto.types import Digest, Uint
 from engine.book import Order
 from engine.commitment import compute_state_root
 from engine.errors import InvariantViolation, SnapshotError
-from engine.funding import Funding
+from engine.funding import Funding, pack_index, unpack_index
 from engine.genesis import EngineGenesis, GenesisError, validate_genesis
 from engine.instructions import SelfTradeMode, Side, TimeInForce
 from engine.invariants import compute_balances_owed, validate_all
@@ -46,12 +46,6 @@ from engine.waiting_snapshot import (
 
 SNAPSHOT_VERSION: Final = 2
 """Raised whenever the shape or the meaning of the bytes changes; stays below 128."""
-
-WAITING_SNAPSHOT_VERSION: Final = 3
-"""Of the form with what waits."""
-
-SNAPSHOT_VERSIONS: Final = (SNAPSHOT_VERSION, WAITING_SNAPSHOT_VERSION)
-"""What this program reads."""
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
@@ -145,11 +139,6 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     markets: tuple[SnapshotMarket, ...]
     accounts: tuple[SnapshotAccount, ...]
     orders: tuple[SnapshotOrder, ...]
-
-
-class WaitingSnapshot(EngineSnapshot, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The state after a block, if something waits in it; lists as above."""
-
     conditionals: tuple[SnapshotConditional, ...]
     twaps: tuple[SnapshotTwap, ...]
     deadlines: tuple[Deadline, ...]
@@ -158,33 +147,26 @@ class WaitingSnapshot(EngineSnapshot, frozen=True, array_like=True, forbid_unkno
 def snapshot(state: EngineState) -> bytes:
     """The canonical bytes of the state, which must be between blocks."""
     assert not state.is_rootless, "this state has skipped a root"
-    plain = EngineSnapshot(
-        SNAPSHOT_VERSION,
-        state.genesis,
-        compute_state_root(state),
-        state.height,
-        state.time_ms,
-        state.next_order_id,
-        state.fees,
-        state.insurance,
-        state.funding_pool.to_bytes(16, "big", signed=True),
-        state.deposits_total,
-        state.pending_withdrawals,
-        state.withdrawals_total,
-        _pack_markets(state),
-        _pack_accounts(state),
-        _pack_orders(state),
-    )
-    deadlines = pack_deadlines(state)
-    if not state.waiting and not deadlines:
-        return encode(plain)
-    fields = structs.asdict(plain) | {"version": WAITING_SNAPSHOT_VERSION}
     return encode(
-        WaitingSnapshot(
-            **fields,
-            conditionals=pack_conditionals(state),
-            twaps=pack_twaps(state),
-            deadlines=deadlines,
+        EngineSnapshot(
+            SNAPSHOT_VERSION,
+            state.genesis,
+            compute_state_root(state),
+            state.height,
+            state.time_ms,
+            state.next_order_id,
+            state.fees,
+            state.insurance,
+            state.funding_pool.to_bytes(16, "big", signed=True),
+            state.deposits_total,
+            state.pending_withdrawals,
+            state.withdrawals_total,
+            _pack_markets(state),
+            _pack_accounts(state),
+            _pack_orders(state),
+            pack_conditionals(state),
+            pack_twaps(state),
+            pack_deadlines(state),
         )
     )
 
@@ -207,44 +189,33 @@ def restore(data: bytes) -> EngineState:
     _unpack_markets(state, packed)
     _unpack_accounts(state, packed)
     _unpack_orders(state, packed)
-    if isinstance(packed, WaitingSnapshot):
-        unpack_waiting(state, packed.conditionals, packed.twaps)
-        unpack_deadlines(state, packed.deadlines)
+    unpack_waiting(state, packed.conditionals, packed.twaps)
+    unpack_deadlines(state, packed.deadlines)
     _validate_restored(state, packed)
     return state
 
 
 def _decode(data: bytes) -> EngineSnapshot:
-    """The snapshot in the form of its version, well-formed in itself."""
-    version = _read_version(data)
+    """The snapshot, well-formed in itself."""
+    _require_version(data)
     try:
-        packed: EngineSnapshot
-        if version == SNAPSHOT_VERSION:
-            packed = decode(EngineSnapshot, data)
-        else:
-            packed = decode(WaitingSnapshot, data)
+        packed = decode(EngineSnapshot, data)
         validate_genesis(packed.genesis)
     except (DecodeError, GenesisError) as error:
         raise SnapshotError(str(error)) from error
     return packed
 
 
-def _read_version(data: bytes) -> int:
+def _require_version(data: bytes) -> None:
     """Refuse another version by its number, before its shape: it may have other fields.
 
     The first byte opens the array of fields (three bytes from 16 fields on), the next is the
     version.
     """
     start = 3 if data[:1] == b"\xdc" else 1
-    if data[start : start + 1] not in (
-        bytes([SNAPSHOT_VERSION]),
-        bytes([WAITING_SNAPSHOT_VERSION]),
-    ):
+    if data[start : start + 1] != bytes([SNAPSHOT_VERSION]):
         found = data[start] if len(data) > start else "none"
-        raise SnapshotError(
-            f"version {found}, expected {SNAPSHOT_VERSION} or {WAITING_SNAPSHOT_VERSION}"
-        )
-    return data[start]
+        raise SnapshotError(f"version {found}, expected {SNAPSHOT_VERSION}")
 
 
 def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
@@ -263,19 +234,11 @@ def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
     )
 
 
-def _pack_index(index: int) -> bytes:
-    return index.to_bytes(32, "big", signed=True)
-
-
-def _unpack_index(index: bytes) -> int:
-    return int.from_bytes(index, "big", signed=True)
-
-
 def _pack_funding(funding: Funding | None) -> SnapshotFunding | None:
     if funding is None:
         return None
     return SnapshotFunding(
-        _pack_index(funding.index),
+        pack_index(funding.index),
         funding.rate_ppb,
         tuple(funding.votes),
         tuple(funding.samples),
@@ -286,7 +249,7 @@ def _pack_funding(funding: Funding | None) -> SnapshotFunding | None:
 
 
 def _unpack_funding(funding: Funding, packed: SnapshotFunding) -> None:
-    funding.index = _unpack_index(packed.index)
+    funding.index = unpack_index(packed.index)
     funding.rate_ppb = packed.rate_ppb
     funding.votes = list(packed.votes)
     funding.samples = list(packed.samples)
@@ -301,7 +264,7 @@ def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
             account_id,
             account.quote,
             tuple(
-                SnapshotPosition(market_id, exposure.lots, _pack_index(exposure.funding_index))
+                SnapshotPosition(market_id, exposure.lots, pack_index(exposure.funding_index))
                 for market_id, exposure in sorted(
                     account.exposures.items(), key=lambda entry: entry[0]
                 )
@@ -362,7 +325,7 @@ def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
                 raise SnapshotError("a position in no market or of no size")
             exposure = account.exposure(market)
             exposure.lots = exposure.checked_lots = position.lots
-            exposure.funding_index = _unpack_index(position.funding_index)
+            exposure.funding_index = unpack_index(position.funding_index)
         state.mark_dirty(account)
 
 
@@ -393,8 +356,6 @@ def _unpack_orders(state: EngineState, packed: EngineSnapshot) -> None:
 
 
 def _validate_restored(state: EngineState, packed: EngineSnapshot) -> None:
-    if isinstance(packed, WaitingSnapshot) and not state.waiting and not packed.deadlines:
-        raise SnapshotError("the form of a state in which something waits, and nothing does")
     if max((*state.orders, *state.waiting), default=0) >= state.next_order_id:
         raise SnapshotError("an order id that is not yet given")
     try:

@@ -31,17 +31,14 @@ from engine.instructions import (
     TwapOrder,
 )
 from engine.limits import (
-    CLIENT_ID_MAX,
-    ORDER_NOTIONAL_MAX_MICROQUOTE,
     PRICE_MAX_TICKS,
-    TIME_MAX_MS,
     TRAILING_PER_MARKET_MAX,
     WAITING_PER_ACCOUNT_MAX,
     WAITING_PER_MARKET_MAX,
     WAKES_PER_MARKET_MAX,
 )
 from engine.market import Market
-from engine.placement import place_order
+from engine.placement import check_amounts, check_client_id, check_good_til, place_order
 from engine.receipts import ReasonCode, Receipt, Status, WakeEvent
 from engine.run import BlockRun
 from engine.state import EngineState
@@ -94,36 +91,15 @@ def check_conditional(
         return ReasonCode.TRIGGER_PRICE_INVALID
     if order.tif == TimeInForce.POST_ONLY:
         return ReasonCode.TRIGGER_POST_ONLY
-    if order.good_til_ms:
-        if not 0 < order.good_til_ms <= TIME_MAX_MS:
-            return ReasonCode.ORDER_GOOD_TIL_INVALID
-        if order.good_til_ms <= run.time_ms:
-            return ReasonCode.ORDER_EXPIRED
-    return _OK
+    return check_good_til(run, order.good_til_ms) if order.good_til_ms else _OK
 
 
 def check_waiting(
     market: Market, account: Account, price: int, lots: int, client_id: int
 ) -> ReasonCode:
     """Checks of every order that waits. The price band, position and margin come when it acts."""
-    if lots <= 0:
-        return ReasonCode.ORDER_SIZE_NOT_POSITIVE
-    if lots > market.order_size_max_lots:
-        return ReasonCode.ORDER_SIZE_OVERFLOW
-    if price <= 0:
-        return ReasonCode.ORDER_PRICE_NOT_POSITIVE
-    if price > PRICE_MAX_TICKS:
-        return ReasonCode.ORDER_PRICE_OVERFLOW
-    if price * lots * market.unit > ORDER_NOTIONAL_MAX_MICROQUOTE:
-        return ReasonCode.ORDER_NOTIONAL_OVERFLOW
-    if market.index_price == 0:
-        return ReasonCode.ORACLE_NO_INDEX
-    if client_id:
-        if not 0 < client_id <= CLIENT_ID_MAX:
-            return ReasonCode.ORDER_CLIENT_ID_INVALID
-        if client_id in account.clients:
-            return ReasonCode.ORDER_DUPLICATE_CLIENT_ID
-    return _OK
+    code = check_amounts(market, price, lots)
+    return check_client_id(account, client_id) if code is _OK and client_id else code
 
 
 def check_room(
@@ -211,9 +187,15 @@ class Wakes:
             woken += self._choose(market, slices.get(market.market_id, []))
         return sorted(woken, key=_order_id)
 
-    def by_trades(self, is_last: bool) -> list[Waiting]:
-        """What the trades since the last call have reached, by id; after the last round of the
-        block it is only marked."""
+    def by_trades(self) -> list[Waiting]:
+        """What the trades since the last call have reached and may still run, by id."""
+        woken: list[Waiting] = []
+        for market in self.mark_by_trades():
+            woken += self._choose(market, [])
+        return sorted(woken, key=_order_id)
+
+    def mark_by_trades(self) -> list[Market]:
+        """Mark what the trades since the last call have reached; return where there were any."""
         run = self._run
         if not run.state.waiting:
             return []
@@ -228,13 +210,11 @@ class Wakes:
             low, high, _ = prices.get(fill.market, (price, price, price))
             prices[fill.market] = (min(low, price), max(high, price), price)
         self._fills_seen = len(run.fills)
-        woken: list[Waiting] = []
+        traded: list[Market] = []
         for market_id, (low, high, last) in sorted(prices.items()):
-            market = markets[market_id]
-            self._reach(market, _LAST, low, high, last)
-            if not is_last:
-                woken += self._choose(market, [])
-        return sorted(woken, key=_order_id)
+            self._reach(markets[market_id], _LAST, low, high, last)
+            traded.append(markets[market_id])
+        return traded
 
     def _reach(self, market: Market, source: TriggerSource, low: int, high: int, last: int) -> None:
         assert market.watch is not None

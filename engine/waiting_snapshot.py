@@ -14,7 +14,7 @@ from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerSource
 from engine.limits import ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
 from engine.market import Market
 from engine.state import EngineState
-from engine.waiting import Conditional, Twap
+from engine.waiting import Conditional, Twap, Waiting
 from engine.waitlist import add_waiting
 
 _Lots = Annotated[int, Meta(ge=1, le=ORDER_SIZE_MAX_LOTS)]
@@ -26,8 +26,8 @@ Deadline = tuple[Digest, _Positive]
 """(account, time in milliseconds) of a dead man's switch that is armed."""
 
 
-class SnapshotConditional(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One conditional order."""
+class SnapshotWaiting(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What all orders that wait have in common."""
 
     order_id: Uint
     owner: Digest
@@ -38,6 +38,13 @@ class SnapshotConditional(Struct, frozen=True, array_like=True, forbid_unknown_f
     client_id: Uint
     self_trade: SelfTradeMode
     reduce_only: bool
+
+
+class SnapshotConditional(
+    SnapshotWaiting, frozen=True, array_like=True, forbid_unknown_fields=True
+):
+    """One conditional order."""
+
     sense: Literal[-1, 1]
     source: TriggerSource
     trigger_ticks: _Trigger
@@ -49,18 +56,9 @@ class SnapshotConditional(Struct, frozen=True, array_like=True, forbid_unknown_f
     is_fired: bool
 
 
-class SnapshotTwap(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SnapshotTwap(SnapshotWaiting, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One TWAP order."""
 
-    order_id: Uint
-    owner: Digest
-    market: Uint
-    side: Side
-    price_ticks: _Ticks
-    lots: _Lots
-    client_id: Uint
-    self_trade: SelfTradeMode
-    reduce_only: bool
     size_lots: _Lots
     start_ms: Uint
     interval_ms: _Positive
@@ -68,19 +66,43 @@ class SnapshotTwap(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     next_slice: _Positive
 
 
+def _pack_common(
+    order: Waiting,
+) -> tuple[int, bytes, int, Side, int, int, int, SelfTradeMode, bool]:
+    return (
+        order.order_id,
+        order.account.account_id,
+        order.market.market_id,
+        Side.BUY if order.side > 0 else Side.SELL,
+        order.price,
+        order.lots,
+        order.client_id,
+        order.self_trade,
+        order.reduce_only,
+    )
+
+
+def _unpack_common(
+    packed: SnapshotWaiting, account: Account, market: Market
+) -> tuple[int, Account, Market, int, int, int, int, SelfTradeMode, bool]:
+    return (
+        packed.order_id,
+        account,
+        market,
+        1 if packed.side is Side.BUY else -1,
+        packed.price_ticks,
+        packed.lots,
+        packed.client_id,
+        packed.self_trade,
+        packed.reduce_only,
+    )
+
+
 def pack_conditionals(state: EngineState) -> tuple[SnapshotConditional, ...]:
     """All conditional orders, by id."""
     return tuple(
         SnapshotConditional(
-            order_id,
-            order.account.account_id,
-            order.market.market_id,
-            Side.BUY if order.side > 0 else Side.SELL,
-            order.price,
-            order.lots,
-            order.client_id,
-            order.self_trade,
-            order.reduce_only,
+            *_pack_common(order),
             1 if order.sense > 0 else -1,
             order.source,
             order.trigger,
@@ -91,7 +113,7 @@ def pack_conditionals(state: EngineState) -> tuple[SnapshotConditional, ...]:
             order.partner,
             order.is_fired,
         )
-        for order_id, order in sorted(state.waiting.items())
+        for _, order in sorted(state.waiting.items())
         if isinstance(order, Conditional)
     )
 
@@ -100,22 +122,14 @@ def pack_twaps(state: EngineState) -> tuple[SnapshotTwap, ...]:
     """All TWAP orders, by id."""
     return tuple(
         SnapshotTwap(
-            order_id,
-            order.account.account_id,
-            order.market.market_id,
-            Side.BUY if order.side > 0 else Side.SELL,
-            order.price,
-            order.lots,
-            order.client_id,
-            order.self_trade,
-            order.reduce_only,
+            *_pack_common(order),
             order.size,
             order.start_ms,
             order.interval_ms,
             order.slices,
             order.next_slice,
         )
-        for order_id, order in sorted(state.waiting.items())
+        for _, order in sorted(state.waiting.items())
         if isinstance(order, Twap)
     )
 
@@ -139,7 +153,7 @@ def unpack_waiting(
     for ids in ([each.order_id for each in conditionals], [each.order_id for each in twaps]):
         if any(left >= right for left, right in pairwise(ids)):
             raise SnapshotError("a list is not in rising order")
-    both: list[SnapshotConditional | SnapshotTwap] = [*conditionals, *twaps]
+    both: list[SnapshotWaiting] = [*conditionals, *twaps]
     for packed in sorted(both, key=lambda each: each.order_id):
         account = state.accounts.get(packed.owner)
         market = state.markets.get(packed.market)
@@ -152,6 +166,7 @@ def unpack_waiting(
         if isinstance(packed, SnapshotTwap):
             add_waiting(state, _unpack_twap(packed, account, market))
         else:
+            assert isinstance(packed, SnapshotConditional)
             add_waiting(state, _unpack_conditional(packed, account, market))
     for each in conditionals:
         if each.partner:
@@ -162,15 +177,7 @@ def _unpack_conditional(
     packed: SnapshotConditional, account: Account, market: Market
 ) -> Conditional:
     order = Conditional(
-        packed.order_id,
-        account,
-        market,
-        1 if packed.side is Side.BUY else -1,
-        packed.price_ticks,
-        packed.lots,
-        packed.client_id,
-        packed.self_trade,
-        packed.reduce_only,
+        *_unpack_common(packed, account, market),
         packed.sense,
         packed.source,
         packed.trigger_ticks,
@@ -188,15 +195,7 @@ def _unpack_twap(packed: SnapshotTwap, account: Account, market: Market) -> Twap
     if packed.lots > packed.size_lots or packed.next_slice > packed.slices:
         raise SnapshotError("a TWAP order beyond its end")
     return Twap(
-        packed.order_id,
-        account,
-        market,
-        1 if packed.side is Side.BUY else -1,
-        packed.price_ticks,
-        packed.lots,
-        packed.client_id,
-        packed.self_trade,
-        packed.reduce_only,
+        *_unpack_common(packed, account, market),
         packed.size_lots,
         packed.start_ms,
         packed.interval_ms,

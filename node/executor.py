@@ -137,8 +137,7 @@ class Executor:
         return loaded
 
     def _finish(self, result: ExecuteResult) -> None:
-        # Also a height without instructions may trade: waiting orders act by time.
-        if result.instructions or result.fills:
+        if not result.is_empty:
             put = Put(OUTPUT_TABLE, compute_key(result.height), result.output)
             self._archive.submit(RecordWrite((put,)))
             self._on_output(result.height, result.output)

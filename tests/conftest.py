@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from msgspec.structs import replace
 
 import rota_build
@@ -19,7 +19,18 @@ from localnet.sim import scenario
 from localnet.sim.campaign import is_same_run
 from localnet.sim.schedule import Schedule
 
-settings.register_profile("long")
+settings.register_profile(
+    "gate",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+"""For `make test`: equal code gives equal examples, and no slow machine fails it. Whoever looks for
+what nobody has thought of takes `default`, which draws anew each time, or `long`."""
+
+settings.load_profile("gate")
+
+settings.register_profile("long", settings.get_profile("default"))
 """For streams of orders: `pytest tests/engine --hypothesis-profile=long` plays 100,000 and more."""
 
 WHOLE_VIEWS_MAX = 12

@@ -191,7 +191,7 @@ STORED_TARGETS: Final = (
         ("snapshot",),
         read_snapshot,
         (SnapshotError,),
-        types=("EngineSnapshot", "WaitingSnapshot"),
+        types=("EngineSnapshot",),
         weight=40,
     ),
     Target(

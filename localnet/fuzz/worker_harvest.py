@@ -75,6 +75,7 @@ def harvest_execution(
         output.receipts_root,
         stats.instructions,
         stats.fills,
+        output.is_empty,
         encoded,
     )
     replies = (

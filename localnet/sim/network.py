@@ -9,7 +9,7 @@ import errno
 import heapq
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
@@ -45,6 +45,10 @@ from node.serving import read_committed
 from node.storage.errors import StorageError, mapping_errors
 
 _encode_into: Final = msgspec.msgpack.Encoder().encode_into
+
+_START: Final = "start"
+_POKE: Final = "poke"
+"""What stands in the trace where no event does."""
 
 STEPS_MAX: Final = 5_000_000
 """Events of one run; a run that needs more is stuck in a loop."""
@@ -218,7 +222,8 @@ class World:
         host.machine = host.factory(host.disk)
         for observer in self.observers:
             observer.on_start(index)
-        self._carry_out(host, host.machine.start(self.now_ms + host.clock_offset_ms))
+        effects = host.machine.start(self.now_ms + host.clock_offset_ms)
+        self._carry_out(host, _START, effects)
 
     def crash(self, index: int) -> None:
         """Kill a machine. Of what each store had yet to write, some prefix was written."""
@@ -248,7 +253,7 @@ class World:
         host = self.hosts[index]
         if host.machine is not None:
             self._assign()
-            self._carry_out(host, call(host.machine))
+            self._carry_out(host, _POKE, call(host.machine))
 
     def inject(self, sender: int, receiver: int, message: Message, delay_ms: int = 0) -> None:
         """Deliver a forged message to one host; the transport vouches for the member `sender`."""
@@ -307,8 +312,10 @@ class World:
 
     # ---- effects -------------------------------------------------------------------------------
 
-    def _carry_out(self, host: Host, effects: Iterable[Any]) -> None:
+    def _carry_out(self, host: Host, cause: Any, effects: Sequence[Any]) -> None:
+        """Note what happened and what came of it, and do that."""
         index = host.index
+        self._note((self.now_ms, index, cause, effects))
         watching, actions = self._dispatch.on_effect[index], self._actions
         for effect in effects:
             kind = effect.__class__
@@ -515,9 +522,7 @@ class World:
             for watch in self._dispatch.on_received[index][event.message.__class__]:
                 watch(index, event)
         effects = host.machine.step(self.now_ms + host.clock_offset_ms, event)
-        self._note((self.now_ms, index, event, effects))
-        if effects:
-            self._carry_out(host, effects)
+        self._carry_out(host, event, effects)
 
     def _pick(self, bounds: tuple[int, int]) -> int:
         """A whole number between the bounds, both included."""

@@ -394,7 +394,7 @@ class NodeWorld(World):
         execution = Execution(request, tuple(ordered), tuple(passed), block, output)
         for watch in self._dispatch.on_executed[host.index][Execution]:
             watch(host.index, execution)
-        if output.receipts:
+        if not output.is_empty:
             self._host_tokens += 1
             put = Put(OUTPUT_TABLE, compute_key(request.height), encode(output))
             self._trace_end += put.value

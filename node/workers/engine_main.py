@@ -78,6 +78,7 @@ class EngineServer:
             output.receipts_root,
             output.stats.instructions,
             output.stats.fills,
+            output.is_empty,
             encode(output),
         )
 

@@ -38,6 +38,8 @@ class ExecuteResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     receipts_root: Digest
     instructions: Uint
     fills: Uint
+    is_empty: bool
+    """Nothing happened that anybody is to be told of."""
     output: bytes
     """The encoded `engine.block.BlockOutput`, for the archive and the streams."""
 

@@ -35,8 +35,6 @@ from engine.errors import ChunkError, SnapshotError
 from engine.instructions import ArmDeadMan, PlaceOrder, Side
 from engine.snapshot import (
     SNAPSHOT_VERSION,
-    SNAPSHOT_VERSIONS,
-    WAITING_SNAPSHOT_VERSION,
     EngineSnapshot,
     snapshot,
 )
@@ -164,11 +162,11 @@ def test_any_tampering_with_a_chunk_is_refused_and_changes_nothing(pieces, data)
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_flipped_byte_of_a_manifest_never_restores(pieces, data):
+@given(place=st.integers(0, MANIFEST_MAX_BYTES), flip=st.integers(1, 255))
+def test_a_flipped_byte_of_a_manifest_never_restores(pieces, place, flip):
     _, manifest, chunks = pieces
     changed = bytearray(encode_manifest(manifest))
-    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    changed[place % len(changed)] ^= flip
     try:
         other = decode_manifest(bytes(changed))
     except ChunkError:
@@ -227,8 +225,8 @@ def test_the_bounds_of_a_manifest():
         ({"chunks": (chunk, ChunkName(bytes(32), 1))}, "manifest.malformed"),
         ({"chunks": (ChunkName(bytes(32), CHUNK_MAX_BYTES + 1),)}, "manifest.malformed"),
         ({"chunks": (ChunkName(bytes(32), 0),)}, "manifest.malformed"),
-        ({"snapshot_version": max(SNAPSHOT_VERSIONS) + 1}, "manifest.version"),
-        ({"snapshot_version": min(SNAPSHOT_VERSIONS) - 1}, "manifest.version"),
+        ({"snapshot_version": SNAPSHOT_VERSION + 1}, "manifest.version"),
+        ({"snapshot_version": SNAPSHOT_VERSION - 1}, "manifest.version"),
         ({"height": -1}, "manifest.malformed"),
     ):
         data = encode_manifest(msgspec.structs.replace(base, **change))
@@ -340,7 +338,6 @@ def test_a_small_snapshot_is_one_chunk(world):
 def test_a_snapshot_in_which_something_waits_comes_back_too(world):
     world.run(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 1), ArmDeadMan(80_000))
     manifest, chunks = split(snapshot(world.state))
-    assert manifest.snapshot_version == WAITING_SNAPSHOT_VERSION
     sent = decode_manifest(encode_manifest(manifest))
     restored = restore_assembled(fill(sent, chunks))
     assert compute_state_root(restored) == world.output.state_root

@@ -21,10 +21,7 @@ from engine.instructions import (
     TwapOrder,
 )
 from engine.snapshot import (
-    SNAPSHOT_VERSION,
-    WAITING_SNAPSHOT_VERSION,
     EngineSnapshot,
-    WaitingSnapshot,
     restore,
     snapshot,
 )
@@ -51,20 +48,18 @@ def test_a_snapshot_of_what_waits_restores_to_the_byte(busy):
     twin = restore(data)
     assert snapshot(twin) == data
     assert (twin.pairs, list(twin.waiting)) == ({1: 2}, [2, 3, 4, 5, 6, 7])
-    assert decode(WaitingSnapshot, data).version == WAITING_SNAPSHOT_VERSION
     busy.time_ms = 2_000
     output = busy.block()
     assert apply_block(twin, busy.inputs[-1]) == output
 
 
-def test_once_nothing_waits_any_more_leaf_and_form_are_the_plain_ones(world):
+def test_once_nothing_waits_any_more_the_leaf_is_the_plain_one(world):
     order = PlaceOrder(1, BUY, 900, 1)
     world.run(world.BOB, order, STOP, ArmDeadMan(500))
     leaf = encode_account(world.state.accounts[world.BOB])
     world.run(world.BOB, CancelAll(), ArmDeadMan(0))
     plain = encode_account(world.state.accounts[world.BOB])
     assert len(leaf) == len(plain) + 36
-    assert decode(EngineSnapshot, snapshot(world.state)).version == SNAPSHOT_VERSION
 
 
 def replace(packed, table, position, **fields):
@@ -76,8 +71,6 @@ def replace(packed, table, position, **fields):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: {"version": SNAPSHOT_VERSION},
-        lambda s: {"version": WAITING_SNAPSHOT_VERSION + 1},
         lambda s: {"conditionals": s.conditionals[::-1]},
         lambda s: {"conditionals": s.conditionals[:-1]},
         lambda s: {"conditionals": ()},
@@ -107,7 +100,7 @@ def replace(packed, table, position, **fields):
     ],
 )
 def test_a_changed_snapshot_is_refused(busy, change):
-    packed = decode(WaitingSnapshot, snapshot(busy.state))
+    packed = decode(EngineSnapshot, snapshot(busy.state))
     changed = encode(msgspec.structs.replace(packed, **change(packed)))
     with pytest.raises(SnapshotError):
         restore(changed)
@@ -124,15 +117,8 @@ def test_a_changed_snapshot_is_refused(busy, change):
     ],
 )
 def test_numbers_that_no_state_holds_are_no_snapshot(busy, table, field, value):
-    packed = decode(WaitingSnapshot, snapshot(busy.state))
+    packed = decode(EngineSnapshot, snapshot(busy.state))
     with pytest.raises(SnapshotError):
         restore(
             encode(msgspec.structs.replace(packed, **replace(packed, table, 0, **{field: value})))
         )
-
-
-def test_the_plain_form_of_a_state_in_which_something_waits_is_refused(busy):
-    packed = decode(WaitingSnapshot, snapshot(busy.state))
-    fields = {name: getattr(packed, name) for name in EngineSnapshot.__struct_fields__}
-    with pytest.raises(SnapshotError):
-        restore(encode(EngineSnapshot(**fields | {"version": SNAPSHOT_VERSION})))

@@ -30,6 +30,7 @@ class FakeEngine:
         self.gate = trio.Event()
         self.gate.set()
         self.instructions = 1
+        self.is_empty = False
 
     async def begin_execute(self, request):
         self.log.append(("execute", request.height, request.batches))
@@ -37,7 +38,13 @@ class FakeEngine:
         async def result():
             await self.gate.wait()
             return ExecuteResult(
-                request.height, bytes(32), bytes(32), self.instructions, 0, b"output"
+                request.height,
+                bytes(32),
+                bytes(32),
+                self.instructions,
+                0,
+                self.is_empty,
+                b"output",
             )
 
         return result
@@ -127,8 +134,17 @@ async def test_heights_above_a_save_wait_for_it(bench):
     assert await submit_and_wait(bench, requests) == [1]
 
 
-async def test_a_height_without_instructions_leaves_no_output(bench):
+async def test_a_height_at_which_only_time_passed_for_orders_leaves_its_output(bench):
     bench.engine.instructions = 0
+    bench.executor.submit(execute(1))
+    while executed(1, 0) not in bench.log:
+        await wait_all_tasks_blocked()
+    assert ("output", 1, b"output") in bench.log
+
+
+async def test_a_height_at_which_nothing_happened_leaves_no_output(bench):
+    bench.engine.instructions = 0
+    bench.engine.is_empty = True
     bench.executor.submit(execute(1))
     while len(bench.log) < 2:
         await wait_all_tasks_blocked()

@@ -5,9 +5,11 @@ from itertools import count
 from typing import Any
 
 import pytest
+from msgspec import Struct
 from msgspec.structs import replace
 
 from consensus.effects import Persist, Put, Store
+from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule
 from node.core import NodeCore
@@ -15,6 +17,12 @@ from node.events import ReceiptUpdate
 from node.recovery import REFUSED_TABLE
 
 SCHEDULE = Schedule(seed=5, views=6)
+
+
+class Notice(Struct, frozen=True):
+    """An effect that nobody acts on."""
+
+    text: str
 
 
 def shuffle_receipts(effects: list[Any]) -> list[Any]:
@@ -59,3 +67,26 @@ def test_other_bytes_on_disk_leave_another_trace(monkeypatch) -> None:
     first = run_with(add_noise, monkeypatch)
     assert run_with(make_noise(), monkeypatch) == first
     assert run_with(add_noise, monkeypatch) != first
+
+
+def test_what_a_start_asks_for_is_in_the_trace(monkeypatch) -> None:
+    plain = run_schedule(SCHEDULE).trace_hash
+    start = NodeCore.start
+
+    def start_with_a_notice(self: NodeCore, now_ms: int) -> list[Any]:
+        return [*start(self, now_ms), Notice("only the trace hears of it")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NodeCore, "start", start_with_a_notice)
+        assert run_schedule(SCHEDULE).trace_hash != plain
+
+
+def test_what_a_poke_asks_for_is_in_the_trace() -> None:
+    def poke(text: str) -> str:
+        def prepare(cluster: NodeCluster) -> None:
+            cluster.world.after(50, cluster.world.poke, 0, lambda core: [Notice(text)])
+
+        return run_schedule(SCHEDULE, prepare).trace_hash
+
+    assert poke("one") == poke("one")
+    assert poke("one") != poke("other")
