@@ -2,8 +2,8 @@
 
 Nothing derived is state. A trade of `q` lots at price `p` does `quote -= p*q*unit; position += q`
 (the representation of dYdX v4), so there is no average entry price and closing a part of a
-position rounds nothing. Equity and initial margin are *caches* for one index epoch; `engine.margin`
-keeps them and they never enter the state root.
+position rounds nothing. Equity and initial margin are *caches* for one margin epoch;
+`engine.margin` keeps them and they never enter the state root.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class Account:
         self.deadline_ms = 0
         """When its dead man's switch cancels everything; 0 while it is off."""
         self.equity = 0
-        """Cache: quote plus positions at index."""
+        """Cache: quote plus positions at mark."""
         self.im = 0
         """Cache: initial margin of positions and open orders."""
         self.margin_epoch = -1
-        """The index epoch for which the caches hold."""
+        """The margin epoch for which the caches hold."""
         self.dirty = False
         """Whether the account is on the state's list of changed accounts."""
         self.checked_quote = 0

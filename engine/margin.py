@@ -1,8 +1,8 @@
 """Cross margin: equity, initial and maintenance margin, and what an account below may still do.
 
-    equity = quote + sum(position x index x unit)
-    IM     = sum over markets of ceil(worst x index x unit x im_ppm / 10^6)
-    MM     = sum over markets of ceil(|position| x index x unit x mm_ppm / 10^6)
+    equity = quote + sum(position x mark x unit)
+    IM     = sum over markets of ceil(worst x mark x unit x im_ppm / 10^6)
+    MM     = sum over markets of ceil(|position| x mark x unit x mm_ppm / 10^6)
 
 `worst` is the larger end of what open orders can make of the position: all buys filled, or all
 sells. `max(|p + buys|, |p - sells|)` equals `max(p + buys, sells - p)`, because whenever one of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def refresh_margin(state: EngineState, account: Account) -> None:
-    """Settle what funding is owed, and recompute the account's caches for the present indices."""
+    """Settle what funding is owed, and recompute the account's caches for the present marks."""
     if state.is_funded:
         settle_funding(state, account)
     equity = account.quote
@@ -41,7 +41,7 @@ def refresh_margin(state: EngineState, account: Account) -> None:
     for exposure in account.exposures.values():
         market = exposure.market
         lots = exposure.lots
-        equity += lots * market.index_value
+        equity += lots * market.mark_value
         worst = lots + exposure.open_buy
         other = exposure.open_sell - lots
         if other > worst:

@@ -1,4 +1,4 @@
-"""A market at run time: its parameters unpacked, its index price and its book."""
+"""A market at run time: its parameters unpacked, its index and mark price and its book."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Market:
         "initial_margin_ppm",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
+        "mark_price",
+        "mark_value",
         "market_id",
         "mm_rate",
         "open_orders_max",
@@ -78,18 +80,28 @@ class Market:
         """Ticks; 0 until the first index."""
         self.index_value = 0
         """Micro-quote per lot at the index."""
+        self.mark_price = 0
+        """Ticks; what positions are valued and margined at. 0 until the first index."""
+        self.mark_value = 0
+        """Micro-quote per lot at the mark."""
         self.im_rate = 0
-        """`index_value * initial_margin_ppm`: initial margin of one lot, in millionths."""
+        """`mark_value * initial_margin_ppm`: initial margin of one lot, in millionths."""
         self.mm_rate = 0
         self.band_low = 0
         self.band_high = 0
 
     def set_index(self, price_ticks: int) -> None:
-        """Move the index and all that follows from it. The band rounds inwards."""
+        """Move the index, the band around it, which rounds inwards, and the mark with them."""
         self.index_price = price_ticks
         self.index_value = price_ticks * self.unit
-        self.im_rate = self.index_value * self.initial_margin_ppm
-        self.mm_rate = self.index_value * self.maintenance_margin_ppm
         band = self.params.price_band_ppm
         self.band_low = -(-price_ticks * (PPM - band) // PPM)
         self.band_high = price_ticks * (PPM + band) // PPM
+        self.set_mark(price_ticks)
+
+    def set_mark(self, price_ticks: int) -> None:
+        """Move the mark and the margin rates that follow from it."""
+        self.mark_price = price_ticks
+        self.mark_value = price_ticks * self.unit
+        self.im_rate = self.mark_value * self.initial_margin_ppm
+        self.mm_rate = self.mark_value * self.maintenance_margin_ppm

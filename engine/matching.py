@@ -102,7 +102,7 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     maker_side = maker.side
     maker_fee = compute_fee(notional, market.maker_fee_ppm)
     quote_change = -maker_side * notional - maker_fee
-    equity_change = quote_change + maker_side * lots * market.index_value
+    equity_change = quote_change + maker_side * lots * market.mark_value
     if account.margin_epoch != state.margin_epoch:
         refresh_margin(state, account)
     if not is_maker_fill_allowed(exposure, maker_side, lots, quote_change, equity_change):
@@ -169,7 +169,7 @@ def _settle_taker(run: BlockRun, taker: Taker) -> None:
     market = exposure.market
     quote_change = -taker.side * taker.notional - taker.fee
     account.quote += quote_change
-    account.equity += quote_change + taker.side * taker.filled_lots * market.index_value
+    account.equity += quote_change + taker.side * taker.filled_lots * market.mark_value
     account.position_record = None
     exposure.lots += taker.side * taker.filled_lots
     update_exposure_margin(exposure)
@@ -257,7 +257,7 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
         change = -order.side * notional - compute_fee(notional, market.maker_fee_ppm)
         shrinkable = order.reduce_only and account.account_id in changes
         quote += change
-        equity = equity_before + change + order.side * lots * market.index_value
+        equity = equity_before + change + order.side * lots * market.mark_value
         if (
             shrinkable
             or account.equity + min(equity_before, equity) <= account.im

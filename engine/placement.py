@@ -173,8 +173,8 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
     proceeds = bids[-1] * lots * market.unit if side < 0 and bids else 0
     if abs(account.quote) + max(notional, proceeds) + fee > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
-    # Trading at a limit price that is worse than the index loses the difference at once.
-    change = min(side * lots * market.index_value - side * notional, 0) - fee
+    # Trading at a limit price that is worse than the mark loses the difference at once.
+    change = min(side * lots * market.mark_value - side * notional, 0) - fee
     im = account.im - exposure.im + -(-worst * market.im_rate // PPM)
     if account.equity + change >= im:
         return _OK

@@ -97,9 +97,9 @@ class Solvency:
         return encode(EquityProof(liability, self._tree.prove(account_id)))
 
 
-def read_index_prices(state: EngineState) -> dict[int, int]:
-    """The index of each market, in ticks: it stands for the mark price. 0 before the first."""
-    return {market_id: market.index_price for market_id, market in state.markets.items()}
+def read_mark_prices(state: EngineState) -> dict[int, int]:
+    """The mark price of each market, in ticks. 0 before the first index."""
+    return {market_id: market.mark_price for market_id, market in state.markets.items()}
 
 
 def compute_solvency(state: EngineState, mark_prices_ticks: Mapping[int, int]) -> Solvency:

@@ -84,7 +84,7 @@ class EngineState:
         self.checked_owed = 0
         """What all balances had to sum to at the last conservation check."""
         self.margin_epoch = 0
-        """Cache key: moves whenever an index does."""
+        """Cache key: moves whenever a mark or a funding index does."""
         self.reporters: dict[bytes, int] = {}
         """Cache: power by key of the last block, to see when the committee changes."""
         self.dirty_accounts: list[Account] = []

@@ -61,7 +61,7 @@ class PositionView(Struct, frozen=True, array_like=True):
     size_lots: int
     """Negative for a short."""
     value_microquote: int
-    """At the index, signed."""
+    """At the mark, signed."""
     open_buy_lots: int
     open_sell_lots: int
     initial_margin_microquote: int
@@ -135,7 +135,7 @@ class TwapView(Struct, frozen=True, array_like=True):
 
 
 class AccountView(Struct, frozen=True, array_like=True):
-    """One account, margined at the current indices."""
+    """One account, margined at the current marks."""
 
     account: bytes
     quote_microquote: int
@@ -217,7 +217,7 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
             PositionView(
                 market_id,
                 lots,
-                lots * market.index_value,
+                lots * market.mark_value,
                 exposure.open_buy,
                 exposure.open_sell,
                 -(-worst * market.im_rate // PPM),

@@ -15,7 +15,7 @@ from engine.solvency import (
     compute_solvency,
     decode_statement,
     encode_statement,
-    read_index_prices,
+    read_mark_prices,
     validate_equity_proof,
 )
 from engine.state import EngineState
@@ -39,7 +39,7 @@ def harvest_proofs(corpus: Corpus) -> None:
         ("proof.0", account_key(_ABSENT), prove_account(state, _ABSENT)),
     ):
         corpus.add(kind, encode((root, key, proof)))
-    solvency = compute_solvency(state, read_index_prices(state))
+    solvency = compute_solvency(state, read_mark_prices(state))
     statement = encode_statement(solvency.statement)
     corpus.add("statement", statement)
     for account in sorted(state.accounts)[:3]:

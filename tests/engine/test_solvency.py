@@ -31,7 +31,7 @@ from engine.solvency import (
     compute_statement_digest,
     decode_statement,
     encode_statement,
-    read_index_prices,
+    read_mark_prices,
     validate_equity_proof,
     validate_statement,
 )
@@ -95,7 +95,7 @@ def test_the_statement_is_what_the_accounts_say_and_every_account_can_check(
         # As if a payment had just fallen due, which nobody has settled.
         market.funding.index += move
         market.dirty = True
-    solvency = compute_solvency(state, read_index_prices(state))
+    solvency = compute_solvency(state, read_mark_prices(state))
     statement = solvency.statement
     equities = {name: view_account(state, name).equity_microquote for name in state.accounts}
     assert statement.liabilities_microquote == sum(max(each, 0) for each in equities.values())
@@ -162,7 +162,7 @@ def test_the_mark_is_the_callers_and_the_state_is_left_as_it_was(ruined):
     before = snapshot(ruined.state)
     flat = compute_solvency(ruined.state, {1: 1_000}).statement
     assert flat.liabilities_microquote == 5 * 200_000
-    assert flat == compute_solvency(ruined.state, read_index_prices(ruined.state)).statement
+    assert flat == compute_solvency(ruined.state, read_mark_prices(ruined.state)).statement
     assert flat.sum_root != compute_solvency(ruined.state, {1: 1_001}).statement.sum_root
     assert snapshot(ruined.state) == before
     with pytest.raises(KeyError):
@@ -171,10 +171,10 @@ def test_the_mark_is_the_callers_and_the_state_is_left_as_it_was(ruined):
 
 def test_a_statement_of_genesis(make_world):
     world = make_world(index=None, balance=7)
-    statement = compute_solvency(world.state, read_index_prices(world.state)).statement
+    statement = compute_solvency(world.state, read_mark_prices(world.state)).statement
     assert statement.liabilities_microquote == statement.held_microquote == 35
     empty = create_state(msgspec.structs.replace(world.genesis, deposits=()))
-    statement = compute_solvency(empty, read_index_prices(empty)).statement
+    statement = compute_solvency(empty, read_mark_prices(empty)).statement
     assert (statement.accounts, statement.held_microquote) == (0, 0)
     assert decode_statement(encode_statement(statement)) == statement
 
