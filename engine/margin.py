@@ -1,12 +1,13 @@
 """Cross margin: equity, initial and maintenance margin, and what an account below may still do.
 
     equity = quote + sum(position x mark x unit)
-    IM     = sum over markets of ceil(worst x mark x unit x im_ppm / 10^6)
-    MM     = sum over markets of ceil(|position| x mark x unit x mm_ppm / 10^6)
+    IM     = sum over markets of ceil(max(longs x im_rate, shorts x im_rate_short) / 10^6)
+    MM     = sum over markets of ceil(|position| x mm_rate / 10^6)
 
-`worst` is the larger end of what open orders can make of the position: all buys filled, or all
-sells. `max(|p + buys|, |p - sells|)` equals `max(p + buys, sells - p)`, because whenever one of
-these is negative the other is larger than its absolute value.
+`longs = p + buys` and `shorts = sells - p` are the ends of what open orders can make of the
+position: all buys filled, or all sells. Whenever one of these is negative the other is larger than
+its absolute value. The rates of a market are those of a long and of a short lot: a perpetual's
+are the same, its mark value times the market's ppm.
 
 Two facts keep the hot path short, and every change to the formulas must keep them true:
 
@@ -29,6 +30,7 @@ from engine.limits import PPM
 from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
 
 if TYPE_CHECKING:
+    from engine.market import Market
     from engine.state import EngineState
 
 
@@ -42,11 +44,11 @@ def refresh_margin(state: EngineState, account: Account) -> None:
         market = exposure.market
         lots = exposure.lots
         equity += lots * market.mark_value
-        worst = lots + exposure.open_buy
-        other = exposure.open_sell - lots
+        worst = (lots + exposure.open_buy) * market.im_rate
+        other = (exposure.open_sell - lots) * market.im_rate_short
         if other > worst:
             worst = other
-        exposure.im = -(-worst * market.im_rate // PPM)
+        exposure.im = -(-worst // PPM)
         total += exposure.im
     account.equity = equity
     account.im = total
@@ -55,11 +57,12 @@ def refresh_margin(state: EngineState, account: Account) -> None:
 
 def update_exposure_margin(exposure: Exposure) -> None:
     """Bring the account's cached IM in line with a changed exposure."""
-    worst = exposure.lots + exposure.open_buy
-    other = exposure.open_sell - exposure.lots
+    market = exposure.market
+    worst = (exposure.lots + exposure.open_buy) * market.im_rate
+    other = (exposure.open_sell - exposure.lots) * market.im_rate_short
     if other > worst:
         worst = other
-    im = -(-worst * exposure.market.im_rate // PPM)
+    im = -(-worst // PPM)
     account = exposure.account
     account.im += im - exposure.im
     exposure.im = im
@@ -68,9 +71,19 @@ def update_exposure_margin(exposure: Exposure) -> None:
 def compute_maintenance_margin(account: Account) -> int:
     """The account's MM in micro-quote."""
     return sum(
-        -(-abs(exposure.lots) * exposure.market.mm_rate // PPM)
+        compute_position_margin(exposure.market, exposure.lots)
         for exposure in account.exposures.values()
     )
+
+
+def compute_orders_margin(market: Market, longs: int, shorts: int) -> int:
+    """The IM of the ends of a position with its open orders, in micro-quote."""
+    return -(-max(longs * market.im_rate, shorts * market.im_rate_short) // PPM)
+
+
+def compute_position_margin(market: Market, lots: int) -> int:
+    """The MM of a position, in micro-quote."""
+    return -(-(lots * market.mm_rate if lots > 0 else -lots * market.mm_rate_short) // PPM)
 
 
 def compute_fee(notional_microquote: int, fee_ppm: int) -> int:
@@ -90,7 +103,8 @@ def is_reducing_transition(exposure: Exposure, side: int, lots: int, equity_chan
     if position * side >= 0 or lots > abs(position):
         return False
     account = exposure.account
-    rate = exposure.market.mm_rate
+    market = exposure.market
     before = compute_maintenance_margin(account)
-    after = before + -(-abs(position + side * lots) * rate // PPM) - -(-abs(position) * rate // PPM)
+    after = before - compute_position_margin(market, position)
+    after += compute_position_margin(market, position + side * lots)
     return (account.equity + equity_change) * before >= account.equity * after

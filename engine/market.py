@@ -34,6 +34,7 @@ class Market:
         "dirty",
         "funding",
         "im_rate",
+        "im_rate_short",
         "index_price",
         "index_value",
         "initial_margin_ppm",
@@ -43,6 +44,7 @@ class Market:
         "mark_value",
         "market_id",
         "mm_rate",
+        "mm_rate_short",
         "open_orders_max",
         "oracle_max_age_ms",
         "order_size_max_lots",
@@ -85,8 +87,11 @@ class Market:
         self.mark_value = 0
         """Micro-quote per lot at the mark."""
         self.im_rate = 0
-        """`mark_value * initial_margin_ppm`: initial margin of one lot, in millionths."""
+        """Initial margin of one long lot, in millionths; `mark_value * initial_margin_ppm`."""
+        self.im_rate_short = 0
+        """The same of one short lot: equal, but for options."""
         self.mm_rate = 0
+        self.mm_rate_short = 0
         self.band_low = 0
         self.band_high = 0
 
@@ -103,5 +108,5 @@ class Market:
         """Move the mark and the margin rates that follow from it."""
         self.mark_price = price_ticks
         self.mark_value = price_ticks * self.unit
-        self.im_rate = self.mark_value * self.initial_margin_ppm
-        self.mm_rate = self.mark_value * self.maintenance_margin_ppm
+        self.im_rate = self.im_rate_short = self.mark_value * self.initial_margin_ppm
+        self.mm_rate = self.mm_rate_short = self.mark_value * self.maintenance_margin_ppm

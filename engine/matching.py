@@ -11,9 +11,10 @@ from itertools import islice
 from engine.account import Exposure
 from engine.book import Order
 from engine.instructions import SelfTradeMode, Side
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX, PPM
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX
 from engine.margin import (
     compute_fee,
+    compute_orders_margin,
     is_reducing_transition,
     refresh_margin,
     update_exposure_margin,
@@ -153,11 +154,12 @@ def is_maker_fill_allowed(
         return True
     position = exposure.lots + side * lots
     filled = side * lots
-    worst = max(
+    im = account.im - exposure.im
+    im += compute_orders_margin(
+        exposure.market,
         position + exposure.open_buy - max(filled, 0),
         exposure.open_sell + min(filled, 0) - position,
     )
-    im = account.im - exposure.im + -(-worst * exposure.market.im_rate // PPM)
     return equity >= im or is_reducing_transition(exposure, side, lots, equity_change)
 
 

@@ -12,11 +12,15 @@ from engine.limits import (
     CLIENT_ID_MAX,
     ORDER_NOTIONAL_MAX_MICROQUOTE,
     POSITION_MAX_LOTS,
-    PPM,
     PRICE_MAX_TICKS,
     TIME_MAX_MS,
 )
-from engine.margin import compute_fee, is_reducing_transition, refresh_margin
+from engine.margin import (
+    compute_fee,
+    compute_orders_margin,
+    is_reducing_transition,
+    refresh_margin,
+)
 from engine.market import Market
 from engine.matching import Taker, compute_threshold, is_fok_fillable, match_order
 from engine.receipts import ReasonCode, Receipt, Status
@@ -175,7 +179,8 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
     # Trading at a limit price that is worse than the mark loses the difference at once.
     change = min(side * lots * market.mark_value - side * notional, 0) - fee
-    im = account.im - exposure.im + -(-worst * market.im_rate // PPM)
+    im = account.im - exposure.im
+    im += compute_orders_margin(market, position + buys, sells - position)
     if account.equity + change >= im:
         return _OK
     if is_closing and is_reducing_transition(exposure, side, lots, change):

@@ -7,7 +7,8 @@ from msgspec import Struct
 from engine.book import BookSide, Order
 from engine.funding import compute_settlement
 from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerKind, TriggerSource
-from engine.limits import DEPTH_LEVELS_MAX, PPM
+from engine.limits import DEPTH_LEVELS_MAX
+from engine.margin import compute_orders_margin, compute_position_margin
 from engine.state import EngineState
 from engine.waiting import Conditional, Twap
 
@@ -212,7 +213,6 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
             continue
         market = exposure.market
         lots = exposure.lots
-        worst = max(lots + exposure.open_buy, exposure.open_sell - lots)
         positions.append(
             PositionView(
                 market_id,
@@ -220,8 +220,8 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
                 lots * market.mark_value,
                 exposure.open_buy,
                 exposure.open_sell,
-                -(-worst * market.im_rate // PPM),
-                -(-abs(lots) * market.mm_rate // PPM),
+                compute_orders_margin(market, lots + exposure.open_buy, exposure.open_sell - lots),
+                compute_position_margin(market, lots),
             )
         )
     quote = account.quote + compute_settlement(account)
