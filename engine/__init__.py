@@ -24,7 +24,7 @@ from their position (`schedule`).
 
     types       instructions, receipts, block, genesis, portfolio_terms
                                                        msgspec structs; never compiled
-    bounds      limits, errors
+    bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
     rules       margin, oracle, funding, schedule, placement, matching, resting, cancellation
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
@@ -35,7 +35,7 @@ from their position (`schedule`).
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in
-milliseconds. `docs/design/engine.md` tells why things are as they are, and who bears rounding.
+milliseconds. `docs/engine.md` says it all for users; `docs/design/engine.md` tells why.
 """
 
 import rota_build

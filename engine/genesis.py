@@ -32,11 +32,15 @@ class FundingParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     rate_max_ppm: Annotated[int, Meta(ge=1, le=PPM)]
     """Bound of the rate in both directions; dYdX takes 6 x (initial - maintenance margin)."""
     interest_ppm: Annotated[int, Meta(ge=-PPM, le=PPM)] = 100
+    """What longs pay without any premium."""
     interest_clamp_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 500
     """How much of the interest a premium may cancel out."""
     interval_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 3_600_000
+    """From one payment to the next."""
     sample_interval_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
+    """What the median of votes is taken over."""
     vote_interval_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 5_000
+    """How often the book is looked at."""
 
 
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -51,17 +55,23 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     market: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     symbol: Annotated[str, Meta(min_length=1, max_length=32)]
     tick_size_microquote: Annotated[int, Meta(ge=1, le=2**48)]
+    """The step of prices, for one whole unit of the base asset."""
     lots_per_base: Annotated[int, Meta(ge=1, le=2**48)]
+    """One whole unit over this is the step of sizes."""
     initial_margin_ppm: Annotated[int, Meta(ge=1_000, le=PPM)]
     maintenance_margin_ppm: Annotated[int, Meta(ge=500, le=PPM)]
     maker_fee_ppm: Annotated[int, Meta(ge=-10_000, le=10_000)]
     """Negative: a rebate, paid out of the taker's fee."""
     taker_fee_ppm: Annotated[int, Meta(ge=0, le=10_000)]
+    """Of the value that an incoming order trades."""
     price_band_ppm: Annotated[int, Meta(ge=1_000, le=PPM - 1)]
     """Limit prices must lie within this of the index, on both sides."""
     oracle_max_age_ms: Annotated[int, Meta(ge=1, le=86_400_000)]
+    """Older reports do not count."""
     open_orders_max: Annotated[int, Meta(ge=1, le=OPEN_ORDERS_PER_MARKET_MAX)] = 100_000
+    """Orders that may rest in the market at a time."""
     order_size_max_lots: Annotated[int, Meta(ge=1, le=ORDER_SIZE_MAX_LOTS)] = ORDER_SIZE_MAX_LOTS
+    """The largest order."""
     funding: FundingParams | None = None
     """None: nobody ever pays for holding a position."""
 
@@ -76,6 +86,7 @@ class GenesisDeposit(Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     account: Digest
     amount_microquote: Annotated[int, Meta(ge=1, le=DEPOSITS_TOTAL_MAX_MICROQUOTE)]
+    """What it holds at the start."""
 
 
 class EngineGenesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -87,6 +98,7 @@ class EngineGenesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     account_open_orders_max: Annotated[int, Meta(ge=1, le=OPEN_ORDERS_PER_ACCOUNT_MAX)] = (
         OPEN_ORDERS_PER_ACCOUNT_MAX
     )
+    """Orders of one account that may rest at a time, in all markets."""
 
 
 def validate_genesis(genesis: EngineGenesis) -> None:

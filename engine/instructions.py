@@ -12,10 +12,12 @@ from msgspec import Struct
 
 
 class Side(IntEnum):
-    """The sign of the position change: a buy adds lots, a sell takes them away."""
+    """The sign of the position change."""
 
     BUY = 1
+    """Adds lots."""
     SELL = -1
+    """Takes them away."""
 
 
 class TimeInForce(IntEnum):
@@ -108,14 +110,16 @@ class OracleReport(
 ):
     """One committee member's observation of a market's index price.
 
-    Valid only from a reporter's own key. `sequence` must exceed that of the same reporter's last
-    accepted report for the market.
+    Valid only from a reporter's own key.
     """
 
     market: int
     price_ticks: int
+    """What the market's asset was worth."""
     sequence: int
+    """Above that of the reporter's last accepted report for the market."""
     source_time_ms: int
+    """When that was."""
 
 
 class TriggerSource(IntEnum):
@@ -151,6 +155,7 @@ class ConditionalOrder(
     kind: TriggerKind
     source: TriggerSource
     trigger_ticks: int
+    """It fires when the source reaches this."""
     price_ticks: int
     """The worst acceptable price. Mandatory: no order trades at any price."""
     size_lots: int
@@ -177,6 +182,7 @@ class TrailingStop(
     side: Side
     source: TriggerSource
     offset_ticks: int
+    """How far the trigger stays behind the source."""
     slack_ticks: int
     """How much worse than its trigger price it may trade: its limit price when it fires."""
     size_lots: int
@@ -217,6 +223,7 @@ class TwapOrder(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     duration_ms: int
     """A multiple of the interval."""
     interval_ms: int
+    """From one slice to the next."""
     reduce_only: bool = False
     self_trade: SelfTradeMode = SelfTradeMode.CANCEL_MAKER
     client_id: int = 0
@@ -232,6 +239,7 @@ class ArmDeadMan(
     """
 
     timeout_ms: int
+    """From the block's time to the deadline; 0 takes the deadline away."""
 
 
 Instruction = (

@@ -122,7 +122,9 @@ class Fill(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
     maker: Digest
     taker: Digest
     maker_fee_microquote: int
+    """What the maker paid; negative for a rebate."""
     taker_fee_microquote: int
+    """Its share of the fee on all that the taker's order traded."""
     maker_resting_lots: int
     """What is left of the maker's order."""
 
@@ -137,6 +139,7 @@ class OrderEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     owner: Digest
     code: ReasonCode
     removed_lots: int
+    """What of it is gone without a trade."""
     resting_lots: int
     """What is left; 0 means that the order is gone."""
 
@@ -149,7 +152,9 @@ class DepositEvent(
     account: Digest
     amount_microquote: int
     source_id: Digest
+    """The message that brought it."""
     credited: bool
+    """No: held back."""
 
 
 class FundingEvent(
@@ -191,6 +196,7 @@ class DeadManEvent(
 
     account: Digest
     deadline_ms: int
+    """The deadline that passed."""
     cancelled_count: int
 
 

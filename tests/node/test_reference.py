@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.instructions import ArmDeadMan
 from engine.receipts import ReasonCode
 from mempool.batch import BatchError
 from mempool.refusal import RefusalCode
+from node.cli import engine_reference
+from node.cli.engine_reference import find_gaps
 from node.cli.error_reference import _call_rows
-from node.cli.reference import render_pages
+from node.cli.reference import FILLED, render_pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = render_pages()
@@ -20,6 +23,42 @@ PAGES = render_pages()
 def test_the_page_on_disk_is_what_the_code_says(name: str) -> None:
     page = (DOCS / name).read_text()
     assert page == PAGES[name], "run: python -m node.cli.reference docs"
+
+
+@pytest.mark.parametrize("name", sorted(FILLED))
+def test_the_tables_of_a_page_written_by_hand_are_what_the_code_says(name: str) -> None:
+    page = (DOCS / name).read_text()
+    assert page == FILLED[name](page), "run: python -m node.cli.reference docs"
+
+
+def test_the_page_of_the_engine_has_words_for_everything() -> None:
+    assert "\n".join(find_gaps()) == ""
+
+
+def test_what_has_no_words_is_named_with_the_place_where_to_add_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reasons = dict(engine_reference.OUTCOME_REASONS)
+    del reasons[ReasonCode.TWAP_ENDED]
+    refusals = dict(engine_reference.REFUSALS)
+    del refusals[ArmDeadMan]
+    monkeypatch.setattr(engine_reference, "OUTCOME_REASONS", reasons)
+    monkeypatch.setattr(engine_reference, "REFUSALS", refusals)
+    monkeypatch.setattr(engine_reference, "MEANINGS", {})
+    gaps = find_gaps()
+    for part in (
+        "twap.ended has no meaning: add it to OUTCOME_REASONS",
+        "nothing says where dead_man.timeout_invalid turns up: add it to engine/refusals.py",
+        "ArmDeadMan has no table of refusals",
+        "TwapOrder.side has no meaning: add a docstring below it",
+    ):
+        assert any(gap.startswith(part) for gap in gaps), part
+
+
+def test_a_table_without_a_place_on_the_page_is_noticed() -> None:
+    page = (DOCS / "engine.md").read_text().replace("<!-- table: codes -->", "")
+    with pytest.raises(AssertionError, match="one place"):
+        engine_reference.fill_page(page)
 
 
 def test_every_code_of_the_enumerations_and_of_the_door_is_on_the_page() -> None:
