@@ -8,11 +8,11 @@ imports `crypto` alone. Users' mistakes become receipts with stable codes; an ex
 
 Phases of a block, in this order, always:
 
-    1 system       the block's committee, oracle reports, indices, funding, expiry of orders, dead
-                   men's switches
+    1 system       the block's committee, oracle reports, indices, marks, funding, expiry of orders,
+                   dead men's switches
     2 deposits
     3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
-    4 triggers     which conditional orders the indices reach, which slices are due
+    4 triggers     which conditional orders indices and marks reach, which slices are due
     5 post-only    placed in turns, senders ranked by seed; so is what only waits
     6 takers       every other order (a GTC order may take and then rest) and what has woken, in
                    turns likewise; then, in rounds, what the trades have reached
@@ -26,7 +26,7 @@ from their position (`schedule`).
                                                        msgspec structs; never compiled
     bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
-    rules       margin, oracle, funding, schedule, placement, matching, resting, cancellation
+    rules       margin, oracle, mark, funding, schedule, placement, matching, resting, cancellation
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
     options     fixed_point, black76, portfolio            pure functions of numbers

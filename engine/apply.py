@@ -27,6 +27,7 @@ from engine.instructions import (
 )
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
+from engine.mark import note_last_prices, update_marks
 from engine.oracle import accept_report, adopt_reporters, update_indices
 from engine.pairs import place_pair
 from engine.placement import place_market_order, place_order
@@ -88,6 +89,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     adopt_reporters(state, reporters)
     _run_reports(run, phases)
     update_indices(state, block.time_ms)
+    update_marks(state, block.time_ms)
     accrue_funding(run)
     expire_orders(run)
     expire_waiting(run)
@@ -105,6 +107,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
         _run_placements(run, phases, takers, replacements)
     _run_rounds(run, phases, wakes, block.seed)
     settle_pairs(run)
+    note_last_prices(state, run.fills)
 
     validate_changes(state)
     receipts = tuple(receipt for receipt in phases.receipts if receipt is not None)

@@ -7,15 +7,17 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
                        | (2^31 u32 | digest of what waits)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
-                       | digest of votes and samples, i64 each
+                       | digest of votes and samples, i64 each | if it has a mark of its own:
+                       mark u64 | average premium i64 | last price, vote due u64
     "s"                height, time, next order id u64 | fees, insurance, deposits, pending
                        withdrawals, withdrawals i64 | genesis digest | if any market has funding:
                        funding pool i128
 
 Positions are those that are not zero, by market id; the funding index of one is its market's at
-the last settlement. Which markets have funding, the genesis says. What waits is the account's
-conditional and TWAP orders by id (`waiting`) and the deadline of its dead man's switch. Without any
-of these the leaf ends before: 2^31 is above all market ids, so no other leaf reads like it.
+the last settlement. Which markets have funding or a mark of their own, the genesis says. What waits
+is the account's conditional and TWAP orders by id (`waiting`) and the deadline of its dead man's
+switch. Without any of these the leaf ends before: 2^31 is above all market ids, so no other leaf
+reads like it.
 
 The digest of open orders covers the account's orders by id, 48 bytes each (`records`); ids give the
 priority at each price, so the account leaves commit to every book. A leaf for each order was
@@ -46,6 +48,7 @@ _MARKET = Struct(">QB")
 _REPORT = Struct(">32sQQQ")
 _PREMIUM = Struct(">q")
 _FUNDING = Struct(">qQQQ")
+_MARK = Struct(">QqQQ")
 _SYSTEM = Struct(">QQQqqqqq")
 
 SYSTEM_KEY = b"s"
@@ -108,7 +111,12 @@ def encode_market(market: Market) -> bytes:
         for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
     )
     value = _MARKET.pack(market.index_price, market.stale) + digest(Domain.STATE, reports)
-    return value if market.funding is None else value + _encode_funding(market.funding)
+    if market.funding is not None:
+        value += _encode_funding(market.funding)
+    mark = market.mark
+    if mark is not None:
+        value += _MARK.pack(market.mark_price, mark.average, mark.last_price, mark.due_ms)
+    return value
 
 
 def _encode_funding(funding: Funding) -> bytes:

@@ -43,6 +43,19 @@ class FundingParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """How often the book is looked at."""
 
 
+class MarkParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How far and how fast the mark of a market may leave its index (`engine.mark`)."""
+
+    impact_notional_microquote: Annotated[int, Meta(ge=1, le=2**50)]
+    """The size of the order whose average price a vote measures."""
+    premium_max_ppm: Annotated[int, Meta(ge=1, le=PPM - 1)]
+    """The mark is never farther from the index than this, nor does a vote count for more."""
+    average_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 150_000
+    """How long the moving average of the votes reaches back."""
+    interval_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 1_000
+    """Time between two votes."""
+
+
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The parameters of one linear perpetual market.
 
@@ -74,6 +87,8 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """The largest order."""
     funding: FundingParams | None = None
     """None: nobody ever pays for holding a position."""
+    mark: MarkParams | None = None
+    """None: the mark is the index."""
 
     @property
     def unit_microquote(self) -> int:
@@ -118,12 +133,22 @@ def validate_genesis(genesis: EngineGenesis) -> None:
             raise GenesisError(f"{params.symbol}: the rebate exceeds the taker fee")
         if params.funding is not None:
             _validate_funding(params.symbol, params.funding)
+        if params.mark is not None:
+            _validate_mark(params, params.mark)
     accounts = [deposit.account for deposit in genesis.deposits]
     if len(dict.fromkeys(accounts)) != len(accounts):
         raise GenesisError("two genesis deposits share one account")
     total = sum(deposit.amount_microquote for deposit in genesis.deposits)
     if total > DEPOSITS_TOTAL_MAX_MICROQUOTE:
         raise GenesisError("the genesis deposits exceed the bound on all deposits")
+
+
+def _validate_mark(params: MarketParams, mark: MarkParams) -> None:
+    """A vote is a part of the average, and whoever must trade can do so at the mark."""
+    if mark.interval_ms > mark.average_ms:
+        raise GenesisError(f"{params.symbol}: the mark's interval is longer than its average")
+    if mark.premium_max_ppm > params.price_band_ppm:
+        raise GenesisError(f"{params.symbol}: the mark may leave the price band")
 
 
 def _validate_funding(symbol: str, funding: FundingParams) -> None:

@@ -129,6 +129,8 @@ class TriggerSource(IntEnum):
     """The market's index. While it is stale nothing fires by it."""
     LAST = 1
     """The market's trades. Anybody who trades one lot moves it: the index is the safer choice."""
+    MARK = 2
+    """The price that margin goes by: the index, or somewhat beside it. Waits while it is stale."""
 
 
 class TriggerKind(IntEnum):

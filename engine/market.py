@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.book import Book
 from engine.funding import Funding
 from engine.limits import PPM
+from engine.mark import Mark
 
 if TYPE_CHECKING:
     from engine.genesis import MarketParams
@@ -40,6 +41,7 @@ class Market:
         "initial_margin_ppm",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
+        "mark",
         "mark_price",
         "mark_value",
         "market_id",
@@ -71,6 +73,8 @@ class Market:
         self.oracle_max_age_ms = params.oracle_max_age_ms
         self.book = Book()
         self.funding = None if params.funding is None else Funding(params.funding)
+        self.mark = None if params.mark is None else Mark(params.mark)
+        """None: the mark is the index."""
         self.watch: Watch | None = None
         """What waits in the market; None until something does."""
         self.reports: dict[bytes, Report] = {}
@@ -96,13 +100,12 @@ class Market:
         self.band_high = 0
 
     def set_index(self, price_ticks: int) -> None:
-        """Move the index, the band around it, which rounds inwards, and the mark with them."""
+        """Move the index and the band around it, which rounds inwards."""
         self.index_price = price_ticks
         self.index_value = price_ticks * self.unit
         band = self.params.price_band_ppm
         self.band_low = -(-price_ticks * (PPM - band) // PPM)
         self.band_high = price_ticks * (PPM + band) // PPM
-        self.set_mark(price_ticks)
 
     def set_mark(self, price_ticks: int) -> None:
         """Move the mark and the margin rates that follow from it."""

@@ -64,16 +64,12 @@ def adopt_reporters(state: EngineState, reporters: dict[bytes, int]) -> None:
 
 def update_indices(state: EngineState, time_ms: int) -> None:
     """Recompute the index of every market of which reports came, left or grew too old."""
-    moved = False
     for market in state.markets.values():
         if time_ms > market.reports_fresh_until_ms:
-            moved = _update_index(market, state.reporters, time_ms) or moved
-    if moved:
-        state.margin_epoch += 1
+            _update_index(market, state.reporters, time_ms)
 
 
-def _update_index(market: Market, reporters: dict[bytes, int], time_ms: int) -> bool:
-    """Recompute one index; return whether it moved."""
+def _update_index(market: Market, reporters: dict[bytes, int], time_ms: int) -> None:
     oldest_ms = time_ms - market.oracle_max_age_ms
     fresh = [
         (report.price_ticks, reporters[key], report.source_time_ms)
@@ -89,13 +85,11 @@ def _update_index(market: Market, reporters: dict[bytes, int], time_ms: int) -> 
         market.stale = stale
         market.dirty = True
     if stale:
-        return False
+        return
     price = compute_weighted_median([(entry[0], entry[1]) for entry in fresh])
-    if price == market.index_price:
-        return False
-    market.set_index(price)
-    market.dirty = True
-    return True
+    if price != market.index_price:
+        market.set_index(price)
+        market.dirty = True
 
 
 def compute_weighted_median(reports: list[tuple[int, int]]) -> int:

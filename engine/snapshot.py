@@ -30,7 +30,8 @@ from engine.limits import (
     POSITION_MAX_LOTS,
     PRICE_MAX_TICKS,
 )
-from engine.market import Report
+from engine.mark import AVERAGE_SCALE
+from engine.market import Market, Report
 from engine.resting import rest_order
 from engine.state import EngineState
 from engine.waiting_snapshot import (
@@ -44,7 +45,7 @@ from engine.waiting_snapshot import (
     unpack_waiting,
 )
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the bytes changes; stays below 128."""
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -79,6 +80,15 @@ class SnapshotFunding(Struct, frozen=True, array_like=True, forbid_unknown_field
     due_ms: Uint
 
 
+class SnapshotMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a market with a mark of its own remembers."""
+
+    price_ticks: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
+    average: Annotated[int, Meta(ge=-AVERAGE_SCALE, le=AVERAGE_SCALE)]
+    last_price_ticks: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
+    due_ms: Uint
+
+
 class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One market's index and reports, the latter by reporter."""
 
@@ -87,6 +97,7 @@ class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields
     stale: bool
     reports: tuple[SnapshotReport, ...]
     funding: SnapshotFunding | None
+    mark: SnapshotMark | None
 
 
 class SnapshotPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -229,6 +240,7 @@ def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
                 for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
             ),
             _pack_funding(market.funding),
+            _pack_mark(market),
         )
         for market in state.markets.values()
     )
@@ -256,6 +268,28 @@ def _unpack_funding(funding: Funding, packed: SnapshotFunding) -> None:
     funding.vote_due_ms = packed.vote_due_ms
     funding.sample_due_ms = packed.sample_due_ms
     funding.due_ms = packed.due_ms
+
+
+def _pack_mark(market: Market) -> SnapshotMark | None:
+    mark = market.mark
+    if mark is None:
+        return None
+    return SnapshotMark(market.mark_price, mark.average, mark.last_price, mark.due_ms)
+
+
+def _unpack_mark(market: Market, packed: SnapshotMark | None) -> None:
+    """The mark of a market whose index is already in place."""
+    mark = market.mark
+    if mark is None or packed is None:
+        if mark is not None or packed is not None:
+            raise SnapshotError("a mark where its genesis has none, or the other way round")
+        market.set_mark(market.index_price)
+        return
+    market.set_mark(packed.price_ticks)
+    mark.index_price = market.index_price
+    mark.average = packed.average
+    mark.last_price = packed.last_price_ticks
+    mark.due_ms = packed.due_ms
 
 
 def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
@@ -301,6 +335,7 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
         market = state.markets[packed_market.market]
         if packed_market.index_price:
             market.set_index(packed_market.index_price)
+        _unpack_mark(market, packed_market.mark)
         market.stale = packed_market.stale
         if (market.funding is None) != (packed_market.funding is None):
             raise SnapshotError("funding where its genesis has none, or the other way round")

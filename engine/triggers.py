@@ -49,6 +49,7 @@ _OK = ReasonCode.OK
 _GTC = TimeInForce.GTC
 _INDEX = TriggerSource.INDEX
 _LAST = TriggerSource.LAST
+_MARK = TriggerSource.MARK
 
 
 def place_conditional(
@@ -131,7 +132,8 @@ def make_conditional(
     if isinstance(order, TrailingStop):
         sense, price = -side, 0
         offset, slack = order.offset_ticks, order.slack_ticks
-        trigger = market.index_price - sense * offset
+        start = market.mark_price if order.source == _MARK else market.index_price
+        trigger = start - sense * offset
     else:
         sense = -side if order.kind == TriggerKind.STOP else side
         price, trigger = order.price_ticks, order.trigger_ticks
@@ -182,8 +184,8 @@ class Wakes:
             if watch is None or watch.count == 0:
                 continue
             if market.index_price and not market.stale:
-                price = market.index_price
-                self._reach(market, _INDEX, price, price, price)
+                for source, price in ((_INDEX, market.index_price), (_MARK, market.mark_price)):
+                    self._reach(market, source, price, price, price)
             woken += self._choose(market, slices.get(market.market_id, []))
         return sorted(woken, key=_order_id)
 

@@ -37,6 +37,8 @@ class MarketView(Struct, frozen=True, array_like=True):
     """The last rate, for eight hours; None: the market has no funding."""
     funding_due_ms: int
     """Block time of the next payment; 0: not known yet, or never."""
+    mark_price_ticks: int
+    """What positions are valued and margined at; 0 before the first index."""
 
 
 class LevelView(Struct, frozen=True, array_like=True):
@@ -176,6 +178,7 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             market.book.order_count,
             None if market.funding is None else market.funding.rate_ppb,
             0 if market.funding is None else market.funding.due_ms,
+            market.mark_price,
         )
         for market in state.markets.values()
     )

@@ -257,7 +257,9 @@ class Watch:
         """Conditional orders that have been reached and not run yet, by id."""
         self.trailing: dict[int, Conditional] = {}
         """Trailing stops that have not been reached, by id."""
-        self._lists: list[list[tuple[int, int, Conditional]]] = [[] for _ in range(4)]
+        self._lists: list[list[tuple[int, int, Conditional]]] = [
+            [] for _ in range(2 * len(TriggerSource))
+        ]
         """(sense x trigger, id, order) of the others, by source and sense: reached from the end."""
 
     def add(self, order: Waiting) -> None:

@@ -3,14 +3,15 @@
 Parameters are in the range of what large perpetual exchanges use for the same assets; the notional
 of every lot at every tick is a whole number of micro-quote. Funding is at most six times what
 initial margin exceeds maintenance margin by, for eight hours, so that no payment alone liquidates.
+The mark keeps to less than half of the maintenance margin around the index, likewise.
 """
 
 from typing import Final, NamedTuple
 
-from engine.genesis import FundingParams, MarketParams
+from engine.genesis import FundingParams, MarketParams, MarkParams
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
-"""10,000 in quote: what a funding vote would trade."""
+"""10,000 in quote: what a vote on funding or on the mark would trade."""
 
 MARKETS: Final = (
     MarketParams(
@@ -25,6 +26,7 @@ MARKETS: Final = (
         price_band_ppm=100_000,
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
+        mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=10_000),
     ),
     MarketParams(
         market=2,
@@ -38,6 +40,7 @@ MARKETS: Final = (
         price_band_ppm=100_000,
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
+        mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=10_000),
     ),
     MarketParams(
         market=3,
@@ -51,6 +54,7 @@ MARKETS: Final = (
         price_band_ppm=150_000,
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=300_000),
+        mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=20_000),
     ),
     MarketParams(
         market=4,
@@ -64,6 +68,7 @@ MARKETS: Final = (
         price_band_ppm=200_000,
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=600_000),
+        mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=40_000),
     ),
 )
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""

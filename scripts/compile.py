@@ -34,7 +34,7 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply book cancellation funding invariants limits margin market matching "
+        "account apply book cancellation funding invariants limits margin mark market matching "
         "oracle placement resting run state"
     ),
     "node": (

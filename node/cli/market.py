@@ -44,7 +44,7 @@ def list_markets(
     node: NodeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the markets with their index, best prices and steps.
+    """List the markets with their index, mark, best prices and steps.
 
     \b
     Example:
@@ -55,6 +55,7 @@ def list_markets(
         (
             market.symbol,
             _price(market.index_price_ticks or None, market) + (" stale" * market.is_stale),
+            _price(market.mark_price_ticks or None, market),
             _price(market.best_bid_ticks, market),
             _price(market.best_ask_ticks, market),
             _band(market),
@@ -68,6 +69,7 @@ def list_markets(
     columns = [
         "market",
         "index>",
+        "mark>",
         "bid>",
         "ask>",
         "price band>",

@@ -33,6 +33,8 @@ class MarketInfo(Struct, frozen=True):
     """The last rate, for eight hours; None: no funding."""
     funding_due_ms: int = 0
     """Block time of the next payment; 0: not known yet."""
+    mark_price_ticks: int = 0
+    """What positions are valued at; 0 before the first index."""
 
 
 class LevelInfo(Struct, frozen=True):

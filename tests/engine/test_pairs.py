@@ -30,7 +30,7 @@ from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL
 STOP, TAKE_PROFIT = TriggerKind
-INDEX, LAST = TriggerSource
+INDEX, LAST, _ = TriggerSource
 POST_ONLY = TimeInForce.POST_ONLY
 
 

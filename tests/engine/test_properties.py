@@ -14,6 +14,7 @@ from engine.commitment import (
     encode_system,
     market_key,
 )
+from engine.genesis import MarkParams
 from engine.instructions import (
     Amend,
     Cancel,
@@ -161,8 +162,8 @@ def _play(world, blocks):
     outputs = []
     for index, bundles in blocks:
         world.time_ms += 10
-        if index is not None:
-            outputs.append(_report(world, *index))
+        # After this block neither index nor mark moves in the next one, which has the same time.
+        outputs.append(world.block() if index is None else _report(world, *index))
         healthy = [name for name in NAMES if _is_healthy(world.state, name)]
         envelopes = [world.envelope(NAMES[sender], *body) for sender, body in bundles]
         output = world.block(envelopes)
@@ -190,7 +191,12 @@ def _report(world, market, price):
 def _make(make_world):
     # 60 lots at 1,000 ticks need 60,000 of margin: poor enough to be refused now and then.
     return make_world(
-        markets=2, balance=150_000, maker_fee_ppm=-150, taker_fee_ppm=400, orders_max=8
+        markets=2,
+        balance=150_000,
+        maker_fee_ppm=-150,
+        taker_fee_ppm=400,
+        orders_max=8,
+        mark=MarkParams(100_000, 30_000, average_ms=200, interval_ms=100),
     )
 
 

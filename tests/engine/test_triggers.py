@@ -8,6 +8,7 @@ from crypto.codec import encode
 from engine import triggers
 from engine.apply import apply_block
 from engine.block import BlockInput
+from engine.genesis import MarkParams
 from engine.instructions import (
     Amend,
     Cancel,
@@ -35,7 +36,7 @@ from engine.views import view_account, view_waiting
 
 BUY, SELL = Side.BUY, Side.SELL
 STOP, TAKE_PROFIT = TriggerKind
-INDEX, LAST = TriggerSource
+INDEX, LAST, MARK = TriggerSource
 
 
 def stop(side, trigger, price, lots=1, source=INDEX, **more):
@@ -459,3 +460,63 @@ def test_views_show_what_waits(world):
     assert (trailing.kind, trailing.offset_ticks, trailing.slack_ticks) == (STOP, 30, 20)
     assert view_waiting(world.state, 1) == fixed
     assert view_waiting(world.state, 3) is None
+
+
+@pytest.fixture
+def marked(make_world):
+    """A mark that follows a book above the index within a second."""
+    params = MarkParams(100_000, premium_max_ppm=50_000, average_ms=1_000, interval_ms=1_000)
+    world = make_world(mark=params)
+    quote_both_sides(world)
+    world.run(world.CAROL, PlaceOrder(1, BUY, 1_030, 50), PlaceOrder(1, SELL, 1_032, 50))
+    return world
+
+
+def test_a_stop_by_the_mark_fires_by_the_mark_alone(marked):
+    marked.run(
+        marked.ALICE,
+        stop(BUY, 1_020, 1_100, source=MARK),
+        stop(BUY, 1_020, 1_100, source=INDEX),
+    )
+    assert wakes(marked) == []
+    marked.time_ms += 1_000
+    marked.block()
+    assert marked.state.markets[1].mark_price == 1_030
+    (event,) = wakes(marked)
+    assert (event.order_id, event.filled_lots) == (5, 1)
+    assert view_waiting(marked.state, 6).source == INDEX
+    marked.set_index(1_020)
+    assert [event.order_id for event in wakes(marked)] == [6]
+
+
+def test_a_trailing_stop_by_the_mark_starts_at_the_mark_and_follows_it(marked):
+    marked.time_ms += 1_000
+    marked.block()
+    order = TrailingStop(1, SELL, MARK, 40, 200, 1)
+    number = marked.one(marked.ALICE, order).order_id
+    assert view_waiting(marked.state, number).trigger_ticks == 1_030 - 40
+    marked.run(marked.DAVE, PlaceOrder(1, SELL, 1_060, 15), PlaceOrder(1, BUY, 1_031, 15))
+    marked.time_ms += 1_000
+    marked.block()
+    assert view_waiting(marked.state, number).trigger_ticks == 1_031 - 40
+    restored = restore(snapshot(marked.state))
+    assert view_waiting(restored, number) == view_waiting(marked.state, number)
+    # Without quotes the mark is the index, which is reached at once.
+    marked.run(marked.CAROL, CancelAll())
+    marked.run(marked.DAVE, CancelAll())
+    marked.set_index(985)
+    (event,) = wakes(marked)
+    assert (event.order_id, event.filled_lots) == (number, 1)
+
+
+def test_a_stale_index_fires_nothing_by_the_mark(marked):
+    marked.time_ms += 1_000
+    marked.block()
+    marked.time_ms += 60_000
+    marked.block()
+    assert marked.state.markets[1].stale
+    marked.one(marked.ALICE, stop(BUY, 1_020, 1_100, source=MARK))
+    marked.block()
+    assert wakes(marked) == []
+    marked.set_index(1_000)
+    assert len(wakes(marked)) == 1

@@ -8,6 +8,7 @@ from crypto.merkle import verify_inclusion
 from engine.apply import apply_block
 from engine.block import BlockInput
 from engine.commitment import account_key, encode_account
+from engine.genesis import MarkParams
 from engine.instructions import (
     Amend,
     ArmDeadMan,
@@ -73,7 +74,7 @@ class Author:
         return self.price(self.mid + self.draw(41) - 20)
 
     def conditional(self, market):
-        side, source = self.side(), TriggerSource(self.draw(2))
+        side, source = self.side(), TriggerSource(self.draw(3))
         if self.draw(3) == 0:
             offset, slack = self.price(1 + self.draw(15)), self.price(self.draw(30))
             common = self.common()
@@ -134,7 +135,12 @@ class Author:
 
 def make(make_world):
     return make_world(
-        markets=2, balance=150_000, maker_fee_ppm=-150, taker_fee_ppm=400, orders_max=8
+        markets=2,
+        balance=150_000,
+        maker_fee_ppm=-150,
+        taker_fee_ppm=400,
+        orders_max=8,
+        mark=MarkParams(100_000, 30_000, average_ms=2_000, interval_ms=400),
     )
 
 
