@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "960541f46721e99ddaea396412507e942acddc63a0d4b13daf0574362fcf356c"
+        == "124679c13413fa97ef8d661039b7cf15c95a61177fd5a9001127f6b8b6850d53"
     )
 
 
