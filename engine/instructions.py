@@ -177,7 +177,7 @@ class TrailingStop(
     """A stop order whose trigger price follows the source at a distance, and never back.
 
     A sell's trigger is `offset_ticks` below the highest price seen since it was placed, a buy's
-    above the lowest. It starts from the index, whatever it follows.
+    above the lowest. It starts from the index, or from the mark if it follows that.
     """
 
     market: int
