@@ -15,7 +15,8 @@ Phases of a block, in this order, always:
     4 triggers     which conditional orders indices and marks reach, which slices are due
     5 post-only    placed in turns, senders ranked by seed; so is what only waits
     6 takers       every other order (a GTC order may take and then rest) and what has woken, in
-                   turns likewise; then, in rounds, what the trades have reached
+                   turns likewise; then one auction in each market that matches by them; then, in
+                   rounds, what the trades in the other markets have reached
     7 invariants   conservation of money, positions summing to zero, no crossed book
     8 root         changed leaves only
 
@@ -27,6 +28,7 @@ from their position (`schedule`).
     bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
     rules       margin, oracle, mark, funding, schedule, placement, matching, resting, cancellation
+    auctions    auction (joining, settling), clearing (the price and the shares)
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
     options     fixed_point, black76, portfolio            pure functions of numbers

@@ -6,6 +6,7 @@ from itertools import chain
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
 from engine.account import Account
+from engine.auction import run_auction, split_by_market
 from engine.block import BlockInput, BlockOutput, BlockStats
 from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
 from engine.commitment import compute_state_root
@@ -101,10 +102,11 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     woken = wakes.by_index_and_time()
     post_only, takers = _split_placements(phases, replacements)
     _run_placements(run, phases, post_only, replacements)
-    if woken:
-        _run_placements(run, phases, add_woken(block.seed, woken, takers), replacements)
+    queues = add_woken(block.seed, woken, takers) if woken else takers
+    if state.has_auctions:
+        _run_with_auctions(run, phases, queues, replacements)
     else:
-        _run_placements(run, phases, takers, replacements)
+        _run_placements(run, phases, queues, replacements)
     _run_rounds(run, phases, wakes, block.seed)
     settle_pairs(run)
     note_last_prices(state, run.fills)
@@ -268,6 +270,20 @@ def _run_placements(
         else:
             receipt = _place_waiting(run, account, task)
         receipts[task.slot] = receipt
+
+
+def _run_with_auctions(
+    run: BlockRun,
+    phases: _Phases,
+    queues: Sequence[Sequence[Task | Waiting]],
+    replacements: dict[int, PlaceOrder],
+) -> None:
+    """Taker phase where some markets call auctions: these come after the continuous ones."""
+    continuous, called = split_by_market(run.state, queues, replacements)
+    _run_placements(run, phases, continuous, replacements)
+    for market_id, joining in called.items():
+        market = run.state.markets[market_id]
+        run_auction(run, market, joining, replacements, phases.receipts)
 
 
 def _place_waiting(run: BlockRun, account: Account, task: Task) -> Receipt:

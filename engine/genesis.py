@@ -1,5 +1,6 @@
 """What an engine starts from: its markets and first balances, checked once."""
 
+from enum import IntEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -15,6 +16,15 @@ from engine.limits import (
     ORDER_SIZE_MAX_LOTS,
     PPM,
 )
+
+
+class Matching(IntEnum):
+    """How the takers of one block trade."""
+
+    CONTINUOUS = 0
+    """One after the other, in turns by rank, each at the prices that it finds."""
+    AUCTION = 1
+    """All at once with the resting book, at one price (`engine.auction`)."""
 
 
 class GenesisError(Exception):
@@ -89,6 +99,7 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """None: nobody ever pays for holding a position."""
     mark: MarkParams | None = None
     """None: the mark is the index."""
+    matching: Matching = Matching.CONTINUOUS
 
     @property
     def unit_microquote(self) -> int:

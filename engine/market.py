@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.book import Book
 from engine.funding import Funding
+from engine.genesis import Matching
 from engine.limits import PPM
 from engine.mark import Mark
 
@@ -39,6 +40,7 @@ class Market:
         "index_price",
         "index_value",
         "initial_margin_ppm",
+        "is_auction",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
         "mark",
@@ -71,6 +73,8 @@ class Market:
         self.open_orders_max = params.open_orders_max
         self.order_size_max_lots = params.order_size_max_lots
         self.oracle_max_age_ms = params.oracle_max_age_ms
+        self.is_auction = params.matching == Matching.AUCTION
+        """One price for all takers of a block (`engine.auction`)."""
         self.book = Book()
         self.funding = None if params.funding is None else Funding(params.funding)
         self.mark = None if params.mark is None else Mark(params.mark)

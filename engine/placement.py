@@ -43,8 +43,13 @@ _RESTING = Status.RESTING
 def place_market_order(
     run: BlockRun, account: Account, order: MarketOrder, envelope_id: bytes, index: int
 ) -> Receipt:
+    """Run one market order to its end."""
+    return place_order(run, account, make_limit(order), envelope_id, index)
+
+
+def make_limit(order: MarketOrder) -> PlaceOrder:
     """A market order is an IOC limit order at its protective price."""
-    limit = PlaceOrder(
+    return PlaceOrder(
         order.market,
         order.side,
         order.protective_price_ticks,
@@ -54,7 +59,6 @@ def place_market_order(
         order.self_trade,
         order.client_id,
     )
-    return place_order(run, account, limit, envelope_id, index)
 
 
 def place_order(
@@ -66,7 +70,7 @@ def place_order(
     if market is None:
         code = ReasonCode.ORDER_UNKNOWN_MARKET
         return Receipt(envelope_id, index, _REFUSED, code)
-    code = _check_form(run, market, account, order)
+    code = check_form(run, market, account, order)
     if code is not _OK:
         return Receipt(envelope_id, index, _REFUSED, code)
     exposure = account.exposure(market)
@@ -77,13 +81,13 @@ def place_order(
         if lots == 0:
             code = ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE
             return Receipt(envelope_id, index, _REFUSED, code)
-    code = _check_risk(state, exposure, order, lots)
+    code = check_risk(state, exposure, order, lots)
     if code is not _OK:
         return Receipt(envelope_id, index, _REFUSED, code)
     return _execute(run, exposure, order, lots, envelope_id, index)
 
 
-def _check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrder) -> ReasonCode:
+def check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrder) -> ReasonCode:
     """Checks that need neither position nor margin."""
     price = order.price_ticks
     code = check_amounts(market, price, order.size_lots)
@@ -145,8 +149,14 @@ def check_good_til(run: BlockRun, good_til_ms: int) -> ReasonCode:
     return _OK
 
 
-def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots: int) -> ReasonCode:
-    """Stale index, position and balance bounds, margin: as if all traded at the limit price."""
+def check_risk(
+    state: EngineState, exposure: Exposure, order: PlaceOrder, lots: int, reserved: int = 0
+) -> ReasonCode:
+    """Stale index, position and balance bounds, margin: as if all traded at the limit price.
+
+    `reserved` is what the account's equity may yet change by through orders that were checked and
+    have not traded; never positive.
+    """
     market = exposure.market
     account = exposure.account
     side = 1 if order.side is _BUY else -1
@@ -178,7 +188,7 @@ def _check_risk(state: EngineState, exposure: Exposure, order: PlaceOrder, lots:
     if abs(account.quote) + max(notional, proceeds) + fee > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
     # Trading at a limit price that is worse than the mark loses the difference at once.
-    change = min(side * lots * market.mark_value - side * notional, 0) - fee
+    change = min(side * lots * market.mark_value - side * notional, 0) - fee + reserved
     im = account.im - exposure.im
     im += compute_orders_margin(market, position + buys, sells - position)
     if account.equity + change >= im:

@@ -10,7 +10,7 @@ A slice that is refused is told and changes nothing: the next one tries again.
 """
 
 from engine.account import Account
-from engine.instructions import Side, TimeInForce, TwapOrder
+from engine.instructions import PlaceOrder, Side, TimeInForce, TwapOrder
 from engine.limits import (
     TWAP_CATCH_UP_FACTOR,
     TWAP_DURATION_MAX_MS,
@@ -19,7 +19,7 @@ from engine.limits import (
 )
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.run import BlockRun
-from engine.triggers import check_room, check_waiting, run_as_taker
+from engine.triggers import check_room, check_waiting, make_taker, run_as_taker
 from engine.waiting import Twap
 from engine.waitlist import add_waiting, end_waiting
 
@@ -86,12 +86,28 @@ def compute_slice_lots(size: int, slices: int, number: int, traded: int) -> int:
 
 def run_slice(run: BlockRun, twap: Twap) -> None:
     """Run the slice that is due, and end the order if it was the last."""
-    state = run.state
+    placed = cut_slice(run, twap)
+    end_slice(run, twap, 0 if placed is None else run_as_taker(run, twap, placed))
+
+
+def _find_number(run: BlockRun, twap: Twap) -> int:
+    """Which slice is due."""
     elapsed = (run.time_ms - twap.start_ms) // twap.interval_ms
-    number = min(elapsed, twap.slices)
+    return min(elapsed, twap.slices)
+
+
+def cut_slice(run: BlockRun, twap: Twap) -> PlaceOrder | None:
+    """The slice that is due; None if it has nothing to trade."""
+    number = _find_number(run, twap)
     lots = compute_slice_lots(twap.size, twap.slices, number, twap.size - twap.lots)
-    if lots > 0:
-        twap.lots -= run_as_taker(run, twap, lots, twap.price, TimeInForce.IOC, 0, 0)
+    return make_taker(twap, lots, twap.price, TimeInForce.IOC, 0, 0) if lots > 0 else None
+
+
+def end_slice(run: BlockRun, twap: Twap, filled_lots: int) -> None:
+    """Count what the slice has traded, and wait for the next one or end."""
+    state = run.state
+    twap.lots -= filled_lots
+    number = _find_number(run, twap)
     if number == twap.slices:
         end_waiting(run, twap, ReasonCode.TWAP_ENDED)
         return

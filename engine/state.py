@@ -25,6 +25,7 @@ class EngineState:
         "funding_pool",
         "genesis",
         "genesis_digest",
+        "has_auctions",
         "height",
         "insurance",
         "is_funded",
@@ -55,6 +56,8 @@ class EngineState:
             params.market: Market(params) for params in sorted(genesis.markets, key=_market_id)
         }
         """By id, in rising order."""
+        self.has_auctions = any(market.is_auction for market in self.markets.values())
+        """Does any market match by auctions?"""
         self.accounts: dict[bytes, Account] = {}
         self.orders: dict[int, Order] = {}
         """Every resting order."""

@@ -17,6 +17,7 @@ state: what a trade has reached is committed with the order itself.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from crypto.digest import ZERO_DIGEST
 from engine.account import Account
@@ -44,6 +45,9 @@ from engine.run import BlockRun
 from engine.state import EngineState
 from engine.waiting import Conditional, Twap, Waiting
 from engine.waitlist import add_waiting, end_partner, remove_waiting, settle_pairs
+
+WAKE_ID: Final = ZERO_DIGEST
+"""Stands for the envelope in the receipt of what no envelope asked for; an event tells it."""
 
 _OK = ReasonCode.OK
 _GTC = TimeInForce.GTC
@@ -193,7 +197,9 @@ class Wakes:
         """What the trades since the last call have reached and may still run, by id."""
         woken: list[Waiting] = []
         for market in self.mark_by_trades():
-            woken += self._choose(market, [])
+            # An auction has one price a block: what that has reached is for the next one.
+            if not market.is_auction:
+                woken += self._choose(market, [])
         return sorted(woken, key=_order_id)
 
     def mark_by_trades(self) -> list[Market]:
@@ -253,14 +259,21 @@ def _order_id(order: Waiting) -> int:
 
 
 def fire(run: BlockRun, order: Conditional) -> None:
-    """Run an order whose trigger was reached, and end the other leg of its pair before.
+    """Run an order whose trigger was reached, and end the other leg of its pair before."""
+    placed = release(run, order)
+    if placed is not None:
+        run_as_taker(run, order, placed)
 
-    It may be gone by now: the other leg may have traded or fired in this block.
+
+def release(run: BlockRun, order: Conditional) -> PlaceOrder | None:
+    """Let an order whose trigger was reached wait no more, and return what it is to place.
+
+    It may be gone by now: the other leg of its pair may have traded or fired in this block.
     """
     state = run.state
     settle_pairs(run)
     if order.order_id not in state.waiting:
-        return
+        return None
     partner_id = order.partner
     remove_waiting(state, order)
     end_partner(run, partner_id)
@@ -268,22 +281,15 @@ def fire(run: BlockRun, order: Conditional) -> None:
     if order.offset:
         price = min(max(order.trigger + order.side * order.slack, 1), PRICE_MAX_TICKS)
     good_til_ms = order.good_til_ms if order.tif == _GTC else 0
-    run_as_taker(run, order, order.lots, price, order.tif, order.client_id, good_til_ms)
+    return make_taker(order, order.lots, price, order.tif, order.client_id, good_til_ms)
 
 
-def run_as_taker(
-    run: BlockRun,
-    order: Waiting,
-    lots: int,
-    price: int,
-    tif: TimeInForce,
-    client_id: int,
-    good_til_ms: int,
-) -> int:
-    """Place a waiting order, or a part of one, and tell what became of it; return what traded."""
-    market_id = order.market.market_id
-    placed = PlaceOrder(
-        market_id,
+def make_taker(
+    order: Waiting, lots: int, price: int, tif: TimeInForce, client_id: int, good_til_ms: int
+) -> PlaceOrder:
+    """The limit order that a waiting order, or a part of one, becomes."""
+    return PlaceOrder(
+        order.market.market_id,
         Side.BUY if order.side > 0 else Side.SELL,
         price,
         lots,
@@ -293,11 +299,19 @@ def run_as_taker(
         client_id,
         good_til_ms,
     )
-    receipt = place_order(run, order.account, placed, ZERO_DIGEST, 0)
+
+
+def run_as_taker(run: BlockRun, order: Waiting, placed: PlaceOrder) -> int:
+    """Place what a waiting order became, and tell what came of it; return what traded."""
+    return report_wake(run, order, place_order(run, order.account, placed, WAKE_ID, 0))
+
+
+def report_wake(run: BlockRun, order: Waiting, receipt: Receipt) -> int:
+    """Tell what became of an order that woke; return what traded."""
     waiting_lots = order.lots - receipt.filled_lots if isinstance(order, Twap) else 0
     run.events.append(
         WakeEvent(
-            market_id,
+            order.market.market_id,
             order.order_id,
             order.client_id,
             order.account.account_id,

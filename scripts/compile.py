@@ -34,8 +34,8 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply book cancellation funding invariants limits margin mark market matching "
-        "oracle placement resting run state"
+        "account apply auction book cancellation clearing funding invariants limits margin mark "
+        "market matching oracle placement resting run state"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

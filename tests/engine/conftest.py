@@ -9,7 +9,7 @@ from crypto.codec import encode
 from crypto.digest import Domain, digest
 from engine.apply import apply_block
 from engine.block import BlockInput, BlockOutput, Deposit, EngineEnvelope, Reporter
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
+from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
 from engine.instructions import Bundle, Instruction, OracleReport
 from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
@@ -125,7 +125,8 @@ def make_world() -> Callable[..., World]:
     """Make an exchange with an index of 1,000 ticks; unit: 10 micro-quote per lot and tick.
 
     Keywords: `markets` (default 1), `balance` of each of the five accounts, `index` (None: no
-    index yet), `orders_max` per account, and any market parameter.
+    index yet), `orders_max` per account, `auctions` (the markets that have them), and any market
+    parameter.
     """
 
     def make(
@@ -133,11 +134,18 @@ def make_world() -> Callable[..., World]:
         balance: int = 1_000_000 * USDC,
         index: int | None = 1_000,
         orders_max: int = 256,
+        auctions: tuple[int, ...] = (),
         **params: int,
     ) -> World:
         names = (World.ALICE, World.BOB, World.CAROL, World.DAVE, World.ERIN)
         genesis = EngineGenesis(
-            tuple(_market(market, **params) for market in range(1, markets + 1)),
+            tuple(
+                _market(
+                    market,
+                    **params | ({"matching": Matching.AUCTION} if market in auctions else {}),
+                )
+                for market in range(1, markets + 1)
+            ),
             tuple(GenesisDeposit(name, balance) for name in names),
             0,
             orders_max,

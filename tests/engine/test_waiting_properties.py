@@ -136,6 +136,7 @@ class Author:
 def make(make_world):
     return make_world(
         markets=2,
+        auctions=(2,),
         balance=150_000,
         maker_fee_ppm=-150,
         taker_fee_ppm=400,
