@@ -100,6 +100,7 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     mark: MarkParams | None = None
     """None: the mark is the index."""
     matching: Matching = Matching.CONTINUOUS
+    """How the takers of one block trade: one after the other, or all at one price."""
 
     @property
     def unit_microquote(self) -> int:

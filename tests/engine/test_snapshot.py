@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "124679c13413fa97ef8d661039b7cf15c95a61177fd5a9001127f6b8b6850d53"
+        == "553f9c12c61dc7865081688c2421df99bae32c0b8af1888d23c48fc78cad2cee"
     )
 
 
