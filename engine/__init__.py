@@ -1,4 +1,4 @@
-"""The market state: a deterministic perpetuals exchange with cross margin, integers only.
+"""The market state: a deterministic exchange of perpetuals and options, integers only.
 
 `apply_block(state, block) -> BlockOutput` is the whole interface to the future; everything else
 reads. The package is pure: no clock, no randomness, no I/O, no logs, no floats, no division other
@@ -23,7 +23,7 @@ Phases of a block, in this order, always:
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
 
-    types       instructions, receipts, block, genesis, portfolio_terms
+    types       instructions, receipts, block, genesis, option_params, portfolio_terms
                                                        msgspec structs; never compiled
     bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
@@ -32,8 +32,11 @@ from their position (`schedule`).
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
     options     fixed_point, black76, portfolio            pure functions of numbers
+                options (what the state holds), surface (reported volatilities), listing,
+                option_marks, settlement (the options' part of phase 1)
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
-    around it   snapshot, waiting_snapshot, chunks (of a snapshot), proofs, solvency, views
+    around it   snapshot, waiting_snapshot, option_snapshot, chunks (of a snapshot), proofs,
+                solvency, views
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

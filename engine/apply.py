@@ -25,6 +25,7 @@ from engine.instructions import (
     TimeInForce,
     TrailingStop,
     TwapOrder,
+    VolatilityReport,
 )
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
@@ -35,8 +36,10 @@ from engine.placement import place_market_order, place_order
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take_turns
+from engine.settlement import run_options
 from engine.slices import place_twap, run_slice
 from engine.state import EngineState
+from engine.surface import accept_volatilities, forget_reporters
 from engine.triggers import Wakes, fire, place_conditional
 from engine.waiting import Conditional, Twap, Waiting
 from engine.waitlist import expire_waiting, settle_pairs
@@ -87,11 +90,13 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     run = BlockRun(state, block.time_ms)
     phases = _collect(block)
 
-    adopt_reporters(state, reporters)
+    if adopt_reporters(state, reporters):
+        forget_reporters(state)
     _run_reports(run, phases)
     update_indices(state, block.time_ms)
     update_marks(state, block.time_ms)
     accrue_funding(run)
+    run_options(run)
     expire_orders(run)
     expire_waiting(run)
     run_dead_men(run)
@@ -154,7 +159,7 @@ def _collect(block: BlockInput) -> _Phases:
             kind = type(instruction)
             if kind is PlaceOrder or kind is MarketOrder:
                 placements.append(task)
-            elif kind is OracleReport:
+            elif kind is OracleReport or kind is VolatilityReport:
                 phases.reports.append(task)
             elif kind in _WAITING_KINDS:
                 placements.append(task)
@@ -169,8 +174,11 @@ def _run_reports(run: BlockRun, phases: _Phases) -> None:
     """System phase: every report of the block, before any index is computed."""
     for task in phases.reports:
         report = task.instruction
-        assert isinstance(report, OracleReport)
-        code = accept_report(run, task.sender, report)
+        if isinstance(report, VolatilityReport):
+            code = accept_volatilities(run, task.sender, report)
+        else:
+            assert isinstance(report, OracleReport)
+            code = accept_report(run, task.sender, report)
         status = Status.ACCEPTED if code is ReasonCode.OK else Status.REFUSED
         phases.receipts[task.slot] = Receipt(task.envelope_id, task.index, status, code)
 

@@ -9,9 +9,13 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
                        mark u64 | average premium i64 | last price, vote due u64
+    "m" | series u32   underlying u32 | expiry u64 | strike u64 | is call u8
+    "o" | market u32   surface stale u8 | digest of surface, reports, expiries
+                       | (expiry, sum of samples u64 | their number u32 | next sample due u64)*
     "s"                height, time, next order id u64 | fees, insurance, deposits, pending
                        withdrawals, withdrawals i64 | genesis digest | if any market has funding:
-                       funding pool i128
+                       funding pool i128 | if any market has options: next series u32
+                       | settlement pool i128
 
 Positions are those that are not zero, by market id; the funding index of one is its market's at
 the last settlement. Which markets have funding or a mark of their own, the genesis says. What waits
@@ -33,6 +37,7 @@ from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
 from engine.funding import Funding, pack_index
 from engine.market import Market
+from engine.options import encode_chain, encode_series
 from engine.state import EngineState
 from engine.waiting import encode_deadline, encode_waiting
 
@@ -104,8 +109,15 @@ def encode_account(account: Account) -> bytes:
     return value
 
 
+def chain_key(market_id: int) -> bytes:
+    """The key of the leaf about the options on a market."""
+    return b"o" + market_id.to_bytes(4, "big")
+
+
 def encode_market(market: Market) -> bytes:
     """The value of a market's leaf."""
+    if market.series is not None:
+        return encode_series(market.series)
     reports = b"".join(
         _REPORT.pack(key, report.price_ticks, report.sequence, report.source_time_ms)
         for key, report in sorted(market.reports.items(), key=lambda entry: entry[0])
@@ -145,9 +157,12 @@ def encode_system(state: EngineState) -> bytes:
         state.withdrawals_total,
     )
     value = numbers + state.genesis_digest
-    if not state.is_funded:
-        return value
-    return value + state.funding_pool.to_bytes(16, "big", signed=True)
+    if state.is_funded:
+        value += state.funding_pool.to_bytes(16, "big", signed=True)
+    if state.chains:
+        value += state.next_series_id.to_bytes(4, "big")
+        value += state.settlement_pool.to_bytes(16, "big", signed=True)
+    return value
 
 
 def compute_state_root(state: EngineState) -> bytes:
@@ -155,7 +170,13 @@ def compute_state_root(state: EngineState) -> bytes:
     changes: dict[bytes, bytes | None] = {}
     for account in state.dirty_accounts:
         changes[account_key(account.account_id)] = encode_account(account)
+    for market_id in state.removed_markets:
+        changes[market_key(market_id)] = None
     state.forget_changes()
+    for market_id, chain in state.chains.items():
+        if chain.dirty:
+            changes[chain_key(market_id)] = encode_chain(chain)
+            chain.dirty = False
     for market in state.markets.values():
         if market.dirty:
             changes[market_key(market.market_id)] = encode_market(market)

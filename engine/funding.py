@@ -81,7 +81,7 @@ class Funding:
 def accrue_funding(run: BlockRun) -> None:
     """System phase, after the indices: votes, samples and rates that are due by now."""
     state = run.state
-    for market in state.markets.values():
+    for market in state.perpetuals.values():
         if market.funding is not None and not market.stale and market.index_price:
             _accrue_market(run, market, market.funding)
 

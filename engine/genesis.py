@@ -15,7 +15,10 @@ from engine.limits import (
     OPEN_ORDERS_PER_MARKET_MAX,
     ORDER_SIZE_MAX_LOTS,
     PPM,
+    SERIES_ID_FIRST,
+    SERIES_MAX,
 )
+from engine.option_params import OptionParams, find_option_fault
 
 
 class Matching(IntEnum):
@@ -101,6 +104,8 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """None: the mark is the index."""
     matching: Matching = Matching.CONTINUOUS
     """How the takers of one block trade: one after the other, or all at one price."""
+    options: OptionParams | None = None
+    """None: there are no options on this market's index."""
 
     @property
     def unit_microquote(self) -> int:
@@ -147,6 +152,11 @@ def validate_genesis(genesis: EngineGenesis) -> None:
             _validate_funding(params.symbol, params.funding)
         if params.mark is not None:
             _validate_mark(params, params.mark)
+        if params.options is not None:
+            fault = find_option_fault(params.options, params.lots_per_base)
+            if fault:
+                raise GenesisError(f"{params.symbol}: {fault}")
+    _validate_series(genesis.markets)
     accounts = [deposit.account for deposit in genesis.deposits]
     if len(dict.fromkeys(accounts)) != len(accounts):
         raise GenesisError("two genesis deposits share one account")
@@ -161,6 +171,15 @@ def _validate_mark(params: MarketParams, mark: MarkParams) -> None:
         raise GenesisError(f"{params.symbol}: the mark's interval is longer than its average")
     if mark.premium_max_ppm > params.price_band_ppm:
         raise GenesisError(f"{params.symbol}: the mark may leave the price band")
+
+
+def _validate_series(markets: tuple[MarketParams, ...]) -> None:
+    """Series have ids above all markets' ids, and their number is bounded."""
+    series = sum(params.options.series_max for params in markets if params.options is not None)
+    if series > SERIES_MAX:
+        raise GenesisError(f"more than {SERIES_MAX} option series")
+    if series and any(params.market >= SERIES_ID_FIRST for params in markets):
+        raise GenesisError(f"a market id from {SERIES_ID_FIRST} on, where there are options")
 
 
 def _validate_funding(symbol: str, funding: FundingParams) -> None:

@@ -3,7 +3,7 @@
 Numbers are plain 64-bit integers here, on purpose: a size of zero or a price out of range earns a
 receipt with its own code for that one instruction, while bytes that are no bundle at all are
 refused as a whole. Tags are small integers, append-only: a number is never reused.
-What waits for a price or a time has the numbers from 20 on.
+What waits for a price or a time has the numbers from 20 on, options those from 50 on.
 """
 
 from enum import IntEnum
@@ -244,6 +244,24 @@ class ArmDeadMan(
     """From the block's time to the deadline; 0 takes the deadline away."""
 
 
+class VolatilityReport(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=50
+):
+    """One committee member's observation of an underlying's volatility surface.
+
+    Valid only from a reporter's own key, with a sequence of its own for each underlying.
+    """
+
+    market: int
+    """The underlying."""
+    vols_ppm: tuple[int, ...]
+    """One for each knot: by time to expiry, and for each of these by strike over forward."""
+    sequence: int
+    """Must exceed that of the reporter's last accepted surface of the underlying."""
+    source_time_ms: int
+    """When it was observed."""
+
+
 Instruction = (
     PlaceOrder
     | MarketOrder
@@ -256,6 +274,7 @@ Instruction = (
     | OneCancelsOther
     | TwapOrder
     | ArmDeadMan
+    | VolatilityReport
 )
 
 

@@ -1,6 +1,6 @@
 """What must hold after every block; a violation is our bug and halts the node.
 
-    sum of balances + fees + insurance + funding pool + pending withdrawals
+    sum of balances + fees + insurance + funding pool + settlement pool + pending withdrawals
         == deposits - withdrawals
     positions of each market sum to zero
     no book is crossed
@@ -25,6 +25,7 @@ def compute_balances_owed(state: EngineState) -> int:
         - state.fees
         - state.insurance
         - state.funding_pool
+        - state.settlement_pool
         - state.pending_withdrawals
     )
 

@@ -122,3 +122,31 @@ DEAD_MAN_TIMEOUT_MAX_MS: Final = 86_400_000
 
 DEPTH_LEVELS_MAX: Final = 1_000
 """Levels of one side of a book in one answer."""
+
+SERIES_ID_FIRST: Final = 2**30
+"""Option series have market ids from here on, in the order in which they are listed; markets of the
+genesis have lower ones where there are options."""
+
+SERIES_ID_MAX: Final = 2**31 - 1
+"""The last one; nothing is listed after it."""
+
+SERIES_MAX: Final = 1_024
+"""Option series of all underlyings at one time: each is priced whenever its index moves."""
+
+EXPIRIES_MAX: Final = 12
+"""Listed expiries of one underlying."""
+
+STRIKES_PER_EXPIRY_MAX: Final = 64
+"""Upper bound of the parameter of the same purpose."""
+
+SURFACE_KNOTS_MAX: Final = 32
+"""Volatilities in one report."""
+
+SETTLEMENT_SAMPLES_MAX: Final = 1_440
+"""Samples of the index for one settlement price."""
+
+SCENARIOS_MAX: Final = 64
+"""In which a portfolio is tried."""
+
+PORTFOLIO_POSITIONS_MAX: Final = 64
+"""Markets in which an account with portfolio margin may have positions and orders."""

@@ -61,7 +61,7 @@ class Mark:
 def update_marks(state: EngineState, time_ms: int) -> None:
     """System phase, after the indices: move the marks that have cause to."""
     moved = False
-    for market in state.markets.values():
+    for market in state.perpetuals.values():
         if market.index_price and not market.stale:
             moved = _update_mark(market, time_ms) or moved
     if moved:

@@ -12,6 +12,7 @@ from engine.mark import Mark
 
 if TYPE_CHECKING:
     from engine.genesis import MarketParams
+    from engine.options import Series
     from engine.waiting import Watch
 
 
@@ -27,7 +28,7 @@ class Report:
 
 
 class Market:
-    """One linear perpetual: what the hot path reads is an attribute, computed once a block."""
+    """One market: what the hot path reads is an attribute, computed once a block."""
 
     __slots__ = (
         "band_high",
@@ -55,6 +56,7 @@ class Market:
         "params",
         "reports",
         "reports_fresh_until_ms",
+        "series",
         "stale",
         "taker_fee_ppm",
         "unit",
@@ -79,6 +81,8 @@ class Market:
         self.funding = None if params.funding is None else Funding(params.funding)
         self.mark = None if params.mark is None else Mark(params.mark)
         """None: the mark is the index."""
+        self.series: Series | None = None
+        """The terms of an option; None for a perpetual (`engine.options`)."""
         self.watch: Watch | None = None
         """What waits in the market; None until something does."""
         self.reports: dict[bytes, Report] = {}

@@ -29,42 +29,68 @@ def accept_report(run: BlockRun, reporter: bytes, report: OracleReport) -> Reaso
     state = run.state
     if reporter not in state.reporters:
         return ReasonCode.ORACLE_NOT_A_REPORTER
-    market = state.markets.get(report.market)
+    market = state.perpetuals.get(report.market)
     if market is None:
         return ReasonCode.ORACLE_UNKNOWN_MARKET
     if not 0 < report.price_ticks <= PRICE_MAX_TICKS:
         return ReasonCode.ORACLE_PRICE_INVALID
     previous = market.reports.get(reporter)
-    if not (0 if previous is None else previous.sequence) < report.sequence <= SEQUENCE_MAX:
+    code = check_source(
+        run.time_ms,
+        market.oracle_max_age_ms,
+        report.sequence,
+        report.source_time_ms,
+        0 if previous is None else previous.sequence,
+        0 if previous is None else previous.source_time_ms,
+    )
+    if code is ReasonCode.OK:
+        market.reports[reporter] = Report(
+            report.price_ticks, report.sequence, report.source_time_ms
+        )
+        market.reports_fresh_until_ms = -1
+        market.dirty = True
+    return code
+
+
+def check_source(
+    now_ms: int,
+    max_age_ms: int,
+    sequence: int,
+    source_time_ms: int,
+    previous_sequence: int,
+    previous_time_ms: int,
+) -> ReasonCode:
+    """Is a report newer than the reporter's last one, and of a time that may count?"""
+    if not previous_sequence < sequence <= SEQUENCE_MAX:
         return ReasonCode.ORACLE_SEQUENCE
-    age_ms = run.time_ms - report.source_time_ms
-    if report.source_time_ms < 0:
+    if not -SOURCE_TIME_AHEAD_MAX_MS <= now_ms - source_time_ms <= max_age_ms:
         return ReasonCode.ORACLE_SOURCE_TIME
-    if not -SOURCE_TIME_AHEAD_MAX_MS <= age_ms <= market.oracle_max_age_ms:
+    if source_time_ms < previous_time_ms:
         return ReasonCode.ORACLE_SOURCE_TIME
-    if previous is not None and report.source_time_ms < previous.source_time_ms:
-        return ReasonCode.ORACLE_SOURCE_TIME
-    market.reports[reporter] = Report(report.price_ticks, report.sequence, report.source_time_ms)
-    market.reports_fresh_until_ms = -1
-    market.dirty = True
     return ReasonCode.OK
 
 
-def adopt_reporters(state: EngineState, reporters: dict[bytes, int]) -> None:
-    """Make this the committee; reports of those who left are forgotten."""
+def is_quorum(covered_power: int, reporters: dict[bytes, int]) -> bool:
+    """Do fresh reports cover `floor(2T/3) + 1` of the committee's power?"""
+    return covered_power >= 2 * sum(reporters.values()) // 3 + 1
+
+
+def adopt_reporters(state: EngineState, reporters: dict[bytes, int]) -> bool:
+    """Make this the committee, forget reports of those who left; return whether it has changed."""
     if reporters == state.reporters:
-        return
+        return False
     state.reporters = reporters
-    for market in state.markets.values():
+    for market in state.perpetuals.values():
         market.reports_fresh_until_ms = -1
         for key in [key for key in market.reports if key not in reporters]:
             del market.reports[key]
             market.dirty = True
+    return True
 
 
 def update_indices(state: EngineState, time_ms: int) -> None:
     """Recompute the index of every market of which reports came, left or grew too old."""
-    for market in state.markets.values():
+    for market in state.perpetuals.values():
         if time_ms > market.reports_fresh_until_ms:
             _update_index(market, state.reporters, time_ms)
 
@@ -80,7 +106,7 @@ def _update_index(market: Market, reporters: dict[bytes, int], time_ms: int) -> 
         (entry[2] + market.oracle_max_age_ms for entry in fresh), default=TIME_MAX_MS
     )
     covered = sum(entry[1] for entry in fresh)
-    stale = covered < 2 * sum(reporters.values()) // 3 + 1
+    stale = not is_quorum(covered, reporters)
     if stale != market.stale:
         market.stale = stale
         market.dirty = True

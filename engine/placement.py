@@ -127,7 +127,8 @@ def check_amounts(market: Market, price: int, lots: int) -> ReasonCode:
     if price * lots * market.unit > ORDER_NOTIONAL_MAX_MICROQUOTE:
         return ReasonCode.ORDER_NOTIONAL_OVERFLOW
     if market.index_price == 0:
-        return ReasonCode.ORACLE_NO_INDEX
+        is_option = market.series is not None
+        return ReasonCode.OPTION_NOT_TRADING if is_option else ReasonCode.ORACLE_NO_INDEX
     return _OK
 
 

@@ -32,6 +32,7 @@ from crypto.merkle import (
 from engine.commitment import (
     SYSTEM_KEY,
     account_key,
+    chain_key,
     compute_state_root,
     encode_account,
     encode_market,
@@ -39,6 +40,7 @@ from engine.commitment import (
     market_key,
 )
 from engine.errors import ProofError
+from engine.options import encode_chain
 from engine.state import EngineState
 
 PROOF_MAX_BYTES: Final = 1 << 16
@@ -70,6 +72,11 @@ def prove_account(state: EngineState, account_id: bytes) -> bytes:
 def prove_market(state: EngineState, market_id: int) -> bytes:
     """The proof of a market's leaf, or that there is no such market."""
     return prove_leaf(state, market_key(market_id))
+
+
+def prove_options(state: EngineState, market_id: int) -> bytes:
+    """The proof of the leaf about the options on a market, or that it has none."""
+    return prove_leaf(state, chain_key(market_id))
 
 
 def prove_system(state: EngineState) -> bytes:
@@ -113,5 +120,7 @@ def _encode_leaf(state: EngineState, key: bytes) -> bytes:
         return encode_system(state)
     if key.startswith(b"m"):
         return encode_market(state.markets[int.from_bytes(key[1:], "big")])
+    if key.startswith(b"o"):
+        return encode_chain(state.chains[int.from_bytes(key[1:], "big")])
     assert key.startswith(b"a"), "a leaf of a kind that cannot be proven yet"
     return encode_account(state.accounts[key[1:]])

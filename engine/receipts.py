@@ -69,6 +69,9 @@ class ReasonCode(StrEnum):
     ORDER_DEAD_MAN = "order.dead_man"
     TWAP_SCHEDULE_INVALID = "twap.schedule_invalid"
     TWAP_ENDED = "twap.ended"
+    OPTION_SURFACE_INVALID = "option.surface_invalid"
+    OPTION_NOT_TRADING = "option.not_trading"
+    OPTION_EXPIRED = "option.expired"
 
 
 class Status(IntEnum):
@@ -200,4 +203,60 @@ class DeadManEvent(
     cancelled_count: int
 
 
-Event = OrderEvent | DepositEvent | FundingEvent | WakeEvent | DeadManEvent
+class SeriesListedEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=50
+):
+    """An option was listed: from now on it is a market."""
+
+    market: int
+    underlying: int
+    """The market on whose index it is."""
+    expiry_ms: int
+    """Block time of its end."""
+    strike_ticks: int
+    """In ticks of the underlying."""
+    is_call: bool
+    """Otherwise it is a put."""
+    symbol: str
+    """For example BTC-261127-0800-60000-C."""
+
+
+class ExpiryEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=51
+):
+    """The options of one expiry were settled and are gone."""
+
+    underlying: int
+    """The market on whose index they were."""
+    expiry_ms: int
+    """Which expiry."""
+    price_sum_ticks: int
+    """The settlement price is this, over the number of samples, in ticks of the underlying."""
+    price_samples: int
+    """How many samples of the index there were."""
+
+
+class SettlementEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=52
+):
+    """What a position in an option came to when it expired."""
+
+    account: Digest
+    market: int
+    """The option, which is no market any more."""
+    size_lots: int
+    """The position; negative for a short."""
+    amount_microquote: int
+    """What was added to the balance; negative for a short that paid."""
+
+
+Event = (
+    OrderEvent
+    | DepositEvent
+    | FundingEvent
+    | WakeEvent
+    | DeadManEvent
+    | SeriesListedEvent
+    | ExpiryEvent
+    | SettlementEvent
+)

@@ -20,6 +20,7 @@ from engine.instructions import (
     PlaceOrder,
     TrailingStop,
     TwapOrder,
+    VolatilityReport,
 )
 from engine.receipts import OrderEvent, ReasonCode, WakeEvent
 
@@ -46,6 +47,7 @@ _FORM: Final[Codes] = (
     *_MARKET,
     *_LIMITS,
     ReasonCode.ORACLE_NO_INDEX,
+    ReasonCode.OPTION_NOT_TRADING,
     ReasonCode.ORDER_CLIENT_ID_INVALID,
     ReasonCode.ORDER_DUPLICATE_CLIENT_ID,
 )
@@ -120,6 +122,7 @@ REFUSALS: Final[dict[type, Codes]] = {
         ReasonCode.ORDER_SIZE_OVERFLOW,
         ReasonCode.ORDER_NOTIONAL_OVERFLOW,
         ReasonCode.ORACLE_NO_INDEX,
+        ReasonCode.OPTION_NOT_TRADING,
         ReasonCode.ORDER_CLIENT_ID_INVALID,
         ReasonCode.ORDER_DUPLICATE_CLIENT_ID,
         ReasonCode.TRIGGER_OFFSET_INVALID,
@@ -140,6 +143,13 @@ REFUSALS: Final[dict[type, Codes]] = {
     ),
     TwapOrder: (*_FORM, ReasonCode.TWAP_SCHEDULE_INVALID, *_WAIT),
     ArmDeadMan: (ReasonCode.ACCOUNT_UNKNOWN, ReasonCode.DEAD_MAN_TIMEOUT_INVALID),
+    VolatilityReport: (
+        ReasonCode.ORACLE_NOT_A_REPORTER,
+        ReasonCode.ORACLE_UNKNOWN_MARKET,
+        ReasonCode.OPTION_SURFACE_INVALID,
+        ReasonCode.ORACLE_SEQUENCE,
+        ReasonCode.ORACLE_SOURCE_TIME,
+    ),
 }
 """By kind of instruction: the codes of a receipt with the status REFUSED."""
 
@@ -161,6 +171,7 @@ EVENT_CODES: Final[dict[type, Codes]] = {
         ReasonCode.ORDER_PARTNER_ENDED,
         ReasonCode.ORDER_DEAD_MAN,
         ReasonCode.TWAP_ENDED,
+        ReasonCode.OPTION_EXPIRED,
     ),
     # It is the receipt of a limit order.
     WakeEvent: (*NOTES, *(code for code in _PLACE if code not in _MARKET)),

@@ -29,9 +29,12 @@ from engine.limits import (
     FUNDING_VOTES_PER_SAMPLE_MAX,
     POSITION_MAX_LOTS,
     PRICE_MAX_TICKS,
+    SERIES_ID_FIRST,
+    SERIES_ID_MAX,
 )
 from engine.mark import AVERAGE_SCALE
 from engine.market import Market, Report
+from engine.option_snapshot import SnapshotChain, pack_chains, unpack_chains
 from engine.resting import rest_order
 from engine.state import EngineState
 from engine.waiting_snapshot import (
@@ -153,6 +156,9 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     conditionals: tuple[SnapshotConditional, ...]
     twaps: tuple[SnapshotTwap, ...]
     deadlines: tuple[Deadline, ...]
+    next_series_id: Annotated[int, Meta(ge=SERIES_ID_FIRST, le=SERIES_ID_MAX)]
+    settlement_pool: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    chains: tuple[SnapshotChain, ...]
 
 
 def snapshot(state: EngineState) -> bytes:
@@ -178,6 +184,9 @@ def snapshot(state: EngineState) -> bytes:
             pack_conditionals(state),
             pack_twaps(state),
             pack_deadlines(state),
+            state.next_series_id,
+            state.settlement_pool.to_bytes(16, "big", signed=True),
+            pack_chains(state),
         )
     )
 
@@ -194,10 +203,15 @@ def restore(data: bytes) -> EngineState:
     state.funding_pool = int.from_bytes(packed.funding_pool, "big", signed=True)
     if state.funding_pool and not state.is_funded:
         raise SnapshotError("a funding pool where no market has funding")
+    state.next_series_id = packed.next_series_id
+    state.settlement_pool = int.from_bytes(packed.settlement_pool, "big", signed=True)
+    if not state.chains and (state.settlement_pool or state.next_series_id != SERIES_ID_FIRST):
+        raise SnapshotError("series or their settlements where no market has options")
     state.deposits_total = packed.deposits_total
     state.pending_withdrawals = packed.pending_withdrawals
     state.withdrawals_total = packed.withdrawals_total
     _unpack_markets(state, packed)
+    unpack_chains(state, packed.chains)
     _unpack_accounts(state, packed)
     _unpack_orders(state, packed)
     unpack_waiting(state, packed.conditionals, packed.twaps)
@@ -242,7 +256,7 @@ def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
             _pack_funding(market.funding),
             _pack_mark(market),
         )
-        for market in state.markets.values()
+        for market in state.perpetuals.values()
     )
 
 
@@ -329,10 +343,10 @@ def _pack_orders(state: EngineState) -> tuple[SnapshotOrder, ...]:
 
 
 def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
-    if [market.market for market in packed.markets] != list(state.markets):
+    if [market.market for market in packed.markets] != list(state.perpetuals):
         raise SnapshotError("its markets are not those of its genesis")
     for packed_market in packed.markets:
-        market = state.markets[packed_market.market]
+        market = state.perpetuals[packed_market.market]
         if packed_market.index_price:
             market.set_index(packed_market.index_price)
         _unpack_mark(market, packed_market.mark)

@@ -6,7 +6,9 @@ from crypto.merkle import MerkleTree
 from engine.account import Account
 from engine.book import Order
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
+from engine.limits import SERIES_ID_FIRST
 from engine.market import Market
+from engine.options import OptionChain
 from engine.waiting import Agenda, Waiting
 
 
@@ -16,6 +18,7 @@ class EngineState:
     __slots__ = (
         "account_open_orders_max",
         "accounts",
+        "chains",
         "checked_owed",
         "deadlines",
         "deposits_total",
@@ -33,10 +36,14 @@ class EngineState:
         "margin_epoch",
         "markets",
         "next_order_id",
+        "next_series_id",
         "orders",
         "pairs",
         "pending_withdrawals",
+        "perpetuals",
+        "removed_markets",
         "reporters",
+        "settlement_pool",
         "slices",
         "time_ms",
         "tree",
@@ -52,10 +59,21 @@ class EngineState:
         self.account_open_orders_max = genesis.account_open_orders_max
         self.height = 0
         self.time_ms = genesis.time_ms
-        self.markets: dict[int, Market] = {
+        self.perpetuals: dict[int, Market] = {
             params.market: Market(params) for params in sorted(genesis.markets, key=_market_id)
         }
-        """By id, in rising order."""
+        """The markets of the genesis, by id, in rising order."""
+        self.markets: dict[int, Market] = dict(self.perpetuals)
+        """These and the option series, by id, in rising order."""
+        self.chains: dict[int, OptionChain] = {
+            market_id: OptionChain(market, market.params.options)
+            for market_id, market in self.perpetuals.items()
+            if market.params.options is not None
+        }
+        """The options on each underlying that has any, by its id."""
+        self.next_series_id = SERIES_ID_FIRST
+        self.removed_markets: list[int] = []
+        """Series whose leaves are still to be taken out of the tree."""
         self.has_auctions = any(market.is_auction for market in self.markets.values())
         """Does any market match by auctions?"""
         self.accounts: dict[bytes, Account] = {}
@@ -80,6 +98,9 @@ class EngineState:
         """The other side of every funding payment; what accounts have not settled yet is in it."""
         self.is_funded = any(params.funding is not None for params in genesis.markets)
         """Does any market have funding?"""
+        self.settlement_pool = 0
+        """The other side of every option's settlement: what rounding took, and what bounds on
+        balances left out."""
         self.insurance = 0
         self.deposits_total = 0
         self.pending_withdrawals = 0
@@ -107,6 +128,7 @@ class EngineState:
         for account in self.dirty_accounts:
             account.dirty = False
         self.dirty_accounts.clear()
+        self.removed_markets.clear()
 
     def open_account(self, account_id: bytes) -> Account:
         """The account of this id, opened empty if there is none."""

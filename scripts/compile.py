@@ -34,8 +34,9 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply auction book cancellation clearing funding invariants limits margin mark "
-        "market matching oracle placement resting run state"
+        "account apply auction book cancellation clearing funding invariants limits listing margin "
+        "mark market matching option_marks options oracle placement resting run settlement state "
+        "surface"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

@@ -24,6 +24,7 @@ from engine.instructions import (
     TriggerKind,
     TriggerSource,
     TwapOrder,
+    VolatilityReport,
 )
 from engine.snapshot import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
@@ -205,6 +206,7 @@ def make_rare_envelopes(cluster: NodeCluster) -> Iterator[bytes]:
         OneCancelsOther(stop, trailing),
         twap,
         ArmDeadMan(60_000),
+        VolatilityReport(MARKET, (600_000, 500_000, 550_000), 1, 1_000),
     ]
     yield cluster.make_envelope(secret, waiting)
     yield make_keys_envelope(cluster, KeyChanges((RevokeKey(key),)), nonce=501)

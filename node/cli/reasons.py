@@ -222,6 +222,15 @@ OUTCOME_REASONS: Final = {
         "there are more slices than lots"
     ),
     ReasonCode.TWAP_ENDED: Reason("its duration is over", ""),
+    ReasonCode.OPTION_SURFACE_INVALID: Reason(
+        "the volatilities are not as many as the market's surface has, or out of its bounds",
+        "report one for each knot, by time to expiry and strike",
+    ),
+    ReasonCode.OPTION_NOT_TRADING: Reason(
+        "the option has expired, or no volatilities have been reported yet",
+        "see `rota market list`",
+    ),
+    ReasonCode.OPTION_EXPIRED: Reason("the option expired", ""),
 }
 """The envelope was ordered; this became of one of its instructions."""
 

@@ -32,13 +32,16 @@ from engine.instructions import (
     TriggerKind,
     TriggerSource,
     TwapOrder,
+    VolatilityReport,
 )
 from engine.limits import (
     INSTRUCTIONS_PER_BUNDLE_MAX,
     ORDER_NOTIONAL_MAX_MICROQUOTE,
     ORDER_SIZE_MAX_LOTS,
+    SERIES_ID_FIRST,
     WAITING_PER_ACCOUNT_MAX,
 )
+from engine.option_params import OptionParams
 from engine.receipts import Status
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
 
@@ -61,7 +64,7 @@ class Case(NamedTuple):
     prepare: Callable[[Any], object] = nothing
     before: tuple[Instruction, ...] = ()
     """What stands in the same bundle before it."""
-    world: dict[str, int | None] = {}  # noqa: RUF012 - never changed
+    world: dict[str, Any] = {}  # noqa: RUF012 - never changed
     """Parameters of the exchange (`make_world`)."""
     bounds: dict[str, int] = {}  # noqa: RUF012 - never changed
     """Limits on what waits that are smaller than usual."""
@@ -80,6 +83,8 @@ AMEND = Amend(0, 7, 950, 10)
 NAMED = replace(LIMIT, client_id=7)
 """What AMEND names."""
 
+OPTIONS = {"options": OptionParams(1_000, 50)}
+"""Options are listed, but nobody has reported a volatility."""
 POOR = {"balance": 10_000_000}
 FULL = {"initial_margin_ppm": 1_000, "maintenance_margin_ppm": 500, "index": 1, "balance": 2**50}
 HUGE = {
@@ -158,6 +163,7 @@ def find_faults(order: Any, price: str) -> list[Case]:
         Case("order.size_overflow", replace(order, size_lots=2**32)),
         Case("order.size_overflow", replace(order, size_lots=2**63)),
         Case("oracle.no_index", order, world={"index": None}),
+        Case("option.not_trading", replace(order, market=SERIES_ID_FIRST), world=OPTIONS),
         Case("order.client_id_invalid", replace(order, client_id=-1)),
         Case("order.client_id_invalid", replace(order, client_id=2**63)),
         Case("order.duplicate_client_id", replace(order, client_id=7), place(NAMED)),
@@ -293,6 +299,7 @@ AMEND_CASES = [
 ]
 
 REPORT = OracleReport(1, 1_000, 10, 1_000)
+SURFACE = VolatilityReport(1, (500_000,) * 20, 10, 1_000)
 
 CASES = [
     *find_faults(LIMIT, "price_ticks"),
@@ -317,6 +324,20 @@ CASES = [
     Case("oracle.price_invalid", replace(REPORT, price_ticks=2**32), sender=REPORTER),
     Case("oracle.sequence", replace(REPORT, sequence=1), sender=REPORTER),
     Case("oracle.sequence", replace(REPORT, sequence=2**63), sender=REPORTER),
+    Case("oracle.not_a_reporter", SURFACE, world=OPTIONS),
+    Case("oracle.unknown_market", SURFACE, sender=REPORTER),
+    Case("oracle.unknown_market", replace(SURFACE, market=9), sender=REPORTER, world=OPTIONS),
+    *(
+        Case(
+            "option.surface_invalid",
+            replace(SURFACE, vols_ppm=vols),
+            sender=REPORTER,
+            world=OPTIONS,
+        )
+        for vols in ((), (500_000,) * 19, (500_000,) * 21, (2**63,) * 20, (-1,) * 20)
+    ),
+    Case("oracle.sequence", replace(SURFACE, sequence=0), sender=REPORTER, world=OPTIONS),
+    Case("oracle.source_time", replace(SURFACE, source_time_ms=-1), sender=REPORTER, world=OPTIONS),
     Case("oracle.source_time", replace(REPORT, source_time_ms=2_001), sender=REPORTER),
     Case("oracle.source_time", replace(REPORT, source_time_ms=-(2**63)), sender=REPORTER),
     *find_faults(STOP, "price_ticks"),

@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "553f9c12c61dc7865081688c2421df99bae32c0b8af1888d23c48fc78cad2cee"
+        == "847805f65ffcd848cb905d6913eaea592d12a94f177a2e7c8051f566cf79d065"
     )
 
 
