@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from engine.book import BookSide, Order
 from engine.funding import compute_settlement
+from engine.genesis import Matching
 from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerKind, TriggerSource
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.margin import compute_orders_margin, compute_position_margin
@@ -39,6 +40,8 @@ class MarketView(Struct, frozen=True, array_like=True):
     """Block time of the next payment; 0: not known yet, or never."""
     mark_price_ticks: int
     """What positions are valued and margined at; 0 before the first index."""
+    matching: Matching
+    """How takers trade."""
 
 
 class LevelView(Struct, frozen=True, array_like=True):
@@ -179,6 +182,7 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             None if market.funding is None else market.funding.rate_ppb,
             0 if market.funding is None else market.funding.due_ms,
             market.mark_price,
+            market.params.matching,
         )
         for market in state.markets.values()
     )

@@ -4,11 +4,12 @@ Parameters are in the range of what large perpetual exchanges use for the same a
 of every lot at every tick is a whole number of micro-quote. Funding is at most six times what
 initial margin exceeds maintenance margin by, for eight hours, so that no payment alone liquidates.
 The mark keeps to less than half of the maintenance margin around the index, likewise.
+The last market matches by auctions.
 """
 
 from typing import Final, NamedTuple
 
-from engine.genesis import FundingParams, MarketParams, MarkParams
+from engine.genesis import FundingParams, MarketParams, MarkParams, Matching
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""
@@ -68,6 +69,7 @@ MARKETS: Final = (
         price_band_ppm=200_000,
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=600_000),
+        matching=Matching.AUCTION,
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=40_000),
     ),
 )

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -63,6 +63,7 @@ def list_markets(
             format_size(1, market),
             _funding(market),
             market.open_orders,
+            market.matching,
         )
         for market in markets
     ]
@@ -77,8 +78,54 @@ def list_markets(
         "lot>",
         "funding 8h>",
         "orders>",
+        "matching",
     ]
     current_output(context).data(list(markets), table(columns, rows))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    market: MarketArgument,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one market: how it matches, its prices, steps, margin and fees.
+
+    \b
+    Example:
+      rota market show BTC-PERP
+    """
+    found = query_at_door(directory, node, lambda client: query_market(client, market))
+    rows = [
+        ("market", found.symbol),
+        ("matching", _MATCHING[found.matching]),
+        ("index", _price(found.index_price_ticks or None, found) + (" stale" * found.is_stale)),
+        ("mark", _price(found.mark_price_ticks or None, found)),
+        ("bid", _price(found.best_bid_ticks, found)),
+        ("ask", _price(found.best_ask_ticks, found)),
+        ("price band", _band(found)),
+        ("tick", format_price(1, found)),
+        ("lot", format_size(1, found)),
+        ("initial margin", _percent(found.initial_margin_ppm)),
+        ("maintenance", _percent(found.maintenance_margin_ppm)),
+        ("maker fee", _percent(found.maker_fee_ppm)),
+        ("taker fee", _percent(found.taker_fee_ppm)),
+        ("funding 8h", _funding(found)),
+        ("open orders", found.open_orders),
+    ]
+    current_output(context).data(found, record(rows))
+
+
+_MATCHING: Final = {
+    "continuous": "continuous: takers of a block trade in turns, in an order that its seed gives",
+    "auction": "auction: all takers of a block trade at one price",
+}
+
+
+def _percent(rate_ppm: int) -> str:
+    return f"{Decimal(rate_ppm) / 10_000:f} %"
 
 
 def _band(market: MarketInfo) -> str:

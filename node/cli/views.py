@@ -29,12 +29,18 @@ class MarketInfo(Struct, frozen=True):
     best_bid_ticks: int | None
     best_ask_ticks: int | None
     open_orders: int
+    initial_margin_ppm: int = 0
+    maintenance_margin_ppm: int = 0
+    maker_fee_ppm: int = 0
+    taker_fee_ppm: int = 0
     funding_rate_ppb: int | None = None
     """The last rate, for eight hours; None: no funding."""
     funding_due_ms: int = 0
     """Block time of the next payment; 0: not known yet."""
     mark_price_ticks: int = 0
     """What positions are valued at; 0 before the first index."""
+    matching: str = "continuous"
+    """How takers trade: one after the other, or in one `auction` a block."""
 
 
 class LevelInfo(Struct, frozen=True):

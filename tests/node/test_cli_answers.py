@@ -34,6 +34,7 @@ MARKET = {
     "best_bid_ticks": None,
     "best_ask_ticks": None,
     "open_orders": 0,
+    "matching": "auction",
 }
 ORDER = {
     "order_id": 5,
@@ -90,6 +91,11 @@ def test_orders_and_trades_carry_the_symbol_beside_the_number_of_the_market(
     trades = ask("market", "trades", "X-PERP")
     assert [(each["market"], each["symbol"]) for each in trades] == [(7, "X-PERP")] * 2
     assert [each["price_ticks"] for each in trades] == [9, 8]
+
+
+def test_a_market_is_shown_with_how_it_matches(ask: Callable[..., Any]) -> None:
+    assert ask("market", "show", "x-perp")["matching"] == "auction"
+    assert [each["matching"] for each in ask("market", "list")] == ["auction"]
 
 
 def test_an_account_is_shown_with_its_name_and_found_by_the_first_digits_of_its_id(
