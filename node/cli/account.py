@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.amounts import format_price, format_quote, format_size
+from node.cli.amounts import format_quote, format_size, format_time
+from node.cli.order_tables import make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import (
     ACCOUNT_DEFAULT,
@@ -86,7 +87,7 @@ def show(
     node: NodeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one account: balance, margin, positions and open orders.
+    """Show one account: balance, margin, positions, open and waiting orders.
 
     \b
     Examples:
@@ -101,6 +102,8 @@ def show(
 
     answer, view, markets = query_at_door(directory, node, work)
     name = account_names(directory).get(identifier, "")
+    deadline_ms = view.dead_man_deadline_ms
+    dead_man = [("dead man's switch", format_time(deadline_ms))] if deadline_ms else []
     summary = record(
         [
             ("account", f"{name} {identifier.hex()}".strip()),
@@ -108,6 +111,7 @@ def show(
             ("equity", format_quote(view.equity_microquote)),
             ("initial margin", format_quote(view.initial_margin_microquote)),
             ("maintenance margin", format_quote(view.maintenance_margin_microquote)),
+            *dead_man,
         ],
     )
     positions = table(
@@ -123,18 +127,6 @@ def show(
             for each in view.positions
         ],
     )
-    orders = table(
-        ["order>", "market", "side", "size>", "price>"],
-        [
-            (
-                each.order_id,
-                markets[each.market].symbol,
-                each.side,
-                format_size(each.size_lots, markets[each.market]),
-                format_price(each.price_ticks, markets[each.market]),
-            )
-            for each in view.orders
-        ],
-    )
+    orders = [make_open_table(view, markets), *make_waiting_tables(view, markets)]
     document = {"name": name or None, **answer}
-    current_output(context).data(document, summary, positions, orders)
+    current_output(context).data(document, summary, positions, *orders)

@@ -1,10 +1,12 @@
-"""Prices and sizes as people write them, exactly, to and from the engine's integers.
+"""Prices, sizes and times as people write them, exactly, to and from the engine's integers.
 
 People write decimal numbers in quote per unit of the base asset; the engine counts ticks and lots.
-Nothing is rounded on the way in: a number between two ticks is refused, with its neighbours.
+Nothing is rounded on the way in: a number between two ticks is refused, with its neighbours. Only
+what is said in percent is rounded, to the tick that is nearer to where it is counted from.
 """
 
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
@@ -16,11 +18,18 @@ MICRO: Final = 1_000_000
 DIGITS_MAX: Final = 30
 """Of a number on the command line; far beyond every bound of the engine."""
 
+DURATION_MAX_MS: Final = 366 * 86_400_000
+"""Of a duration on the command line; beyond every bound of the engine."""
+
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h|d|)")
+_UNIT_MS: Final = {"ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_TIME_SHOWN_MAX_MS: Final = 253_402_300_799_000
+"""The end of the year 9999."""
 
 
 class AmountError(OperatorError):
-    """A price or size that the market does not know."""
+    """A price, size, distance or duration that cannot be what is meant."""
 
     code = "usage.amount"
     exit_code = ExitCode.USAGE
@@ -36,6 +45,47 @@ def parse_size(text: str, market: MarketInfo) -> int:
     """Return the size in lots; raises `AmountError` unless it is a positive multiple."""
     step = Fraction(1, market.lots_per_base)
     return _parse_multiple(text, step, ORDER_SIZE_MAX_LOTS, "size", market)
+
+
+def parse_distance(text: str, market: MarketInfo, reference_ticks: int) -> int:
+    """Return a distance between prices in ticks: `50` in quote, or `1.5%` of a reference price.
+
+    Raises `AmountError`. Zero is a distance.
+    """
+    if not text.endswith("%"):
+        is_zero = _DECIMAL.fullmatch(text) and len(text) <= DIGITS_MAX and Fraction(text) == 0
+        return 0 if is_zero else parse_price(text, market)
+    number = text[:-1].strip()
+    if len(number) > DIGITS_MAX or not _DECIMAL.fullmatch(number) or Fraction(number) > 100:
+        raise AmountError(f"{text!r} is no part of a price", advice="write it like 1% or 0.25%")
+    return int(reference_ticks * Fraction(number) / 100)
+
+
+def parse_duration_ms(text: str) -> int:
+    """Return a duration in ms: `90s`, `15m`, `2h`, `1d`, `500ms`, or plain seconds.
+
+    Raises `AmountError` unless it is above zero and whole in ms.
+    """
+    match = _DURATION.fullmatch(text)
+    duration_ms = Fraction(match[1]) * _UNIT_MS[match[2]] if match else Fraction(0)
+    if duration_ms.denominator != 1 or not 0 < duration_ms <= DURATION_MAX_MS:
+        raise AmountError(f"{text!r} is no duration", advice="write it like 90s, 15m, 2h or 1d")
+    return duration_ms.numerator
+
+
+def format_duration(duration_ms: int) -> str:
+    """A duration in the largest unit that it is a multiple of."""
+    for unit in ("d", "h", "m", "s"):
+        if duration_ms and duration_ms % _UNIT_MS[unit] == 0:
+            return f"{duration_ms // _UNIT_MS[unit]}{unit}"
+    return f"{duration_ms}ms"
+
+
+def format_time(time_ms: int) -> str:
+    """A time of the chain, as it is in UTC."""
+    if time_ms > _TIME_SHOWN_MAX_MS:
+        return "never"
+    return f"{datetime.fromtimestamp(time_ms // 1_000, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _parse_multiple(

@@ -1,24 +1,43 @@
-"""`rota order`: place and cancel orders, and see what became of them."""
+"""`rota order`: place, change and cancel orders, and see what became of them."""
 
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
-from engine.instructions import (
-    Cancel,
-    CancelAll,
-    PlaceOrder,
-    Side,
-    TimeInForce,
+from engine.instructions import MarketOrder, PlaceOrder
+from node.cli import order_changes, order_waiting
+from node.cli.amounts import (
+    format_price,
+    parse_price,
+    parse_size,
 )
-from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
-from node.cli.amounts import format_price, format_size, parse_price, parse_size
-from node.cli.hints import rota_command
-from node.cli.output import JsonOption, command_group, current_output, record, table
+from node.cli.order_options import (
+    SELF_TRADES,
+    SIDES,
+    SLIPPAGE_DEFAULT,
+    TIFS,
+    WAIT_DEFAULT_S,
+    ClientIdOption,
+    GoodForOption,
+    MarketArgument,
+    Order,
+    ReduceOnlyOption,
+    SelfTradeName,
+    SelfTradeOption,
+    SideArgument,
+    SideName,
+    SizeArgument,
+    TifName,
+    WaitOption,
+    WorstPriceOption,
+    compute_good_til_ms,
+    compute_worst_price,
+    open_desk,
+)
+from node.cli.order_tables import list_orders, make_open_table, make_waiting_tables
+from node.cli.output import JsonOption, command_group, current_output, record
 from node.cli.reasons import explain
-from node.cli.submission import describe_outcome, submit_instruction
+from node.cli.submission import describe_outcome
 from node.cli.target import (
     DIR_DEFAULT,
     AccountOption,
@@ -28,10 +47,11 @@ from node.cli.target import (
     PasswordFileOption,
     load_identity,
     query_at_door,
-    run_at_door,
 )
 from node.cli.views import (
+    AccountInfo,
     EnvelopeInfo,
+    MarketInfo,
     query_account,
     query_market,
     query_markets,
@@ -39,50 +59,21 @@ from node.cli.views import (
 )
 from node.client import DoorClient
 
-WAIT_DEFAULT_S: Final = 30.0
-
 app = command_group(
-    "Place and cancel orders, and see what became of them.",
+    "Place, change and cancel orders, and see what became of them.",
     "rota order place BTC-PERP buy 0.1 --price 60000",
+    "rota order stop BTC-PERP sell 0.1 --trigger 58000 --reduce-only",
+    "rota order cancel --client-id 7",
     "rota order list --account bob",
 )
-
-
-class SideName(StrEnum):
-    """Sides on the command line."""
-
-    BUY = "buy"
-    SELL = "sell"
-
-
-class TifName(StrEnum):
-    """Times in force on the command line."""
-
-    GTC = "gtc"
-    IOC = "ioc"
-    FOK = "fok"
-    POST = "post"
-
-
-_TIF: Final = {
-    TifName.GTC: TimeInForce.GTC,
-    TifName.IOC: TimeInForce.IOC,
-    TifName.FOK: TimeInForce.FOK,
-    TifName.POST: TimeInForce.POST_ONLY,
-}
-
-WaitOption = Annotated[
-    float,
-    typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the certified result."),
-]
 
 
 @app.command()
 def place(
     context: typer.Context,
-    market: Annotated[str, typer.Argument(help="Symbol, as BTC-PERP.")],
-    side: Annotated[SideName, typer.Argument(help="buy or sell.")],
-    size: Annotated[str, typer.Argument(help="Size in units of the base asset, as 0.25.")],
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
     price: Annotated[
         str, typer.Option(help="Limit price in quote per unit; it never trades at a worse one.")
     ],
@@ -93,13 +84,10 @@ def place(
             "nothing; post only ever rests."
         ),
     ] = TifName.GTC,
-    reduce_only: Annotated[
-        bool, typer.Option("--reduce-only", help="Only make the position smaller.")
-    ] = False,
-    client_id: Annotated[
-        int,
-        typer.Option(min=0, max=CLIENT_ID_MAX, help="Your own number for the order; 0 for none."),
-    ] = 0,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    good_for: GoodForOption = None,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
@@ -117,71 +105,47 @@ def place(
     Examples:
       rota order place BTC-PERP buy 0.1 --price 60000
       rota order place ETH-PERP sell 2 --price 3000 --tif ioc --account bob --json
+      rota order place BTC-PERP buy 1 --price 60000 --client-id 7 --good-for 15m
       rota order place BTC-PERP buy 1 --price 60000 --node 10.0.0.7:9101 --key trader.json
     """
-    output = current_output(context)
-    identity = load_identity(directory, account, key, password_file)
-    follow_up = _status_command(directory, node)
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
 
-    async def work(client: DoorClient) -> None:
+    async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
-        order = PlaceOrder(
-            market=params.market,
-            side=Side.BUY if side is SideName.BUY else Side.SELL,
-            price_ticks=parse_price(price, params),
-            size_lots=parse_size(size, params),
-            tif=_TIF[tif],
-            reduce_only=reduce_only,
-            client_id=client_id,
-        )
-        await submit_instruction(client, identity, order, [params], output, timeout_s, follow_up)
+        return PlaceOrder(
+            params.market,
+            SIDES[side],
+            parse_price(price, params),
+            parse_size(size, params),
+            TIFS[tif],
+            reduce_only,
+            SELF_TRADES[self_trade],
+            client_id,
+            compute_good_til_ms(client, good_for),
+        ), params
 
-    run_at_door(directory, node, work)
-
-
-def _status_command(directory: Path, node: str | None) -> str:
-    """What asks the same network for an envelope whose id is put behind it."""
-    where = "" if node is None else f"--node {node} "
-    return f"{rota_command(directory)}order status {where}"
+    desk.submit(make)
 
 
-@app.command()
-def cancel(
+@app.command("market")
+def place_market(
     context: typer.Context,
-    order_id: Annotated[int, typer.Argument(min=1, max=SEQUENCE_MAX, help="The order's number.")],
-    account: AccountOption = None,
-    directory: DirOption = DIR_DEFAULT,
-    node: NodeOption = None,
-    key: KeyOption = None,
-    password_file: PasswordFileOption = None,
-    timeout_s: WaitOption = WAIT_DEFAULT_S,
-    json: JsonOption = False,
-) -> None:
-    """Cancel one open order.
-
-    \b
-    Example:
-      rota order cancel 4611 --account alice
-    """
-    output = current_output(context)
-    identity = load_identity(directory, account, key, password_file)
-    follow_up = _status_command(directory, node)
-
-    async def work(client: DoorClient) -> None:
-        markets = await query_markets(client)
-        await submit_instruction(
-            client, identity, Cancel(order_id), markets, output, timeout_s, follow_up
-        )
-
-    run_at_door(directory, node, work)
-
-
-@app.command("cancel-all")
-def cancel_all(
-    context: typer.Context,
-    market: Annotated[
-        str | None, typer.Option(help="Only in this market.", show_default=False)
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    price: WorstPriceOption = None,
+    slippage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="How much worse than the best price of the book it may trade, in quote or in "
+            f"percent [default: {SLIPPAGE_DEFAULT}].",
+            show_default=False,
+        ),
     ] = None,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
@@ -190,25 +154,52 @@ def cancel_all(
     timeout_s: WaitOption = WAIT_DEFAULT_S,
     json: JsonOption = False,
 ) -> None:
-    """Cancel all open orders of an account.
+    """Trade at once at the best prices there are, but never beyond a worst one.
+
+    What cannot trade at that price or better is cancelled: no order trades at any price. With an
+    empty book the worst price is counted from the index.
 
     \b
     Examples:
-      rota order cancel-all
-      rota order cancel-all --market BTC-PERP --account bob
+      rota order market BTC-PERP buy 0.1
+      rota order market BTC-PERP sell 0.1 --slippage 0.25% --reduce-only
+      rota order market ETH-PERP buy 2 --price 3050
     """
-    output = current_output(context)
-    identity = load_identity(directory, account, key, password_file)
-    follow_up = _status_command(directory, node)
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
 
-    async def work(client: DoorClient) -> None:
-        markets = await query_markets(client)
-        number = None if market is None else (await query_market(client, market)).market
-        await submit_instruction(
-            client, identity, CancelAll(number), markets, output, timeout_s, follow_up
-        )
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        best = params.best_ask_ticks if side is SideName.BUY else params.best_bid_ticks
+        reference = params.index_price_ticks if best is None else best
+        worst = compute_worst_price(SIDES[side], reference, price, slippage, params)
+        if price is None:
+            # Where the band is narrower than the slippage, the band is what is meant.
+            worst = min(max(worst, params.band_low_ticks), params.band_high_ticks)
+            desk.output.note(f"at {format_price(worst, params)} or better")
+        return MarketOrder(
+            params.market,
+            SIDES[side],
+            max(worst, 1),
+            parse_size(size, params),
+            reduce_only,
+            SELF_TRADES[self_trade],
+            client_id,
+        ), params
 
-    run_at_door(directory, node, work)
+    desk.submit(make)
+
+
+app.command("stop")(order_waiting.stop)
+app.command("take-profit")(order_waiting.take_profit)
+app.command("trailing")(order_waiting.trailing)
+app.command("oco")(order_waiting.oco)
+app.command("twap")(order_waiting.twap)
+
+
+app.command("amend")(order_changes.amend)
+app.command("cancel")(order_changes.cancel)
+app.command("cancel-all")(order_changes.cancel_all)
+app.command("dead-man")(order_changes.dead_man)
 
 
 @app.command()
@@ -246,7 +237,7 @@ def status(
 
 
 @app.command("list")
-def list_orders(
+def show_orders(
     context: typer.Context,
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
@@ -255,7 +246,10 @@ def list_orders(
     password_file: PasswordFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List an account's open orders.
+    """List an account's open and waiting orders.
+
+    With --json all of them are one list; `kind` tells limit, stop, take_profit, trailing_stop and
+    twap apart.
 
     \b
     Example:
@@ -264,26 +258,10 @@ def list_orders(
     output = current_output(context)
     identity = load_identity(directory, account, key, password_file)
 
-    async def work(client: DoorClient) -> None:
+    async def work(client: DoorClient) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
         markets = {market.market: market for market in await query_markets(client)}
-        answer, view = await query_account(client, identity.account)
-        rows = [
-            (
-                order.order_id,
-                markets[order.market].symbol,
-                order.side,
-                format_size(order.size_lots, markets[order.market]),
-                format_price(order.price_ticks, markets[order.market]),
-                order.tif,
-                "yes" if order.reduce_only else "",
-            )
-            for order in view.orders
-        ]
-        columns = ["order>", "market", "side", "size>", "price>", "tif", "reduce-only"]
-        document = [
-            {**each, "symbol": markets[order.market].symbol}
-            for each, order in zip(answer["orders"], view.orders, strict=True)
-        ]
-        output.data(document, table(columns, rows))
+        return *await query_account(client, identity.account), markets
 
-    query_at_door(directory, node, work)
+    answer, view, markets = query_at_door(directory, node, work)
+    tables = [make_open_table(view, markets), *make_waiting_tables(view, markets)]
+    output.data(list_orders(answer, markets), *tables)

@@ -1,13 +1,13 @@
 """Handing an instruction in, following it to its certified result, and telling it in words."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
 import trio
 
-from engine.instructions import Instruction, PlaceOrder
+from engine.instructions import Amend, Instruction
 from engine.receipts import ReasonCode
 from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import DetailedError, Output
@@ -22,6 +22,10 @@ from node.protocol import Channel, ReceiptEvent, ReceiptLevel
 
 EXPIRY_AHEAD_HEIGHTS: Final = 500
 """An order that is not ordered within so many blocks never will be: it cannot turn up later."""
+
+
+Teller = Callable[[ReceiptInfo], tuple[dict[str, object], str]]
+"""What a command adds to the document and to the words about its receipt."""
 
 
 class RejectedError(OperatorError):
@@ -42,12 +46,13 @@ async def submit_instruction(
     client: DoorClient,
     identity: Identity,
     instruction: Instruction,
-    markets: Sequence[MarketInfo],
+    market: MarketInfo | None,
     output: Output,
     timeout_s: float,
     follow_up: str,
+    tell: Teller | None = None,
 ) -> None:
-    """Sign, submit, follow to the certified result and print it.
+    """Sign, submit, follow to the certified result and print it, in the units of `market`.
 
     `follow_up`, with the envelope's id behind it, is the command that asks for it later.
 
@@ -61,7 +66,6 @@ async def submit_instruction(
     with trio.move_on_after(timeout_s):
         answer = await _follow(client, events, envelope, levels, output)
         receipt = read_view(ReceiptInfo, answer, "receipt")
-        market = _find_market(instruction, markets)
         document = {
             "envelope_id": envelope.envelope_id,
             "account": identity.account,
@@ -70,9 +74,11 @@ async def submit_instruction(
             "receipt": answer,
         }
         if receipt.status == "refused":
-            raise await _engine_refusal(client, receipt.code, market)
-        outcome = describe_outcome(receipt, market)
-        output.data(document, outcome, f"envelope {envelope.envelope_id.hex()}")
+            is_amend = isinstance(instruction, Amend)
+            raise await _engine_refusal(client, receipt.code, market, is_amend=is_amend)
+        more, words = ({}, "") if tell is None else tell(receipt)
+        lines = [describe_outcome(receipt, market), *([words] if words else [])]
+        output.data({**document, **more}, *lines, f"envelope {envelope.envelope_id.hex()}")
         return
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
@@ -128,7 +134,7 @@ async def _follow(
 
 
 async def _engine_refusal(
-    client: DoorClient, code: str, market: MarketInfo | None
+    client: DoorClient, code: str, market: MarketInfo | None, *, is_amend: bool = False
 ) -> RejectedError:
     """The engine's refusal in words; one for the price band says where the band is now."""
     reason = explain(code)
@@ -138,16 +144,10 @@ async def _engine_refusal(
         low, high = (format_price(each, now) for each in (now.band_low_ticks, now.band_high_ticks))
         meaning += f": {market.symbol} takes {low} to {high} at this moment"
         advice = f"choose a price from {low} to {high}"
+    changed = "the old order may be cancelled all the same" if is_amend else "nothing was changed"
     return RejectedError(
-        f"the engine refused it: {meaning}", advice=f"nothing was changed; {advice}", code=code
+        f"the engine refused it: {meaning}", advice=f"{changed}; {advice}", code=code
     )
-
-
-def _find_market(instruction: Instruction, markets: Sequence[MarketInfo]) -> MarketInfo | None:
-    """The market of an order; other instructions need none to be told."""
-    if not isinstance(instruction, PlaceOrder):
-        return None
-    return next(each for each in markets if each.market == instruction.market)
 
 
 def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
@@ -158,7 +158,7 @@ def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
     else:
         words = [receipt.status.replace("_", " ")]
     if receipt.status == "cancelled" and not receipt.cancelled_count and not receipt.order_id:
-        words = ["there was no open order to cancel"]
+        words = ["there was no order to cancel"]
     elif receipt.cancelled_count:
         words.append(f"{receipt.cancelled_count} order{'s' * (receipt.cancelled_count > 1)}")
     elif receipt.order_id:

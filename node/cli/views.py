@@ -78,6 +78,46 @@ class OrderInfo(Struct, frozen=True):
     size_lots: int
     tif: str
     reduce_only: bool
+    client_id: int = 0
+
+
+class ConditionalInfo(Struct, frozen=True):
+    """One order that waits for a price."""
+
+    order_id: int
+    market: int
+    side: str
+    kind: str
+    """`stop` or `take_profit`."""
+    source: str
+    trigger_ticks: int
+    offset_ticks: int
+    """0 unless its trigger trails."""
+    price_ticks: int
+    slack_ticks: int
+    size_lots: int
+    client_id: int
+    tif: str
+    reduce_only: bool
+    good_til_ms: int
+    partner_order_id: int
+    is_fired: bool
+
+
+class TwapInfo(Struct, frozen=True):
+    """One order that trades in slices."""
+
+    order_id: int
+    market: int
+    side: str
+    price_ticks: int
+    size_lots: int
+    filled_lots: int
+    client_id: int
+    reduce_only: bool
+    slices: int
+    next_slice: int
+    next_slice_ms: int
 
 
 class AccountInfo(Struct, frozen=True):
@@ -89,6 +129,10 @@ class AccountInfo(Struct, frozen=True):
     maintenance_margin_microquote: int
     positions: tuple[PositionInfo, ...]
     orders: tuple[OrderInfo, ...]
+    conditionals: tuple[ConditionalInfo, ...] = ()
+    twaps: tuple[TwapInfo, ...] = ()
+    dead_man_deadline_ms: int = 0
+    """Block time at which everything open and waiting is cancelled; 0: never."""
 
 
 class TradeInfo(Struct, frozen=True):

@@ -159,7 +159,7 @@ def test_a_full_disk_under_stdout_is_an_error_without_a_traceback(flags: list[st
         ),
         (ReceiptInfo("resting", "ok", 7, 0, 3, 0, 0, 0), "resting, order 7, resting 3"),
         (ReceiptInfo("cancelled", "ok", 7, 0, 0, 0, 0, 1), "cancelled, 1 order"),
-        (ReceiptInfo("cancelled", "ok", 0, 0, 0, 0, 0, 0), "there was no open order to cancel"),
+        (ReceiptInfo("cancelled", "ok", 0, 0, 0, 0, 0, 0), "there was no order to cancel"),
         (
             ReceiptInfo("refused", "order.fok_unfillable", 0, 0, 0, 0, 0, 0),
             "refused, the book could not fill the whole order at once [order.fok_unfillable]",

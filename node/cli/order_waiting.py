@@ -1,0 +1,377 @@
+"""`rota order stop`, `take-profit`, `trailing`, `oco` and `twap`: orders that wait."""
+
+from typing import Annotated
+
+import typer
+
+from engine.instructions import (
+    ConditionalOrder,
+    OneCancelsOther,
+    PlaceOrder,
+    TimeInForce,
+    TrailingStop,
+    TriggerKind,
+    TwapOrder,
+)
+from node.cli.amounts import (
+    format_duration,
+    parse_duration_ms,
+    parse_price,
+    parse_size,
+)
+from node.cli.order_legs import SourceName, finish, make_conditional, make_trailing
+from node.cli.order_options import (
+    SELF_TRADES,
+    SIDES,
+    SLIPPAGE_DEFAULT,
+    WAIT_DEFAULT_S,
+    ClientIdOption,
+    FiredTifName,
+    GoodForOption,
+    MarketArgument,
+    Order,
+    ReduceOnlyOption,
+    SelfTradeName,
+    SelfTradeOption,
+    SideArgument,
+    SizeArgument,
+    WaitOption,
+    WorstPriceOption,
+    compute_good_til_ms,
+    open_desk,
+)
+from node.cli.output import JsonOption
+from node.cli.target import (
+    DIR_DEFAULT,
+    AccountOption,
+    DirOption,
+    KeyOption,
+    NodeOption,
+    PasswordFileOption,
+)
+from node.cli.views import ReceiptInfo, query_market
+from node.client import DoorClient
+
+SourceOption = Annotated[
+    SourceName,
+    typer.Option(help="Which price it watches: the index, or that of the last trade."),
+]
+TriggerOption = Annotated[
+    str, typer.Option(help="Price in quote per unit at which it fires, as 58000.")
+]
+SlippageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DISTANCE",
+        help="How much worse than its trigger it may trade, in quote or in percent "
+        f"[default: {SLIPPAGE_DEFAULT}].",
+        show_default=False,
+    ),
+]
+FiredTifOption = Annotated[
+    FiredTifName,
+    typer.Option(
+        help="When it fires: ioc takes what it can at once; gtc rests what is left; fok takes all "
+        "or nothing."
+    ),
+]
+
+
+def stop(
+    context: typer.Context,
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    trigger: TriggerOption,
+    price: WorstPriceOption = None,
+    slippage: SlippageOption = None,
+    source: SourceOption = SourceName.INDEX,
+    tif: FiredTifOption = FiredTifName.IOC,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    good_for: GoodForOption = None,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
+    account: AccountOption = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    key: KeyOption = None,
+    password_file: PasswordFileOption = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Place a stop order: it trades once the price has gone against you.
+
+    A sell fires when the price falls to the trigger, a buy when it rises to it. Until then it
+    waits outside the book and needs no margin; then it is an order like any other. A trigger that
+    is reached already fires in the next block.
+
+    \b
+    Examples:
+      rota order stop BTC-PERP sell 0.1 --trigger 58000 --reduce-only
+      rota order stop BTC-PERP buy 0.1 --trigger 62000 --price 62100 --tif gtc
+      rota order stop ETH-PERP sell 2 --trigger 2900 --source last --slippage 0.5%
+    """
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        order = make_conditional(
+            TriggerKind.STOP, params, SIDES[side], size, trigger, price, slippage, source
+        )
+        good_til_ms = compute_good_til_ms(client, good_for)
+        return finish(order, tif, reduce_only, self_trade, client_id, good_til_ms), params
+
+    desk.submit(make)
+
+
+def take_profit(
+    context: typer.Context,
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    trigger: TriggerOption,
+    price: WorstPriceOption = None,
+    slippage: SlippageOption = None,
+    source: SourceOption = SourceName.INDEX,
+    tif: FiredTifOption = FiredTifName.IOC,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    good_for: GoodForOption = None,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
+    account: AccountOption = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    key: KeyOption = None,
+    password_file: PasswordFileOption = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Place a take-profit order: it trades once the price has gone your way.
+
+    A sell fires when the price rises to the trigger, a buy when it falls to it. Until then it
+    waits outside the book and needs no margin; then it is an order like any other.
+
+    \b
+    Examples:
+      rota order take-profit BTC-PERP sell 0.1 --trigger 65000 --reduce-only
+      rota order take-profit BTC-PERP buy 0.1 --trigger 55000 --price 55000 --tif gtc
+    """
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        order = make_conditional(
+            TriggerKind.TAKE_PROFIT, params, SIDES[side], size, trigger, price, slippage, source
+        )
+        good_til_ms = compute_good_til_ms(client, good_for)
+        return finish(order, tif, reduce_only, self_trade, client_id, good_til_ms), params
+
+    desk.submit(make)
+
+
+def trailing(
+    context: typer.Context,
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    offset: Annotated[
+        str,
+        typer.Option(
+            metavar="DISTANCE",
+            help="How far the trigger stays behind the best price so far, in quote as 500, or in "
+            "percent of the index as 1%.",
+        ),
+    ],
+    slippage: SlippageOption = None,
+    source: SourceOption = SourceName.INDEX,
+    tif: FiredTifOption = FiredTifName.IOC,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    good_for: GoodForOption = None,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
+    account: AccountOption = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    key: KeyOption = None,
+    password_file: PasswordFileOption = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Place a trailing stop: a stop order whose trigger follows the price, and never goes back.
+
+    The trigger of a sell is the offset below the highest price since it was placed, that of a buy
+    above the lowest. `rota order list` shows where it stands.
+
+    \b
+    Examples:
+      rota order trailing BTC-PERP sell 0.1 --offset 500 --reduce-only
+      rota order trailing ETH-PERP buy 2 --offset 1.5% --source last
+    """
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        order = make_trailing(params, SIDES[side], size, offset, slippage, source)
+        good_til_ms = compute_good_til_ms(client, good_for)
+        return finish(order, tif, reduce_only, self_trade, client_id, good_til_ms), params
+
+    desk.submit(make)
+
+
+def oco(
+    context: typer.Context,
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Price of a limit order, which only rests (post-only).", show_default=False
+        ),
+    ] = None,
+    take_profit: Annotated[
+        str | None, typer.Option(help="Trigger price of a take-profit order.", show_default=False)
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="Trigger price of a stop order.", show_default=False)
+    ] = None,
+    trail: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Offset of a trailing stop, as 500 or 1%.",
+            show_default=False,
+        ),
+    ] = None,
+    slippage: SlippageOption = None,
+    source: SourceOption = SourceName.INDEX,
+    tif: FiredTifOption = FiredTifName.IOC,
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    good_for: GoodForOption = None,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
+    account: AccountOption = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    key: KeyOption = None,
+    password_file: PasswordFileOption = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Place two orders of which one cancels the other: whichever trades first ends the other.
+
+    Give two of --limit, --take-profit, --stop and --trail. Any trade of one, however small, ends
+    the other, and so does its end. With --client-id the first of them, in that order, has this
+    number and the other one the next.
+
+    \b
+    Examples:
+      rota order oco BTC-PERP sell 0.1 --limit 65000 --stop 58000 --reduce-only
+      rota order oco BTC-PERP sell 0.1 --take-profit 65000 --trail 1%
+      rota order oco BTC-PERP buy 0.1 --limit 58000 --stop 62000
+    """
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    if sum(each is not None for each in (limit, take_profit, stop, trail)) != 2:
+        raise typer.BadParameter("give two of --limit, --take-profit, --stop and --trail")
+
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        legs: list[ConditionalOrder | TrailingStop | PlaceOrder] = []
+        good_til_ms = compute_good_til_ms(client, good_for)
+
+        def next_id() -> int:
+            return client_id + len(legs) if client_id else 0
+
+        if limit is not None:
+            order = PlaceOrder(
+                params.market,
+                SIDES[side],
+                parse_price(limit, params),
+                parse_size(size, params),
+                TimeInForce.POST_ONLY,
+                reduce_only,
+                SELF_TRADES[self_trade],
+                next_id(),
+                good_til_ms,
+            )
+            legs.append(order)
+        for kind, trigger in ((TriggerKind.TAKE_PROFIT, take_profit), (TriggerKind.STOP, stop)):
+            if trigger is not None:
+                leg = make_conditional(
+                    kind, params, SIDES[side], size, trigger, None, slippage, source
+                )
+                legs.append(finish(leg, tif, reduce_only, self_trade, next_id(), good_til_ms))
+        if trail is not None:
+            last = make_trailing(params, SIDES[side], size, trail, slippage, source)
+            legs.append(finish(last, tif, reduce_only, self_trade, next_id(), good_til_ms))
+        first, second = legs
+        return OneCancelsOther(first, second), params
+
+    desk.submit(make, _tell_pair)
+
+
+def twap(
+    context: typer.Context,
+    market: MarketArgument,
+    side: SideArgument,
+    size: SizeArgument,
+    price: Annotated[str, typer.Option(help="Worst price of every slice in quote per unit.")],
+    duration: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long it takes in all, as 10m or 2h.")
+    ],
+    interval: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="From one slice to the next; divides the duration."),
+    ] = "30s",
+    reduce_only: ReduceOnlyOption = False,
+    client_id: ClientIdOption = 0,
+    self_trade: SelfTradeOption = SelfTradeName.MAKER,
+    account: AccountOption = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    key: KeyOption = None,
+    password_file: PasswordFileOption = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Place a large order that trades in equal parts, one at each interval.
+
+    Each part takes what it can at the price or better; what it could not is caught up by later
+    ones, up to three shares at a time. With the last one the order ends, filled or not.
+
+    \b
+    Examples:
+      rota order twap BTC-PERP buy 2 --price 61000 --duration 10m
+      rota order twap ETH-PERP sell 50 --price 2950 --duration 1h --interval 1m --reduce-only
+    """
+    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    duration_ms, interval_ms = parse_duration_ms(duration), parse_duration_ms(interval)
+
+    async def make(client: DoorClient) -> Order:
+        params = await query_market(client, market)
+        return TwapOrder(
+            params.market,
+            SIDES[side],
+            parse_price(price, params),
+            parse_size(size, params),
+            duration_ms,
+            interval_ms,
+            reduce_only,
+            SELF_TRADES[self_trade],
+            client_id,
+        ), params
+
+    def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
+        slices = duration_ms // interval_ms
+        words = f"{slices} slices, one every {format_duration(interval_ms)}"
+        return {"slices": slices}, words
+
+    desk.submit(make, tell)
+
+
+def _tell_pair(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:
+    """The receipt names the leg of the lower number; the other one's is the next."""
+    if receipt.status not in ("resting", "waiting"):
+        return {}, ""
+    other = receipt.order_id + 1
+    return {"other_order_id": other}, f"order {other} is the other one of the pair"
