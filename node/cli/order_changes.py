@@ -207,9 +207,7 @@ def dead_man(
 
     def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
         left = format_duration(timeout_ms)
-        words = (
-            f"in {left} all is cancelled, unless you set it again" if timeout_ms else "it is off"
-        )
-        return {"timeout_ms": timeout_ms}, words
+        words = f"in {left} all that is open or waiting is cancelled, unless you set it again"
+        return {"timeout_ms": timeout_ms}, words if timeout_ms else "it is off"
 
     desk.submit(make, tell)

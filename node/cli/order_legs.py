@@ -23,9 +23,14 @@ class SourceName(StrEnum):
 
     INDEX = "index"
     LAST = "last"
+    MARK = "mark"
 
 
-SOURCES: Final = {SourceName.INDEX: TriggerSource.INDEX, SourceName.LAST: TriggerSource.LAST}
+SOURCES: Final = {
+    SourceName.INDEX: TriggerSource.INDEX,
+    SourceName.LAST: TriggerSource.LAST,
+    SourceName.MARK: TriggerSource.MARK,
+}
 
 L = TypeVar("L", ConditionalOrder, TrailingStop)
 

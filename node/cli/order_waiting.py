@@ -54,7 +54,9 @@ from node.client import DoorClient
 
 SourceOption = Annotated[
     SourceName,
-    typer.Option(help="Which price it watches: the index, or that of the last trade."),
+    typer.Option(
+        help="Which price it watches: the index, that of the last trade, or the mark price."
+    ),
 ]
 TriggerOption = Annotated[
     str, typer.Option(help="Price in quote per unit at which it fires, as 58000.")

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import trio
 
-from engine.instructions import Amend, Instruction
+from engine.instructions import Amend, Instruction, PlaceOrder
 from engine.receipts import ReasonCode
+from engine.refusals import REFUSALS
 from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
@@ -74,8 +75,10 @@ async def submit_instruction(
             "receipt": answer,
         }
         if receipt.status == "refused":
-            is_amend = isinstance(instruction, Amend)
-            raise await _engine_refusal(client, receipt.code, market, is_amend=is_amend)
+            # An amend that names its order failed before it touched it.
+            is_cancelled = isinstance(instruction, Amend) and not receipt.order_id
+            is_cancelled = is_cancelled and receipt.code in REFUSALS[PlaceOrder]
+            raise await _engine_refusal(client, receipt.code, market, is_cancelled=is_cancelled)
         more, words = ({}, "") if tell is None else tell(receipt)
         lines = [describe_outcome(receipt, market), *([words] if words else [])]
         output.data({**document, **more}, *lines, f"envelope {envelope.envelope_id.hex()}")
@@ -134,7 +137,7 @@ async def _follow(
 
 
 async def _engine_refusal(
-    client: DoorClient, code: str, market: MarketInfo | None, *, is_amend: bool = False
+    client: DoorClient, code: str, market: MarketInfo | None, *, is_cancelled: bool = False
 ) -> RejectedError:
     """The engine's refusal in words; one for the price band says where the band is now."""
     reason = explain(code)
@@ -144,7 +147,7 @@ async def _engine_refusal(
         low, high = (format_price(each, now) for each in (now.band_low_ticks, now.band_high_ticks))
         meaning += f": {market.symbol} takes {low} to {high} at this moment"
         advice = f"choose a price from {low} to {high}"
-    changed = "the old order may be cancelled all the same" if is_amend else "nothing was changed"
+    changed = "the old order is cancelled" if is_cancelled else "nothing was changed"
     return RejectedError(
         f"the engine refused it: {meaning}", advice=f"{changed}; {advice}", code=code
     )

@@ -87,7 +87,7 @@ def ask(
 def test_orders_and_trades_carry_the_symbol_beside_the_number_of_the_market(
     ask: Callable[..., Any],
 ) -> None:
-    assert ask("order", "list") == [{**ORDER, "symbol": "X-PERP"}]
+    assert ask("order", "list") == [{**ORDER, "symbol": "X-PERP", "kind": "limit"}]
     trades = ask("market", "trades", "X-PERP")
     assert [(each["market"], each["symbol"]) for each in trades] == [(7, "X-PERP")] * 2
     assert [each["price_ticks"] for each in trades] == [9, 8]
@@ -141,7 +141,7 @@ async def test_an_order_without_a_result_in_time_leaves_its_id_to_programs(
     output.is_json = True
     with pytest.raises(TimedOutError) as caught:
         await submit_instruction(
-            client, Identity("me", bytes(32), bytes([7]) * 32), Cancel(4), [], output, 9, "ask "
+            client, Identity("me", bytes(32), bytes([7]) * 32), Cancel(4), None, output, 9, "ask "
         )
     output.operator_error(caught.value)
     error = json.loads(capsys.readouterr().out)["error"]
