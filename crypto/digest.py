@@ -44,6 +44,7 @@ class Domain(StrEnum):
     SNAPSHOT_CHUNK = "rota/snapshot-chunk/v1"
     SNAPSHOT_MANIFEST = "rota/snapshot-manifest/v1"
     SOLVENCY = "rota/solvency/v1"
+    SUB_ACCOUNT = "rota/sub-account/v1"
 
 
 _prefixes: dict[Domain, bytes] = {

@@ -10,15 +10,17 @@ Phases of a block, in this order, always:
 
     1 system       the block's committee, oracle reports, indices, marks, funding, expiry of orders,
                    dead men's switches
-    2 deposits
+    2 deposits     and what L1 says became of withdrawals
     3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
-    4 triggers     which conditional orders indices and marks reach, which slices are due
-    5 post-only    placed in turns, senders ranked by seed; so is what only waits
-    6 takers       every other order (a GTC order may take and then rest) and what has woken, in
+    4 transfers    collateral from account to account, in turns
+    5 triggers     which conditional orders indices and marks reach, which slices are due
+    6 post-only    placed in turns, senders ranked by seed; so is what only waits
+    7 takers       every other order (a GTC order may take and then rest) and what has woken, in
                    turns likewise; then one auction in each market that matches by them; then, in
                    rounds, what the trades in the other markets have reached
-    7 invariants   conservation of money, positions summing to zero, no crossed book
-    8 root         changed leaves only
+    8 withdrawals  collateral on its way to L1, in turns, of what the trades have left
+    9 invariants   conservation of money, positions summing to zero, no crossed book
+    10 root        changed leaves only
 
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
@@ -31,12 +33,13 @@ from their position (`schedule`).
     auctions    auction (joining, settling), clearing (the price and the shares)
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
+    accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers)
     options     fixed_point, black76, portfolio            pure functions of numbers
                 options (what the state holds), surface (reported volatilities), listing,
                 option_marks, settlement (the options' part of phase 1)
     block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
-    around it   snapshot, waiting_snapshot, option_snapshot, chunks (of a snapshot), proofs,
-                solvency, views
+    around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot, chunks (of one),
+                proofs, solvency, views
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

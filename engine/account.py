@@ -14,8 +14,10 @@ from engine.records import OrderRecords
 
 if TYPE_CHECKING:
     from engine.book import Order
+    from engine.fees import Volume
     from engine.market import Market
     from engine.waiting import Waiting
+    from engine.withdrawals import Withdrawal
 
 
 class Exposure:
@@ -71,13 +73,32 @@ class Account:
         "margin_epoch",
         "order_records",
         "orders",
+        "owner",
         "position_record",
         "quote",
+        "sub",
+        "subs",
+        "tier",
+        "tier_epoch",
+        "volume",
         "waiting",
+        "withdrawals",
     )
 
     def __init__(self, account_id: bytes) -> None:
         self.account_id = account_id
+        self.owner = self
+        """Whose sub-account it is; itself for all others."""
+        self.sub = 0
+        """Its number among the owner's; 0 for a main account."""
+        self.subs: dict[int, Account] = {}
+        """Its sub-accounts by number."""
+        self.volume: Volume | None = None
+        """What it and its sub-accounts have traded lately; None: nothing, or nobody counts."""
+        self.tier = 0
+        """Cache: its step of the fee schedule; a sub-account has its owner's."""
+        self.tier_epoch = 0
+        """The epoch for which the tier holds."""
         self.quote = 0
         """Micro-quote; negative for a leveraged long."""
         self.exposures: dict[int, Exposure] = {}
@@ -90,6 +111,8 @@ class Account:
         """Conditional and TWAP orders by id, which is also the order of insertion."""
         self.clients: dict[int, Order | Waiting] = {}
         """Open and waiting orders that have a client id."""
+        self.withdrawals: dict[int, Withdrawal] = {}
+        """Those that L1 has not settled, by number."""
         self.deadline_ms = 0
         """When its dead man's switch cancels everything; 0 while it is off."""
         self.equity = 0

@@ -11,6 +11,7 @@ from engine.block import BlockInput, BlockOutput, BlockStats
 from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
 from engine.commitment import compute_state_root
 from engine.dead_man import arm_dead_man, run_dead_men
+from engine.fees import enter_fee_epoch
 from engine.funding import accrue_funding
 from engine.instructions import (
     Amend,
@@ -19,16 +20,20 @@ from engine.instructions import (
     CancelAll,
     ConditionalOrder,
     MarketOrder,
+    OnBehalf,
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
     TimeInForce,
     TrailingStop,
+    Transfer,
     TwapOrder,
     VolatilityReport,
+    Withdraw,
 )
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
+from engine.liquidation import is_withdrawal_gated
 from engine.mark import note_last_prices, update_marks
 from engine.oracle import accept_report, adopt_reporters, update_indices
 from engine.pairs import place_pair
@@ -39,10 +44,13 @@ from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take
 from engine.settlement import run_options
 from engine.slices import place_twap, run_slice
 from engine.state import EngineState
+from engine.sub_accounts import find_account, is_sub_account_number
 from engine.surface import accept_volatilities, forget_reporters
+from engine.transfers import transfer
 from engine.triggers import Wakes, fire, place_conditional
 from engine.waiting import Conditional, Twap, Waiting
 from engine.waitlist import expire_waiting, settle_pairs
+from engine.withdrawals import request_withdrawal, settle_withdrawals
 
 # Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
 _POST_ONLY = TimeInForce.POST_ONLY
@@ -55,7 +63,7 @@ _WAITING_KINDS = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOrder)
 class _Phases:
     """The instructions of a block, sorted by phase, and the places of their receipts."""
 
-    __slots__ = ("cancels", "placements", "receipts", "reports")
+    __slots__ = ("cancels", "placements", "receipts", "reports", "transfers", "withdrawals")
 
     def __init__(self) -> None:
         self.receipts: list[Receipt | None] = []
@@ -64,6 +72,9 @@ class _Phases:
         """Cancels, amends and dead men's switches, sender by sender."""
         self.placements: list[list[Task]] = []
         """Orders and amends of each sender, in the senders' rank order."""
+        self.transfers: dict[bytes, list[Task]] = {}
+        """By sender, in rank order, likewise."""
+        self.withdrawals: dict[bytes, list[Task]] = {}
 
 
 def apply_block(state: EngineState, block: BlockInput) -> BlockOutput:
@@ -87,6 +98,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     assert len(reporters) == len(block.reporters), "reporters have distinct keys"
     state.height = block.height
     state.time_ms = block.time_ms
+    enter_fee_epoch(state)
     run = BlockRun(state, block.time_ms)
     phases = _collect(block)
 
@@ -101,8 +113,10 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     expire_waiting(run)
     run_dead_men(run)
     _credit_deposits(run, block)
+    settle_withdrawals(run, block.withdrawals_settled)
     replacements = _run_cancels(run, phases)
     settle_pairs(run)
+    _run_transfers(run, phases)
     wakes = Wakes(run)
     woken = wakes.by_index_and_time()
     post_only, takers = _split_placements(phases, replacements)
@@ -114,6 +128,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
         _run_placements(run, phases, queues, replacements)
     _run_rounds(run, phases, wakes, block.seed)
     settle_pairs(run)
+    _run_withdrawals(run, phases)
     note_last_prices(state, run.fills)
 
     validate_changes(state)
@@ -154,15 +169,28 @@ def _collect(block: BlockInput) -> _Phases:
             receipts.append(Receipt(envelope_id, 0, Status.REFUSED, instructions))
             continue
         for index, instruction in enumerate(instructions):
-            task = Task(sender, envelope_id, index, instruction, len(receipts))
-            receipts.append(None)
             kind = type(instruction)
+            number = 0
+            if isinstance(instruction, OnBehalf):
+                number = instruction.sub
+                instruction = instruction.instruction
+                kind = type(instruction)
+                if not is_sub_account_number(number):
+                    code = ReasonCode.SUB_ACCOUNT_NUMBER_INVALID
+                    receipts.append(Receipt(envelope_id, index, Status.REFUSED, code))
+                    continue
+            task = Task(sender, envelope_id, index, instruction, len(receipts), number)
+            receipts.append(None)
             if kind is PlaceOrder or kind is MarketOrder:
                 placements.append(task)
             elif kind is OracleReport or kind is VolatilityReport:
                 phases.reports.append(task)
             elif kind in _WAITING_KINDS:
                 placements.append(task)
+            elif kind is Transfer:
+                phases.transfers.setdefault(sender, []).append(task)
+            elif kind is Withdraw:
+                phases.withdrawals.setdefault(sender, []).append(task)
             else:
                 phases.cancels.append(task)
                 if kind is Amend:
@@ -200,7 +228,7 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
     replacements: dict[int, PlaceOrder] = {}
     for task in phases.cancels:
         instruction = task.instruction
-        account = state.accounts.get(task.sender)
+        account = find_account(state, task.sender, task.sub)
         receipt: Receipt | PlaceOrder
         if account is None:
             receipt = _refuse_unknown_account(task)
@@ -218,6 +246,36 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
         else:
             phases.receipts[task.slot] = receipt
     return replacements
+
+
+def _run_transfers(run: BlockRun, phases: _Phases) -> None:
+    """Transfer phase: one of each sender in turn."""
+    for task in take_turns(list(phases.transfers.values())):
+        order = task.instruction
+        assert isinstance(order, Transfer)
+        account = find_account(run.state, task.sender, task.sub)
+        if account is None:
+            phases.receipts[task.slot] = _refuse_unknown_account(task)
+        else:
+            receipt = transfer(run, account, order, task.envelope_id, task.index)
+            phases.receipts[task.slot] = receipt
+
+
+def _run_withdrawals(run: BlockRun, phases: _Phases) -> None:
+    """Withdrawal phase: one of each sender in turn, of what all trades have left them."""
+    if not phases.withdrawals:
+        return
+    is_gated = is_withdrawal_gated(run.state)
+    for task in take_turns(list(phases.withdrawals.values())):
+        order = task.instruction
+        assert isinstance(order, Withdraw)
+        account = find_account(run.state, task.sender, task.sub)
+        if account is None:
+            phases.receipts[task.slot] = _refuse_unknown_account(task)
+        else:
+            phases.receipts[task.slot] = request_withdrawal(
+                run, account, order, is_gated, task.envelope_id, task.index
+            )
 
 
 def _split_placements(
@@ -258,13 +316,13 @@ def _run_placements(
     replacements: dict[int, PlaceOrder],
 ) -> None:
     """Post-only or taker phase: one instruction of each sender in turn, or what has woken."""
-    accounts = run.state.accounts
+    state = run.state
     receipts = phases.receipts
     for task in take_turns(queues):
         if isinstance(task, Waiting):
             _run_woken(run, task)
             continue
-        account = accounts.get(task.sender)
+        account = find_account(state, task.sender, task.sub)
         order = task.instruction
         if account is None:
             receipt = _refuse_unknown_account(task)

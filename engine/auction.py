@@ -21,7 +21,8 @@ misses most lots (later ids first) is killed and the auction is cleared again wi
 `AUCTION_ROUNDS_MAX` times; then all are. So an order that is killed has no part in the price.
 
 **Settling.** What traded goes to accounts at the clearing price. Orders that rested before pay the
-maker's fee (or get the rebate), orders that joined the taker's, also where two of these met. What
+maker's fee (or get the rebate), orders that joined the taker's, also where two of these met; checks
+reckon with the market's own fees, of which an account's tier only takes away. What
 immediate-or-cancel orders have left is cancelled; the rest of others rests in the queue of its
 price by its id. What triggers a clearing price has reached is for the next block's auction.
 """
@@ -33,6 +34,7 @@ from collections.abc import Iterator, Sequence
 from engine.account import Account, Exposure
 from engine.book import BookSide, Order
 from engine.clearing import Offer, Queue, clear
+from engine.fees import find_tier, note_trade
 from engine.instructions import Amend, MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import AUCTION_ROUNDS_MAX, BALANCE_ABS_MAX_MICROQUOTE
 from engine.margin import compute_fee, refresh_margin
@@ -45,6 +47,7 @@ from engine.run import BlockRun
 from engine.schedule import Task, take_turns
 from engine.slices import cut_slice, end_slice
 from engine.state import EngineState
+from engine.sub_accounts import find_account
 from engine.triggers import WAKE_ID, release, report_wake
 from engine.waiting import Conditional, Twap, Waiting
 
@@ -132,7 +135,7 @@ def run_auction(
             if placed is not None:
                 joined.append((task, auction.join(task.account, placed, WAKE_ID, 0)))
             continue
-        account = run.state.accounts.get(task.sender)
+        account = find_account(run.state, task.sender, task.sub)
         if account is None:
             code = ReasonCode.ACCOUNT_UNKNOWN
             receipts[task.slot] = Receipt(task.envelope_id, task.index, Status.REFUSED, code)
@@ -456,6 +459,9 @@ class Auction:
         notional = price * lots * self._market.unit
         buy_fee = self._charge(buy, notional)
         sell_fee = self._charge(sell, notional)
+        if self._state.fee_epoch:
+            buyer, seller = buy.order.exposure.account, sell.order.exposure.account
+            note_trade(self._state, buyer.owner, seller.owner, notional)
         if buy.order.order_id < sell.order.order_id:
             maker, taker, side = buy.order, sell.order, _SELL
             left, maker_fee, taker_fee = buy_left, buy_fee, sell_fee
@@ -482,10 +488,11 @@ class Auction:
         """The fee of one more trade: rounded up for each trade of a maker, for all of a taker's
         together."""
         offer.notional += notional
+        tier = find_tier(self._state, offer.order.exposure.account)
         if offer.is_taker:
-            fee = compute_fee(offer.notional, self._market.taker_fee_ppm) - offer.fee
+            fee = compute_fee(offer.notional, self._market.taker_fees[tier]) - offer.fee
         else:
-            fee = compute_fee(notional, self._market.maker_fee_ppm)
+            fee = compute_fee(notional, self._market.maker_fees[tier])
         offer.fee += fee
         return fee
 

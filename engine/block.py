@@ -33,6 +33,14 @@ class Deposit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Names the L1 message; the caller delivers each once."""
 
 
+class WithdrawalSettlement(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What became of a withdrawal on L1. The caller delivers each number once."""
+
+    withdrawal_id: Uint
+    is_paid: bool
+    """False: L1 has rejected it for good, so the amount is the account's again."""
+
+
 class Reporter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A committee member as oracle reporter."""
 
@@ -54,6 +62,7 @@ class BlockInput(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     deposits: tuple[Deposit, ...] = ()
     reporters: Annotated[tuple[Reporter, ...], Meta(max_length=REPORTERS_MAX)] = ()
     """The whole committee of the block's epoch, with distinct keys."""
+    withdrawals_settled: tuple[WithdrawalSettlement, ...] = ()
 
 
 class BlockStats(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

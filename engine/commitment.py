@@ -1,10 +1,13 @@
 """The state root: what is committed, in which bytes, updated only where it changed.
 
-One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers big-endian:
+One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers big-endian:
 
     "a" | account id   quote i64 | digest of open orders
                        | (market u32 | position i64 | funding index i256, if it has funding)*
                        | (2^31 u32 | digest of what waits)?
+                       | (2^31 + 1 u32 | owner's account id | number u32, if a sub-account)?
+                       | (2^31 + 2 u32 | epoch, volume u64 | digest of earlier epochs, if it counts
+                         volume)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
@@ -15,13 +18,17 @@ One 16-ary Merkle map (`crypto.merkle`) over three kinds of leaves, all numbers 
     "s"                height, time, next order id u64 | fees, insurance, deposits, pending
                        withdrawals, withdrawals i64 | genesis digest | if any market has funding:
                        funding pool i128 | if any market has options: next series u32
-                       | settlement pool i128
+                       | settlement pool i128 | (2^31 u32 | next withdrawal u64,
+                       once there was one)?
+    "w" | number u64   account id | destination 20 bytes | amount, height u64: a withdrawal that L1
+                       has not settled
 
 Positions are those that are not zero, by market id; the funding index of one is its market's at
 the last settlement. Which markets have funding or a mark of their own, the genesis says. What waits
 is the account's conditional and TWAP orders by id (`waiting`) and the deadline of its dead man's
-switch. Without any of these the leaf ends before: 2^31 is above all market ids, so no other leaf
-reads like it.
+switch. Without any of these the leaf ends before: 2^31 and more are above all market ids, so no
+other leaf reads like it. Of earlier epochs with volume the digest covers (epoch, volume u64)*;
+without any it is zero.
 
 The digest of open orders covers the account's orders by id, 48 bytes each (`records`); ids give the
 priority at each price, so the account leaves commit to every book. A leaf for each order was
@@ -35,17 +42,23 @@ from struct import Struct
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
+from engine.fees import encode_volume
 from engine.funding import Funding, pack_index
 from engine.market import Market
 from engine.options import encode_chain, encode_series
 from engine.state import EngineState
 from engine.waiting import encode_deadline, encode_waiting
+from engine.withdrawals import encode_withdrawal
 
 _ORDERS_PREFIX = digest(Domain.STATE, b"open orders")
 """Stands before the records of an account's open orders: a domain of their own, hashed once."""
 
 _WAITING_PREFIX = digest(Domain.STATE, b"waiting orders")
 _WAITING_MARK = (2**31).to_bytes(4, "big")
+
+_OWNER = Struct(">I32sI")
+_OWNER_MARK = 2**31 + 1
+_VOLUME_MARK = (2**31 + 2).to_bytes(4, "big")
 
 _POSITION = Struct(">Iq")
 _QUOTE = Struct(">q")
@@ -55,6 +68,9 @@ _PREMIUM = Struct(">q")
 _FUNDING = Struct(">qQQQ")
 _MARK = Struct(">QqQQ")
 _SYSTEM = Struct(">QQQqqqqq")
+
+_WITHDRAWALS = Struct(">IQ")
+_WITHDRAWALS_MARK = 2**31
 
 SYSTEM_KEY = b"s"
 
@@ -69,6 +85,11 @@ def account_key(account_id: bytes) -> bytes:
 def market_key(market_id: int) -> bytes:
     """The key of a market's leaf."""
     return b"m" + market_id.to_bytes(4, "big")
+
+
+def withdrawal_key(withdrawal_id: int) -> bytes:
+    """The key of a pending withdrawal's leaf."""
+    return b"w" + withdrawal_id.to_bytes(8, "big")
 
 
 def compute_orders_digest(account: Account) -> bytes:
@@ -106,6 +127,10 @@ def encode_account(account: Account) -> bytes:
     value = _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
     if account.waiting or account.deadline_ms:
         value += _WAITING_MARK + compute_waiting_digest(account)
+    if account.sub:
+        value += _OWNER.pack(_OWNER_MARK, account.owner.account_id, account.sub)
+    if account.volume is not None:
+        value += _VOLUME_MARK + encode_volume(account.volume)
     return value
 
 
@@ -162,16 +187,23 @@ def encode_system(state: EngineState) -> bytes:
     if state.chains:
         value += state.next_series_id.to_bytes(4, "big")
         value += state.settlement_pool.to_bytes(16, "big", signed=True)
+    if state.next_withdrawal_id > 1:
+        value += _WITHDRAWALS.pack(_WITHDRAWALS_MARK, state.next_withdrawal_id)
     return value
 
 
 def compute_state_root(state: EngineState) -> bytes:
-    """Write every changed leaf and return the root. The list of changed accounts is left empty."""
+    """Write every changed leaf and return the root. The lists of changes are left empty."""
     changes: dict[bytes, bytes | None] = {}
     for account in state.dirty_accounts:
         changes[account_key(account.account_id)] = encode_account(account)
     for market_id in state.removed_markets:
         changes[market_key(market_id)] = None
+    for withdrawal_id in state.dirty_withdrawals:
+        withdrawal = state.withdrawals.get(withdrawal_id)
+        changes[withdrawal_key(withdrawal_id)] = (
+            None if withdrawal is None else encode_withdrawal(withdrawal)
+        )
     state.forget_changes()
     for market_id, chain in state.chains.items():
         if chain.dirty:

@@ -1,6 +1,7 @@
 """What an engine starts from: its markets and first balances, checked once."""
 
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -8,6 +9,8 @@ from msgspec import Meta, Struct
 from crypto.types import Digest
 from engine.limits import (
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    FEE_EPOCHS_MAX,
+    FEE_TIERS_MAX,
     FUNDING_SAMPLES_PER_INTERVAL_MAX,
     FUNDING_VOTES_PER_SAMPLE_MAX,
     MARKETS_MAX,
@@ -17,6 +20,7 @@ from engine.limits import (
     PPM,
     SERIES_ID_FIRST,
     SERIES_MAX,
+    VOLUME_MAX_MICROQUOTE,
 )
 from engine.option_params import OptionParams, find_option_fault
 
@@ -113,6 +117,28 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         return self.tick_size_microquote // self.lots_per_base
 
 
+class FeeTier(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One step of the fee schedule."""
+
+    volume_microquote: Annotated[int, Meta(ge=1, le=VOLUME_MAX_MICROQUOTE)]
+    """From this trailing volume on it holds."""
+    taker_reduction_ppm: Annotated[int, Meta(ge=0, le=10_000)]
+    """So much less than each market's taker fee, in millionths of the notional."""
+    maker_reduction_ppm: Annotated[int, Meta(ge=0, le=10_000)]
+    """So much less than each market's maker fee, which may become a rebate."""
+
+
+class FeeTiers(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Lower fees for whoever trades more (`engine.fees`)."""
+
+    tiers: Annotated[tuple[FeeTier, ...], Meta(min_length=1, max_length=FEE_TIERS_MAX)]
+    """By rising volume; without any of them a market's own fees hold."""
+    epoch_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 86_400_000
+    """How long volume is counted in one number; a tier holds for so long."""
+    epochs: Annotated[int, Meta(ge=1, le=FEE_EPOCHS_MAX)] = 30
+    """Full epochs before the present one whose volume counts."""
+
+
 class GenesisDeposit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A balance that exists from the start; it counts as deposited."""
 
@@ -131,6 +157,10 @@ class EngineGenesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=
         OPEN_ORDERS_PER_ACCOUNT_MAX
     )
     """Orders of one account that may rest at a time, in all markets."""
+    fee_tiers: FeeTiers | None = None
+    """None: everybody pays each market's own fees."""
+    withdrawal_min_microquote: Annotated[int, Meta(ge=1, le=2**40)] = 1
+    """Smallest withdrawal: what L1 charges for paying one should not exceed it by far."""
 
 
 def validate_genesis(genesis: EngineGenesis) -> None:
@@ -157,6 +187,8 @@ def validate_genesis(genesis: EngineGenesis) -> None:
             if fault:
                 raise GenesisError(f"{params.symbol}: {fault}")
     _validate_series(genesis.markets)
+    if genesis.fee_tiers is not None:
+        _validate_fee_tiers(genesis.fee_tiers, genesis.markets)
     accounts = [deposit.account for deposit in genesis.deposits]
     if len(dict.fromkeys(accounts)) != len(accounts):
         raise GenesisError("two genesis deposits share one account")
@@ -180,6 +212,27 @@ def _validate_series(markets: tuple[MarketParams, ...]) -> None:
         raise GenesisError(f"more than {SERIES_MAX} option series")
     if series and any(params.market >= SERIES_ID_FIRST for params in markets):
         raise GenesisError(f"a market id from {SERIES_ID_FIRST} on, where there are options")
+
+
+def _validate_fee_tiers(fees: FeeTiers, markets: tuple[MarketParams, ...]) -> None:
+    """More volume never costs more, and no rebate of any account exceeds what any other pays."""
+    for lower, higher in pairwise(fees.tiers):
+        if lower.volume_microquote >= higher.volume_microquote:
+            raise GenesisError("the fee tiers are not in order of rising volume")
+        if (
+            lower.taker_reduction_ppm > higher.taker_reduction_ppm
+            or lower.maker_reduction_ppm > higher.maker_reduction_ppm
+        ):
+            raise GenesisError("a fee tier of more volume asks for higher fees")
+    best = fees.tiers[-1]
+    for params in markets:
+        taker_ppm = params.taker_fee_ppm - best.taker_reduction_ppm
+        if taker_ppm < 0:
+            raise GenesisError(f"{params.symbol}: a taker of the best fee tier would be paid")
+        if taker_ppm + params.maker_fee_ppm - best.maker_reduction_ppm < 0:
+            raise GenesisError(
+                f"{params.symbol}: the best rebate exceeds what a taker of the best tier pays"
+            )
 
 
 def _validate_funding(symbol: str, funding: FundingParams) -> None:

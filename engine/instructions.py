@@ -3,7 +3,8 @@
 Numbers are plain 64-bit integers here, on purpose: a size of zero or a price out of range earns a
 receipt with its own code for that one instruction, while bytes that are no bundle at all are
 refused as a whole. Tags are small integers, append-only: a number is never reused.
-What waits for a price or a time has the numbers from 20 on, options those from 50 on.
+What waits for a price or a time has the numbers from 20 on, what moves collateral those from 30
+on, options those from 50 on.
 """
 
 from enum import IntEnum
@@ -262,20 +263,58 @@ class VolatilityReport(
     """When it was observed."""
 
 
-Instruction = (
+class Withdraw(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=30):
+    """Take collateral out, to an address on L1.
+
+    It runs at the end of the block and leaves the balance at once; from then on it is pending
+    until L1 has paid or rejected it.
+    """
+
+    amount_microquote: int
+    """At least the chain's smallest withdrawal."""
+    destination: bytes
+    """The address on L1."""
+
+
+class Transfer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=31):
+    """Give collateral to another account, which must exist, or move it between one's own."""
+
+    amount_microquote: int
+    """How much."""
+    account: bytes = b""
+    """The id of the account that receives; empty: one of the sender's own."""
+    sub: int = 0
+    """Which of them: 0 for the main account, or the number of a sub-account, which is opened if
+    there is none. 0 if `account` is given."""
+
+
+AccountInstruction = (
     PlaceOrder
     | MarketOrder
     | Cancel
     | CancelAll
     | Amend
-    | OracleReport
     | ConditionalOrder
     | TrailingStop
     | OneCancelsOther
     | TwapOrder
     | ArmDeadMan
-    | VolatilityReport
+    | Withdraw
+    | Transfer
 )
+"""What may be asked for an account."""
+
+
+class OnBehalf(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=32):
+    """Ask something for a sub-account of the sender (`engine.sub_accounts`)."""
+
+    sub: int
+    """Its number."""
+    instruction: AccountInstruction
+    """What is asked: anything but a report and another of this kind."""
+
+
+Instruction = AccountInstruction | OracleReport | VolatilityReport | OnBehalf
 
 
 class Bundle(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

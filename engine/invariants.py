@@ -2,6 +2,7 @@
 
     sum of balances + fees + insurance + funding pool + settlement pool + pending withdrawals
         == deposits - withdrawals
+    pending withdrawals == sum of those that L1 has not settled
     positions of each market sum to zero
     no book is crossed
 
@@ -60,6 +61,11 @@ def validate_all(state: EngineState) -> None:
     owed = compute_balances_owed(state)
     if total != owed:
         raise InvariantViolation(f"height {state.height}: balances {total}, owed {owed}")
+    pending = sum(withdrawal.amount for withdrawal in state.withdrawals.values())
+    if pending != state.pending_withdrawals:
+        raise InvariantViolation(
+            f"height {state.height}: withdrawals {pending}, pending {state.pending_withdrawals}"
+        )
     positions: dict[int, int] = {}
     for account in state.accounts.values():
         for market_id, exposure in account.exposures.items():

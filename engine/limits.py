@@ -120,6 +120,29 @@ TWAP_CATCH_UP_FACTOR: Final = 3
 DEAD_MAN_TIMEOUT_MAX_MS: Final = 86_400_000
 """Longest time to the deadline of a dead man's switch."""
 
+WITHDRAWAL_DESTINATION_BYTES: Final = 20
+"""An address on L1."""
+
+WITHDRAWALS_PER_ACCOUNT_MAX: Final = 8
+"""Withdrawals of one account that L1 has not settled: each is a leaf of the state."""
+
+WITHDRAWALS_MAX: Final = 65_536
+"""Withdrawals of all accounts that L1 has not settled. Nobody else's withdrawal can wait for ever
+behind them: L1 settles each within its own deadline."""
+
+SUB_ACCOUNTS_MAX: Final = 32
+"""Sub-accounts of one owner, numbered from 1: any of them may be opened by one micro-quote."""
+
+FEE_TIERS_MAX: Final = 16
+"""Steps of the fee schedule above the first."""
+
+FEE_EPOCHS_MAX: Final = 60
+"""Epochs whose volume counts for a tier: they are kept with the account, and re-hashed when a new
+one begins for it."""
+
+VOLUME_MAX_MICROQUOTE: Final = 2**62
+"""Volume of an epoch beyond which nothing more is counted."""
+
 DEPTH_LEVELS_MAX: Final = 1_000
 """Levels of one side of a book in one answer."""
 

@@ -13,6 +13,7 @@ decides what there is. *Every strike that somebody wants* (rejected): each costs
 whenever the index moves.
 """
 
+from engine.fees import install_fee_tiers
 from engine.genesis import MarketParams
 from engine.limits import PPM, PRICE_MAX_TICKS, SERIES_ID_MAX
 from engine.market import Market
@@ -93,6 +94,8 @@ def add_series(
         for offset in (0, 1)
     )
     expiry.strikes[strike_ticks] = (call, put)
+    for market in (call, put):
+        install_fee_tiers(state, market)
     state.markets[call.market_id] = call
     state.markets[put.market_id] = put
 

@@ -44,6 +44,7 @@ class Market:
         "is_auction",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
+        "maker_fees",
         "mark",
         "mark_price",
         "mark_value",
@@ -59,6 +60,7 @@ class Market:
         "series",
         "stale",
         "taker_fee_ppm",
+        "taker_fees",
         "unit",
         "watch",
     )
@@ -72,6 +74,9 @@ class Market:
         self.maintenance_margin_ppm = params.maintenance_margin_ppm
         self.maker_fee_ppm = params.maker_fee_ppm
         self.taker_fee_ppm = params.taker_fee_ppm
+        self.maker_fees = [params.maker_fee_ppm]
+        """By tier of the account (`engine.fees`)."""
+        self.taker_fees = [params.taker_fee_ppm]
         self.open_orders_max = params.open_orders_max
         self.order_size_max_lots = params.order_size_max_lots
         self.oracle_max_age_ms = params.oracle_max_age_ms

@@ -10,6 +10,7 @@ from itertools import islice
 
 from engine.account import Exposure
 from engine.book import Order
+from engine.fees import find_tier, note_trade
 from engine.instructions import SelfTradeMode, Side
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX
 from engine.margin import (
@@ -34,6 +35,7 @@ class Taker:
         "absorbed_lots",
         "exposure",
         "fee",
+        "fee_ppm",
         "filled_lots",
         "lots",
         "notional",
@@ -52,6 +54,7 @@ class Taker:
         price: int,
         lots: int,
         self_trade: SelfTradeMode,
+        fee_ppm: int,
     ) -> None:
         self.order_id = order_id
         self.exposure = exposure
@@ -60,6 +63,8 @@ class Taker:
         self.lots = lots
         """What is left to trade."""
         self.self_trade = self_trade
+        self.fee_ppm = fee_ppm
+        """Of the market and the account's tier."""
         self.filled_lots = 0
         self.absorbed_lots = 0
         """Lots taken away by self-trade prevention in mode DECREMENT."""
@@ -101,7 +106,7 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     lots = min(taker.lots, maker.lots)
     notional = maker.price * lots * market.unit
     maker_side = maker.side
-    maker_fee = compute_fee(notional, market.maker_fee_ppm)
+    maker_fee = compute_fee(notional, market.maker_fees[find_tier(state, account)])
     quote_change = -maker_side * notional - maker_fee
     equity_change = quote_change + maker_side * lots * market.mark_value
     if account.margin_epoch != state.margin_epoch:
@@ -122,7 +127,7 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     taker.lots -= lots
     taker.filled_lots += lots
     taker.notional += notional
-    fee = compute_fee(taker.notional, market.taker_fee_ppm)
+    fee = compute_fee(taker.notional, taker.fee_ppm)
     run.fills.append(
         Fill(
             market.market_id,
@@ -140,6 +145,8 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     )
     taker.fee = fee
     state.fees += maker_fee
+    if state.fee_epoch:
+        note_trade(state, account.owner, taker.exposure.account.owner, notional)
 
 
 def is_maker_fill_allowed(
@@ -208,7 +215,7 @@ def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:
     """
     opposite = taker.exposure.market.book.opposite(taker.side)
     threshold = compute_threshold(taker.side, taker.price)
-    sender = taker.exposure.account.account_id
+    sender = taker.exposure.account.owner.account_id
     spent = run.fok_reads.get(sender, 0)
     budget = FOK_READS_PER_SENDER_MAX - spent
     # A level holds at least one order, so what lies behind so many levels is out of reach.
@@ -256,7 +263,8 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
         lots = min(missing, order.lots)
         notional = order.price * lots * market.unit
         quote, equity_before = changes.get(account.account_id, (0, 0))
-        change = -order.side * notional - compute_fee(notional, market.maker_fee_ppm)
+        fee = compute_fee(notional, market.maker_fees[find_tier(state, account)])
+        change = -order.side * notional - fee
         shrinkable = order.reduce_only and account.account_id in changes
         quote += change
         equity = equity_before + change + order.side * lots * market.mark_value

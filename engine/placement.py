@@ -6,6 +6,7 @@ refused amend has already cancelled the order that it replaces.
 
 from engine.account import Account, Exposure
 from engine.book import Order
+from engine.fees import find_tier
 from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
@@ -182,7 +183,7 @@ def check_risk(
     if account.margin_epoch != state.margin_epoch:
         refresh_margin(state, account)
     notional = order.price_ticks * lots * market.unit
-    fee = compute_fee(notional, market.taker_fee_ppm)
+    fee = compute_fee(notional, market.taker_fees[find_tier(state, account)])
     # A sell may trade at any better price, so its proceeds are bounded by the best bid.
     bids = market.book.bids.keys
     proceeds = bids[-1] * lots * market.unit if side < 0 and bids else 0
@@ -213,7 +214,13 @@ def _execute(
     crosses = bool(keys) and keys[-1] >= compute_threshold(side, order.price_ticks)
     if tif is _FOK or crosses:
         taker = Taker(
-            state.next_order_id, exposure, side, order.price_ticks, lots, order.self_trade
+            state.next_order_id,
+            exposure,
+            side,
+            order.price_ticks,
+            lots,
+            order.self_trade,
+            exposure.market.taker_fees[find_tier(state, exposure.account)],
         )
         if tif is _FOK:
             if not is_fok_fillable(run, taker):

@@ -1,5 +1,5 @@
-"""Proofs of what the state root commits to: of an account, of a market, of the totals, and that an
-account does not exist.
+"""Proofs of what the state root commits to: of an account, of a market, of a withdrawal, of the
+totals, and that an account does not exist.
 
 Whoever makes a proof needs the state; whoever checks one needs 32 bytes: a state root that it has
 from a certified header. The value that a proof yields is the leaf's, whose bytes
@@ -38,10 +38,12 @@ from engine.commitment import (
     encode_market,
     encode_system,
     market_key,
+    withdrawal_key,
 )
 from engine.errors import ProofError
 from engine.options import encode_chain
 from engine.state import EngineState
+from engine.withdrawals import encode_withdrawal
 
 PROOF_MAX_BYTES: Final = 1 << 16
 """No proof is longer: 64 levels of 15 siblings, and the largest value."""
@@ -77,6 +79,12 @@ def prove_market(state: EngineState, market_id: int) -> bytes:
 def prove_options(state: EngineState, market_id: int) -> bytes:
     """The proof of the leaf about the options on a market, or that it has none."""
     return prove_leaf(state, chain_key(market_id))
+
+
+def prove_withdrawal(state: EngineState, withdrawal_id: int) -> bytes:
+    """The proof of a withdrawal that L1 has not settled, or that none of this number is pending:
+    it was settled, or never requested (the totals tell which)."""
+    return prove_leaf(state, withdrawal_key(withdrawal_id))
 
 
 def prove_system(state: EngineState) -> bytes:
@@ -122,5 +130,7 @@ def _encode_leaf(state: EngineState, key: bytes) -> bytes:
         return encode_market(state.markets[int.from_bytes(key[1:], "big")])
     if key.startswith(b"o"):
         return encode_chain(state.chains[int.from_bytes(key[1:], "big")])
+    if key.startswith(b"w"):
+        return encode_withdrawal(state.withdrawals[int.from_bytes(key[1:], "big")])
     assert key.startswith(b"a"), "a leaf of a kind that cannot be proven yet"
     return encode_account(state.accounts[key[1:]])

@@ -72,6 +72,19 @@ class ReasonCode(StrEnum):
     OPTION_SURFACE_INVALID = "option.surface_invalid"
     OPTION_NOT_TRADING = "option.not_trading"
     OPTION_EXPIRED = "option.expired"
+    COLLATERAL_AMOUNT_INVALID = "collateral.amount_invalid"
+    COLLATERAL_ORACLE_STALE = "collateral.oracle_stale"
+    COLLATERAL_INSUFFICIENT = "collateral.insufficient"
+    COLLATERAL_OUT_OF_RANGE = "collateral.out_of_range"
+    WITHDRAW_DESTINATION_INVALID = "withdraw.destination_invalid"
+    WITHDRAW_TOO_SMALL = "withdraw.too_small"
+    WITHDRAW_GATED = "withdraw.gated"
+    WITHDRAW_TOO_MANY = "withdraw.too_many"
+    WITHDRAW_FULL = "withdraw.full"
+    TRANSFER_TO_ITSELF = "transfer.to_itself"
+    TRANSFER_ACCOUNT_UNKNOWN = "transfer.account_unknown"
+    TRANSFER_DESTINATION_INVALID = "transfer.destination_invalid"
+    SUB_ACCOUNT_NUMBER_INVALID = "sub_account.number_invalid"
 
 
 class Status(IntEnum):
@@ -102,7 +115,7 @@ class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     status: Status
     code: ReasonCode
     order_id: int = 0
-    """The order concerned; 0 if none came to be."""
+    """The order concerned, or the withdrawal; 0 if none came to be."""
     filled_lots: int = 0
     resting_lots: int = 0
     filled_notional_microquote: int = 0
@@ -250,6 +263,48 @@ class SettlementEvent(
     """What was added to the balance; negative for a short that paid."""
 
 
+class WithdrawalState(IntEnum):
+    """Where a withdrawal stands."""
+
+    PENDING = 0
+    """It has left the balance; L1 has not settled it."""
+    PAID = 1
+    """L1 has paid it."""
+    REFUNDED = 2
+    """L1 rejected it; the amount is back."""
+    UNKNOWN = 3
+    """L1 settled a number that is not pending; nothing changed."""
+
+
+class WithdrawalEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=30
+):
+    """A withdrawal came to be or came to its end."""
+
+    withdrawal_id: int
+    """The withdrawal's number."""
+    account: Digest
+    destination: bytes
+    """The address on L1."""
+    amount_microquote: int
+    """How much; 0 for an unknown number."""
+    state: WithdrawalState
+    """Where it stands now."""
+
+
+class TransferEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=31
+):
+    """Collateral went from one account to another."""
+
+    source: Digest
+    """The account that gave."""
+    target: Digest
+    """The account that received."""
+    amount_microquote: int
+    """How much."""
+
+
 Event = (
     OrderEvent
     | DepositEvent
@@ -259,4 +314,6 @@ Event = (
     | SeriesListedEvent
     | ExpiryEvent
     | SettlementEvent
+    | WithdrawalEvent
+    | TransferEvent
 )

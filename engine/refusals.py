@@ -15,12 +15,15 @@ from engine.instructions import (
     CancelAll,
     ConditionalOrder,
     MarketOrder,
+    OnBehalf,
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
     TrailingStop,
+    Transfer,
     TwapOrder,
     VolatilityReport,
+    Withdraw,
 )
 from engine.receipts import OrderEvent, ReasonCode, WakeEvent
 
@@ -84,6 +87,14 @@ _CONDITIONAL: Final[Codes] = (
     *_GOOD_TIL,
     *_WAIT,
 )
+
+_OUTFLOW: Final[Codes] = (
+    ReasonCode.COLLATERAL_AMOUNT_INVALID,
+    ReasonCode.COLLATERAL_ORACLE_STALE,
+    ReasonCode.COLLATERAL_INSUFFICIENT,
+    ReasonCode.COLLATERAL_OUT_OF_RANGE,
+)
+"""Of whatever moves collateral out of an account."""
 
 REFUSALS: Final[dict[type, Codes]] = {
     PlaceOrder: _PLACE,
@@ -150,6 +161,25 @@ REFUSALS: Final[dict[type, Codes]] = {
         ReasonCode.ORACLE_SEQUENCE,
         ReasonCode.ORACLE_SOURCE_TIME,
     ),
+    Withdraw: (
+        ReasonCode.ACCOUNT_UNKNOWN,
+        ReasonCode.WITHDRAW_DESTINATION_INVALID,
+        ReasonCode.WITHDRAW_TOO_SMALL,
+        ReasonCode.WITHDRAW_GATED,
+        ReasonCode.WITHDRAW_TOO_MANY,
+        ReasonCode.WITHDRAW_FULL,
+        *_OUTFLOW,
+    ),
+    Transfer: (
+        ReasonCode.ACCOUNT_UNKNOWN,
+        ReasonCode.TRANSFER_DESTINATION_INVALID,
+        ReasonCode.SUB_ACCOUNT_NUMBER_INVALID,
+        ReasonCode.TRANSFER_TO_ITSELF,
+        ReasonCode.TRANSFER_ACCOUNT_UNKNOWN,
+        *_OUTFLOW,
+    ),
+    # And whatever refuses the instruction inside.
+    OnBehalf: (ReasonCode.SUB_ACCOUNT_NUMBER_INVALID,),
 }
 """By kind of instruction: the codes of a receipt with the status REFUSED."""
 

@@ -7,7 +7,8 @@ contents and seed alone, so every permutation of the same envelopes gives the sa
 Cancels run sender by sender: they touch only the sender's own orders, so their order between
 senders cannot matter. Post-only orders and takers run in turns, one instruction of each sender in
 rank order and then round again, so a long bundle cannot take the whole book before anybody else
-has had a turn. (More accounts still mean more turns; each must carry its own margin.)
+has had a turn. Sub-accounts wait in their owner's queue. (More accounts still mean more turns; each
+must carry its own margin.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ class Task(Struct):
     instruction: Instruction
     slot: int
     """Where its receipt goes."""
+    sub: int = 0
+    """For which of the sender's sub-accounts; 0 for the sender itself."""
 
 
 def compute_rank_key(seed: bytes) -> bytes:
@@ -77,7 +80,7 @@ def add_woken(
     key = compute_rank_key(seed)
     merged: dict[bytes, list[Task | Waiting]] = {}
     for order in woken:
-        merged.setdefault(order.account.account_id, []).append(order)
+        merged.setdefault(order.account.owner.account_id, []).append(order)
     for queue in queues:
         merged.setdefault(queue[0].sender, []).extend(queue)
     ranked = sorted((sha256(key + sender).digest(), sender) for sender in merged)

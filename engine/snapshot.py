@@ -17,9 +17,21 @@ from msgspec import Meta, Struct
 
 from crypto.codec import DecodeError, decode, encode
 from crypto.types import Digest, Uint
+from engine.account_snapshot import (
+    SnapshotSubAccount,
+    SnapshotVolume,
+    SnapshotWithdrawal,
+    pack_sub_accounts,
+    pack_volumes,
+    pack_withdrawals,
+    unpack_sub_accounts,
+    unpack_volumes,
+    unpack_withdrawals,
+)
 from engine.book import Order
 from engine.commitment import compute_state_root
 from engine.errors import InvariantViolation, SnapshotError
+from engine.fees import enter_fee_epoch
 from engine.funding import Funding, pack_index, unpack_index
 from engine.genesis import EngineGenesis, GenesisError, validate_genesis
 from engine.instructions import SelfTradeMode, Side, TimeInForce
@@ -53,6 +65,7 @@ SNAPSHOT_VERSION: Final = 3
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lots = Annotated[int, Meta(ge=1, le=POSITION_MAX_LOTS)]
+_Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Position = Annotated[int, Meta(ge=-POSITION_MAX_LOTS, le=POSITION_MAX_LOTS)]
 _FundingIndex = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """A signed number: MessagePack holds none so large."""
@@ -159,6 +172,10 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     next_series_id: Annotated[int, Meta(ge=SERIES_ID_FIRST, le=SERIES_ID_MAX)]
     settlement_pool: Annotated[bytes, Meta(min_length=16, max_length=16)]
     chains: tuple[SnapshotChain, ...]
+    next_withdrawal_id: _Positive
+    withdrawals: tuple[SnapshotWithdrawal, ...]
+    sub_accounts: tuple[SnapshotSubAccount, ...]
+    volumes: tuple[SnapshotVolume, ...]
 
 
 def snapshot(state: EngineState) -> bytes:
@@ -187,6 +204,10 @@ def snapshot(state: EngineState) -> bytes:
             state.next_series_id,
             state.settlement_pool.to_bytes(16, "big", signed=True),
             pack_chains(state),
+            state.next_withdrawal_id,
+            pack_withdrawals(state),
+            pack_sub_accounts(state),
+            pack_volumes(state),
         )
     )
 
@@ -216,6 +237,10 @@ def restore(data: bytes) -> EngineState:
     _unpack_orders(state, packed)
     unpack_waiting(state, packed.conditionals, packed.twaps)
     unpack_deadlines(state, packed.deadlines)
+    unpack_withdrawals(state, packed.next_withdrawal_id, packed.withdrawals)
+    unpack_sub_accounts(state, packed.sub_accounts)
+    unpack_volumes(state, packed.volumes)
+    enter_fee_epoch(state)
     _validate_restored(state, packed)
     return state
 

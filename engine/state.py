@@ -5,11 +5,13 @@ from crypto.digest import Domain, digest
 from crypto.merkle import MerkleTree
 from engine.account import Account
 from engine.book import Order
+from engine.fees import install_fee_tiers
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
 from engine.limits import SERIES_ID_FIRST
 from engine.market import Market
 from engine.options import OptionChain
 from engine.waiting import Agenda, Waiting
+from engine.withdrawals import Withdrawal
 
 
 class EngineState:
@@ -23,7 +25,9 @@ class EngineState:
         "deadlines",
         "deposits_total",
         "dirty_accounts",
+        "dirty_withdrawals",
         "expiries",
+        "fee_epoch",
         "fees",
         "funding_pool",
         "genesis",
@@ -37,6 +41,7 @@ class EngineState:
         "markets",
         "next_order_id",
         "next_series_id",
+        "next_withdrawal_id",
         "orders",
         "pairs",
         "pending_withdrawals",
@@ -49,6 +54,7 @@ class EngineState:
         "tree",
         "waiting",
         "waiting_expiries",
+        "withdrawals",
         "withdrawals_total",
     )
 
@@ -76,6 +82,8 @@ class EngineState:
         """Series whose leaves are still to be taken out of the tree."""
         self.has_auctions = any(market.is_auction for market in self.markets.values())
         """Does any market match by auctions?"""
+        for market in self.perpetuals.values():
+            install_fee_tiers(self, market)
         self.accounts: dict[bytes, Account] = {}
         self.orders: dict[int, Order] = {}
         """Every resting order."""
@@ -92,6 +100,8 @@ class EngineState:
         """The id of the waiting leg, by the id of the resting one."""
         self.deadlines: Agenda[bytes] = Agenda()
         """Accounts whose dead man's switch is armed."""
+        self.fee_epoch = 0
+        """The epoch of the fee schedule that the block time is in, from 1; 0: there is none."""
         self.fees = 0
         """The fee bucket, micro-quote, like all below."""
         self.funding_pool = 0
@@ -104,7 +114,11 @@ class EngineState:
         self.insurance = 0
         self.deposits_total = 0
         self.pending_withdrawals = 0
+        """The sum of `withdrawals`."""
         self.withdrawals_total = 0
+        self.withdrawals: dict[int, Withdrawal] = {}
+        """Those that L1 has not settled, by number."""
+        self.next_withdrawal_id = 1
         self.checked_owed = 0
         """What all balances had to sum to at the last conservation check."""
         self.margin_epoch = 0
@@ -113,6 +127,8 @@ class EngineState:
         """Cache: power by key of the last block, to see when the committee changes."""
         self.dirty_accounts: list[Account] = []
         """Accounts whose leaf is out of date."""
+        self.dirty_withdrawals: list[int] = []
+        """Withdrawals that came or went, by number."""
         self.tree = MerkleTree()
         self.is_rootless = False
         """Changes were forgotten without a root: only ever in measurements."""
@@ -124,11 +140,12 @@ class EngineState:
             self.dirty_accounts.append(account)
 
     def forget_changes(self) -> None:
-        """Empty the list of changed accounts."""
+        """Empty the lists of what has changed."""
         for account in self.dirty_accounts:
             account.dirty = False
         self.dirty_accounts.clear()
         self.removed_markets.clear()
+        self.dirty_withdrawals.clear()
 
     def open_account(self, account_id: bytes) -> Account:
         """The account of this id, opened empty if there is none."""

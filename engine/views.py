@@ -4,7 +4,9 @@ from itertools import islice
 
 from msgspec import Struct
 
+from engine.account import Account
 from engine.book import BookSide, Order
+from engine.fees import compute_tier, compute_trailing_volume
 from engine.funding import compute_settlement
 from engine.genesis import Matching
 from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerKind, TriggerSource
@@ -140,6 +142,38 @@ class TwapView(Struct, frozen=True, array_like=True):
     ends_ms: int
 
 
+class WithdrawalView(Struct, frozen=True, array_like=True):
+    """One withdrawal that L1 has not settled."""
+
+    withdrawal_id: int
+    destination: bytes
+    """An address on L1."""
+    amount_microquote: int
+    height: int
+    """Of the block that took it."""
+
+
+class SubAccountView(Struct, frozen=True, array_like=True):
+    """One sub-account, in short."""
+
+    sub: int
+    account: bytes
+    equity_microquote: int
+
+
+class FeeTierView(Struct, frozen=True, array_like=True):
+    """Where an account stands in the fee schedule; a sub-account stands with its owner."""
+
+    tier: int
+    """0: each market's own fees."""
+    volume_microquote: int
+    """What counted for it: that of full epochs."""
+    taker_reduction_ppm: int
+    maker_reduction_ppm: int
+    next_volume_microquote: int | None
+    """What the next tier asks for; None: this is the best."""
+
+
 class AccountView(Struct, frozen=True, array_like=True):
     """One account, margined at the current marks."""
 
@@ -157,6 +191,16 @@ class AccountView(Struct, frozen=True, array_like=True):
     twaps: tuple[TwapView, ...] = ()
     dead_man_deadline_ms: int = 0
     """When everything open and waiting is cancelled; 0 for never."""
+    withdrawals: tuple[WithdrawalView, ...] = ()
+    """On their way to L1, oldest first."""
+    owner: bytes | None = None
+    """Whose sub-account it is; None for a main account."""
+    sub: int = 0
+    """Its number among the owner's; 0 for a main account."""
+    sub_accounts: tuple[SubAccountView, ...] = ()
+    """By number."""
+    fee_tier: FeeTierView | None = None
+    """None: everybody pays each market's own fees."""
 
 
 def view_markets(state: EngineState) -> tuple[MarketView, ...]:
@@ -247,6 +291,40 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         ),
         tuple(_view_twap(order) for order in account.waiting.values() if isinstance(order, Twap)),
         account.deadline_ms,
+        tuple(
+            WithdrawalView(each.withdrawal_id, each.destination, each.amount, each.height)
+            for each in account.withdrawals.values()
+        ),
+        account.owner.account_id if account.sub else None,
+        account.sub,
+        tuple(
+            SubAccountView(number, each.account_id, _compute_equity(each))
+            for number, each in sorted(account.subs.items())
+        ),
+        _view_fee_tier(state, account.owner),
+    )
+
+
+def _compute_equity(account: Account) -> int:
+    return (
+        account.quote
+        + compute_settlement(account)
+        + sum(each.lots * each.market.mark_value for each in account.exposures.values())
+    )
+
+
+def _view_fee_tier(state: EngineState, owner: Account) -> FeeTierView | None:
+    fees = state.genesis.fee_tiers
+    if fees is None:
+        return None
+    tier = compute_tier(state, owner)
+    reached = fees.tiers[tier - 1] if tier else None
+    return FeeTierView(
+        tier,
+        compute_trailing_volume(state, owner),
+        0 if reached is None else reached.taker_reduction_ppm,
+        0 if reached is None else reached.maker_reduction_ppm,
+        fees.tiers[tier].volume_microquote if tier < len(fees.tiers) else None,
     )
 
 

@@ -9,7 +9,7 @@ The last market matches by auctions.
 
 from typing import Final, NamedTuple
 
-from engine.genesis import FundingParams, MarketParams, MarkParams, Matching
+from engine.genesis import FeeTier, FeeTiers, FundingParams, MarketParams, MarkParams, Matching
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""
@@ -74,6 +74,19 @@ MARKETS: Final = (
     ),
 )
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""
+
+FEE_TIERS: Final = FeeTiers(
+    (
+        FeeTier(5_000_000 * 1_000_000, taker_reduction_ppm=50, maker_reduction_ppm=0),
+        FeeTier(25_000_000 * 1_000_000, taker_reduction_ppm=100, maker_reduction_ppm=10),
+        FeeTier(100_000_000 * 1_000_000, taker_reduction_ppm=150, maker_reduction_ppm=20),
+    ),
+    epoch_ms=3_600_000,
+    epochs=24,
+)
+"""By the volume of a day; exchanges take 14 or 30, which nobody sees the end of on a localnet."""
+
+WITHDRAWAL_MIN_MICROQUOTE: Final = 1_000_000
 
 PEOPLE: Final = ("alice", "bob")
 """Accounts for whoever tries the commands; nothing trades for them by itself."""

@@ -27,7 +27,14 @@ from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, write_keystore
 from engine.genesis import EngineGenesis, GenesisDeposit
 from localnet.folder import is_unfinished, mark_finished, mark_unfinished, remove_network
-from localnet.markets import ACCOUNTS, FEE_CREDIT_MICROQUOTE, MARKETS, AccountPlan
+from localnet.markets import (
+    ACCOUNTS,
+    FEE_CREDIT_MICROQUOTE,
+    FEE_TIERS,
+    MARKETS,
+    WITHDRAWAL_MIN_MICROQUOTE,
+    AccountPlan,
+)
 from node.cli.hints import rota_command
 from node.config import (
     DoorSection,
@@ -244,6 +251,8 @@ def _compute_genesis(
                 GenesisDeposit(ids[plan.name], plan.deposit_microquote) for plan in accounts
             ),
             time_ms=time_ms,
+            fee_tiers=FEE_TIERS,
+            withdrawal_min_microquote=WITHDRAWAL_MIN_MICROQUOTE,
         ),
         fee_credits=tuple(
             FeeCredit(account, FEE_CREDIT_MICROQUOTE)

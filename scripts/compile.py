@@ -34,9 +34,9 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply auction book cancellation clearing funding invariants limits listing margin "
-        "mark market matching option_marks options oracle placement resting run settlement state "
-        "surface"
+        "account apply auction book cancellation clearing fees funding invariants limits "
+        "liquidation listing margin mark market matching option_marks options oracle outflow "
+        "placement resting run settlement state sub_accounts surface transfers withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

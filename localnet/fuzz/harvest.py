@@ -17,14 +17,17 @@ from engine.instructions import (
     Cancel,
     ConditionalOrder,
     Instruction,
+    OnBehalf,
     OneCancelsOther,
     PlaceOrder,
     Side,
     TrailingStop,
+    Transfer,
     TriggerKind,
     TriggerSource,
     TwapOrder,
     VolatilityReport,
+    Withdraw,
 )
 from engine.snapshot import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
@@ -209,6 +212,10 @@ def make_rare_envelopes(cluster: NodeCluster) -> Iterator[bytes]:
         VolatilityReport(MARKET, (600_000, 500_000, 550_000), 1, 1_000),
     ]
     yield cluster.make_envelope(secret, waiting)
+    receiver = cluster.identity.public_key(cluster.accounts[1])
+    own = OnBehalf(1, PlaceOrder(MARKET, Side.BUY, low, 1))
+    moves: list[Instruction] = [Withdraw(5, b"d" * 20), Transfer(7, receiver), Transfer(9, sub=1)]
+    yield cluster.make_envelope(secret, [*moves, own])
     yield make_keys_envelope(cluster, KeyChanges((RevokeKey(key),)), nonce=501)
 
 

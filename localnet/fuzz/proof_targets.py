@@ -6,9 +6,15 @@ from typing import Any, Final
 
 from crypto.codec import DecodeError, decode, decode_lenient, encode
 from engine.chunks import decode_manifest, encode_manifest, split
-from engine.commitment import account_key
+from engine.commitment import account_key, withdrawal_key
 from engine.errors import ChunkError, ProofError, SolvencyError
-from engine.proofs import StateProof, prove_account, prove_system, validate_proof
+from engine.proofs import (
+    StateProof,
+    prove_account,
+    prove_system,
+    prove_withdrawal,
+    validate_proof,
+)
 from engine.snapshot import snapshot
 from engine.solvency import (
     EquityProof,
@@ -37,6 +43,7 @@ def harvest_proofs(corpus: Corpus) -> None:
         ("proof.1", account_key(account), prove_account(state, account)),
         ("proof.1", b"s", prove_system(state)),
         ("proof.0", account_key(_ABSENT), prove_account(state, _ABSENT)),
+        ("proof.0", withdrawal_key(9), prove_withdrawal(state, 9)),
     ):
         corpus.add(kind, encode((root, key, proof)))
     solvency = compute_solvency(state, read_mark_prices(state))

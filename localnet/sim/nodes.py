@@ -30,7 +30,7 @@ from localnet.sim.oracles.proof import Prosecutor
 from localnet.sim.oracles.replay import ReplayDiffersError, validate_replay
 from localnet.sim.oracles.signing import SignedOnce
 from localnet.sim.oracles.trades import Trades
-from localnet.sim.traders import BASE_PRICE_TICKS, MARKETS, Traders, make_markets
+from localnet.sim.traders import BASE_PRICE_TICKS, FEE_TIERS, MARKETS, Traders, make_markets
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.envelope import (
@@ -123,7 +123,9 @@ class NodeCluster:
         self._nonces = 0
         self._sequences = [0] * count
         self._trade_until_ms = 0
-        self._traders = Traders(seed)
+        self._traders = Traders(
+            seed, [self.identity.public_key(secret) for secret in self.accounts]
+        )
         for index in self.hosts:
             member = self.member_of(index)
             self.world.add_node(
@@ -187,7 +189,7 @@ class NodeCluster:
             time_ms=0,
             seed=7,
             members=self.keys.committee.members,
-            engine=EngineGenesis(make_markets(), deposits),
+            engine=EngineGenesis(make_markets(), deposits, fee_tiers=FEE_TIERS),
             fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
         )
 

@@ -4,22 +4,28 @@ They draw from a generator of their own, so that more kinds of orders change not
 """
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from engine.genesis import MarketParams
+from engine.genesis import FeeTier, FeeTiers, MarketParams
 from engine.instructions import (
+    AccountInstruction,
     Amend,
     Cancel,
     CancelAll,
     Instruction,
     MarketOrder,
+    OnBehalf,
     PlaceOrder,
     SelfTradeMode,
     Side,
     TimeInForce,
+    Transfer,
+    Withdraw,
 )
 from localnet.markets import make_plain_market
+from localnet.sim.oracles.books import SUB_ACCOUNTS
 
 MARKET: Final = 1
 SMALL_MARKET: Final = 2
@@ -29,6 +35,11 @@ MARKETS: Final = (MARKET, SMALL_MARKET)
 BASE_PRICE_TICKS: Final = 100_000
 PRICE_GRID_TICKS: Final = 5
 """Coarse, so that several orders wait at one price."""
+
+FEE_TIERS: Final = FeeTiers(
+    (FeeTier(10**8, 100, 0), FeeTier(10**9, 200, 30)), epoch_ms=1_000, epochs=3
+)
+"""Within reach of a run of seconds."""
 
 NAMES_KEPT: Final = 12
 """An account cancels and amends one of so many orders that it named last, open or not."""
@@ -54,13 +65,25 @@ def make_markets() -> tuple[MarketParams, ...]:
 class Traders:
     """The accounts, and the names that they gave their orders."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, accounts: Sequence[bytes]) -> None:
+        """`accounts` are the ids that a transfer may name."""
+        self._accounts = (*accounts, bytes(32))
         self._random = Random(f"traders {seed}")
+        self._moves = Random(f"collateral {seed}")
         self._last_name = 0
         self._names: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=NAMES_KEPT))
 
     def make(self, account: int, now_ms: int) -> Instruction:
         """What an account asks for next."""
+        order = self._make_order(account, now_ms)
+        choice = self._moves.randrange(40)
+        if choice == 0:
+            return self._make_collateral()
+        if choice <= 3:
+            return OnBehalf(1 + choice % SUB_ACCOUNTS, order)
+        return order
+
+    def _make_order(self, account: int, now_ms: int) -> AccountInstruction:
         random = self._random
         side = random.choice((Side.BUY, Side.SELL))
         market = SMALL_MARKET if random.randrange(5) == 0 else MARKET
@@ -96,3 +119,13 @@ class Traders:
             client_id=name,
             good_til_ms=good_til_ms,
         )
+
+    def _make_collateral(self) -> Instruction:
+        """In the place of an order; now and then too much, or to an account that there is not."""
+        random = self._moves
+        amount = random.choice((1, 50, 10**9, 10**13))
+        if random.randrange(3) == 0:
+            return Withdraw(amount, bytes([random.randint(0, 2)]) * 20)
+        if random.randrange(2):
+            return Transfer(10 * amount, sub=random.randint(0, SUB_ACCOUNTS))
+        return Transfer(amount, random.choice(self._accounts))

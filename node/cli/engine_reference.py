@@ -88,6 +88,12 @@ MEANINGS: Final = {
 """Of fields that mean the same in several classes. A docstring below a field comes first."""
 
 VALUES: Final = {
+    "OnBehalf.instruction": "an instruction",
+    "OnBehalf.sub": f"1 to {limits.SUB_ACCOUNTS_MAX}",
+    "Transfer.account": "an account's id, or empty",
+    "Transfer.sub": f"0 to {limits.SUB_ACCOUNTS_MAX}",
+    "Withdraw.destination": "20 bytes, not all zero",
+    "amount_microquote": f"1 to {show_number(limits.DEPOSITS_TOTAL_MAX_MICROQUOTE)}",
     "CancelAll.market": "a market's number, or none",
     "client_id": f"0 to {show_number(limits.CLIENT_ID_MAX)}",
     "duration_ms": f"1 to 86,400 intervals, at most {limits.TWAP_DURATION_MAX_MS:,}",

@@ -6,6 +6,7 @@ stable codes has the same words (`node.cli.error_reference`).
 
 from typing import Final, NamedTuple
 
+from engine.limits import SUB_ACCOUNTS_MAX
 from engine.receipts import ReasonCode
 from mempool.refusal import RefusalCode
 
@@ -231,6 +232,48 @@ OUTCOME_REASONS: Final = {
         "see `rota market list`",
     ),
     ReasonCode.OPTION_EXPIRED: Reason("the option expired", ""),
+    ReasonCode.COLLATERAL_AMOUNT_INVALID: Reason(
+        "the amount is not above zero, or above all that can ever be deposited"
+    ),
+    ReasonCode.COLLATERAL_ORACLE_STALE: Reason(
+        "the index price of a market in which the account has a position or orders is too old",
+        _WAIT,
+    ),
+    ReasonCode.COLLATERAL_INSUFFICIENT: Reason(
+        "what is left would not cover the initial margin of positions and open orders",
+        "choose less, close positions or cancel orders; see `rota account show`",
+    ),
+    ReasonCode.COLLATERAL_OUT_OF_RANGE: Reason(
+        "a balance would grow beyond the largest one", "choose less"
+    ),
+    ReasonCode.WITHDRAW_DESTINATION_INVALID: Reason(
+        "the destination is no address on L1, which has 20 bytes that are not all zero"
+    ),
+    ReasonCode.WITHDRAW_TOO_SMALL: Reason(
+        "the amount is below the smallest withdrawal of the chain", "withdraw more at once"
+    ),
+    ReasonCode.WITHDRAW_GATED: Reason(
+        "no collateral may leave while an account is worth less than nothing",
+        "try again once its liquidation is over",
+    ),
+    ReasonCode.WITHDRAW_TOO_MANY: Reason(
+        "the account has as many withdrawals pending as are allowed",
+        "wait until L1 has settled one; see `rota account show`",
+    ),
+    ReasonCode.WITHDRAW_FULL: Reason(
+        "as many withdrawals are pending as the chain can hold", "wait until L1 has settled some"
+    ),
+    ReasonCode.TRANSFER_TO_ITSELF: Reason("an account cannot give to itself"),
+    ReasonCode.TRANSFER_ACCOUNT_UNKNOWN: Reason(
+        "there is no account that could receive", "an account exists from its first deposit on"
+    ),
+    ReasonCode.TRANSFER_DESTINATION_INVALID: Reason(
+        "the transfer names both an account and one of the sender's sub-accounts",
+        "name one of the two",
+    ),
+    ReasonCode.SUB_ACCOUNT_NUMBER_INVALID: Reason(
+        f"sub-accounts are numbered from 1 to {SUB_ACCOUNTS_MAX}", "choose one of these"
+    ),
 }
 """The envelope was ordered; this became of one of its instructions."""
 

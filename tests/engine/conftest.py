@@ -8,9 +8,16 @@ from hypothesis import settings
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from engine.apply import apply_block
-from engine.block import BlockInput, BlockOutput, Deposit, EngineEnvelope, Reporter
+from engine.block import (
+    BlockInput,
+    BlockOutput,
+    Deposit,
+    EngineEnvelope,
+    Reporter,
+    WithdrawalSettlement,
+)
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
-from engine.instructions import Bundle, Instruction, OracleReport
+from engine.instructions import Bundle, Instruction, OnBehalf, OracleReport
 from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
 from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS
@@ -43,12 +50,21 @@ class World:
         return EngineEnvelope(self.count.to_bytes(32, "big"), sender, self.count, body)
 
     def block(
-        self, envelopes: Iterable[EngineEnvelope] = (), deposits: Iterable[Deposit] = ()
+        self,
+        envelopes: Iterable[EngineEnvelope] = (),
+        deposits: Iterable[Deposit] = (),
+        settled: Iterable[WithdrawalSettlement] = (),
     ) -> BlockOutput:
         height = self.state.height + 1
         seed = digest(Domain.SEED, height.to_bytes(8, "big"))
         block = BlockInput(
-            height, self.time_ms, seed, tuple(envelopes), tuple(deposits), self.reporters
+            height,
+            self.time_ms,
+            seed,
+            tuple(envelopes),
+            tuple(deposits),
+            self.reporters,
+            tuple(settled),
         )
         self.inputs.append(block)
         self.output = apply_block(self.state, block)
@@ -93,8 +109,12 @@ def validate_refusals(block: BlockInput, output: BlockOutput) -> None:
             continue
         instructions = decode_bundle(bodies[receipt.envelope_id])
         assert isinstance(instructions, tuple)
-        kind = type(instructions[receipt.index])
-        assert receipt.code in REFUSALS[kind], (
+        instruction = instructions[receipt.index]
+        kind = type(instruction)
+        codes = REFUSALS[kind]
+        if isinstance(instruction, OnBehalf):
+            codes += REFUSALS[type(instruction.instruction)]
+        assert receipt.code in codes, (
             f"{kind.__name__} was refused with {receipt.code}: add it to REFUSALS in"
             " engine/refusals.py"
         )

@@ -2,10 +2,12 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root, verify_inclusion
 from engine.apply import apply_block
+from engine.block import WithdrawalSettlement
 from engine.commitment import (
     SYSTEM_KEY,
     account_key,
@@ -13,28 +15,34 @@ from engine.commitment import (
     encode_market,
     encode_system,
     market_key,
+    withdrawal_key,
 )
-from engine.genesis import MarkParams
+from engine.genesis import FeeTier, FeeTiers, MarkParams
 from engine.instructions import (
     Amend,
     Cancel,
     CancelAll,
     MarketOrder,
+    OnBehalf,
     OracleReport,
     PlaceOrder,
     SelfTradeMode,
     Side,
     TimeInForce,
+    Transfer,
+    Withdraw,
 )
 from engine.records import encode_order
 from engine.snapshot import restore, snapshot
 from engine.state import create_state
 from engine.views import view_account, view_book, view_order
+from engine.withdrawals import encode_withdrawal
 from localnet.splitmix import SplitMix
 
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(1, 25)
+HOSTILE = (0, -1, 2**31, 2**56, 2**63, 2**64 - 1, -(2**63))
 TIFS = (*TimeInForce, TimeInForce.GTC, TimeInForce.GTC, TimeInForce.POST_ONLY)
 
 
@@ -44,6 +52,14 @@ def _instruction(draw, mids):
     Drawn from a seed, not by strategies: those favour small and simple values so strongly that
     positions, margin calls and reduce-only orders hardly ever come together.
     """
+    if draw(14) == 0:
+        return _collateral(draw)
+    if draw(10) == 0:
+        return OnBehalf(draw(4), _own(draw, mids))
+    return _own(draw, mids)
+
+
+def _own(draw, mids):
     choice, market = draw(100), 1 + draw(2)
     side = Side.BUY if draw(2) else Side.SELL
     price, lots = mids[market] + draw(25) - 12, 1 + draw(60)
@@ -52,7 +68,7 @@ def _instruction(draw, mids):
     if choice < 60:
         tif = TIFS[draw(len(TIFS))]
         rests = tif in (TimeInForce.GTC, TimeInForce.POST_ONLY)
-        good_til_ms = 1_000 + draw(250) if rests and draw(8) == 0 else 0
+        good_til_ms = 1_000 + draw(5_000) if rests and draw(8) == 0 else 0
         reduce_only = draw(3) == 0
         return PlaceOrder(market, side, price, lots, tif, reduce_only, mode, client_id, good_til_ms)
     if choice < 75:
@@ -62,6 +78,24 @@ def _instruction(draw, mids):
     if choice < 87:
         return CancelAll((None, 1, 2)[draw(3)])
     return Amend(0 if client_id else 1 + draw(150), client_id, price, lots)
+
+
+def _collateral(draw):
+    """A withdrawal or a transfer, now and then of an amount or to a place that there is not."""
+    amount = HOSTILE[draw(len(HOSTILE))] if draw(6) == 0 else 1 + draw(60_000)
+    if draw(2):
+        return Withdraw(amount, b"" if draw(8) == 0 else b"d" * 20)
+    if draw(2):
+        return Transfer(amount, sub=draw(4))
+    return Transfer(amount, b"x" * 32 if draw(8) == 0 else NAMES[draw(5)])
+
+
+def _settle(state):
+    """L1 pays or rejects some of what is pending, and now and then a number that is not."""
+    height = state.height
+    numbers = [number for number in state.withdrawals if (number + height) % 3 == 0]
+    numbers += [state.next_withdrawal_id + 1] if height % 7 == 0 else []
+    return [WithdrawalSettlement(number, number % 2 == 0) for number in numbers]
 
 
 def _stream(seed, count):
@@ -127,6 +161,8 @@ def _check_tables(state):
             assert exposure.reduce_only_lots <= abs(exposure.lots)
             assert all(o.side * exposure.lots < 0 for o in reduce_only)
         assert account.clients == {o.client_id: o for o in account.orders.values() if o.client_id}
+        own = [each for each in state.withdrawals.values() if each.account is account]
+        assert list(account.withdrawals.values()) == own
         records = b"".join(encode_order(o) for o in account.orders.values())
         assert account.order_records.data == records
         if account.margin_epoch == state.margin_epoch:
@@ -165,12 +201,12 @@ def _play(world, blocks):
     """Run the blocks, checking what must hold after each; return all outputs."""
     outputs = []
     for index, bundles in blocks:
-        world.time_ms += 10
+        world.time_ms += 110
         # After this block neither index nor mark moves in the next one, which has the same time.
         outputs.append(world.block() if index is None else _report(world, *index))
         healthy = [name for name in NAMES if _is_healthy(world.state, name)]
         envelopes = [world.envelope(NAMES[sender], *body) for sender, body in bundles]
-        output = world.block(envelopes)
+        output = world.block(envelopes, settled=_settle(world.state))
         outputs.append(output)
         _check_tables(world.state)
         _check_receipts(world, output, bundles)
@@ -195,7 +231,7 @@ def _report(world, market, price):
 
 def _make(make_world):
     # 60 lots at 1,000 ticks need 60,000 of margin: poor enough to be refused now and then.
-    return make_world(
+    world = make_world(
         markets=2,
         auctions=(2,),
         balance=150_000,
@@ -204,6 +240,11 @@ def _make(make_world):
         orders_max=8,
         mark=MarkParams(100_000, 30_000, average_ms=200, interval_ms=100),
     )
+    fees = FeeTiers((FeeTier(10**5, 50, 0), FeeTier(10**6, 100, 50)), 1_000, 2)
+    world = type(world)(replace(world.genesis, fee_tiers=fees))
+    for market in (1, 2):
+        world.set_index(1_000, market)
+    return world
 
 
 @settings(max_examples=200, deadline=None)
@@ -243,6 +284,10 @@ def test_the_root_proves_every_account_market_and_the_totals(make_world, seed, c
     state = world.state
     leaves = {account_key(name): encode_account(a) for name, a in state.accounts.items()}
     leaves |= {market_key(number): encode_market(m) for number, m in state.markets.items()}
+    leaves |= {
+        withdrawal_key(number): encode_withdrawal(each)
+        for number, each in state.withdrawals.items()
+    }
     leaves[SYSTEM_KEY] = encode_system(state)
     for key, value in leaves.items():
         assert verify_inclusion(root, key, value, state.tree.prove(key))

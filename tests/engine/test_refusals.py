@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.codec import encode
-from engine import triggers
+from engine import triggers, withdrawals
 from engine.commitment import encode_account, encode_market
 from engine.instructions import (
     Amend,
@@ -23,23 +23,28 @@ from engine.instructions import (
     ConditionalOrder,
     Instruction,
     MarketOrder,
+    OnBehalf,
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
     Side,
     TimeInForce,
     TrailingStop,
+    Transfer,
     TriggerKind,
     TriggerSource,
     TwapOrder,
     VolatilityReport,
+    Withdraw,
 )
 from engine.limits import (
     INSTRUCTIONS_PER_BUNDLE_MAX,
     ORDER_NOTIONAL_MAX_MICROQUOTE,
     ORDER_SIZE_MAX_LOTS,
     SERIES_ID_FIRST,
+    SUB_ACCOUNTS_MAX,
     WAITING_PER_ACCOUNT_MAX,
+    WITHDRAWALS_PER_ACCOUNT_MAX,
 )
 from engine.option_params import OptionParams
 from engine.receipts import Status
@@ -67,7 +72,7 @@ class Case(NamedTuple):
     world: dict[str, Any] = {}  # noqa: RUF012 - never changed
     """Parameters of the exchange (`make_world`)."""
     bounds: dict[str, int] = {}  # noqa: RUF012 - never changed
-    """Limits on what waits that are smaller than usual."""
+    """Limits on what waits or leaves that are smaller than usual."""
     sender: bytes = ALICE
 
 
@@ -79,6 +84,8 @@ STOP = ConditionalOrder(1, SELL, TriggerKind.STOP, TriggerSource.INDEX, 900, 800
 TRAILING = TrailingStop(1, SELL, TriggerSource.INDEX, 50, 50, 10)
 TWAP = TwapOrder(1, BUY, 1_100, 10, 10_000, 1_000)
 LEG = replace(LIMIT, tif=POST_ONLY)
+WITHDRAW = Withdraw(5_000, b"d" * 20)
+GIFT = Transfer(5_000, BOB)
 AMEND = Amend(0, 7, 950, 10)
 NAMED = replace(LIMIT, client_id=7)
 """What AMEND names."""
@@ -136,6 +143,19 @@ def hold_reduced(world: Any) -> None:
     world.one(ALICE, PlaceOrder(1, BUY, 1_000, 10))
     world.one(ALICE, PlaceOrder(1, SELL, 1_100, 10, reduce_only=True, client_id=7))
     world.one(BOB, PlaceOrder(1, BUY, 990, 10))
+
+
+def gain_much(world: Any) -> None:
+    """Alice owes nearly as much as anybody may, and has gained far more than that asks for."""
+    fill_balance(world)
+    world.set_index(1_100)
+
+
+def ruin_bob(world: Any) -> None:
+    """Bob is worth less than nothing."""
+    world.one(BOB, PlaceOrder(1, SELL, 1_000, 90))
+    world.one(CAROL, PlaceOrder(1, BUY, 1_000, 90))
+    world.set_index(1_112)
 
 
 def wait_much(world: Any) -> None:
@@ -301,6 +321,23 @@ AMEND_CASES = [
 REPORT = OracleReport(1, 1_000, 10, 1_000)
 SURFACE = VolatilityReport(1, (500_000,) * 20, 10, 1_000)
 
+
+def find_outflow_faults(instruction: Withdraw | Transfer) -> list[Case]:
+    """What refuses whatever moves collateral out of an account."""
+    return [
+        Case("account.unknown", instruction, sender=NOBODY),
+        Case("collateral.amount_invalid", replace(instruction, amount_microquote=2**57)),
+        Case("collateral.oracle_stale", instruction, outlive_reports),
+        Case("collateral.insufficient", replace(instruction, amount_microquote=2**50)),
+        Case(
+            "collateral.out_of_range",
+            replace(instruction, amount_microquote=2**54),
+            gain_much,
+            world=HUGE,
+        ),
+    ]
+
+
 CASES = [
     *find_faults(LIMIT, "price_ticks"),
     *find_risks(LIMIT, same, "price_ticks"),
@@ -373,6 +410,19 @@ CASES = [
     Case("account.unknown", ArmDeadMan(1_000), sender=NOBODY),
     Case("dead_man.timeout_invalid", ArmDeadMan(-1)),
     Case("dead_man.timeout_invalid", ArmDeadMan(2**63)),
+    *find_outflow_faults(WITHDRAW),
+    Case("withdraw.destination_invalid", replace(WITHDRAW, destination=b"d" * 21)),
+    Case("withdraw.too_small", replace(WITHDRAW, amount_microquote=0)),
+    Case("withdraw.gated", WITHDRAW, ruin_bob, world={"balance": 100_000}),
+    Case("withdraw.too_many", WITHDRAW, before=(WITHDRAW,) * WITHDRAWALS_PER_ACCOUNT_MAX),
+    Case("withdraw.full", WITHDRAW, before=(WITHDRAW,), bounds={"WITHDRAWALS_MAX": 1}),
+    *find_outflow_faults(GIFT),
+    Case("transfer.destination_invalid", replace(GIFT, sub=1)),
+    Case("transfer.to_itself", Transfer(1)),
+    Case("transfer.to_itself", replace(GIFT, account=ALICE)),
+    Case("transfer.account_unknown", replace(GIFT, account=NOBODY)),
+    Case("sub_account.number_invalid", Transfer(1, sub=SUB_ACCOUNTS_MAX + 1)),
+    Case("sub_account.number_invalid", OnBehalf(0, CancelAll())),
 ]
 
 
@@ -403,7 +453,7 @@ def test_what_is_refused_leaves_everything_else_as_it_would_be_without_it(
     case: Case, make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in case.bounds.items():
-        monkeypatch.setattr(triggers, name, value)
+        monkeypatch.setattr(withdrawals if hasattr(withdrawals, name) else triggers, name, value)
     world = run_case(make_world, case, is_with=True)
     receipt = next(
         each

@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "847805f65ffcd848cb905d6913eaea592d12a94f177a2e7c8051f566cf79d065"
+        == "87cad872b9299f5cb25010d2ef21b7c635760519afecbb3de2bd84024dcf042b"
     )
 
 

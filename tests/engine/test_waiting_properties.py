@@ -23,9 +23,11 @@ from engine.instructions import (
     Side,
     TimeInForce,
     TrailingStop,
+    Transfer,
     TriggerKind,
     TriggerSource,
     TwapOrder,
+    Withdraw,
 )
 from engine.receipts import Status
 from engine.snapshot import restore, snapshot
@@ -91,7 +93,7 @@ class Author:
         return PlaceOrder(market, self.side(), self.near(), self.lots(), tif, *common[1:4])
 
     def instruction(self):
-        choice, market = self.draw(100), self.market()
+        choice, market = self.draw(108), self.market()
         if choice < 25:
             return self.limit(market, TimeInForce(self.draw(4)))
         if choice < 35:
@@ -115,7 +117,11 @@ class Author:
             return Cancel(*((0, 1 + self.draw(5)) if self.draw(2) else (1 + self.draw(150), 0)))
         if choice < 96:
             return CancelAll((None, 1, 2)[self.draw(3)])
-        return Amend(1 + self.draw(150), 0, self.near(), self.lots())
+        if choice < 100:
+            return Amend(1 + self.draw(150), 0, self.near(), self.lots())
+        if choice < 104:
+            return Withdraw(self.price(1 + self.draw(50_000)), b"d" * (20 - (self.draw(8) == 0)))
+        return Transfer(self.price(1 + self.draw(50_000)), NAMES[self.draw(5)])
 
     def blocks(self, count):
         """(milliseconds that pass, index moves, bundles by sender)."""

@@ -1,17 +1,19 @@
 """The engine's books, kept a second time: deposits, and what every trade moved from whom to whom.
 
 The engine's own invariants add its own numbers up. These books begin with the deposits of genesis
-and know nothing but the fills: each must have cost both sides what its price and the fees say,
-and after every height each account has to hold exactly what is left.
+and know nothing but the fills, transfers and withdrawals that it tells: each fill must have cost
+both sides what its price and the fees say, nobody may give away more than all there is, and after
+every height each account has to hold exactly what is left.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
+from hashlib import sha256
+from typing import Final, NamedTuple
 
 from engine.genesis import EngineGenesis
 from engine.instructions import PlaceOrder
-from engine.receipts import Fill
+from engine.receipts import Event, Fill, TransferEvent, WithdrawalEvent, WithdrawalState
 from engine.state import EngineState
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.oracles.watchers import Execution, Watcher
@@ -19,6 +21,26 @@ from mempool.envelope import EnvelopeHeader
 from mempool.ledger import FeeSchedule
 
 _PPM: Final = 1_000_000
+
+SUB_ACCOUNTS: Final = 2
+"""Sub-accounts of each account that may trade in a run."""
+
+
+def derive_sub_account(owner: bytes, number: int) -> bytes:
+    """The id of a sub-account: SHA-256 over the domain and the parts, each after its length."""
+    domain = b"rota/sub-account/v1"
+    parts = (owner, number.to_bytes(4, "big"))
+    data = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return sha256(bytes([len(domain)]) + domain + data).digest()
+
+
+class Leaving(NamedTuple):
+    """A withdrawal that L1 has not settled."""
+
+    account: bytes
+    destination: bytes
+    amount: int
+    height: int
 
 
 class Books(Watcher):
@@ -39,17 +61,52 @@ class Books(Watcher):
         self.fees = 0
         for deposit in genesis.deposits:
             self.balances[deposit.account] += deposit.amount_microquote
+        self.opened = dict.fromkeys(self.balances, 0)
+        """The height at which an account came to be."""
         self.deposited = sum(self.balances.values())
+        self.tiers = genesis.fee_tiers
+        self.volumes: Counter[tuple[bytes, int]] = Counter()
+        """Micro-quote traded, by owner and epoch."""
+        self.subs = {
+            derive_sub_account(deposit.account, number): (deposit.account, number)
+            for deposit in genesis.deposits
+            for number in range(1, SUB_ACCOUNTS + 1)
+        }
+        """Owner and number, by the id of the sub-account, also of those that nobody opens."""
+        self.leaving: dict[int, Leaving] = {}
+        """Pending withdrawals by number."""
+        self.next_withdrawal = 1
+        self.withdrawn = 0
 
     def on_executed(self, index: int, execution: Execution) -> None:
         height = execution.request.height
         if height != self.height + 1:
             return
         self.height = height
-        self._book(execution.output.fills)
+        self._book(execution.output.fills, execution.block.time_ms)
+        for event in execution.output.events:
+            self._move(event)
         self.compare(index, self._world.engines[index].state)
 
-    def _book(self, fills: Iterable[Fill]) -> None:
+    def owner_of(self, account: bytes) -> bytes:
+        """Whose volume an account's trades are."""
+        return self.subs.get(account, (account, 0))[0]
+
+    def _reduce(self, account: bytes, epoch: int) -> tuple[int, int]:
+        """By how many millionths an account's fees are lower, as (maker, taker), in an epoch: by
+        the last step that the volume of the epochs before has reached."""
+        maker = taker = 0
+        if self.tiers is not None:
+            owner = self.owner_of(account)
+            past = range(epoch - self.tiers.epochs, epoch)
+            traded = sum(self.volumes[owner, each] for each in past)
+            for tier in self.tiers.tiers:
+                if traded >= tier.volume_microquote:
+                    maker, taker = tier.maker_reduction_ppm, tier.taker_reduction_ppm
+        return maker, taker
+
+    def _book(self, fills: Iterable[Fill], time_ms: int) -> None:
+        epoch = 0 if self.tiers is None else time_ms // self.tiers.epoch_ms + 1
         notionals: Counter[int] = Counter()
         charged: Counter[int] = Counter()
         for fill in fills:
@@ -60,10 +117,16 @@ class Books(Watcher):
             order_id = fill.taker_order_id
             notionals[order_id] += notional
             charged[order_id] += fill.taker_fee_microquote
+            maker_less, _ = self._reduce(fill.maker, epoch)
+            _, taker_less = self._reduce(fill.taker, epoch)
             due = (
-                _round_up(notional * params.maker_fee_ppm),
-                _round_up(notionals[order_id] * params.taker_fee_ppm),
+                _round_up(notional * (params.maker_fee_ppm - maker_less)),
+                _round_up(notionals[order_id] * (params.taker_fee_ppm - taker_less)),
             )
+            owners = {self.owner_of(fill.maker), self.owner_of(fill.taker)}
+            if epoch and len(owners) == 2:
+                for owner in sorted(owners):
+                    self.volumes[owner, epoch] += notional
             found = (fill.maker_fee_microquote, charged[order_id])
             assert found == due, f"height {self.height}: fees {found}, due {due}"
             side = int(fill.taker_side)
@@ -73,9 +136,42 @@ class Books(Watcher):
             self.positions[fill.maker, fill.market] -= side * fill.size_lots
             self.fees += fill.maker_fee_microquote + fill.taker_fee_microquote
 
+    def _move(self, event: Event) -> None:
+        """Collateral that changes hands, leaves or comes back."""
+        if isinstance(event, TransferEvent):
+            self._require_positive(event.amount_microquote)
+            self.balances[event.source] -= event.amount_microquote
+            self.balances[event.target] += event.amount_microquote
+            self.opened.setdefault(event.target, self.height)
+        elif isinstance(event, WithdrawalEvent):
+            amount, number = event.amount_microquote, event.withdrawal_id
+            found = Leaving(event.account, event.destination, amount, self.height)
+            if event.state is WithdrawalState.PENDING:
+                self._require_positive(amount)
+                assert number == self.next_withdrawal, f"withdrawal {number} is out of turn"
+                self.next_withdrawal += 1
+                self.balances[event.account] -= amount
+                self.leaving[number] = found
+                return
+            due = self.leaving.pop(number, None)
+            if event.state is WithdrawalState.UNKNOWN:
+                assert due is None, f"withdrawal {number} is pending"
+                return
+            assert due is not None, f"withdrawal {number} is not pending"
+            assert due[:3] == found[:3], f"withdrawal {number} is {found}, was {due}"
+            if event.state is WithdrawalState.PAID:
+                self.withdrawn += amount
+            else:
+                self.balances[event.account] += amount
+
+    def _require_positive(self, amount: int) -> None:
+        assert 0 < amount <= self.deposited, f"height {self.height}: {amount} moves"
+
     def can_pay(self, account: bytes, order: PlaceOrder, times: int) -> bool:
         """Has an account so many times what its positions and an order are worth at its price?"""
-        worth = 0
+        own = self.markets[order.market]
+        unit = own.tick_size_microquote // own.lots_per_base
+        worth = order.size_lots * order.price_ticks * unit
         for (owner, market), lots in self.positions.items():
             params = self.markets.get(market)
             if owner == account and params is not None:
@@ -107,16 +203,17 @@ class Books(Watcher):
         """Hold an engine's state at the height of the books against them."""
         where = f"node {index}, height {self.height}"
         found = (state.deposits_total, state.withdrawals_total, state.pending_withdrawals)
-        assert found == (self.deposited, 0, 0), (
-            f"{where}: deposits, withdrawals and those pending are {found},"
-            f" and {self.deposited} was deposited"
+        pending = sum(each.amount for each in self.leaving.values())
+        due = (self.deposited, self.withdrawn, pending)
+        assert found == due, (
+            f"{where}: deposits, withdrawals and those pending are {found}, due {due}"
         )
         pools = (state.fees, state.insurance)
         assert pools == (self.fees, 0), f"{where}: pools {pools}, paid in {self.fees}"
         for account_id, account in state.accounts.items():
-            due = self.balances[account_id]
-            assert account.quote == due, (
-                f"{where}: account {account_id.hex()[:16]} has {account.quote}, due {due}"
+            balance = self.balances[account_id]
+            assert account.quote == balance, (
+                f"{where}: account {account_id.hex()[:16]} has {account.quote}, due {balance}"
             )
             for market, exposure in account.exposures.items():
                 lots = self.positions[account_id, market]

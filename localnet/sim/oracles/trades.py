@@ -26,15 +26,18 @@ from engine.instructions import (
     CancelAll,
     Instruction,
     MarketOrder,
+    OnBehalf,
     OracleReport,
     PlaceOrder,
     TimeInForce,
+    Transfer,
+    Withdraw,
 )
 from engine.receipts import OrderEvent, ReasonCode, Receipt, Status
 from engine.snapshot import snapshot
 from engine.state import EngineState
 from localnet.sim.node_world import Engine
-from localnet.sim.oracles.books import Books
+from localnet.sim.oracles.books import Books, derive_sub_account
 from localnet.sim.oracles.mirror import Loss, Mirror, Trade
 from localnet.sim.oracles.watchers import Execution, Watcher
 
@@ -93,7 +96,8 @@ class Trades(Watcher):
         for task in tasks:
             if task.receipt.code is ReasonCode.ACCOUNT_UNKNOWN:
                 sender = task.sender
-                assert sender not in self._books.balances, f"{where}{sender.hex()} has an account"
+                opened = self._books.opened.get(sender, self._height)
+                assert opened == self._height, f"{where}{sender.hex()} has an account"
                 continue
             match task.instruction:
                 case Cancel() | CancelAll() | Amend() as ask:
@@ -102,7 +106,7 @@ class Trades(Watcher):
                         admitted += self._admit(task, ended, where)
                     else:
                         _compare_cancelled(task, ended, where)
-                case OracleReport():
+                case OracleReport() | Withdraw() | Transfer():
                     pass
                 case MarketOrder() as order:
                     admitted += self._admit(task, _limit(order), where)
@@ -216,7 +220,8 @@ class Trades(Watcher):
                 if (lots := self._books.positions[account_id, market])
             )
             quote = self._books.balances[account_id].to_bytes(8, "big", signed=True)
-            yield b"a" + account_id, quote + self._digest_orders(account_id) + positions
+            rest = self._make_extensions(account_id)
+            yield b"a" + account_id, quote + self._digest_orders(account_id) + positions + rest
         for number, market in state.markets.items():
             reports = b"".join(
                 key
@@ -228,10 +233,40 @@ class Trades(Watcher):
             )
             value = market.index_price.to_bytes(8, "big") + bytes([market.stale])
             yield b"m" + number.to_bytes(4, "big"), value + digest(Domain.STATE, reports)
-        pools = (state.fees, state.insurance, state.deposits_total, 0, 0)
+        books = self._books
+        pending = 0
+        for number, each in books.leaving.items():
+            amounts = b"".join(part.to_bytes(8, "big") for part in (each.amount, each.height))
+            yield b"w" + number.to_bytes(8, "big"), each.account + each.destination + amounts
+            pending += each.amount
+        pools = (state.fees, state.insurance, state.deposits_total, pending, books.withdrawn)
         numbers = (self._height, state.time_ms, self._last_id + 1, *pools)
         packed = b"".join(each.to_bytes(8, "big", signed=True) for each in numbers)
-        yield b"s", packed + state.genesis_digest
+        leaving = books.next_withdrawal
+        mark = (2**31).to_bytes(4, "big") + leaving.to_bytes(8, "big") if leaving > 1 else b""
+        yield b"s", packed + state.genesis_digest + mark
+
+    def _make_extensions(self, account_id: bytes) -> bytes:
+        """Whose sub-account it is, and what it has traded by epoch."""
+        books = self._books
+        owner, number = books.subs.get(account_id, (account_id, 0))
+        extensions = b""
+        if number:
+            extensions += (2**31 + 1).to_bytes(4, "big") + owner + number.to_bytes(4, "big")
+        epochs = sorted(epoch for each, epoch in books.volumes if each == account_id)
+        if epochs:
+            assert books.tiers is not None, "only these count volume"
+            last = epochs[-1]
+            pairs = [
+                epoch.to_bytes(8, "big") + books.volumes[account_id, epoch].to_bytes(8, "big")
+                for epoch in epochs
+                if epoch >= last - books.tiers.epochs
+            ]
+            earlier = b"".join(pairs[:-1])
+            prefix = digest(Domain.STATE, b"volume")
+            extensions += (2**31 + 2).to_bytes(4, "big") + pairs[-1]
+            extensions += sha256(prefix + earlier).digest() if earlier else ZERO_DIGEST
+        return extensions
 
     def _digest_orders(self, owner: bytes) -> bytes:
         records = b"".join(
@@ -256,7 +291,9 @@ class Trades(Watcher):
 
 def _is_beyond_rules(instruction: Instruction) -> bool:
     """Whether the rules written down here do not know what it does."""
-    known = PlaceOrder | MarketOrder | Cancel | CancelAll | Amend | OracleReport
+    known = (
+        PlaceOrder | MarketOrder | Cancel | CancelAll | Amend | OracleReport | Withdraw | Transfer
+    )
     return not isinstance(instruction, known) or getattr(instruction, "reduce_only", False)
 
 
@@ -282,7 +319,12 @@ def _pair(block: BlockInput, output: BlockOutput) -> Iterator[_Task]:
             continue
         assert receipt.index == answered[receipt.envelope_id], "receipts are in turn"
         answered[receipt.envelope_id] += 1
-        yield _Task(sender, instructions[receipt.index], receipt)
+        instruction = instructions[receipt.index]
+        if isinstance(instruction, OnBehalf):
+            owner, number = sender, instruction.sub
+            yield _Task(derive_sub_account(owner, number), instruction.instruction, receipt)
+        else:
+            yield _Task(sender, instruction, receipt)
     for envelope_id, (_, instructions) in bundles.items():
         assert answered[envelope_id] == len(instructions), "every instruction has a receipt"
 
