@@ -30,7 +30,11 @@ $(STAMP): requirements.lock pyproject.toml
 compile: setup ## Compile the pure packages with mypyc, if there is a C compiler
 	@$(BIN)/python scripts/compile.py
 
+# What cannot be compiled here runs from its sources, as everything did before.
+TRY_TO_COMPILE = $(BIN)/python scripts/compile.py || echo "not compiled: see above; Rota runs from its sources" >&2
+
 localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
+	@$(TRY_TO_COMPILE)
 	$(BIN)/rota localnet up
 
 test: setup compile ## Run the tests
@@ -57,6 +61,7 @@ format: setup ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Measure ordering, latency, orders and the engine on this machine
+	@$(TRY_TO_COMPILE)
 	$(BIN)/rota bench all
 
 lock: setup ## Re-resolve requirements.lock from pyproject.toml

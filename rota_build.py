@@ -24,7 +24,15 @@ ROOT: Final = Path(__file__).parent
 COMPILED: Final = ROOT / "build" / "compiled"
 MANIFEST: Final = COMPILED / "manifest.json"
 
-PACKAGES: Final = ("crypto", "committee", "consensus", "mempool", "engine", "node")
+PACKAGES: Final = (
+    "crypto",
+    "committee",
+    "consensus",
+    "mempool",
+    "engine",
+    "node",
+    "localnet/bench",
+)
 """What is compiled, in part. Constants of the other modules in them are compiled in, too."""
 
 PURE_VARIABLE: Final = "ROTA_PURE"

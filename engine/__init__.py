@@ -29,7 +29,8 @@ from their position (`schedule`).
                                                        msgspec structs; never compiled
     bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
-    rules       margin, oracle, mark, funding, schedule, placement, matching, resting, cancellation
+    rules       margin, oracle, mark, funding, schedule, placement, matching, resting, cancellation,
+                products (in machine words)
     auctions    auction (joining, settling), clearing (the price and the shares)
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man

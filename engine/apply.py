@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Final
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
@@ -53,10 +54,10 @@ from engine.waitlist import expire_waiting, settle_pairs
 from engine.withdrawals import request_withdrawal, settle_withdrawals
 
 # Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
-_POST_ONLY = TimeInForce.POST_ONLY
-_REFUSED = Status.REFUSED
+_POST_ONLY: Final = TimeInForce.POST_ONLY
+_REFUSED: Final = Status.REFUSED
 
-_WAITING_KINDS = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOrder)
+_WAITING_KINDS: Final = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOrder)
 """Placed with the post-only orders: these, too, only wait."""
 
 
@@ -148,6 +149,8 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
         receipts_root = compute_merkle_root(map(encode, chain(receipts, fills, events)))
     else:
         state.is_rootless = True
+        for account in state.dirty_accounts:
+            account.order_records.forget()
         state.forget_changes()
     return BlockOutput(block.height, state_root, receipts_root, receipts, fills, events, stats)
 
@@ -183,6 +186,8 @@ def _collect(block: BlockInput) -> _Phases:
             receipts.append(None)
             if kind is PlaceOrder or kind is MarketOrder:
                 placements.append(task)
+            elif kind is Cancel:
+                phases.cancels.append(task)
             elif kind is OracleReport or kind is VolatilityReport:
                 phases.reports.append(task)
             elif kind in _WAITING_KINDS:
@@ -241,10 +246,10 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
         else:
             assert isinstance(instruction, Amend)
             receipt = amend_order(run, account, instruction, task.envelope_id, task.index)
-        if isinstance(receipt, PlaceOrder):
-            replacements[task.slot] = receipt
-        else:
+        if isinstance(receipt, Receipt):
             phases.receipts[task.slot] = receipt
+        else:
+            replacements[task.slot] = receipt
     return replacements
 
 
@@ -289,13 +294,13 @@ def _split_placements(
         takers_queue: list[Task] = []
         for task in placements:
             order = task.instruction
-            if isinstance(order, Amend):
+            if isinstance(order, PlaceOrder):
+                is_taker = order.tif is not _POST_ONLY
+            elif isinstance(order, Amend):
                 replacement = replacements.get(task.slot)
                 if replacement is None:
                     continue
-                order = replacement
-            if isinstance(order, PlaceOrder):
-                is_taker = order.tif is not _POST_ONLY
+                is_taker = replacement.tif is not _POST_ONLY
             else:
                 is_taker = isinstance(order, MarketOrder)
             if is_taker:

@@ -30,6 +30,7 @@ price by its id. What triggers a clearing price has reached is for the next bloc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from engine.account import Account, Exposure
 from engine.book import BookSide, Order
@@ -51,11 +52,11 @@ from engine.sub_accounts import find_account
 from engine.triggers import WAKE_ID, release, report_wake
 from engine.waiting import Conditional, Twap, Waiting
 
-_OK = ReasonCode.OK
-_BUY = Side.BUY
-_SELL = Side.SELL
-_FOK = TimeInForce.FOK
-_IOC = TimeInForce.IOC
+_OK: Final = ReasonCode.OK
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
+_FOK: Final = TimeInForce.FOK
+_IOC: Final = TimeInForce.IOC
 
 
 class Entry:

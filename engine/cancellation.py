@@ -1,6 +1,7 @@
 """Cancels and amends: what owners do to their own open and waiting orders, and what time does."""
 
 from heapq import heappop
+from typing import Final
 
 from engine.account import Account
 from engine.book import Order
@@ -17,7 +18,8 @@ from engine.run import BlockRun
 from engine.waiting import Conditional, Waiting
 from engine.waitlist import cancel_everything, end_partner, end_waiting_partner, remove_waiting
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
+_CANCELLED: Final = Status.CANCELLED
 
 
 def find_order(account: Account, order_id: int, client_id: int) -> Order | Waiting | ReasonCode:
@@ -39,16 +41,16 @@ def cancel_order(
 ) -> Receipt:
     """Cancel one order; the other one of its pair, if there is one, is reported as an event."""
     order = find_order(account, cancel.order_id, cancel.client_id)
-    if isinstance(order, ReasonCode):
-        return Receipt(envelope_id, index, Status.REFUSED, order)
-    if isinstance(order, Waiting):
+    if isinstance(order, Order):
+        remove_order(run.state, order)
+        end_waiting_partner(run, order.order_id)
+    elif isinstance(order, Waiting):
         partner_id = order.partner if isinstance(order, Conditional) else 0
         remove_waiting(run.state, order)
         end_partner(run, partner_id)
     else:
-        remove_order(run.state, order)
-        end_waiting_partner(run, order.order_id)
-    return Receipt(envelope_id, index, Status.CANCELLED, _OK, order.order_id, cancelled_count=1)
+        return Receipt(envelope_id, index, Status.REFUSED, order)
+    return Receipt(envelope_id, index, _CANCELLED, _OK, order.order_id, cancelled_count=1)
 
 
 def cancel_all_orders(

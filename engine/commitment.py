@@ -39,6 +39,7 @@ one proof also shows that an account has *no other* orders, and a proof of a bal
 from hashlib import sha256
 from operator import itemgetter
 from struct import Struct
+from typing import Final
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
@@ -50,31 +51,31 @@ from engine.state import EngineState
 from engine.waiting import encode_deadline, encode_waiting
 from engine.withdrawals import encode_withdrawal
 
-_ORDERS_PREFIX = digest(Domain.STATE, b"open orders")
+_ORDERS_PREFIX: Final = digest(Domain.STATE, b"open orders")
 """Stands before the records of an account's open orders: a domain of their own, hashed once."""
 
-_WAITING_PREFIX = digest(Domain.STATE, b"waiting orders")
-_WAITING_MARK = (2**31).to_bytes(4, "big")
+_WAITING_PREFIX: Final = digest(Domain.STATE, b"waiting orders")
+_WAITING_MARK: Final = (2**31).to_bytes(4, "big")
 
-_OWNER = Struct(">I32sI")
-_OWNER_MARK = 2**31 + 1
-_VOLUME_MARK = (2**31 + 2).to_bytes(4, "big")
+_OWNER: Final = Struct(">I32sI")
+_OWNER_MARK: Final = 2**31 + 1
+_VOLUME_MARK: Final = (2**31 + 2).to_bytes(4, "big")
 
-_POSITION = Struct(">Iq")
-_QUOTE = Struct(">q")
-_MARKET = Struct(">QB")
-_REPORT = Struct(">32sQQQ")
-_PREMIUM = Struct(">q")
-_FUNDING = Struct(">qQQQ")
-_MARK = Struct(">QqQQ")
-_SYSTEM = Struct(">QQQqqqqq")
+_POSITION: Final = Struct(">Iq")
+_QUOTE: Final = Struct(">q")
+_MARKET: Final = Struct(">QB")
+_REPORT: Final = Struct(">32sQQQ")
+_PREMIUM: Final = Struct(">q")
+_FUNDING: Final = Struct(">qQQQ")
+_MARK: Final = Struct(">QqQQ")
+_SYSTEM: Final = Struct(">QQQqqqqq")
 
-_WITHDRAWALS = Struct(">IQ")
-_WITHDRAWALS_MARK = 2**31
+_WITHDRAWALS: Final = Struct(">IQ")
+_WITHDRAWALS_MARK: Final = 2**31
 
-SYSTEM_KEY = b"s"
+SYSTEM_KEY: Final = b"s"
 
-_MARKET_ID = itemgetter(0)
+_MARKET_ID: Final = itemgetter(0)
 
 
 def account_key(account_id: bytes) -> bytes:
@@ -94,7 +95,7 @@ def withdrawal_key(withdrawal_id: int) -> bytes:
 
 def compute_orders_digest(account: Account) -> bytes:
     """The digest of all open orders of an account; zero bytes if there are none."""
-    records = account.order_records.data
+    records = account.order_records.collect()
     return sha256(_ORDERS_PREFIX + records).digest() if records else ZERO_DIGEST
 
 

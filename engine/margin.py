@@ -28,6 +28,7 @@ from engine.account import Account, Exposure
 from engine.funding import settle_funding
 from engine.limits import PPM
 from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
+from engine.products import multiply
 
 if TYPE_CHECKING:
     from engine.market import Market
@@ -43,13 +44,10 @@ def refresh_margin(state: EngineState, account: Account) -> None:
     for exposure in account.exposures.values():
         market = exposure.market
         lots = exposure.lots
-        equity += lots * market.mark_value
-        worst = (lots + exposure.open_buy) * market.im_rate
-        other = (exposure.open_sell - lots) * market.im_rate_short
-        if other > worst:
-            worst = other
-        exposure.im = -(-worst // PPM)
-        total += exposure.im
+        equity += multiply(lots, market.mark_value)
+        im = compute_orders_margin(market, lots + exposure.open_buy, exposure.open_sell - lots)
+        exposure.im = im
+        total += im
     account.equity = equity
     account.im = total
     account.margin_epoch = state.margin_epoch
@@ -57,12 +55,8 @@ def refresh_margin(state: EngineState, account: Account) -> None:
 
 def update_exposure_margin(exposure: Exposure) -> None:
     """Bring the account's cached IM in line with a changed exposure."""
-    market = exposure.market
-    worst = (exposure.lots + exposure.open_buy) * market.im_rate
-    other = (exposure.open_sell - exposure.lots) * market.im_rate_short
-    if other > worst:
-        worst = other
-    im = -(-worst // PPM)
+    lots = exposure.lots
+    im = compute_orders_margin(exposure.market, lots + exposure.open_buy, exposure.open_sell - lots)
     account = exposure.account
     account.im += im - exposure.im
     exposure.im = im
@@ -78,17 +72,22 @@ def compute_maintenance_margin(account: Account) -> int:
 
 def compute_orders_margin(market: Market, longs: int, shorts: int) -> int:
     """The IM of the ends of a position with its open orders, in micro-quote."""
-    return -(-max(longs * market.im_rate, shorts * market.im_rate_short) // PPM)
+    worst = multiply(longs, market.im_rate)
+    other = multiply(shorts, market.im_rate_short)
+    if other > worst:
+        worst = other
+    return -(-worst // PPM)
 
 
 def compute_position_margin(market: Market, lots: int) -> int:
     """The MM of a position, in micro-quote."""
-    return -(-(lots * market.mm_rate if lots > 0 else -lots * market.mm_rate_short) // PPM)
+    rate = market.mm_rate if lots > 0 else -market.mm_rate_short
+    return -(-multiply(lots, rate) // PPM)
 
 
 def compute_fee(notional_microquote: int, fee_ppm: int) -> int:
     """The signed fee, rounded up: the user pays more or receives less."""
-    return -(-notional_microquote * fee_ppm // PPM)
+    return -(-multiply(fee_ppm, notional_microquote) // PPM)
 
 
 def is_reducing_transition(exposure: Exposure, side: int, lots: int, equity_change: int) -> bool:

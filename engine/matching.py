@@ -7,6 +7,7 @@ and the taker goes on.
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Final
 
 from engine.account import Exposure
 from engine.book import Order
@@ -24,8 +25,8 @@ from engine.receipts import Fill, ReasonCode
 from engine.resting import enforce_reduce_only, reduce_order, remove_order
 from engine.run import BlockRun
 
-_BUY = Side.BUY
-_SELL = Side.SELL
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
 
 class Taker:

@@ -8,6 +8,8 @@ At most one leg rests in the book, for a taker that sweeps two of them trades wi
 is post-only, because a leg that takes when it is placed makes no pair.
 """
 
+from typing import Final
+
 from engine.account import Account
 from engine.instructions import (
     ConditionalOrder,
@@ -23,7 +25,7 @@ from engine.run import BlockRun
 from engine.triggers import check_conditional, check_room, make_conditional
 from engine.waitlist import add_waiting, link
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
 
 
 def place_pair(

@@ -4,6 +4,8 @@ The first check that fails names the reason. Nothing changes until all have pass
 refused amend has already cancelled the order that it replaces.
 """
 
+from typing import Final
+
 from engine.account import Account, Exposure
 from engine.book import Order
 from engine.fees import find_tier
@@ -29,16 +31,17 @@ from engine.resting import enforce_reduce_only, rest_order
 from engine.run import BlockRun
 from engine.state import EngineState
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
 # Enum members are looked up once: on this path an attribute of an enum class costs as much as a
 # whole check.
-_BUY = Side.BUY
-_GTC = TimeInForce.GTC
-_IOC = TimeInForce.IOC
-_FOK = TimeInForce.FOK
-_POST_ONLY = TimeInForce.POST_ONLY
-_REFUSED = Status.REFUSED
-_RESTING = Status.RESTING
+_BUY: Final = Side.BUY
+_GTC: Final = TimeInForce.GTC
+_IOC: Final = TimeInForce.IOC
+_FOK: Final = TimeInForce.FOK
+_POST_ONLY: Final = TimeInForce.POST_ONLY
+_REFUSED: Final = Status.REFUSED
+_RESTING: Final = Status.RESTING
+_CANCELLED: Final = Status.CANCELLED
 
 
 def place_market_order(
@@ -96,12 +99,14 @@ def check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrde
         return code
     if not market.band_low <= price <= market.band_high:
         return ReasonCode.ORDER_PRICE_BAND
-    if order.client_id:
-        code = check_client_id(account, order.client_id)
+    client_id = order.client_id
+    if client_id:
+        code = check_client_id(account, client_id)
         if code is not _OK:
             return code
     good_til_ms = order.good_til_ms
-    if order.tif is _GTC or order.tif is _POST_ONLY:
+    tif = order.tif
+    if tif is _GTC or tif is _POST_ONLY:
         if good_til_ms:
             code = check_good_til(run, good_til_ms)
             if code is not _OK:
@@ -161,7 +166,7 @@ def check_risk(
     """
     market = exposure.market
     account = exposure.account
-    side = 1 if order.side is _BUY else -1
+    is_buy = order.side is _BUY
     position = exposure.lots
     buys = exposure.open_buy
     sells = exposure.open_sell
@@ -169,7 +174,7 @@ def check_risk(
     if order.reduce_only:
         # Reduce-only orders are shrunk to the position together, so only so much comes on top.
         added = min(abs(position), exposure.reduce_only_lots + lots) - exposure.reduce_only_lots
-    if side > 0:
+    if is_buy:
         buys += added
         is_closing = position < 0 and buys <= -position
     else:
@@ -177,8 +182,9 @@ def check_risk(
         is_closing = position > 0 and sells <= position
     if market.stale and not is_closing:
         return ReasonCode.ORACLE_STALE
-    worst = max(position + buys, sells - position)
-    if worst > POSITION_MAX_LOTS:
+    longs = position + buys
+    shorts = sells - position
+    if max(longs, shorts) > POSITION_MAX_LOTS:
         return ReasonCode.ORDER_POSITION_OVERFLOW
     if account.margin_epoch != state.margin_epoch:
         refresh_margin(state, account)
@@ -186,16 +192,19 @@ def check_risk(
     fee = compute_fee(notional, market.taker_fees[find_tier(state, account)])
     # A sell may trade at any better price, so its proceeds are bounded by the best bid.
     bids = market.book.bids.keys
-    proceeds = bids[-1] * lots * market.unit if side < 0 and bids else 0
-    if abs(account.quote) + max(notional, proceeds) + fee > BALANCE_ABS_MAX_MICROQUOTE:
+    exchanged = notional
+    if not is_buy and bids:
+        exchanged = max(notional, bids[-1] * lots * market.unit)
+    if max(account.quote, -account.quote) + exchanged + fee > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
     # Trading at a limit price that is worse than the mark loses the difference at once.
-    change = min(side * lots * market.mark_value - side * notional, 0) - fee + reserved
+    gain = lots * market.mark_value - notional
+    change = min(gain if is_buy else -gain, 0) - fee + reserved
     im = account.im - exposure.im
-    im += compute_orders_margin(market, position + buys, sells - position)
+    im += compute_orders_margin(market, longs, shorts)
     if account.equity + change >= im:
         return _OK
-    if is_closing and is_reducing_transition(exposure, side, lots, change):
+    if is_closing and is_reducing_transition(exposure, 1 if is_buy else -1, lots, change):
         return _OK
     return ReasonCode.MARGIN_INSUFFICIENT
 
@@ -207,17 +216,18 @@ def _execute(
     state = run.state
     side = 1 if order.side is _BUY else -1
     tif = order.tif
+    price = order.price_ticks
     keys = exposure.market.book.opposite(side).keys
     filled = notional = fee = 0
     remaining = lots
     code = _OK if lots == order.size_lots else ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
-    crosses = bool(keys) and keys[-1] >= compute_threshold(side, order.price_ticks)
+    crosses = bool(keys) and keys[-1] >= compute_threshold(side, price)
     if tif is _FOK or crosses:
         taker = Taker(
             state.next_order_id,
             exposure,
             side,
-            order.price_ticks,
+            price,
             lots,
             order.self_trade,
             exposure.market.taker_fees[find_tier(state, exposure.account)],
@@ -242,13 +252,25 @@ def _execute(
         if tif is _IOC:
             code = ReasonCode.ORDER_IOC_REMAINDER
         else:
-            resting = _rest(run, exposure, order, order_id, remaining)
+            rest = Order(
+                order_id,
+                exposure,
+                side,
+                price,
+                remaining,
+                order.client_id,
+                tif,
+                order.self_trade,
+                order.reduce_only,
+                order.good_til_ms,
+            )
+            resting = _rest(run, rest)
             if resting < remaining:
                 code = ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
     if filled:
         status = Status.FILLED if filled == lots else Status.PARTIALLY_FILLED
     else:
-        status = _RESTING if resting else Status.CANCELLED
+        status = _RESTING if resting else _CANCELLED
     return Receipt(envelope_id, index, status, code, order_id, filled, resting, notional, fee)
 
 
@@ -273,28 +295,17 @@ def _find_post_only_refusal(exposure: Exposure, taker: Taker) -> ReasonCode:
     return _OK
 
 
-def _rest(run: BlockRun, exposure: Exposure, order: PlaceOrder, order_id: int, lots: int) -> int:
+def _rest(run: BlockRun, order: Order) -> int:
     """Rest what is left and return how much of it still rests."""
-    resting = Order(
-        order_id,
-        exposure,
-        1 if order.side is _BUY else -1,
-        order.price_ticks,
-        lots,
-        order.client_id,
-        order.tif,
-        order.self_trade,
-        order.reduce_only,
-        order.good_til_ms,
-    )
+    lots = order.lots
     if not order.reduce_only:
-        rest_order(run.state, resting)
+        rest_order(run.state, order)
         return lots
     # The fills of this very order may have shrunk the position that it may close.
-    allowed = max(-resting.side * exposure.lots, 0)
-    resting.lots = min(lots, allowed)
-    if resting.lots == 0:
+    exposure = order.exposure
+    order.lots = min(lots, max(-order.side * exposure.lots, 0))
+    if order.lots == 0:
         return 0
-    rest_order(run.state, resting)
+    rest_order(run.state, order)
     enforce_reduce_only(run, exposure)
-    return resting.lots if order_id in run.state.orders else 0
+    return order.lots if order.order_id in run.state.orders else 0

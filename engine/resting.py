@@ -4,6 +4,7 @@ Nothing else changes these together, so they cannot drift apart.
 """
 
 from heapq import heapify, heappush
+from typing import Final
 
 from engine.account import Exposure
 from engine.book import Order
@@ -12,7 +13,7 @@ from engine.receipts import ReasonCode
 from engine.run import BlockRun
 from engine.state import EngineState
 
-EXPIRY_SLACK: int = 1024
+EXPIRY_SLACK: Final = 1024
 """How many cancelled entries the expiry heap may hold beyond twice the open orders."""
 
 
@@ -24,7 +25,7 @@ def rest_order(state: EngineState, order: Order) -> None:
     order_id = order.order_id
     state.orders[order_id] = order
     account.orders[order_id] = order
-    account.order_records.add(order)
+    account.order_records.note(order)
     if order.client_id:
         account.clients[order.client_id] = order
     exposure.order_count += 1
@@ -75,7 +76,7 @@ def reduce_order(state: EngineState, order: Order, lots: int) -> None:
         return
     exposure = order.exposure
     exposure.market.book.reduce(order, lots)
-    exposure.account.order_records.replace(order)
+    exposure.account.order_records.note(order)
     if order.side > 0:
         exposure.open_buy -= lots
     else:

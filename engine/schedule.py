@@ -11,12 +11,10 @@ has had a turn. Sub-accounts wait in their owner's queue. (More accounts still m
 must carry its own margin.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from operator import itemgetter
-from typing import TypeVar
-
-from msgspec import Struct
+from typing import Final, TypeVar
 
 from crypto.codec import DecodeError, decode
 from crypto.digest import Domain, digest
@@ -26,22 +24,33 @@ from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import ReasonCode
 from engine.waiting import Waiting
 
-_RANK = itemgetter(0, 1, 2)
+_RANK: Final = itemgetter(0, 1, 2)
 
 T = TypeVar("T")
 
 
-class Task(Struct):
-    """One instruction waiting for its phase: a struct because one is made for each."""
+class Task:
+    """One instruction waiting for its phase."""
 
-    sender: bytes
-    envelope_id: bytes
-    index: int
-    instruction: Instruction
-    slot: int
-    """Where its receipt goes."""
-    sub: int = 0
-    """For which of the sender's sub-accounts; 0 for the sender itself."""
+    __slots__ = ("envelope_id", "index", "instruction", "sender", "slot", "sub")
+
+    def __init__(
+        self,
+        sender: bytes,
+        envelope_id: bytes,
+        index: int,
+        instruction: Instruction,
+        slot: int,
+        sub: int,
+    ) -> None:
+        self.sender = sender
+        self.envelope_id = envelope_id
+        self.index = index
+        self.instruction = instruction
+        self.slot = slot
+        """Where its receipt goes."""
+        self.sub = sub
+        """For which of the sender's sub-accounts; 0 for the sender itself."""
 
 
 def compute_rank_key(seed: bytes) -> bytes:
@@ -87,11 +96,12 @@ def add_woken(
     return [merged[sender] for _, sender in ranked]
 
 
-def take_turns(queues: Sequence[Sequence[T]]) -> Iterator[T]:
+def take_turns(queues: Sequence[Sequence[T]]) -> list[T]:
     """One entry of each queue in turn, then round again, until all are empty."""
+    entries: list[T] = []
     turn = 0
     while queues:
-        for queue in queues:
-            yield queue[turn]
+        entries += [queue[turn] for queue in queues]
         turn += 1
         queues = [queue for queue in queues if len(queue) > turn]
+    return entries

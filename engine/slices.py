@@ -9,6 +9,8 @@ passed between two blocks are one: the last of them, with that rule.
 A slice that is refused is told and changes nothing: the next one tries again.
 """
 
+from typing import Final
+
 from engine.account import Account
 from engine.instructions import PlaceOrder, Side, TimeInForce, TwapOrder
 from engine.limits import (
@@ -23,7 +25,7 @@ from engine.triggers import check_room, check_waiting, make_taker, run_as_taker
 from engine.waiting import Twap
 from engine.waitlist import add_waiting, end_waiting
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
 
 
 def place_twap(

@@ -49,11 +49,11 @@ from engine.waitlist import add_waiting, end_partner, remove_waiting, settle_pai
 WAKE_ID: Final = ZERO_DIGEST
 """Stands for the envelope in the receipt of what no envelope asked for; an event tells it."""
 
-_OK = ReasonCode.OK
-_GTC = TimeInForce.GTC
-_INDEX = TriggerSource.INDEX
-_LAST = TriggerSource.LAST
-_MARK = TriggerSource.MARK
+_OK: Final = ReasonCode.OK
+_GTC: Final = TimeInForce.GTC
+_INDEX: Final = TriggerSource.INDEX
+_LAST: Final = TriggerSource.LAST
+_MARK: Final = TriggerSource.MARK
 
 
 def place_conditional(

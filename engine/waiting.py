@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from engine.instructions import TriggerSource
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from engine.instructions import SelfTradeMode, TimeInForce
     from engine.market import Market
 
-_LAST = TriggerSource.LAST
-_PLACE = itemgetter(0, 1)
+_LAST: Final = TriggerSource.LAST
+_PLACE: Final = itemgetter(0, 1)
 
-_CONDITIONAL = Struct(">BQIbbBqQQQQQBBBQQB")
+_CONDITIONAL: Final = Struct(">BQIbbBqQQQQQBBBQQB")
 """1, id, market, side, sense, source, trigger, price, offset, slack, lots, client id, time in
 force, self-trade mode, reduce-only, good-til, partner, fired."""
 
-_TWAP = Struct(">BQIbQQQQQQQBBQ")
+_TWAP: Final = Struct(">BQIbQQQQQQQBBQ")
 """2, id, market, side, price, size, lots, start, interval, slices, next slice, self-trade mode,
 reduce-only, client id."""
 
-_DEADLINE = Struct(">BQ")
+_DEADLINE: Final = Struct(">BQ")
 """3, the dead man's deadline."""
 
 Key = TypeVar("Key", int, bytes)

@@ -1,6 +1,7 @@
-"""Compile the pure packages with mypyc into `build/compiled`: `make compile`.
+"""Compile the pure packages with mypyc into `build/compiled`: `make compile`, and other targets.
 
-Without a C compiler nothing is compiled, one line says so, and the sources run as before.
+Nothing happens while no source has changed, or where `ROTA_PURE` asks for the sources. Without a C
+compiler nothing is compiled, one line says so, and the sources run as before.
 
 Left out are modules that define msgspec structs (mypyc drops the options of such a class, which
 say what a message must look like), those that mostly call libraries, and enumerations and
@@ -8,16 +9,17 @@ exceptions that mypyc does not know how to derive.
 """
 
 import ast
+import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 import sysconfig
+from contextlib import redirect_stdout
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Final
-
-from mypyc.build import mypycify
-from setuptools import Distribution
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import rota_build
@@ -34,49 +36,83 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply auction book cancellation clearing fees funding invariants limits "
-        "liquidation listing margin mark market matching option_marks options oracle outflow "
-        "placement resting run settlement state sub_accounts surface transfers withdrawals"
+        "account apply auction book cancellation clearing commitment dead_man fees funding "
+        "invariants limits liquidation listing margin mark market matching option_marks options "
+        "oracle outflow pairs placement products records resting run schedule settlement slices "
+        "state sub_accounts surface transfers triggers waiting waitlist withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "
         "results subscriptions tracking"
     ),
+    "localnet/bench": "book_player",
 }
 """By package. A module that comes to define a struct is refused below."""
 
 
 def main() -> None:
-    """Compile, and write the manifest last: without it nothing compiled runs."""
-    if rota_build.find_reason_pure() == "":
+    """Compile what has changed, or say in one line why the sources will run."""
+    if os.environ.get(rota_build.PURE_VARIABLE) or not rota_build.find_reason_pure():
         return
-    compiler = sysconfig.get_config_var("CC").split()[0]
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    for is_there, what in (
-        (shutil.which(compiler), f"C compiler ({compiler})"),
-        (headers.is_file(), f"header file {headers}"),
-    ):
-        if not is_there:
-            sys.stderr.write(f"not compiled: no {what}; Rota runs from its sources\n")
-            return
+    problem = _find_problem()
+    if problem:
+        sys.stderr.write(f"not compiled: {problem}; Rota runs from its sources\n")
+        return
     files = [f"{package}/{name}.py" for package, names in MODULES.items() for name in names.split()]
     for file in files:
         if any(_has_options(each) for each in _find_classes(file)):
             sys.exit(f"{file} defines a class of which mypyc would drop something")
-    sources = rota_build.compute_sources_digest()
-    shutil.rmtree(rota_build.COMPILED, ignore_errors=True)
-    work = rota_build.ROOT / "build" / "mypyc"
-    extensions = mypycify(
-        files, opt_level="2", debug_level="0", target_dir=str(work), group_name="rota"
+    sys.stderr.write(
+        f"compiling {len(files)} modules (one to two minutes; again only after a change)\n"
     )
+    sources = rota_build.compute_sources_digest()
+    work = rota_build.ROOT / "build" / "mypyc"
+    new = rota_build.COMPILED.with_name("compiled.new")
+    shutil.rmtree(new, ignore_errors=True)
+    _compile(files, work, new)
+    manifest = {"suffix": EXTENSION_SUFFIXES[0], "sources": sources}
+    (new / rota_build.MANIFEST.name).write_text(json.dumps(manifest))
+    # What was there stays whole until all of the new is: whoever starts meanwhile, or after this
+    # was interrupted, never meets a part.
+    rota_build.MANIFEST.unlink(missing_ok=True)
+    shutil.rmtree(rota_build.COMPILED, ignore_errors=True)
+    new.rename(rota_build.COMPILED)
+    sys.stderr.write(f"compiled {len(files)} modules into {rota_build.COMPILED}\n")
+
+
+def _find_problem() -> str:
+    """Why nothing can be compiled here; empty if it can."""
+    compiler = sysconfig.get_config_var("CC").split()
+    if shutil.which(compiler[0]) is None:
+        return f"no C compiler ({compiler[0]})"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return f"no header file {Path(sysconfig.get_path('include')) / 'Python.h'}"
+    # A compiler may be there without the C library's headers.
+    probe = [*compiler, f"-I{sysconfig.get_path('include')}", "-fsyntax-only", "-xc", "-"]
+    done = subprocess.run(probe, input="#include <Python.h>\n", text=True, capture_output=True)
+    return f"the C compiler ({compiler[0]}) does not work" if done.returncode else ""
+
+
+def _compile(files: list[str], work: Path, target: Path) -> None:
+    # These take half a second to be imported: only where there is something to compile.
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+
+    words = io.StringIO()
+    try:
+        with redirect_stdout(words):
+            extensions = mypycify(
+                files, opt_level="2", debug_level="0", target_dir=str(work), group_name="rota"
+            )
+    except SystemExit:
+        # Its remarks about speed are of no interest to whoever wants to run a network.
+        sys.stderr.write(words.getvalue())
+        raise
     distribution = Distribution({"name": "rota", "ext_modules": extensions})
     command = distribution.get_command_obj("build_ext")
-    command.build_lib, command.build_temp = str(rota_build.COMPILED), str(work / "objects")
+    command.build_lib, command.build_temp = str(target), str(work / "objects")
     command.ensure_finalized()
     command.run()
-    manifest = {"suffix": EXTENSION_SUFFIXES[0], "sources": sources}
-    rota_build.MANIFEST.write_text(json.dumps(manifest))
-    sys.stderr.write(f"compiled {len(files)} modules into {rota_build.COMPILED}\n")
 
 
 def _find_classes(file: str) -> list[ast.ClassDef]:

@@ -5,8 +5,13 @@
 | `ordering` | opaque 512-byte transactions that all nodes committed and hold, a second |
 | `orders` | signed instructions executed and certified, a second |
 | `latency` | milliseconds from sending an order to seeing it committed, and executed |
-| `engine` | instructions a second in one process, without and with state roots |
+| `engine` | instructions a second in one process, without and with state roots, and from a log |
 
 The first three run real node processes on this machine, so all nodes share its cores. Each warms
 up before it measures, says where the CPU time went, and fails with exit code 21 if nothing moved.
 """
+
+import rota_build
+
+# One module of it is compiled: what plays messages on a book.
+__path__ = rota_build.extend("localnet/bench", __path__)

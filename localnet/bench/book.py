@@ -14,10 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from engine.account import Account
-from engine.book import Order
-from engine.instructions import SelfTradeMode, TimeInForce
-from engine.market import Market
+from localnet.bench.book_player import Block, BookPlayer
 from localnet.bench.workload import ADD_PERCENT, CANCEL_PERCENT
 from localnet.markets import make_plain_market
 from localnet.splitmix import SplitMix
@@ -37,13 +34,6 @@ of thousands of orders."""
 _MID_MOVE_ONE_IN: Final = 64
 """The mid moves by a tick at one in so many messages."""
 
-_GTC: Final = TimeInForce.GTC
-_CANCEL_MAKER: Final = SelfTradeMode.CANCEL_MAKER
-
-Block = tuple["array[int]", "array[int]", "array[int]"]
-"""Messages as columns: order ids, prices in ticks, and lots, which are positive to buy, negative to
-sell, and 0 to cancel."""
-
 
 class BookRun(Struct, frozen=True):
     """What the book did with all messages."""
@@ -57,53 +47,9 @@ class BookRun(Struct, frozen=True):
     """At the end."""
 
 
-class BookPlayer:
-    """A book of one market and its orders by id, which a book leaves to the engine's state."""
-
-    def __init__(self) -> None:
-        market = Market(make_plain_market(1, "BOOK"))
-        self.exposure = Account(bytes(32)).exposure(market)
-        self.book = market.book
-        self.orders: dict[int, Order] = {}
-        self.fills = 0
-        self.cancelled = 0
-
-    def play(self, block: Block) -> None:
-        """Take one message after the other."""
-        exposure, book, orders = self.exposure, self.book, self.orders
-        add, remove, reduce = book.add, book.remove, book.reduce
-        bids, asks = book.bids, book.asks
-        fills = cancelled = 0
-        for order_id, price, lots in zip(*block, strict=True):
-            if lots == 0:
-                order = orders.pop(order_id, None)
-                if order is not None:
-                    remove(order)
-                    cancelled += 1
-                continue
-            if lots > 0:
-                side, left, threshold, opposite = 1, lots, -price, asks
-            else:
-                side, left, threshold, opposite = -1, -lots, price, bids
-            keys = opposite.keys
-            while left and keys and keys[-1] >= threshold:
-                maker = opposite.levels[keys[-1]].head
-                fills += 1
-                if left < maker.lots:
-                    reduce(maker, left)
-                    left = 0
-                else:
-                    left -= maker.lots
-                    remove(maker)
-                    del orders[maker.order_id]
-            if left:
-                order = Order(
-                    order_id, exposure, side, price, left, 0, _GTC, _CANCEL_MAKER, False, 0
-                )
-                orders[order_id] = order
-                add(order)
-        self.fills += fills
-        self.cancelled += cancelled
+def make_player() -> BookPlayer:
+    """A player with an empty book."""
+    return BookPlayer(make_plain_market(1, "BOOK"))
 
 
 def make_blocks(messages: int) -> list[Block]:
@@ -113,7 +59,7 @@ def make_blocks(messages: int) -> list[Block]:
     rests before their block; only what moves inside a block may make it otherwise.
     """
     random = SplitMix(_SEED)
-    player = BookPlayer()
+    player = make_player()
     placed: list[int] = []
     blocks: list[Block] = []
     mid = _BASE_PRICE_TICKS
@@ -165,7 +111,7 @@ def _pick_open(player: BookPlayer, placed: list[int], random: SplitMix) -> int |
 
 def measure_book(blocks: list[Block], after_block: Callable[[], object]) -> BookRun:
     """Play all blocks on an empty book; `after_block` is what the engine does after each."""
-    player = BookPlayer()
+    player = make_player()
     started = time.perf_counter()
     for block in blocks:
         player.play(block)

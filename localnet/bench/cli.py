@@ -158,7 +158,7 @@ def engine(
     json: JsonOption = False,
 ) -> None:
     """Measure the matching and margin engine alone, in one process: with and without state roots,
-    its order book alone, and the memory of accounts and orders.
+    out of a log, its order book alone, and the memory of accounts and orders.
 
     \b
     Example:
@@ -226,8 +226,8 @@ def _run_engine(
     output: Output, seconds: float, per_bundle: int, book_messages: int
 ) -> EngineResult:
     output.note(
-        f"running the engine for 2 x {seconds:g} s, without and with roots, then its book with "
-        f"{book_messages:,} messages"
+        f"running the engine for 2 x {seconds:g} s, without and with roots, the latter again out "
+        f"of its log, then its book with {book_messages:,} messages"
     )
     config = WorkloadConfig(instructions_per_bundle=per_bundle)
     return measure_engine(seconds, config, book_messages)

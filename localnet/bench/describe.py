@@ -72,6 +72,11 @@ def describe_result(name: str, result: object) -> list[object]:
                     result.target_with_root_per_s,
                 ),
                 (
+                    "seconds to replay a million",
+                    f"{result.replay_s_per_million:,.2f}",
+                    result.target_replay_s_per_million,
+                ),
+                (
                     "book messages per second",
                     f"{result.book_messages_per_s:,.0f}",
                     result.target_book_per_s,

@@ -4,8 +4,9 @@ The workload is that of `localnet.bench.workload`: 20 markets, 10,000 accounts w
 on cross margin; of a hundred instructions 60 add liquidity, 35 cancel and 5 take. Blocks are made
 before the clock starts; what is timed is `apply_block`, decoding of bundles included, and what the
 engine's process does about garbage after it. Two runs over the same blocks: without roots, and with
-the state and receipts root of every block. Then the book alone (`localnet.bench.book`), and what
-accounts and orders weigh (`localnet.bench.memory`).
+the state and receipts root of every block. Then what the second one executed once more, out of its
+log (`localnet.bench.replay`), the book alone (`localnet.bench.book`), and what accounts and orders
+weigh (`localnet.bench.memory`).
 """
 
 import gc
@@ -23,6 +24,7 @@ from engine.invariants import validate_all
 from engine.state import EngineState, create_state
 from localnet.bench.book import MESSAGES_DEFAULT, BookRun, make_blocks, measure_book
 from localnet.bench.memory import MemoryUse, measure_memory
+from localnet.bench.replay import Log, ReplayRun, measure_replay, open_block, store_block
 from localnet.bench.workload import Workload, WorkloadConfig
 from localnet.percentiles import Percentiles, compute_percentiles
 from node.workers.engine_main import YOUNG_GENERATION
@@ -43,11 +45,12 @@ class Targets(Struct, frozen=True):
     per_s: int
     with_root_per_s: int
     book_per_s: int
+    replay_s_per_million: int
 
 
 TARGETS: Final = {
-    PURE: Targets(60_000, 40_000, 600_000),
-    COMPILED: Targets(200_000, 120_000, 1_000_000),
+    PURE: Targets(60_000, 40_000, 600_000, 30),
+    COMPILED: Targets(200_000, 120_000, 1_000_000, 10),
 }
 
 
@@ -72,16 +75,20 @@ class EngineResult(Struct, frozen=True):
     block_instructions: int
     instructions_per_s: float
     with_root_per_s: float
+    replay_s_per_million: float
+    """Seconds for a million instructions out of the log, roots included."""
     book_messages_per_s: float
     bytes_per_account: int
     """With its positions and its leaf of the state tree."""
     bytes_per_resting_order: int
     without_root: EngineRun
     with_root: EngineRun
+    replay: ReplayRun
     book: BookRun
     memory: MemoryUse
     target_per_s: int
     target_with_root_per_s: int
+    target_replay_s_per_million: int
     target_book_per_s: int
     met: bool
 
@@ -94,9 +101,14 @@ def find_build() -> str:
 def measure_engine(
     seconds: float, config: WorkloadConfig, book_messages: int = MESSAGES_DEFAULT
 ) -> EngineResult:
-    """Run both passes, each about `seconds` long, then the book; weigh the state last."""
-    without_root = _run(seconds, config, with_roots=False)
-    with_root = _run(seconds, config, with_roots=True)
+    """Run both passes, each about `seconds` long, the replay, then the book; weigh the state
+    last."""
+    without_root = _run(seconds, config, None)
+    log = Log()
+    with_root = _run(seconds, config, log)
+    with _collecting_by_hand():
+        replay = measure_replay(Workload(config).genesis(), log, _collect_young)
+    del log
     blocks = make_blocks(book_messages)
     with _collecting_by_hand():
         book = measure_book(blocks, _collect_young)
@@ -109,35 +121,41 @@ def measure_engine(
         block_instructions=BLOCK_INSTRUCTIONS,
         instructions_per_s=without_root.instructions_per_s,
         with_root_per_s=with_root.instructions_per_s,
+        replay_s_per_million=replay.s_per_million,
         book_messages_per_s=book.messages_per_s,
         bytes_per_account=memory.bytes_per_account,
         bytes_per_resting_order=memory.bytes_per_resting_order,
         without_root=without_root,
         with_root=with_root,
+        replay=replay,
         book=book,
         memory=memory,
         target_per_s=targets.per_s,
         target_with_root_per_s=targets.with_root_per_s,
+        target_replay_s_per_million=targets.replay_s_per_million,
         target_book_per_s=targets.book_per_s,
         met=without_root.instructions_per_s >= targets.per_s
         and with_root.instructions_per_s >= targets.with_root_per_s
+        and replay.s_per_million <= targets.replay_s_per_million
         and book.messages_per_s >= targets.book_per_s,
     )
 
 
-def _run(seconds: float, config: WorkloadConfig, *, with_roots: bool) -> EngineRun:
+def _run(seconds: float, config: WorkloadConfig, log: Log | None) -> EngineRun:
+    """One pass; with a log it computes roots, and writes down what it executes and comes to."""
     workload = Workload(config)
     state = create_state(workload.genesis())
     for block in workload.setup_blocks():
-        run_block(state, block, with_roots)
+        run_block(state, _note(block, log), log is not None)
     block_ms: list[float] = []
     instructions = fills = refused = 0
     elapsed_s = 0.0
     with _collecting_by_hand():
         for _ in range(WARM_UP_BLOCKS):
-            _time_block(state, workload.block(BLOCK_INSTRUCTIONS), with_roots)
+            _time_block(state, _note(workload.block(BLOCK_INSTRUCTIONS), log), log)
         while elapsed_s < seconds:
-            stats, taken_s = _time_block(state, workload.block(BLOCK_INSTRUCTIONS), with_roots)
+            block = _note(workload.block(BLOCK_INSTRUCTIONS), log)
+            stats, taken_s = _time_block(state, block, log)
             elapsed_s += taken_s
             block_ms.append(round(taken_s * 1_000, 3))
             instructions += stats[0]
@@ -155,11 +173,23 @@ def _run(seconds: float, config: WorkloadConfig, *, with_roots: bool) -> EngineR
     )
 
 
+def _note(block: BlockInput, log: Log | None) -> BlockInput:
+    """The block as the log gives it back; without a log as it is."""
+    if log is None:
+        return block
+    log.blocks.append(store_block(block))
+    return open_block(log.blocks[-1])
+
+
 def _time_block(
-    state: EngineState, block: BlockInput, with_roots: bool
+    state: EngineState, block: BlockInput, log: Log | None
 ) -> tuple[tuple[int, int, int], float]:
     started = time.perf_counter()
-    stats = run_block(state, block, with_roots).stats
+    output = run_block(state, block, log is not None)
+    if log is not None:
+        log.state_root, log.receipts_root = output.state_root, output.receipts_root
+    stats = output.stats
+    del output
     _collect_young()
     taken_s = time.perf_counter() - started
     return (stats.instructions, stats.fills, stats.refused), taken_s

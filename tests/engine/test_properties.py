@@ -164,7 +164,7 @@ def _check_tables(state):
         own = [each for each in state.withdrawals.values() if each.account is account]
         assert list(account.withdrawals.values()) == own
         records = b"".join(encode_order(o) for o in account.orders.values())
-        assert account.order_records.data == records
+        assert account.order_records.collect() == records
         if account.margin_epoch == state.margin_epoch:
             view = view_account(state, account.account_id)
             assert account.equity == view.equity_microquote

@@ -8,7 +8,7 @@ import trio
 
 from engine.instructions import Cancel, CancelAll, MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from localnet.bench.book import BLOCK_MESSAGES, BookPlayer, make_blocks
+from localnet.bench.book import BLOCK_MESSAGES, make_blocks, make_player
 from localnet.bench.cli import raise_operator_error
 from localnet.bench.cluster import compute_cpu_use
 from localnet.bench.describe import describe_machine_line, describe_result
@@ -152,6 +152,8 @@ def test_the_engine_benchmark_runs_and_describes_itself():
     assert result.instructions_per_s > 0
     assert result.with_root_per_s > 0
     assert result.without_root.fills > 0
+    assert result.replay.instructions > result.with_root.instructions
+    assert result.replay_s_per_million == result.replay.s_per_million > 0
     assert result.book.messages == 2_000
     assert result.book_messages_per_s == result.book.messages_per_s > 0
     assert result.build == find_build() in ("pure", "compiled")
@@ -172,7 +174,7 @@ def test_the_stream_for_the_book_is_the_same_every_time_and_has_its_shares():
 
 
 def test_the_book_alone_rests_cancels_and_fills_what_the_stream_says():
-    player = BookPlayer()
+    player = make_player()
     for block in make_blocks(20_000):
         player.play(block)
         assert not player.book.is_crossed()
@@ -199,6 +201,7 @@ def test_the_command_prints_one_json_document(capsys):
     assert document["machine"]["cores"] >= 1
     assert document["instructions_per_s"] > 0
     assert document["with_root_per_s"] > 0
+    assert document["replay_s_per_million"] > 0
     assert document["book_messages_per_s"] > 0
     assert document["build"] in ("pure", "compiled")
     assert document["bytes_per_account"] > document["bytes_per_resting_order"] > 0

@@ -1,9 +1,11 @@
 """Compiled or not, a run is the same: its roots, and every effect in its trace."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ RUN = """
 import json
 import rota_build
 import consensus.core, engine.apply, node.core
+from engine.products import LARGE_BOUND, SMALL_BOUND, multiply
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import run_schedule
@@ -26,11 +29,14 @@ cluster.run(300)
 cluster.start()
 cluster.run(300)
 cluster.settle()
+edges = [0, 1, 7, SMALL_BOUND - 1, SMALL_BOUND, LARGE_BOUND - 1, LARGE_BOUND, 2**62, 2**63, 2**80]
+edges += [-edge for edge in edges]
 statistics = [cluster.core(index).statistics() for index in cluster.members]
 outcomes = [run_schedule(generate(seed, 30, (1, 1, 1, 1))) for seed in range(1, 13)]
 print(json.dumps({
     "build": rota_build.describe(),
     "files": [module.__file__ for module in (consensus.core, engine.apply, node.core)],
+    "products": [multiply(left, right) - left * right for left in edges for right in edges],
     "trace": cluster.world.trace_hash,
     "roots": [(each.executed_height, each.state_root.hex()) for each in statistics],
     "outcomes": [(each.views, each.trace_hash, each.violation) for each in outcomes],
@@ -73,6 +79,7 @@ def test_compiled_modules_do_the_same_as_their_sources():
     assert compiled.pop("build") == "compiled"
     assert pure.pop("build") == "pure: ROTA_PURE is set"
     assert compiled == pure
+    assert not any(pure["products"])
     assert min(height for height, _ in pure["roots"]) > 10
     assert len({root for _, root in pure["roots"]}) == 1
 
@@ -85,7 +92,7 @@ def test_tests_run_the_sources():
 def compiled_tree(tmp_path, monkeypatch):
     """A tree of one source that stands as compiled."""
     for package in rota_build.PACKAGES:
-        (tmp_path / package).mkdir()
+        (tmp_path / package).mkdir(parents=True)
     (tmp_path / "engine" / "apply.py").write_text("A = 1\n")
     monkeypatch.setattr(rota_build, "ROOT", tmp_path)
     monkeypatch.setattr(rota_build, "MANIFEST", tmp_path / "manifest.json")
@@ -100,6 +107,47 @@ def compiled_tree(tmp_path, monkeypatch):
     rota_build.find_reason_pure.cache_clear()
     yield tmp_path
     rota_build.find_reason_pure.cache_clear()
+
+
+@pytest.fixture
+def compile_script():
+    path = Path(__file__).parents[2] / "scripts" / "compile.py"
+    spec = importlib.util.spec_from_file_location("compile_script", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_without_a_compiler_one_line_says_that_the_sources_run(
+    compiled_tree, compile_script, monkeypatch, capsys
+):
+    (compiled_tree / "engine" / "apply.py").write_text("A = 2\n")
+    monkeypatch.setattr(compile_script.shutil, "which", lambda name: None)
+    compile_script.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not compiled: no C compiler (")
+    assert line.endswith("; Rota runs from its sources")
+
+
+def test_a_compiler_that_does_not_work_is_none(compiled_tree, compile_script, monkeypatch, capsys):
+    (compiled_tree / "engine" / "apply.py").write_text("A = 2\n")
+    monkeypatch.setattr(compile_script.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(compile_script.sysconfig, "get_config_var", lambda name: "/bin/false")
+    compile_script.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not compiled: ")
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_nothing_is_compiled_while_no_source_has_changed_or_the_sources_are_wanted(
+    compiled_tree, compile_script, monkeypatch, capsys, pure
+):
+    if pure:
+        (compiled_tree / "engine" / "apply.py").write_text("A = 2\n")
+        monkeypatch.setenv(rota_build.PURE_VARIABLE, "1")
+    monkeypatch.setattr(compile_script, "_find_problem", lambda: "asked")
+    compile_script.main()
+    assert capsys.readouterr().err == ""
 
 
 def test_compiled_modules_come_before_the_sources(compiled_tree):

@@ -33,6 +33,7 @@ ALLOWED_MODULES = {
     "itertools",
     "mempool",
     "msgspec",
+    "mypy_extensions",
     "operator",
     "rota_build",
     "struct",
