@@ -29,8 +29,8 @@ from their position (`schedule`).
                                                        msgspec structs; never compiled
     bounds      limits, errors, refusals (which code refuses what)
     state       state, account, market, book, records, waiting      plain classes with slots
-    rules       margin, oracle, mark, funding, schedule, placement, matching, resting, cancellation,
-                products (in machine words)
+    rules       margin, oracle, mark, open_interest, funding, schedule, placement, matching,
+                resting, cancellation, products (in machine words)
     auctions    auction (joining, settling), clearing (the price and the shares)
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
@@ -38,7 +38,8 @@ from their position (`schedule`).
     options     fixed_point, black76, portfolio            pure functions of numbers
                 options (what the state holds), surface (reported volatilities), listing,
                 option_marks, settlement (the options' part of phase 1)
-    block       apply (the phases), run (what a block gathers), invariants, commitment (the root)
+    block       apply (the phases), run (what a block gathers), invariants (and open interest),
+                commitment (the root)
     around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot, chunks (of one),
                 proofs, solvency, views
 

@@ -12,6 +12,7 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
                        mark u64 | average premium i64 | last price, vote due u64
+                       | if its margin scales: open interest u128 | initial margin in force u32
     "m" | series u32   underlying u32 | expiry u64 | strike u64 | is call u8
     "o" | market u32   surface stale u8 | digest of surface, reports, expiries
                        | (expiry, sum of samples u64 | their number u32 | next sample due u64)*
@@ -23,12 +24,12 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
     "w" | number u64   account id | destination 20 bytes | amount, height u64: a withdrawal that L1
                        has not settled
 
-Positions are those that are not zero, by market id; the funding index of one is its market's at
-the last settlement. Which markets have funding or a mark of their own, the genesis says. What waits
-is the account's conditional and TWAP orders by id (`waiting`) and the deadline of its dead man's
-switch. Without any of these the leaf ends before: 2^31 and more are above all market ids, so no
-other leaf reads like it. Of earlier epochs with volume the digest covers (epoch, volume u64)*;
-without any it is zero.
+Positions are those that are not zero, by market id; the funding index of one is its market's at the
+last settlement. Which markets have funding, a mark of their own or margin that grows with open
+interest, the genesis says. What waits is the account's conditional and TWAP orders by id
+(`waiting`) and the deadline of its dead man's switch. Without any of these the leaf ends before:
+2^31 and more are above all market ids, so no other leaf reads like it. Of earlier epochs with
+volume the digest covers (epoch, volume u64)*; without any it is zero.
 
 The digest of open orders covers the account's orders by id, 48 bytes each (`records`); ids give the
 priority at each price, so the account leaves commit to every book. A leaf for each order was
@@ -154,6 +155,9 @@ def encode_market(market: Market) -> bytes:
     mark = market.mark
     if mark is not None:
         value += _MARK.pack(market.mark_price, mark.average, mark.last_price, mark.due_ms)
+    if market.params.open_interest is not None:
+        value += market.open_interest.to_bytes(16, "big")
+        value += market.scaled_margin_ppm.to_bytes(4, "big")
     return value
 
 

@@ -73,6 +73,16 @@ class MarkParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """Time between two votes."""
 
 
+class OpenInterestParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Between which values of all open interest initial margin grows to all of the value
+    (`engine.open_interest`)."""
+
+    lower_microquote: Annotated[int, Meta(ge=0, le=2**62)]
+    """Up to here the market's own initial margin holds."""
+    upper_microquote: Annotated[int, Meta(ge=1, le=2**62)]
+    """From here on it is all of the value; more than the other."""
+
+
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The parameters of one linear perpetual market.
 
@@ -108,6 +118,8 @@ class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """None: the mark is the index."""
     matching: Matching = Matching.CONTINUOUS
     """How the takers of one block trade: one after the other, or all at one price."""
+    open_interest: OpenInterestParams | None = None
+    """None: initial margin does not grow with it."""
     options: OptionParams | None = None
     """None: there are no options on this market's index."""
 
@@ -182,6 +194,9 @@ def validate_genesis(genesis: EngineGenesis) -> None:
             _validate_funding(params.symbol, params.funding)
         if params.mark is not None:
             _validate_mark(params, params.mark)
+        interest = params.open_interest
+        if interest is not None and interest.upper_microquote <= interest.lower_microquote:
+            raise GenesisError(f"{params.symbol}: margin grows from a value up to none above it")
         if params.options is not None:
             fault = find_option_fault(params.options, params.lots_per_base)
             if fault:

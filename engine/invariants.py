@@ -3,12 +3,13 @@
     sum of balances + fees + insurance + funding pool + settlement pool + pending withdrawals
         == deposits - withdrawals
     pending withdrawals == sum of those that L1 has not settled
-    positions of each market sum to zero
+    positions of each market sum to zero, the long ones to its open interest
     no book is crossed
 
 Money is checked exactly in every block: the changes since the last check, over all accounts that
 changed, must cancel out. That is the full identity by induction, at the cost of the accounts
-touched. At multiples of `FULL_CHECK_INTERVAL_BLOCKS` and after a restore it is summed over every
+touched, and it keeps the open interest of every market up to date, whatever changed a position.
+At multiples of `FULL_CHECK_INTERVAL_BLOCKS` and after a restore it is summed over every
 account, which also catches a change that was not noted.
 """
 
@@ -67,19 +68,31 @@ def validate_all(state: EngineState) -> None:
             f"height {state.height}: withdrawals {pending}, pending {state.pending_withdrawals}"
         )
     positions: dict[int, int] = {}
+    longs = dict.fromkeys(state.markets, 0)
     for account in state.accounts.values():
         for market_id, exposure in account.exposures.items():
             positions[market_id] = positions.get(market_id, 0) + exposure.lots
+            longs[market_id] += max(exposure.lots, 0)
     _require_zero(state, positions)
+    for market in state.markets.values():
+        if market.open_interest != longs[market.market_id]:
+            raise InvariantViolation(
+                f"height {state.height}: market {market.market_id} has an open interest of "
+                f"{longs[market.market_id]}, noted is {market.open_interest}"
+            )
 
 
 def _note_positions(account: Account, positions: dict[int, int]) -> None:
     """Add the account's position changes since the last check to the sums by market."""
     for market_id, exposure in account.exposures.items():
-        change = exposure.lots - exposure.checked_lots
-        if change:
-            positions[market_id] = positions.get(market_id, 0) + change
-            exposure.checked_lots = exposure.lots
+        before, lots = exposure.checked_lots, exposure.lots
+        if lots != before:
+            positions[market_id] = positions.get(market_id, 0) + lots - before
+            market = exposure.market
+            market.open_interest += max(lots, 0) - max(before, 0)
+            if market.params.open_interest is not None:
+                market.dirty = True
+            exposure.checked_lots = lots
 
 
 def _require_zero(state: EngineState, positions: dict[int, int]) -> None:

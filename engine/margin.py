@@ -7,7 +7,9 @@
 `longs = p + buys` and `shorts = sells - p` are the ends of what open orders can make of the
 position: all buys filled, or all sells. Whenever one of these is negative the other is larger than
 its absolute value. The rates of a market are those of a long and of a short lot: a perpetual's
-are the same, its mark value times the market's ppm.
+are the same, its mark value times the market's ppm. Marks and ppm are set before the instructions
+of a block and hold through it, also where initial margin grows with open interest
+(`engine.open_interest`).
 
 Two facts keep the hot path short, and every change to the formulas must keep them true:
 

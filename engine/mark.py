@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.funding import PPB, compute_next_due, compute_premium, divide_toward_zero
 from engine.limits import PPM
+from engine.open_interest import compute_scaled_margin
 
 if TYPE_CHECKING:
     from engine.genesis import MarkParams
@@ -59,7 +60,7 @@ class Mark:
 
 
 def update_marks(state: EngineState, time_ms: int) -> None:
-    """System phase, after the indices: move the marks that have cause to."""
+    """System phase, after the indices: move the marks that have cause to, and scaled margins."""
     moved = False
     for market in state.perpetuals.values():
         if market.index_price and not market.stale:
@@ -69,21 +70,33 @@ def update_marks(state: EngineState, time_ms: int) -> None:
 
 
 def _update_mark(market: Market, time_ms: int) -> bool:
-    """Move one mark, if need be; return whether it moved."""
-    mark = market.mark
-    price = market.index_price
-    if mark is not None:
-        if time_ms >= mark.due_ms:
-            _take_vote(market, mark, time_ms)
-        elif price == mark.index_price:
-            return False
-        mark.index_price = price
-        price = compute_mark_price(price, mark.average, compute_book_price(market, mark.last_price))
-    if price == market.mark_price:
+    """Move one mark and the margin that goes with it, if need be; return whether one moved."""
+    price = _find_mark(market, time_ms)
+    margin_ppm = market.initial_margin_ppm
+    interest = market.params.open_interest
+    if interest is not None:
+        value = market.open_interest * price * market.unit
+        margin_ppm = compute_scaled_margin(margin_ppm, interest, value)
+    if price == market.mark_price and margin_ppm == market.scaled_margin_ppm:
         return False
+    market.scaled_margin_ppm = margin_ppm
     market.set_mark(price)
     market.dirty = True
     return True
+
+
+def _find_mark(market: Market, time_ms: int) -> int:
+    """Where the mark must be now, in ticks, after a vote if one is due."""
+    mark, index_price = market.mark, market.index_price
+    if mark is None:
+        return index_price
+    if time_ms >= mark.due_ms:
+        _take_vote(market, mark, time_ms)
+    elif index_price == mark.index_price:
+        return market.mark_price
+    mark.index_price = index_price
+    book_price = compute_book_price(market, mark.last_price)
+    return compute_mark_price(index_price, mark.average, book_price)
 
 
 def _take_vote(market: Market, mark: Mark, time_ms: int) -> None:

@@ -51,12 +51,14 @@ class Market:
         "market_id",
         "mm_rate",
         "mm_rate_short",
+        "open_interest",
         "open_orders_max",
         "oracle_max_age_ms",
         "order_size_max_lots",
         "params",
         "reports",
         "reports_fresh_until_ms",
+        "scaled_margin_ppm",
         "series",
         "stale",
         "taker_fee_ppm",
@@ -71,6 +73,8 @@ class Market:
         self.unit = params.unit_microquote
         """Micro-quote per lot and tick."""
         self.initial_margin_ppm = params.initial_margin_ppm
+        self.scaled_margin_ppm = params.initial_margin_ppm
+        """The initial margin in force: it may grow with open interest (`engine.open_interest`)."""
         self.maintenance_margin_ppm = params.maintenance_margin_ppm
         self.maker_fee_ppm = params.maker_fee_ppm
         self.taker_fee_ppm = params.taker_fee_ppm
@@ -103,8 +107,10 @@ class Market:
         """Ticks; what positions are valued and margined at. 0 until the first index."""
         self.mark_value = 0
         """Micro-quote per lot at the mark."""
+        self.open_interest = 0
+        """Lots of all long positions at the end of the last block (`engine.invariants`)."""
         self.im_rate = 0
-        """Initial margin of one long lot, in millionths; `mark_value * initial_margin_ppm`."""
+        """Initial margin of one long lot, in millionths; `mark_value * scaled_margin_ppm`."""
         self.im_rate_short = 0
         """The same of one short lot: equal, but for options."""
         self.mm_rate = 0
@@ -124,5 +130,5 @@ class Market:
         """Move the mark and the margin rates that follow from it."""
         self.mark_price = price_ticks
         self.mark_value = price_ticks * self.unit
-        self.im_rate = self.im_rate_short = self.mark_value * self.initial_margin_ppm
+        self.im_rate = self.im_rate_short = self.mark_value * self.scaled_margin_ppm
         self.mm_rate = self.mm_rate_short = self.mark_value * self.maintenance_margin_ppm

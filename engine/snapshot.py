@@ -40,6 +40,7 @@ from engine.limits import (
     FUNDING_SAMPLES_PER_INTERVAL_MAX,
     FUNDING_VOTES_PER_SAMPLE_MAX,
     POSITION_MAX_LOTS,
+    PPM,
     PRICE_MAX_TICKS,
     SERIES_ID_FIRST,
     SERIES_ID_MAX,
@@ -114,6 +115,8 @@ class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields
     reports: tuple[SnapshotReport, ...]
     funding: SnapshotFunding | None
     mark: SnapshotMark | None
+    scaled_margin_ppm: Annotated[int, Meta(ge=0, le=PPM)]
+    """The initial margin in force."""
 
 
 class SnapshotPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -280,6 +283,7 @@ def _pack_markets(state: EngineState) -> tuple[SnapshotMarket, ...]:
             ),
             _pack_funding(market.funding),
             _pack_mark(market),
+            market.scaled_margin_ppm,
         )
         for market in state.perpetuals.values()
     )
@@ -374,6 +378,10 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
         market = state.perpetuals[packed_market.market]
         if packed_market.index_price:
             market.set_index(packed_market.index_price)
+        market.scaled_margin_ppm = packed_market.scaled_margin_ppm
+        is_scaled = market.scaled_margin_ppm != market.initial_margin_ppm
+        if is_scaled and market.params.open_interest is None:
+            raise SnapshotError("a margin that grew where its genesis lets none grow")
         _unpack_mark(market, packed_market.mark)
         market.stale = packed_market.stale
         if (market.funding is None) != (packed_market.funding is None):
@@ -399,6 +407,7 @@ def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
                 raise SnapshotError("a position in no market or of no size")
             exposure = account.exposure(market)
             exposure.lots = exposure.checked_lots = position.lots
+            market.open_interest += max(position.lots, 0)
             exposure.funding_index = unpack_index(position.funding_index)
         state.mark_dirty(account)
 

@@ -44,6 +44,10 @@ class MarketView(Struct, frozen=True, array_like=True):
     """What positions are valued and margined at; 0 before the first index."""
     matching: Matching
     """How takers trade."""
+    open_interest_lots: int
+    """All long positions, which are as large as all short ones."""
+    scaled_margin_ppm: int
+    """The initial margin in force, which may grow with open interest."""
 
 
 class LevelView(Struct, frozen=True, array_like=True):
@@ -227,6 +231,8 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             0 if market.funding is None else market.funding.due_ms,
             market.mark_price,
             market.params.matching,
+            market.open_interest,
+            market.scaled_margin_ppm,
         )
         for market in state.markets.values()
     )

@@ -9,10 +9,21 @@ The last market matches by auctions.
 
 from typing import Final, NamedTuple
 
-from engine.genesis import FeeTier, FeeTiers, FundingParams, MarketParams, MarkParams, Matching
+from engine.genesis import (
+    FeeTier,
+    FeeTiers,
+    FundingParams,
+    MarketParams,
+    MarkParams,
+    Matching,
+    OpenInterestParams,
+)
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""
+
+_MILLION: Final = 1_000_000_000_000
+"""A million in quote."""
 
 MARKETS: Final = (
     MarketParams(
@@ -28,6 +39,7 @@ MARKETS: Final = (
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=10_000),
+        open_interest=OpenInterestParams(200 * _MILLION, 800 * _MILLION),
     ),
     MarketParams(
         market=2,
@@ -42,6 +54,7 @@ MARKETS: Final = (
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=10_000),
+        open_interest=OpenInterestParams(200 * _MILLION, 800 * _MILLION),
     ),
     MarketParams(
         market=3,
@@ -56,6 +69,7 @@ MARKETS: Final = (
         oracle_max_age_ms=10_000,
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=300_000),
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=20_000),
+        open_interest=OpenInterestParams(40 * _MILLION, 160 * _MILLION),
     ),
     MarketParams(
         market=4,
@@ -71,6 +85,7 @@ MARKETS: Final = (
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=600_000),
         matching=Matching.AUCTION,
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=40_000),
+        open_interest=OpenInterestParams(20 * _MILLION, 80 * _MILLION),
     ),
 )
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""

@@ -37,9 +37,10 @@ MODULES: Final = {
     "mempool": "nonce refusal",
     "engine": (
         "account apply auction book cancellation clearing commitment dead_man fees funding "
-        "invariants limits liquidation listing margin mark market matching option_marks options "
-        "oracle outflow pairs placement products records resting run schedule settlement slices "
-        "state sub_accounts surface transfers triggers waiting waitlist withdrawals"
+        "invariants limits liquidation listing margin mark market matching open_interest "
+        "option_marks options oracle outflow pairs placement products records resting run schedule "
+        "settlement slices state sub_accounts surface transfers triggers waiting waitlist "
+        "withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

@@ -44,7 +44,7 @@ def list_markets(
     node: NodeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the markets with their index, mark, best prices and steps.
+    """List the markets with their index, mark, best prices, steps and open interest.
 
     \b
     Example:
@@ -61,6 +61,7 @@ def list_markets(
             _band(market),
             format_price(1, market),
             format_size(1, market),
+            format_size(market.open_interest_lots, market),
             _funding(market),
             market.open_orders,
             market.matching,
@@ -76,6 +77,7 @@ def list_markets(
         "price band>",
         "tick>",
         "lot>",
+        "open interest>",
         "funding 8h>",
         "orders>",
         "matching",

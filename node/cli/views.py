@@ -41,6 +41,10 @@ class MarketInfo(Struct, frozen=True):
     """What positions are valued at; 0 before the first index."""
     matching: str = "continuous"
     """How takers trade: one after the other, or in one `auction` a block."""
+    open_interest_lots: int = 0
+    """All long positions."""
+    scaled_margin_ppm: int = 0
+    """The initial margin in force."""
 
 
 class LevelInfo(Struct, frozen=True):

@@ -17,7 +17,7 @@ from engine.commitment import (
     market_key,
     withdrawal_key,
 )
-from engine.genesis import FeeTier, FeeTiers, MarkParams
+from engine.genesis import FeeTier, FeeTiers, MarkParams, OpenInterestParams
 from engine.instructions import (
     Amend,
     Cancel,
@@ -123,13 +123,17 @@ def _is_healthy(state, name):
 
 
 def _is_covered(state, name):
-    """Whether equity covers the IM of the positions alone, which is twice their MM here.
+    """Whether equity covers the IM of the positions alone.
 
     An account may drop below its whole IM by closing at a loss while orders are open: those are
     checked again before they trade.
     """
     account = view_account(state, name)
-    return account.equity_microquote >= 2 * account.maintenance_margin_microquote - 2
+    rates = {number: market.im_rate for number, market in state.markets.items()}
+    return account.equity_microquote >= sum(
+        -(-abs(position.size_lots) * rates[position.market] // 1_000_000)
+        for position in account.positions
+    )
 
 
 def _check_tables(state):
@@ -239,6 +243,7 @@ def _make(make_world):
         taker_fee_ppm=400,
         orders_max=8,
         mark=MarkParams(100_000, 30_000, average_ms=200, interval_ms=100),
+        open_interest=OpenInterestParams(500_000, 10_000_000),
     )
     fees = FeeTiers((FeeTier(10**5, 50, 0), FeeTier(10**6, 100, 50)), 1_000, 2)
     world = type(world)(replace(world.genesis, fee_tiers=fees))

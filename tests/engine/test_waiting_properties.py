@@ -8,7 +8,7 @@ from crypto.merkle import verify_inclusion
 from engine.apply import apply_block
 from engine.block import BlockInput
 from engine.commitment import account_key, encode_account
-from engine.genesis import MarkParams
+from engine.genesis import MarkParams, OpenInterestParams
 from engine.instructions import (
     Amend,
     ArmDeadMan,
@@ -148,6 +148,7 @@ def make(make_world):
         taker_fee_ppm=400,
         orders_max=8,
         mark=MarkParams(100_000, 30_000, average_ms=2_000, interval_ms=400),
+        open_interest=OpenInterestParams(300_000, 3_000_000),
     )
 
 
