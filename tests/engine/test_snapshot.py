@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "87cad872b9299f5cb25010d2ef21b7c635760519afecbb3de2bd84024dcf042b"
+        == "b7c5f9c2350d0cc3848d461b44d5559b43a0bec7caa44a15e1bc5ae66a1ff984"
     )
 
 
