@@ -110,11 +110,12 @@ def show(
         ("price band", _band(found)),
         ("tick", format_price(1, found)),
         ("lot", format_size(1, found)),
-        ("initial margin", _percent(found.initial_margin_ppm)),
+        ("initial margin", _initial_margin(found)),
         ("maintenance", _percent(found.maintenance_margin_ppm)),
         ("maker fee", _percent(found.maker_fee_ppm)),
         ("taker fee", _percent(found.taker_fee_ppm)),
         ("funding 8h", _funding(found)),
+        ("open interest", format_size(found.open_interest_lots, found)),
         ("open orders", found.open_orders),
     ]
     current_output(context).data(found, record(rows))
@@ -124,6 +125,13 @@ _MATCHING: Final = {
     "continuous": "continuous: takers of a block trade in turns, in an order that its seed gives",
     "auction": "auction: all takers of a block trade at one price",
 }
+
+
+def _initial_margin(market: MarketInfo) -> str:
+    """The market's own, and beside it what open interest has made of it."""
+    own, now = market.initial_margin_ppm, market.scaled_margin_ppm
+    grown = f", now {_percent(now)} by open interest" if now > own else ""
+    return _percent(own) + grown
 
 
 def _percent(rate_ppm: int) -> str:
