@@ -18,6 +18,7 @@ from localnet.bench.cluster import BenchCluster, open_cluster
 from localnet.bench.describe import describe_machine_line, describe_result
 from localnet.bench.engine import EngineResult, measure_engine
 from localnet.bench.errors import BenchError
+from localnet.bench.fairness import SEED_DEFAULT, TRIALS_DEFAULT, measure_fairness
 from localnet.bench.latency import LatencyResult
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
@@ -166,6 +167,29 @@ def engine(
     """
     output = current_output(context)
     _print(output, {"engine": _run_engine(output, seconds, per_bundle, book_messages)})
+
+
+@app.command()
+def fairness(
+    context: typer.Context,
+    trials: Annotated[
+        int, typer.Option("--trials", min=2, max=100_000, help="Blocks with news to play.")
+    ] = TRIALS_DEFAULT,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of everything that is drawn.")
+    ] = SEED_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Measure what a proposer gains by omitting or delaying envelopes, and a trader by splitting
+    over accounts, where takers trade in turns and where they trade in auctions.
+
+    \b
+    Example:
+      rota bench fairness --trials 1000
+    """
+    output = current_output(context)
+    output.note(f"playing {trials:,} trials of seed {seed} in each way, in both modes")
+    _print(output, {"fairness": measure_fairness(seed, trials)})
 
 
 @app.command("all")

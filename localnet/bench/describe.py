@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from localnet.bench.cluster import CpuUse
 from localnet.bench.engine import EngineResult
+from localnet.bench.fairness import FairnessResult, Figure
 from localnet.bench.latency import LatencyResult
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
@@ -93,7 +94,52 @@ def describe_result(name: str, result: object) -> list[object]:
                 f"{config.instructions_per_bundle}, {result.build} build"
             )
             return _table(title, rows, result.met)
+        case FairnessResult():
+            return _describe_fairness(name, result)
     raise AssertionError(f"no description of {type(result).__name__}")
+
+
+def _describe_fairness(name: str, result: FairnessResult) -> list[object]:
+    title = (
+        f"{name}: {result.trials:,} trials of seed {result.seed}, in quote for one trial, with "
+        f"95 % intervals; all stale quotes of one are worth {_figure(result.prize)}"
+    )
+    proposing = [
+        (
+            row.matching,
+            row.strategy,
+            _figure(row.profit),
+            _figure(row.gain),
+            _figure(row.rivals_gain),
+            _figure(row.makers_gain),
+        )
+        for row in result.proposer
+    ]
+    splitting = [
+        (
+            row.matching,
+            row.accounts,
+            "all of it" if row.is_inflated else "its part",
+            f"{row.filled_lots:.2f}",
+            _figure(row.profit),
+            _figure(row.gain),
+        )
+        for row in result.splitting
+    ]
+    columns = ["matching", "the proposer", "profit>", "gain>", "rivals' gain>", "makers' gain>"]
+    return [
+        table(columns, proposing, title=title),
+        "",
+        table(
+            ["matching", "accounts>", "each asks for", "lots>", "profit>", "gain>"],
+            splitting,
+            title=f"a trader who wants {result.wanted_lots} lots and splits over accounts",
+        ),
+    ]
+
+
+def _figure(figure: Figure) -> str:
+    return f"{round(figure.mean, 2) + 0.0:.2f} ±{figure.half_width_95:.2f}"
 
 
 def _latency_row(name: str, percentiles: Percentiles, target: float | None) -> Row:
