@@ -37,7 +37,8 @@ from their position (`schedule`).
     accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers)
     options     fixed_point, black76, portfolio            pure functions of numbers
                 options (what the state holds), surface (reported volatilities), listing,
-                option_marks, settlement (the options' part of phase 1)
+                option_marks, settlement (the options' part of phase 1), option_views,
+                portfolio_accounts (portfolio margin of accounts), margin_modes
     block       apply (the phases), run (what a block gathers), invariants (and open interest),
                 commitment (the root)
     around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot, chunks (of one),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.book import Order
     from engine.fees import Volume
     from engine.market import Market
+    from engine.portfolio_accounts import PortfolioCache
     from engine.waiting import Waiting
     from engine.withdrawals import Withdrawal
 
@@ -74,6 +75,7 @@ class Account:
         "order_records",
         "orders",
         "owner",
+        "portfolio",
         "position_record",
         "quote",
         "sub",
@@ -115,6 +117,8 @@ class Account:
         """Those that L1 has not settled, by number."""
         self.deadline_ms = 0
         """When its dead man's switch cancels everything; 0 while it is off."""
+        self.portfolio: PortfolioCache | None = None
+        """There if the account has chosen portfolio margin (`engine.portfolio_accounts`)."""
         self.equity = 0
         """Cache: quote plus positions at mark."""
         self.im = 0

@@ -25,6 +25,7 @@ from engine.instructions import (
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
+    SetMarginMode,
     TimeInForce,
     TrailingStop,
     Transfer,
@@ -35,6 +36,7 @@ from engine.instructions import (
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
 from engine.liquidation import is_withdrawal_gated
+from engine.margin_modes import set_margin_mode
 from engine.mark import note_last_prices, update_marks
 from engine.oracle import accept_report, adopt_reporters, update_indices
 from engine.pairs import place_pair
@@ -241,6 +243,8 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
             receipt = cancel_order(run, account, instruction, task.envelope_id, task.index)
         elif isinstance(instruction, CancelAll):
             receipt = cancel_all_orders(run, account, instruction, task.envelope_id, task.index)
+        elif isinstance(instruction, SetMarginMode):
+            receipt = set_margin_mode(run, account, instruction, task.envelope_id, task.index)
         elif isinstance(instruction, ArmDeadMan):
             receipt = arm_dead_man(run, account, instruction, task.envelope_id, task.index)
         else:

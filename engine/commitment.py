@@ -8,6 +8,7 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
                        | (2^31 + 1 u32 | owner's account id | number u32, if a sub-account)?
                        | (2^31 + 2 u32 | epoch, volume u64 | digest of earlier epochs, if it counts
                          volume)?
+                       | (2^31 + 50 u32, if it has portfolio margin)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
@@ -57,6 +58,7 @@ _ORDERS_PREFIX: Final = digest(Domain.STATE, b"open orders")
 
 _WAITING_PREFIX: Final = digest(Domain.STATE, b"waiting orders")
 _WAITING_MARK: Final = (2**31).to_bytes(4, "big")
+_PORTFOLIO_MARK: Final = (2**31 + 50).to_bytes(4, "big")
 
 _OWNER: Final = Struct(">I32sI")
 _OWNER_MARK: Final = 2**31 + 1
@@ -133,6 +135,8 @@ def encode_account(account: Account) -> bytes:
         value += _OWNER.pack(_OWNER_MARK, account.owner.account_id, account.sub)
     if account.volume is not None:
         value += _VOLUME_MARK + encode_volume(account.volume)
+    if account.portfolio is not None:
+        value += _PORTFOLIO_MARK
     return value
 
 

@@ -288,6 +288,24 @@ class Transfer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     there is none. 0 if `account` is given."""
 
 
+class MarginMode(IntEnum):
+    """How an account is margined."""
+
+    CROSS = 0
+    """Each market by itself, all out of one balance."""
+    PORTFOLIO = 1
+    """The options on an underlying and its perpetual together, by scenarios."""
+
+
+class SetMarginMode(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=51
+):
+    """Choose how the sender's account is margined; it must have the margin for it."""
+
+    mode: MarginMode
+    """From now on."""
+
+
 AccountInstruction = (
     PlaceOrder
     | MarketOrder
@@ -301,6 +319,7 @@ AccountInstruction = (
     | ArmDeadMan
     | Withdraw
     | Transfer
+    | SetMarginMode
 )
 """What may be asked for an account."""
 

@@ -122,6 +122,7 @@ def _make_market(
             base.order_size_max_lots,
         )
     )
+    market.chain = chain
     market.series = Series(chain.underlying, expiry, strike_ticks, is_call=is_call)
     return market
 

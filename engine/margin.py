@@ -18,8 +18,8 @@ Two facts keep the hot path short, and every change to the formulas must keep th
 * An incoming order is checked once, as if all of it traded at its limit price and paid the taker
   fee there. Every possible fill is at least as good, so it needs no check while it trades.
 
-Portfolio margin is another way to margin an account: `compute_portfolio_margin`, out of
-`engine.portfolio`.
+Portfolio margin is another way to margin an account (`engine.portfolio_accounts`); the pure
+function behind it is `compute_portfolio_margin`, out of `engine.portfolio`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,17 @@ from typing import TYPE_CHECKING
 from engine.account import Account, Exposure
 from engine.funding import settle_funding
 from engine.limits import PPM
+from engine.market import compute_orders_margin as compute_orders_margin
+from engine.market import compute_position_margin as compute_position_margin
 from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
+from engine.portfolio_accounts import (
+    compute_requirements,
+    refresh_portfolio,
+    update_portfolio_exposure,
+)
 from engine.products import multiply
 
 if TYPE_CHECKING:
-    from engine.market import Market
     from engine.state import EngineState
 
 
@@ -52,39 +58,31 @@ def refresh_margin(state: EngineState, account: Account) -> None:
         total += im
     account.equity = equity
     account.im = total
+    if account.portfolio is not None:
+        refresh_portfolio(account)
     account.margin_epoch = state.margin_epoch
 
 
 def update_exposure_margin(exposure: Exposure) -> None:
     """Bring the account's cached IM in line with a changed exposure."""
+    account = exposure.account
+    if account.portfolio is not None:
+        update_portfolio_exposure(exposure)
+        return
     lots = exposure.lots
     im = compute_orders_margin(exposure.market, lots + exposure.open_buy, exposure.open_sell - lots)
-    account = exposure.account
     account.im += im - exposure.im
     exposure.im = im
 
 
 def compute_maintenance_margin(account: Account) -> int:
     """The account's MM in micro-quote."""
+    if account.portfolio is not None:
+        return compute_requirements(account)[1]
     return sum(
         compute_position_margin(exposure.market, exposure.lots)
         for exposure in account.exposures.values()
     )
-
-
-def compute_orders_margin(market: Market, longs: int, shorts: int) -> int:
-    """The IM of the ends of a position with its open orders, in micro-quote."""
-    worst = multiply(longs, market.im_rate)
-    other = multiply(shorts, market.im_rate_short)
-    if other > worst:
-        worst = other
-    return -(-worst // PPM)
-
-
-def compute_position_margin(market: Market, lots: int) -> int:
-    """The MM of a position, in micro-quote."""
-    rate = market.mm_rate if lots > 0 else -market.mm_rate_short
-    return -(-multiply(lots, rate) // PPM)
 
 
 def compute_fee(notional_microquote: int, fee_ppm: int) -> int:

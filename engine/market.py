@@ -9,10 +9,11 @@ from engine.funding import Funding
 from engine.genesis import Matching
 from engine.limits import PPM
 from engine.mark import Mark
+from engine.products import multiply
 
 if TYPE_CHECKING:
     from engine.genesis import MarketParams
-    from engine.options import Series
+    from engine.options import OptionChain, Series
     from engine.waiting import Watch
 
 
@@ -34,6 +35,7 @@ class Market:
         "band_high",
         "band_low",
         "book",
+        "chain",
         "dirty",
         "funding",
         "im_rate",
@@ -90,6 +92,8 @@ class Market:
         self.funding = None if params.funding is None else Funding(params.funding)
         self.mark = None if params.mark is None else Mark(params.mark)
         """None: the mark is the index."""
+        self.chain: OptionChain | None = None
+        """The options on its index, or those that it is one of."""
         self.series: Series | None = None
         """The terms of an option; None for a perpetual (`engine.options`)."""
         self.watch: Watch | None = None
@@ -132,3 +136,18 @@ class Market:
         self.mark_value = price_ticks * self.unit
         self.im_rate = self.im_rate_short = self.mark_value * self.scaled_margin_ppm
         self.mm_rate = self.mm_rate_short = self.mark_value * self.maintenance_margin_ppm
+
+
+def compute_orders_margin(market: Market, longs: int, shorts: int) -> int:
+    """The IM of the ends of a position with its open orders, in micro-quote."""
+    worst = multiply(longs, market.im_rate)
+    other = multiply(shorts, market.im_rate_short)
+    if other > worst:
+        worst = other
+    return -(-worst // PPM)
+
+
+def compute_position_margin(market: Market, lots: int) -> int:
+    """The MM of a position, in micro-quote."""
+    rate = market.mm_rate if lots > 0 else -market.mm_rate_short
+    return -(-multiply(lots, rate) // PPM)

@@ -21,6 +21,7 @@ from engine.margin import (
     refresh_margin,
     update_exposure_margin,
 )
+from engine.portfolio_accounts import is_portfolio_trade_allowed
 from engine.receipts import Fill, ReasonCode
 from engine.resting import enforce_reduce_only, reduce_order, remove_order
 from engine.run import BlockRun
@@ -160,8 +161,10 @@ def is_maker_fill_allowed(
     equity = account.equity + equity_change
     if equity >= account.im:
         return True
-    position = exposure.lots + side * lots
     filled = side * lots
+    if account.portfolio is not None:
+        return is_portfolio_trade_allowed(exposure, filled, equity_change, 0)
+    position = exposure.lots + filled
     im = account.im - exposure.im
     im += compute_orders_margin(
         exposure.market,

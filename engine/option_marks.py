@@ -14,9 +14,9 @@ Nothing is discounted and the forward carries no interest: an option settles aga
 whose carry is what funding pays. *A forward for each expiry, reported* (rejected for now): there is
 no dated future here that could be traded against one that is wrong.
 
-Marks are computed anew when the index or the surface moves, a sample is taken, a strike is listed,
-and in steps of `mark_interval_ms`: always from what is committed and the block's time, so they are
-no state of their own.
+Marks are computed anew when the index, the perpetual's mark or the surface moves, a sample is
+taken, a strike is listed, and in steps of `mark_interval_ms`: always from what is committed and the
+block's time, so they are no state of their own.
 """
 
 from engine.black76 import compute_call, compute_log, compute_total_vol
@@ -36,6 +36,7 @@ def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
     key = (
         time_ms // interval_ms,
         underlying.index_price,
+        underlying.mark_price,
         underlying.stale or chain.stale,
         chain.vols_ppm,
         [
@@ -46,25 +47,18 @@ def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
     if key == chain.mark_key:
         return False
     chain.mark_key = key
+    chain.mark_time_ms = time_ms // interval_ms * interval_ms
     chain.arrays = None
     for expiry in chain.expiries.values():
-        _mark_expiry(chain, expiry, time_ms // interval_ms * interval_ms)
+        _mark_expiry(chain, expiry)
     return True
 
 
-def compute_time_left_ms(chain: OptionChain, expiry: Expiry, time_ms: int) -> int:
-    """From the step of the marks' clock to the expiry, for volatility: 0 once it has passed."""
-    interval_ms = chain.params.mark_interval_ms
-    return (
-        0 if expiry.is_closed else max(expiry.expiry_ms - time_ms // interval_ms * interval_ms, 0)
-    )
-
-
-def _mark_expiry(chain: OptionChain, expiry: Expiry, time_ms: int) -> None:
+def _mark_expiry(chain: OptionChain, expiry: Expiry) -> None:
     total, parts = chain.compute_forward(expiry)
     forward = compute_price(chain.underlying, total, parts)
     log_forward = compute_log(forward)
-    left_ms = compute_time_left_ms(chain, expiry, time_ms)
+    left_ms = chain.compute_time_left_ms(expiry)
     time_s = from_ratio(left_ms, 1_000)
     stale = chain.underlying.stale or chain.stale
     for strike_ticks, (call, put) in expiry.strikes.items():

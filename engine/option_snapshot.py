@@ -19,6 +19,7 @@ from engine.limits import (
 from engine.listing import add_series
 from engine.option_marks import update_option_marks
 from engine.options import Expiry, OptionChain, VolReport
+from engine.portfolio_accounts import PortfolioCache
 from engine.state import EngineState
 
 _Key = TypeVar("_Key", bytes, int)
@@ -118,6 +119,23 @@ def unpack_chains(state: EngineState, chains: tuple[SnapshotChain, ...]) -> None
         add_series(state, chain, expiry, strike_ticks, call_id)
     for chain in state.chains.values():
         update_option_marks(chain, state.time_ms)
+
+
+def pack_portfolios(state: EngineState) -> tuple[bytes, ...]:
+    """The accounts with portfolio margin, by id."""
+    return tuple(sorted(key for key, each in state.accounts.items() if each.portfolio is not None))
+
+
+def unpack_portfolios(state: EngineState, accounts: tuple[bytes, ...]) -> None:
+    """Give these accounts portfolio margin; they are there. Raises `SnapshotError`."""
+    _require_rising(list(accounts), "accounts with portfolio margin")
+    if accounts and not state.has_portfolios:
+        raise SnapshotError("portfolio margin where no market has rules for it")
+    for account_id in accounts:
+        account = state.accounts.get(account_id)
+        if account is None:
+            raise SnapshotError("portfolio margin of nobody")
+        account.portfolio = PortfolioCache()
 
 
 def _unpack_surface(chain: OptionChain, packed: SnapshotChain) -> None:

@@ -108,6 +108,7 @@ class OptionChain:
         "expiries",
         "listed_key",
         "mark_key",
+        "mark_time_ms",
         "params",
         "places",
         "reports",
@@ -134,6 +135,8 @@ class OptionChain:
         """Cache: for what everything is listed that should be."""
         self.mark_key: tuple[object, ...] = ()
         """Cache: what the marks were computed from."""
+        self.mark_time_ms = 0
+        """Cache: the step of the clock that they were computed for."""
         self.arrays: RiskArrays | None = None
         """Cache of `engine.portfolio_accounts`: prices in all scenarios; None after marks moved."""
         self.places: dict[int, int] = {}
@@ -148,6 +151,10 @@ class OptionChain:
         left_ms = 0 if expiry.is_closed else max(expiry.expiry_ms - expiry.sample_due_ms, 0)
         planned = (left_ms + interval_ms - 1) // interval_ms
         return max(planned, self.settlement_samples_min - expiry.sample_count)
+
+    def compute_time_left_ms(self, expiry: Expiry) -> int:
+        """From the step of the marks' clock to the expiry, for volatility: 0 once it is closed."""
+        return 0 if expiry.is_closed else max(expiry.expiry_ms - self.mark_time_ms, 0)
 
     @property
     def settlement_samples_min(self) -> int:

@@ -26,6 +26,7 @@ from engine.margin import (
 )
 from engine.market import Market
 from engine.matching import Taker, compute_threshold, is_fok_fillable, match_order
+from engine.portfolio_accounts import check_portfolio_order
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.resting import enforce_reduce_only, rest_order
 from engine.run import BlockRun
@@ -200,6 +201,8 @@ def check_risk(
     # Trading at a limit price that is worse than the mark loses the difference at once.
     gain = lots * market.mark_value - notional
     change = min(gain if is_buy else -gain, 0) - fee + reserved
+    if account.portfolio is not None:
+        return check_portfolio_order(exposure, lots if is_buy else -lots, change)
     im = account.im - exposure.im
     im += compute_orders_margin(market, longs, shorts)
     if account.equity + change >= im:

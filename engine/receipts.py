@@ -85,6 +85,8 @@ class ReasonCode(StrEnum):
     TRANSFER_ACCOUNT_UNKNOWN = "transfer.account_unknown"
     TRANSFER_DESTINATION_INVALID = "transfer.destination_invalid"
     SUB_ACCOUNT_NUMBER_INVALID = "sub_account.number_invalid"
+    PORTFOLIO_UNAVAILABLE = "portfolio.unavailable"
+    PORTFOLIO_TOO_MANY_MARKETS = "portfolio.too_many_markets"
 
 
 class Status(IntEnum):

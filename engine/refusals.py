@@ -19,6 +19,7 @@ from engine.instructions import (
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
+    SetMarginMode,
     TrailingStop,
     Transfer,
     TwapOrder,
@@ -76,6 +77,7 @@ _PLACE: Final[Codes] = (
     *_GOOD_TIL,
     *_REST,
     *_RISK,
+    ReasonCode.PORTFOLIO_TOO_MANY_MARKETS,
     ReasonCode.ORDER_FOK_UNFILLABLE,
     ReasonCode.ORDER_POST_ONLY_WOULD_CROSS,
 )
@@ -98,7 +100,12 @@ _OUTFLOW: Final[Codes] = (
 
 REFUSALS: Final[dict[type, Codes]] = {
     PlaceOrder: _PLACE,
-    MarketOrder: (*_FORM, ReasonCode.ORDER_PRICE_BAND, *_RISK),
+    MarketOrder: (
+        *_FORM,
+        ReasonCode.ORDER_PRICE_BAND,
+        *_RISK,
+        ReasonCode.PORTFOLIO_TOO_MANY_MARKETS,
+    ),
     Cancel: (
         ReasonCode.ACCOUNT_UNKNOWN,
         ReasonCode.ORDER_REFERENCE_INVALID,
@@ -150,10 +157,18 @@ REFUSALS: Final[dict[type, Codes]] = {
         ReasonCode.ORDER_PRICE_BAND,
         *_REST,
         *_RISK,
+        ReasonCode.PORTFOLIO_TOO_MANY_MARKETS,
         ReasonCode.ORDER_POST_ONLY_WOULD_CROSS,
     ),
     TwapOrder: (*_FORM, ReasonCode.TWAP_SCHEDULE_INVALID, *_WAIT),
     ArmDeadMan: (ReasonCode.ACCOUNT_UNKNOWN, ReasonCode.DEAD_MAN_TIMEOUT_INVALID),
+    SetMarginMode: (
+        ReasonCode.ACCOUNT_UNKNOWN,
+        ReasonCode.PORTFOLIO_UNAVAILABLE,
+        ReasonCode.PORTFOLIO_TOO_MANY_MARKETS,
+        ReasonCode.ORACLE_STALE,
+        ReasonCode.MARGIN_INSUFFICIENT,
+    ),
     VolatilityReport: (
         ReasonCode.ORACLE_NOT_A_REPORTER,
         ReasonCode.ORACLE_UNKNOWN_MARKET,

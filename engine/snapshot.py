@@ -47,7 +47,13 @@ from engine.limits import (
 )
 from engine.mark import AVERAGE_SCALE
 from engine.market import Market, Report
-from engine.option_snapshot import SnapshotChain, pack_chains, unpack_chains
+from engine.option_snapshot import (
+    SnapshotChain,
+    pack_chains,
+    pack_portfolios,
+    unpack_chains,
+    unpack_portfolios,
+)
 from engine.resting import rest_order
 from engine.state import EngineState
 from engine.waiting_snapshot import (
@@ -179,6 +185,8 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     withdrawals: tuple[SnapshotWithdrawal, ...]
     sub_accounts: tuple[SnapshotSubAccount, ...]
     volumes: tuple[SnapshotVolume, ...]
+    portfolios: tuple[Digest, ...]
+    """Accounts with portfolio margin."""
 
 
 def snapshot(state: EngineState) -> bytes:
@@ -211,6 +219,7 @@ def snapshot(state: EngineState) -> bytes:
             pack_withdrawals(state),
             pack_sub_accounts(state),
             pack_volumes(state),
+            pack_portfolios(state),
         )
     )
 
@@ -237,6 +246,7 @@ def restore(data: bytes) -> EngineState:
     _unpack_markets(state, packed)
     unpack_chains(state, packed.chains)
     _unpack_accounts(state, packed)
+    unpack_portfolios(state, packed.portfolios)
     _unpack_orders(state, packed)
     unpack_waiting(state, packed.conditionals, packed.twaps)
     unpack_deadlines(state, packed.deadlines)

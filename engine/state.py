@@ -33,6 +33,7 @@ class EngineState:
         "genesis",
         "genesis_digest",
         "has_auctions",
+        "has_portfolios",
         "height",
         "insurance",
         "is_funded",
@@ -77,6 +78,12 @@ class EngineState:
             if market.params.options is not None
         }
         """The options on each underlying that has any, by its id."""
+        for chain in self.chains.values():
+            chain.underlying.chain = chain
+        self.has_portfolios = any(
+            chain.params.portfolio is not None for chain in self.chains.values()
+        )
+        """Does any market have rules for portfolio margin?"""
         self.next_series_id = SERIES_ID_FIRST
         self.removed_markets: list[int] = []
         """Series whose leaves are still to be taken out of the tree."""

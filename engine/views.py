@@ -9,9 +9,18 @@ from engine.book import BookSide, Order
 from engine.fees import compute_tier, compute_trailing_volume
 from engine.funding import compute_settlement
 from engine.genesis import Matching
-from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerKind, TriggerSource
+from engine.instructions import (
+    MarginMode,
+    SelfTradeMode,
+    Side,
+    TimeInForce,
+    TriggerKind,
+    TriggerSource,
+)
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.margin import compute_orders_margin, compute_position_margin
+from engine.option_views import GreeksView, OptionView, view_greeks, view_option
+from engine.portfolio_accounts import compute_open_margin, compute_requirements
 from engine.state import EngineState
 from engine.waiting import Conditional, Twap
 
@@ -48,6 +57,8 @@ class MarketView(Struct, frozen=True, array_like=True):
     """All long positions, which are as large as all short ones."""
     scaled_margin_ppm: int
     """The initial margin in force, which may grow with open interest."""
+    option: OptionView | None
+    """None for a perpetual."""
 
 
 class LevelView(Struct, frozen=True, array_like=True):
@@ -77,7 +88,9 @@ class PositionView(Struct, frozen=True, array_like=True):
     open_buy_lots: int
     open_sell_lots: int
     initial_margin_microquote: int
+    """Of this market by itself, as cross margin has it."""
     maintenance_margin_microquote: int
+    greeks: GreeksView
 
 
 class OrderView(Struct, frozen=True, array_like=True):
@@ -205,6 +218,8 @@ class AccountView(Struct, frozen=True, array_like=True):
     """By number."""
     fee_tier: FeeTierView | None = None
     """None: everybody pays each market's own fees."""
+    margin_mode: MarginMode = MarginMode.CROSS
+    """With portfolio margin the account's margins are not the sums of its positions'."""
 
 
 def view_markets(state: EngineState) -> tuple[MarketView, ...]:
@@ -233,6 +248,7 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             market.params.matching,
             market.open_interest,
             market.scaled_margin_ppm,
+            view_option(market),
         )
         for market in state.markets.values()
     )
@@ -279,15 +295,24 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
                 exposure.open_sell,
                 compute_orders_margin(market, lots + exposure.open_buy, exposure.open_sell - lots),
                 compute_position_margin(market, lots),
+                view_greeks(market, lots),
             )
         )
     quote = account.quote + compute_settlement(account)
+    initial = sum(position.initial_margin_microquote for position in positions)
+    maintenance = sum(position.maintenance_margin_microquote for position in positions)
+    if account.portfolio is not None:
+        initial, maintenance = compute_requirements(account)
+        initial += sum(
+            compute_open_margin(each.market, each.open_buy, each.open_sell)
+            for each in account.exposures.values()
+        )
     return AccountView(
         account_id,
         quote,
         quote + sum(position.value_microquote for position in positions),
-        sum(position.initial_margin_microquote for position in positions),
-        sum(position.maintenance_margin_microquote for position in positions),
+        initial,
+        maintenance,
         tuple(positions),
         tuple(_view_order(order) for order in account.orders.values()),
         tuple(
@@ -308,6 +333,7 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
             for number, each in sorted(account.subs.items())
         ),
         _view_fee_tier(state, account.owner),
+        MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,
     )
 
 

@@ -17,9 +17,11 @@ from engine.instructions import (
     Cancel,
     ConditionalOrder,
     Instruction,
+    MarginMode,
     OnBehalf,
     OneCancelsOther,
     PlaceOrder,
+    SetMarginMode,
     Side,
     TrailingStop,
     Transfer,
@@ -209,6 +211,7 @@ def make_rare_envelopes(cluster: NodeCluster) -> Iterator[bytes]:
         OneCancelsOther(stop, trailing),
         twap,
         ArmDeadMan(60_000),
+        SetMarginMode(MarginMode.PORTFOLIO),
         VolatilityReport(MARKET, (600_000, 500_000, 550_000), 1, 1_000),
     ]
     yield cluster.make_envelope(secret, waiting)

@@ -274,6 +274,13 @@ OUTCOME_REASONS: Final = {
     ReasonCode.SUB_ACCOUNT_NUMBER_INVALID: Reason(
         f"sub-accounts are numbered from 1 to {SUB_ACCOUNTS_MAX}", "choose one of these"
     ),
+    ReasonCode.PORTFOLIO_UNAVAILABLE: Reason(
+        "no market of this chain has rules for portfolio margin", "stay with cross margin"
+    ),
+    ReasonCode.PORTFOLIO_TOO_MANY_MARKETS: Reason(
+        "an account with portfolio margin may be in so many markets only",
+        "close a position or cancel the orders of a market",
+    ),
 }
 """The envelope was ordered; this became of one of its instructions."""
 

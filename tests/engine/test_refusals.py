@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.codec import encode
-from engine import triggers, withdrawals
+from engine import margin_modes, portfolio_accounts, triggers, withdrawals
 from engine.commitment import encode_account, encode_market
 from engine.instructions import (
     Amend,
@@ -22,11 +22,13 @@ from engine.instructions import (
     CancelAll,
     ConditionalOrder,
     Instruction,
+    MarginMode,
     MarketOrder,
     OnBehalf,
     OneCancelsOther,
     OracleReport,
     PlaceOrder,
+    SetMarginMode,
     Side,
     TimeInForce,
     TrailingStop,
@@ -46,7 +48,7 @@ from engine.limits import (
     WAITING_PER_ACCOUNT_MAX,
     WITHDRAWALS_PER_ACCOUNT_MAX,
 )
-from engine.option_params import OptionParams
+from engine.option_params import OptionParams, PortfolioRules
 from engine.receipts import Status
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
 
@@ -92,6 +94,8 @@ NAMED = replace(LIMIT, client_id=7)
 
 OPTIONS = {"options": OptionParams(1_000, 50)}
 """Options are listed, but nobody has reported a volatility."""
+PORTFOLIO = SetMarginMode(MarginMode.PORTFOLIO)
+PORTFOLIOS = {"options": OptionParams(1_000, 50, portfolio=PortfolioRules())}
 POOR = {"balance": 10_000_000}
 FULL = {"initial_margin_ppm": 1_000, "maintenance_margin_ppm": 500, "index": 1, "balance": 2**50}
 HUGE = {
@@ -156,6 +160,17 @@ def ruin_bob(world: Any) -> None:
     world.one(BOB, PlaceOrder(1, SELL, 1_000, 90))
     world.one(CAROL, PlaceOrder(1, BUY, 1_000, 90))
     world.set_index(1_112)
+
+
+def choose_portfolio(world: Any) -> None:
+    """Alice has portfolio margin."""
+    assert world.one(ALICE, PORTFOLIO).code == "ok"
+
+
+def outlive_with_position(world: Any) -> None:
+    """Alice holds what nobody vouches for the price of."""
+    hold_reduced(world)
+    world.time_ms += 60_001
 
 
 def wait_much(world: Any) -> None:
@@ -361,6 +376,28 @@ CASES = [
     Case("oracle.price_invalid", replace(REPORT, price_ticks=2**32), sender=REPORTER),
     Case("oracle.sequence", replace(REPORT, sequence=1), sender=REPORTER),
     Case("oracle.sequence", replace(REPORT, sequence=2**63), sender=REPORTER),
+    *(
+        Case(
+            "portfolio.too_many_markets",
+            order,
+            choose_portfolio,
+            world=PORTFOLIOS,
+            bounds={"PORTFOLIO_POSITIONS_MAX": 0},
+        )
+        for order in (LIMIT, MARKET, pair_limit(LEG))
+    ),
+    Case("account.unknown", PORTFOLIO, sender=NOBODY, world=PORTFOLIOS),
+    Case("portfolio.unavailable", PORTFOLIO),
+    Case("portfolio.unavailable", PORTFOLIO, world=OPTIONS),
+    Case(
+        "portfolio.too_many_markets",
+        PORTFOLIO,
+        place(LIMIT),
+        world=PORTFOLIOS,
+        bounds={"PORTFOLIO_POSITIONS_MAX": 0},
+    ),
+    Case("oracle.stale", PORTFOLIO, outlive_with_position, world=PORTFOLIOS),
+    Case("margin.insufficient", PORTFOLIO, place(LIMIT), world=PORTFOLIOS | {"balance": 20_000}),
     Case("oracle.not_a_reporter", SURFACE, world=OPTIONS),
     Case("oracle.unknown_market", SURFACE, sender=REPORTER),
     Case("oracle.unknown_market", replace(SURFACE, market=9), sender=REPORTER, world=OPTIONS),
@@ -453,7 +490,9 @@ def test_what_is_refused_leaves_everything_else_as_it_would_be_without_it(
     case: Case, make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in case.bounds.items():
-        monkeypatch.setattr(withdrawals if hasattr(withdrawals, name) else triggers, name, value)
+        for module in (triggers, withdrawals, portfolio_accounts, margin_modes):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
     world = run_case(make_world, case, is_with=True)
     receipt = next(
         each

@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "b7c5f9c2350d0cc3848d461b44d5559b43a0bec7caa44a15e1bc5ae66a1ff984"
+        == "fe3f5dab38169eac0d7e8d637c5b3e49fbe27aca54e6a99a945c422a49537d31"
     )
 
 
