@@ -4,7 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.sub_accounts import compute_sub_account_id
+from node.cli import collateral
 from node.cli.amounts import format_quote, format_size, format_time
+from node.cli.order_options import SubOption
 from node.cli.order_tables import make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import (
@@ -21,10 +24,14 @@ from node.client import DoorClient
 from node.network import load_network
 
 app = command_group(
-    "See accounts: balance, margin, positions, open orders.",
+    "See accounts: balance, margin, positions, orders; move collateral.",
     "rota account list",
     "rota account show alice --json",
+    "rota account transfer 250 --to bob",
 )
+
+app.command("transfer")(collateral.transfer)
+app.command("withdraw")(collateral.withdraw)
 
 
 @app.command("list")
@@ -83,6 +90,7 @@ def show(
             help="Name in the localnet, or the account's id; of one there its first digits do."
         ),
     ] = ACCOUNT_DEFAULT,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     json: JsonOption = False,
@@ -93,15 +101,18 @@ def show(
     Examples:
       rota account show alice
       rota account show bob --json
+      rota account show bob --sub 1
     """
-    identifier = account_id(directory, account)
+    owner = account_id(directory, account)
+    identifier = compute_sub_account_id(owner, sub) if sub else owner
 
     async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
         markets = {market.market: market for market in await query_markets(client)}
         return *await query_account(client, identifier), markets
 
     answer, view, markets = query_at_door(directory, node, work)
-    name = account_names(directory).get(identifier, "")
+    name = account_names(directory).get(owner, "")
+    name = f"{name} sub-account {sub}".strip() if sub else name
     deadline_ms = view.dead_man_deadline_ms
     dead_man = [("dead man's switch", format_time(deadline_ms))] if deadline_ms else []
     summary = record(

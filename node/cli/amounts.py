@@ -10,7 +10,11 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
-from engine.limits import ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
+from engine.limits import (
+    DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    ORDER_SIZE_MAX_LOTS,
+    PRICE_MAX_TICKS,
+)
 from node.cli.views import MarketInfo
 from node.exit_codes import ExitCode, OperatorError
 
@@ -45,6 +49,20 @@ def parse_size(text: str, market: MarketInfo) -> int:
     """Return the size in lots; raises `AmountError` unless it is a positive multiple."""
     step = Fraction(1, market.lots_per_base)
     return _parse_multiple(text, step, ORDER_SIZE_MAX_LOTS, "size", market)
+
+
+def parse_quote(text: str) -> int:
+    """Return an amount of quote currency in micro-quote; raises `AmountError` unless it is
+    positive and whole in them."""
+    amount = Fraction(0)
+    if len(text) <= DIGITS_MAX and _DECIMAL.fullmatch(text):
+        amount = Fraction(text) * MICRO
+    if amount.denominator != 1 or not 0 < amount <= DEPOSITS_TOTAL_MAX_MICROQUOTE:
+        raise AmountError(
+            f"{text!r} is no amount of quote currency",
+            advice="write it like 250 or 0.5, with at most six decimals",
+        )
+    return amount.numerator
 
 
 def parse_distance(text: str, market: MarketInfo, reference_ticks: int) -> int:

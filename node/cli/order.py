@@ -27,9 +27,11 @@ from node.cli.order_options import (
     SideArgument,
     SideName,
     SizeArgument,
+    SubOption,
     TifName,
     WaitOption,
     WorstPriceOption,
+    compute_account,
     compute_good_til_ms,
     compute_worst_price,
     open_desk,
@@ -89,6 +91,7 @@ def place(
     good_for: GoodForOption = None,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -108,7 +111,7 @@ def place(
       rota order place BTC-PERP buy 1 --price 60000 --client-id 7 --good-for 15m
       rota order place BTC-PERP buy 1 --price 60000 --node 10.0.0.7:9101 --key trader.json
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -147,6 +150,7 @@ def place_market(
     client_id: ClientIdOption = 0,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -165,7 +169,7 @@ def place_market(
       rota order market BTC-PERP sell 0.1 --slippage 0.25% --reduce-only
       rota order market ETH-PERP buy 2 --price 3050
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -240,6 +244,7 @@ def status(
 def show_orders(
     context: typer.Context,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -260,7 +265,7 @@ def show_orders(
 
     async def work(client: DoorClient) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
         markets = {market.market: market for market in await query_markets(client)}
-        return *await query_account(client, identity.account), markets
+        return *await query_account(client, compute_account(identity, sub)), markets
 
     answer, view, markets = query_at_door(directory, node, work)
     tables = [make_open_table(view, markets), *make_waiting_tables(view, markets)]

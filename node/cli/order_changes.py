@@ -7,7 +7,7 @@ import typer
 from engine.instructions import Amend, ArmDeadMan, Cancel, CancelAll
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_duration, parse_duration_ms, parse_price, parse_size
-from node.cli.order_options import WAIT_DEFAULT_S, Order, WaitOption, open_desk
+from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
 from node.cli.output import JsonOption
 from node.cli.reasons import explain
 from node.cli.submission import RejectedError
@@ -58,6 +58,7 @@ def amend(
         typer.Option(help="What shall be open afterwards [default: as it is].", show_default=False),
     ] = None,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -79,11 +80,11 @@ def amend(
     _require_one_name(order_id, client_id)
     if price is None and size is None:
         raise typer.BadParameter("give --price, --size or both")
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         markets = {each.market: each for each in await query_markets(client)}
-        _, view = await query_account(client, desk.identity.account)
+        _, view = await query_account(client, desk.account)
         order = _find_order(view, order_id, client_id)
         params = markets[order.market]
         return Amend(
@@ -119,6 +120,7 @@ def cancel(
     order_id: OrderIdArgument = None,
     client_id: NamedByOption = None,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -134,7 +136,7 @@ def cancel(
       rota order cancel --client-id 7
     """
     _require_one_name(order_id, client_id)
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         return Cancel(order_id or 0, client_id or 0), None
@@ -148,6 +150,7 @@ def cancel_all(
         str | None, typer.Option(help="Only in this market.", show_default=False)
     ] = None,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -162,7 +165,7 @@ def cancel_all(
       rota order cancel-all
       rota order cancel-all --market BTC-PERP --account bob
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         return CancelAll(
@@ -181,6 +184,7 @@ def dead_man(
         ),
     ],
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -200,7 +204,7 @@ def dead_man(
       rota order dead-man off --account bob
     """
     timeout_ms = 0 if timeout == "off" else parse_duration_ms(timeout)
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         return ArmDeadMan(timeout_ms), None

@@ -7,8 +7,9 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from engine.instructions import Instruction, SelfTradeMode, Side, TimeInForce
-from engine.limits import CLIENT_ID_MAX
+from engine.instructions import AccountInstruction, OnBehalf, SelfTradeMode, Side, TimeInForce
+from engine.limits import CLIENT_ID_MAX, SUB_ACCOUNTS_MAX
+from engine.sub_accounts import compute_sub_account_id
 from node.cli.amounts import parse_distance, parse_duration_ms, parse_price
 from node.cli.hints import rota_command
 from node.cli.output import Output, current_output
@@ -99,6 +100,14 @@ GoodForOption = Annotated[
         show_default=False,
     ),
 ]
+SubOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=SUB_ACCOUNTS_MAX,
+        help="Number of the sub-account to act for; 0 is the main account.",
+    ),
+]
 WorstPriceOption = Annotated[
     str | None,
     typer.Option(
@@ -111,7 +120,7 @@ WaitOption = Annotated[
     typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the certified result."),
 ]
 
-Order = tuple[Instruction, MarketInfo | None]
+Order = tuple[AccountInstruction, MarketInfo | None]
 """What is handed in, and the market in whose units its outcome is told."""
 
 
@@ -120,12 +129,22 @@ class Desk(NamedTuple):
 
     output: Output
     identity: Identity
+    sub: int
+    """Which of the accounts of the identity; 0 for the main one."""
     directory: Path
     node: str | None
     timeout_s: float
 
+    @property
+    def account(self) -> bytes:
+        """The id of the account that it acts for."""
+        return compute_account(self.identity, self.sub)
+
     def submit(
-        self, make: Callable[[DoorClient], Awaitable[Order]], tell: Teller | None = None
+        self,
+        make: Callable[[DoorClient], Awaitable[Order]],
+        tell: Teller | None = None,
+        noun: str = "order",
     ) -> None:
         """Make an instruction, hand it in, and print its certified result; `tell` adds to it.
 
@@ -139,12 +158,13 @@ class Desk(NamedTuple):
             await submit_instruction(
                 client,
                 self.identity,
-                instruction,
+                OnBehalf(self.sub, instruction) if self.sub else instruction,
                 market,
                 self.output,
                 self.timeout_s,
                 follow_up,
                 tell,
+                noun,
             )
 
         run_at_door(self.directory, self.node, work)
@@ -153,6 +173,7 @@ class Desk(NamedTuple):
 def open_desk(
     context: typer.Context,
     account: str | None,
+    sub: int,
     directory: Path,
     node: str | None,
     key: Path | None,
@@ -161,7 +182,12 @@ def open_desk(
 ) -> Desk:
     """The desk of a command with these options. Raises what `load_identity` does."""
     identity = load_identity(directory, account, key, password_file)
-    return Desk(current_output(context), identity, directory, node, timeout_s)
+    return Desk(current_output(context), identity, sub, directory, node, timeout_s)
+
+
+def compute_account(identity: Identity, sub: int) -> bytes:
+    """The id of one of the accounts that somebody signs for."""
+    return compute_sub_account_id(identity.account, sub) if sub else identity.account
 
 
 def compute_good_til_ms(client: DoorClient, good_for: str | None) -> int:

@@ -35,6 +35,7 @@ from node.cli.order_options import (
     SelfTradeOption,
     SideArgument,
     SizeArgument,
+    SubOption,
     WaitOption,
     WorstPriceOption,
     compute_good_til_ms,
@@ -94,6 +95,7 @@ def stop(
     good_for: GoodForOption = None,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -113,7 +115,7 @@ def stop(
       rota order stop BTC-PERP buy 0.1 --trigger 62000 --price 62100 --tif gtc
       rota order stop ETH-PERP sell 2 --trigger 2900 --source last --slippage 0.5%
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -141,6 +143,7 @@ def take_profit(
     good_for: GoodForOption = None,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -158,7 +161,7 @@ def take_profit(
       rota order take-profit BTC-PERP sell 0.1 --trigger 65000 --reduce-only
       rota order take-profit BTC-PERP buy 0.1 --trigger 55000 --price 55000 --tif gtc
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -192,6 +195,7 @@ def trailing(
     good_for: GoodForOption = None,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -209,7 +213,7 @@ def trailing(
       rota order trailing BTC-PERP sell 0.1 --offset 500 --reduce-only
       rota order trailing ETH-PERP buy 2 --offset 1.5% --source last
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -253,6 +257,7 @@ def oco(
     good_for: GoodForOption = None,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -272,7 +277,7 @@ def oco(
       rota order oco BTC-PERP sell 0.1 --take-profit 65000 --trail 1%
       rota order oco BTC-PERP buy 0.1 --limit 58000 --stop 62000
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
     if sum(each is not None for each in (limit, take_profit, stop, trail)) != 2:
         raise typer.BadParameter("give two of --limit, --take-profit, --stop and --trail")
 
@@ -329,6 +334,7 @@ def twap(
     client_id: ClientIdOption = 0,
     self_trade: SelfTradeOption = SelfTradeName.MAKER,
     account: AccountOption = None,
+    sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
     key: KeyOption = None,
@@ -346,7 +352,7 @@ def twap(
       rota order twap BTC-PERP buy 2 --price 61000 --duration 10m
       rota order twap ETH-PERP sell 50 --price 2950 --duration 1h --interval 1m --reduce-only
     """
-    desk = open_desk(context, account, directory, node, key, password_file, timeout_s)
+    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
     duration_ms, interval_ms = parse_duration_ms(duration), parse_duration_ms(interval)
 
     async def make(client: DoorClient) -> Order:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from engine.instructions import Amend, Instruction, PlaceOrder
+from engine.instructions import Amend, Instruction, OnBehalf, PlaceOrder
 from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
 from node.cli.amounts import format_price, format_quote, format_size
@@ -52,9 +52,11 @@ async def submit_instruction(
     timeout_s: float,
     follow_up: str,
     tell: Teller | None = None,
+    noun: str = "order",
 ) -> None:
     """Sign, submit, follow to the certified result and print it, in the units of `market`.
 
+    `noun` is what the number in the receipt numbers.
     `follow_up`, with the envelope's id behind it, is the command that asks for it later.
 
     Raises `RejectedError`, or `TimedOutError` when the result does not come in time.
@@ -76,11 +78,12 @@ async def submit_instruction(
         }
         if receipt.status == "refused":
             # An amend that names its order failed before it touched it.
-            is_cancelled = isinstance(instruction, Amend) and not receipt.order_id
+            asked = instruction.instruction if isinstance(instruction, OnBehalf) else instruction
+            is_cancelled = isinstance(asked, Amend) and not receipt.order_id
             is_cancelled = is_cancelled and receipt.code in REFUSALS[PlaceOrder]
             raise await _engine_refusal(client, receipt.code, market, is_cancelled=is_cancelled)
         more, words = ({}, "") if tell is None else tell(receipt)
-        lines = [describe_outcome(receipt, market), *([words] if words else [])]
+        lines = [describe_outcome(receipt, market, noun), *([words] if words else [])]
         output.data({**document, **more}, *lines, f"envelope {envelope.envelope_id.hex()}")
         return
     raise TimedOutError(
@@ -153,7 +156,7 @@ async def _engine_refusal(
     )
 
 
-def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
+def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None, noun: str = "order") -> str:
     """A receipt in words. A receipt does not name its market: without it sizes are in lots."""
     is_remainder = receipt.code == ReasonCode.ORDER_IOC_REMAINDER
     if is_remainder and not receipt.filled_lots:
@@ -165,7 +168,7 @@ def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None) -> str:
     elif receipt.cancelled_count:
         words.append(f"{receipt.cancelled_count} order{'s' * (receipt.cancelled_count > 1)}")
     elif receipt.order_id:
-        words.append(f"order {receipt.order_id}")
+        words.append(f"{noun} {receipt.order_id}")
     if receipt.filled_lots:
         notional = receipt.filled_notional_microquote
         if market is None:

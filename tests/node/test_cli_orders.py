@@ -18,16 +18,20 @@ from engine.instructions import (
     ConditionalOrder,
     Instruction,
     MarketOrder,
+    OnBehalf,
     OneCancelsOther,
     PlaceOrder,
     SelfTradeMode,
     Side,
     TimeInForce,
     TrailingStop,
+    Transfer,
     TriggerKind,
     TriggerSource,
     TwapOrder,
+    Withdraw,
 )
+from engine.sub_accounts import compute_sub_account_id
 from localnet.network import create_network
 from mempool.envelope import decode_envelope
 from node.cli import target
@@ -156,9 +160,12 @@ class Door:
         )
         self.receipt: dict[str, Any] = RECEIPT
         self.instructions: list[Instruction] = []
+        self.asked: list[object] = []
+        """The accounts that were asked for."""
         self._envelope_id = b""
 
-    async def query(self, name: str, *_: object) -> Any:
+    async def query(self, name: str, *arguments: object) -> Any:
+        self.asked += arguments
         return {"markets": [MARKET], "account": ACCOUNT}[name]
 
     async def subscribe(self, *_: object) -> Any:
@@ -277,6 +284,65 @@ def test_the_words_of_a_command_become_this_instruction(
     document = order(*line.split())
     assert document["receipt"] == RECEIPT
     assert door.instructions == [instruction]
+
+
+SUB_LINES = [
+    ("place X-PERP buy 0.1 --price 95 --sub 2", OnBehalf(2, PlaceOrder(7, BUY, 950, 10))),
+    ("dead-man off --sub 32", OnBehalf(32, ArmDeadMan(0))),
+    ("amend 5 --size 0.1 --sub 1", OnBehalf(1, Amend(5, 0, 950, 10))),
+]
+
+
+@pytest.mark.parametrize(("line", "instruction"), SUB_LINES)
+def test_any_order_can_be_one_of_a_sub_account(
+    line: str, instruction: Instruction, order: Callable[..., Any], door: Door, network: Network
+) -> None:
+    order(*line.split())
+    assert door.instructions == [instruction]
+    owner = network.account("alice").account
+    assert isinstance(instruction, OnBehalf)
+    assert {*door.asked} <= {compute_sub_account_id(owner, instruction.sub)}
+
+
+@pytest.mark.parametrize(
+    ("line", "instruction"),
+    [
+        ("transfer 2.5 --to-sub 1", Transfer(2_500_000, b"", 1)),
+        ("transfer 1 --to-sub 0 --sub 3", OnBehalf(3, Transfer(1_000_000))),
+        (f"transfer 0.000001 --to {'ab' * 32}", Transfer(1, b"\xab" * 32)),
+        (f"withdraw 7 0x{'cd' * 20}", Withdraw(7_000_000, b"\xcd" * 20)),
+    ],
+)
+def test_collateral_is_moved_in_units_of_quote(
+    line: str,
+    instruction: Instruction,
+    door: Door,
+    network: Network,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["account", *line.split(), "--dir", str(network.path), "--json"]) == 0
+    assert door.instructions == [instruction]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "transfer 1",
+        "transfer 1 --to bob --to-sub 1",
+        "transfer 0 --to bob",
+        "transfer 0.0000001 --to bob",
+        "transfer x --to bob",
+        "transfer 1 --to-sub 33",
+        "withdraw 1 0x12",
+        f"withdraw 1 {'zz' * 20}",
+    ],
+)
+def test_collateral_that_cannot_be_meant_is_not_sent(
+    line: str, door: Door, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["account", *line.split(), "--dir", str(network.path)]
+    assert run(words) == ExitCode.USAGE
+    assert door.instructions == []
 
 
 @pytest.mark.parametrize(
