@@ -34,7 +34,8 @@ from their position (`schedule`).
     auctions    auction (joining, settling), clearing (the price and the shares)
     waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
                 (TWAP), dead_man
-    accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers)
+    accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers),
+                sessions (keys)
     options     fixed_point, black76, portfolio            pure functions of numbers
                 options (what the state holds), surface (reported volatilities), listing,
                 option_marks, settlement (the options' part of phase 1), option_views,

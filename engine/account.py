@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.fees import Volume
     from engine.market import Market
     from engine.portfolio_accounts import PortfolioCache
+    from engine.sessions import Session
     from engine.waiting import Waiting
     from engine.withdrawals import Withdrawal
 
@@ -78,6 +79,7 @@ class Account:
         "portfolio",
         "position_record",
         "quote",
+        "sessions",
         "sub",
         "subs",
         "tier",
@@ -95,6 +97,8 @@ class Account:
         """Its number among the owner's; 0 for a main account."""
         self.subs: dict[int, Account] = {}
         """Its sub-accounts by number."""
+        self.sessions: dict[bytes, Session] = {}
+        """What its session keys may do, by key; of some the time may be over."""
         self.volume: Volume | None = None
         """What it and its sub-accounts have traded lately; None: nothing, or nobody counts."""
         self.tier = 0

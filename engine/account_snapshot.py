@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from crypto.types import Digest, Uint
+from engine.block import SessionGrant
 from engine.errors import SnapshotError
 from engine.fees import Volume
 from engine.limits import (
@@ -17,6 +18,7 @@ from engine.limits import (
     VOLUME_MAX_MICROQUOTE,
     WITHDRAWAL_DESTINATION_BYTES,
 )
+from engine.sessions import Session
 from engine.state import EngineState
 from engine.sub_accounts import compute_sub_account_id, link_sub_account
 from engine.withdrawals import Withdrawal, add_withdrawal
@@ -47,6 +49,53 @@ class SnapshotSubAccount(Struct, frozen=True, array_like=True, forbid_unknown_fi
     account: Digest
     owner: Digest
     sub: Annotated[int, Meta(ge=1, le=SUB_ACCOUNTS_MAX)]
+
+
+class SnapshotSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A session key and what it has spent."""
+
+    grant: SessionGrant
+    spent: Annotated[int, Meta(ge=0, le=2**62)]
+
+
+def pack_sessions(state: EngineState) -> tuple[SnapshotSession, ...]:
+    """All session keys, by account and key."""
+    return tuple(
+        SnapshotSession(
+            SessionGrant(
+                account_id,
+                key,
+                session.scope,
+                session.expires_ms,
+                session.markets,
+                session.subs,
+                session.spend_max,
+            ),
+            session.spent,
+        )
+        for account_id, account in sorted(state.accounts.items(), key=_BY_ID)
+        for key, session in sorted(account.sessions.items(), key=_BY_ID)
+    )
+
+
+def unpack_sessions(state: EngineState, packed: Sequence[SnapshotSession]) -> None:
+    """Put them back, once all accounts are there. Raises `SnapshotError`."""
+    _require_rising([each.grant.account + each.grant.key for each in packed])
+    for each in packed:
+        grant = each.grant
+        account = state.accounts.get(grant.account)
+        if account is None:
+            raise SnapshotError("a session key of nobody")
+        account.sessions[grant.key] = Session(
+            grant.key,
+            grant.scope,
+            grant.expires_ms,
+            grant.markets,
+            grant.subs,
+            grant.spend_max_microquote,
+            each.spent,
+        )
+        state.mark_dirty(account)
 
 
 class SnapshotVolume(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -44,6 +44,7 @@ from engine.placement import place_market_order, place_order
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take_turns
+from engine.sessions import Charges, Session, change_sessions, find_session
 from engine.settlement import run_options
 from engine.slices import place_twap, run_slice
 from engine.state import EngineState
@@ -103,7 +104,9 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     state.time_ms = block.time_ms
     enter_fee_epoch(state)
     run = BlockRun(state, block.time_ms)
-    phases = _collect(block)
+    change_sessions(run, (*block.session_grants, *block.session_revocations))
+    charges = Charges(state)
+    phases = _collect(state, charges, block)
 
     if adopt_reporters(state, reporters):
         forget_reporters(state)
@@ -134,6 +137,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     _run_withdrawals(run, phases)
     note_last_prices(state, run.fills)
 
+    charges.settle(phases.receipts)
     validate_changes(state)
     receipts = tuple(receipt for receipt in phases.receipts if receipt is not None)
     assert len(receipts) == len(phases.receipts), "every instruction has a receipt"
@@ -157,7 +161,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     return BlockOutput(block.height, state_root, receipts_root, receipts, fills, events, stats)
 
 
-def _collect(block: BlockInput) -> _Phases:
+def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases:
     """Decode all bundles and sort their instructions by phase."""
     phases = _Phases()
     receipts = phases.receipts
@@ -173,6 +177,13 @@ def _collect(block: BlockInput) -> _Phases:
         if isinstance(instructions, ReasonCode):
             receipts.append(Receipt(envelope_id, 0, Status.REFUSED, instructions))
             continue
+        session: Session | None = None
+        if envelope.signer:
+            session = find_session(state, sender, envelope.signer)
+            if session is None:
+                code = ReasonCode.BUNDLE_SESSION_UNKNOWN
+                receipts.append(Receipt(envelope_id, 0, Status.REFUSED, code))
+                continue
         for index, instruction in enumerate(instructions):
             kind = type(instruction)
             number = 0
@@ -182,6 +193,11 @@ def _collect(block: BlockInput) -> _Phases:
                 kind = type(instruction)
                 if not is_sub_account_number(number):
                     code = ReasonCode.SUB_ACCOUNT_NUMBER_INVALID
+                    receipts.append(Receipt(envelope_id, index, Status.REFUSED, code))
+                    continue
+            if session is not None:
+                code = charges.admit(session, sender, number, instruction, len(receipts))
+                if code is not ReasonCode.OK:
                     receipts.append(Receipt(envelope_id, index, Status.REFUSED, code))
                     continue
             task = Task(sender, envelope_id, index, instruction, len(receipts), number)

@@ -1,11 +1,18 @@
 """A block as the engine sees it: what goes in and what comes out."""
 
+from enum import IntEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from crypto.types import Digest, Uint
-from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, POWER_MAX, REPORTERS_MAX
+from engine.limits import (
+    DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    POWER_MAX,
+    REPORTERS_MAX,
+    SESSION_MARKETS_MAX,
+    SUB_ACCOUNTS_MAX,
+)
 from engine.receipts import Event, Fill, Receipt
 
 
@@ -22,6 +29,9 @@ class EngineEnvelope(Struct, frozen=True, array_like=True, forbid_unknown_fields
     """Orders the sender's envelopes inside the block (ties by envelope id)."""
     body: bytes
     """Canonical encoding of `engine.instructions.Bundle`; hostile, bounded by the caller."""
+    signer: bytes = b""
+    """The session key that signed, which the caller found to be in force; empty: the account's
+    own key."""
 
 
 class Deposit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -39,6 +49,42 @@ class WithdrawalSettlement(Struct, frozen=True, array_like=True, forbid_unknown_
     withdrawal_id: Uint
     is_paid: bool
     """False: L1 has rejected it for good, so the amount is the account's again."""
+
+
+class SessionScope(IntEnum):
+    """How much a session key may do. Append-only."""
+
+    TRADE = 0
+    """Orders, cancels and settings of orders."""
+    FULL = 1
+    """These, and transfers between the owner's own accounts."""
+    CANCEL = 2
+    """Cancels and dead man's switches alone."""
+
+
+_Uint32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+
+class SessionGrant(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An account's own key has authorised another one. The caller lets no key come twice."""
+
+    account: Digest
+    key: Digest
+    scope: SessionScope
+    expires_ms: Uint
+    markets: Annotated[tuple[_Uint32, ...], Meta(max_length=SESSION_MARKETS_MAX)] = ()
+    """Empty: all."""
+    subs: Annotated[tuple[_Uint32, ...], Meta(max_length=SUB_ACCOUNTS_MAX + 1)] = ()
+    """Numbers of the owner's accounts, 0 for the main one; empty: all."""
+    spend_max_microquote: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    """Notional of all its orders together; None: as much as it likes."""
+
+
+class SessionRevocation(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An account's own key has taken another one's right away."""
+
+    account: Digest
+    key: Digest
 
 
 class Reporter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -63,6 +109,9 @@ class BlockInput(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     reporters: Annotated[tuple[Reporter, ...], Meta(max_length=REPORTERS_MAX)] = ()
     """The whole committee of the block's epoch, with distinct keys."""
     withdrawals_settled: tuple[WithdrawalSettlement, ...] = ()
+    session_grants: tuple[SessionGrant, ...] = ()
+    """Of all the block's changes of keys that the ledger let through."""
+    session_revocations: tuple[SessionRevocation, ...] = ()
 
 
 class BlockStats(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

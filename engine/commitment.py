@@ -6,6 +6,7 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
                        | (market u32 | position i64 | funding index i256, if it has funding)*
                        | (2^31 u32 | digest of what waits)?
                        | (2^31 + 1 u32 | owner's account id | number u32, if a sub-account)?
+                       | (2^31 + 3 u32 | digest of session keys)?
                        | (2^31 + 2 u32 | epoch, volume u64 | digest of earlier epochs, if it counts
                          volume)?
                        | (2^31 + 50 u32, if it has portfolio margin)?
@@ -49,6 +50,7 @@ from engine.fees import encode_volume
 from engine.funding import Funding, pack_index
 from engine.market import Market
 from engine.options import encode_chain, encode_series
+from engine.sessions import encode_sessions
 from engine.state import EngineState
 from engine.waiting import encode_deadline, encode_waiting
 from engine.withdrawals import encode_withdrawal
@@ -62,6 +64,7 @@ _PORTFOLIO_MARK: Final = (2**31 + 50).to_bytes(4, "big")
 
 _OWNER: Final = Struct(">I32sI")
 _OWNER_MARK: Final = 2**31 + 1
+_SESSIONS_MARK: Final = (2**31 + 3).to_bytes(4, "big")
 _VOLUME_MARK: Final = (2**31 + 2).to_bytes(4, "big")
 
 _POSITION: Final = Struct(">Iq")
@@ -133,6 +136,8 @@ def encode_account(account: Account) -> bytes:
         value += _WAITING_MARK + compute_waiting_digest(account)
     if account.sub:
         value += _OWNER.pack(_OWNER_MARK, account.owner.account_id, account.sub)
+    if account.sessions:
+        value += _SESSIONS_MARK + encode_sessions(account)
     if account.volume is not None:
         value += _VOLUME_MARK + encode_volume(account.volume)
     if account.portfolio is not None:

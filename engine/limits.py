@@ -133,6 +133,9 @@ behind them: L1 settles each within its own deadline."""
 SUB_ACCOUNTS_MAX: Final = 32
 """Sub-accounts of one owner, numbered from 1: any of them may be opened by one micro-quote."""
 
+SESSION_MARKETS_MAX: Final = 32
+"""Markets that a session key may be confined to; one for more has all."""
+
 FEE_TIERS_MAX: Final = 16
 """Steps of the fee schedule above the first."""
 

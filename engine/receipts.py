@@ -87,6 +87,11 @@ class ReasonCode(StrEnum):
     SUB_ACCOUNT_NUMBER_INVALID = "sub_account.number_invalid"
     PORTFOLIO_UNAVAILABLE = "portfolio.unavailable"
     PORTFOLIO_TOO_MANY_MARKETS = "portfolio.too_many_markets"
+    BUNDLE_SESSION_UNKNOWN = "bundle.session_unknown"
+    SESSION_SCOPE = "session.scope"
+    SESSION_SUB_ACCOUNT = "session.sub_account"
+    SESSION_MARKET = "session.market"
+    SESSION_SPENT = "session.spent"
 
 
 class Status(IntEnum):
@@ -294,6 +299,18 @@ class WithdrawalEvent(
     """Where it stands now."""
 
 
+class SessionEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=32
+):
+    """A session key came or went."""
+
+    account: Digest
+    key: Digest
+    """The session key."""
+    is_authorised: bool
+    """False: it was revoked."""
+
+
 class TransferEvent(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=31
 ):
@@ -318,4 +335,5 @@ Event = (
     | SettlementEvent
     | WithdrawalEvent
     | TransferEvent
+    | SessionEvent
 )

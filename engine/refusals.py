@@ -34,6 +34,7 @@ BUNDLE_REFUSALS: Final[Codes] = (
     ReasonCode.BUNDLE_MALFORMED,
     ReasonCode.BUNDLE_EMPTY,
     ReasonCode.BUNDLE_TOO_MANY_INSTRUCTIONS,
+    ReasonCode.BUNDLE_SESSION_UNKNOWN,
 )
 """Of a bundle as a whole: one receipt, and none of its instructions runs."""
 
@@ -197,6 +198,14 @@ REFUSALS: Final[dict[type, Codes]] = {
     OnBehalf: (ReasonCode.SUB_ACCOUNT_NUMBER_INVALID,),
 }
 """By kind of instruction: the codes of a receipt with the status REFUSED."""
+
+SESSION_REFUSALS: Final[Codes] = (
+    ReasonCode.SESSION_SCOPE,
+    ReasonCode.SESSION_SUB_ACCOUNT,
+    ReasonCode.SESSION_MARKET,
+    ReasonCode.SESSION_SPENT,
+)
+"""Of any instruction that a session key signed."""
 
 NOTES: Final[Codes] = (
     ReasonCode.OK,

@@ -18,12 +18,15 @@ from msgspec import Meta, Struct
 from crypto.codec import DecodeError, decode, encode
 from crypto.types import Digest, Uint
 from engine.account_snapshot import (
+    SnapshotSession,
     SnapshotSubAccount,
     SnapshotVolume,
     SnapshotWithdrawal,
+    pack_sessions,
     pack_sub_accounts,
     pack_volumes,
     pack_withdrawals,
+    unpack_sessions,
     unpack_sub_accounts,
     unpack_volumes,
     unpack_withdrawals,
@@ -187,6 +190,7 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     volumes: tuple[SnapshotVolume, ...]
     portfolios: tuple[Digest, ...]
     """Accounts with portfolio margin."""
+    sessions: tuple[SnapshotSession, ...]
 
 
 def snapshot(state: EngineState) -> bytes:
@@ -220,6 +224,7 @@ def snapshot(state: EngineState) -> bytes:
             pack_sub_accounts(state),
             pack_volumes(state),
             pack_portfolios(state),
+            pack_sessions(state),
         )
     )
 
@@ -253,6 +258,7 @@ def restore(data: bytes) -> EngineState:
     unpack_withdrawals(state, packed.next_withdrawal_id, packed.withdrawals)
     unpack_sub_accounts(state, packed.sub_accounts)
     unpack_volumes(state, packed.volumes)
+    unpack_sessions(state, packed.sessions)
     enter_fee_epoch(state)
     _validate_restored(state, packed)
     return state

@@ -5,6 +5,7 @@ from itertools import islice
 from msgspec import Struct
 
 from engine.account import Account
+from engine.block import SessionScope
 from engine.book import BookSide, Order
 from engine.fees import compute_tier, compute_trailing_volume
 from engine.funding import compute_settlement
@@ -178,6 +179,21 @@ class SubAccountView(Struct, frozen=True, array_like=True):
     equity_microquote: int
 
 
+class SessionView(Struct, frozen=True, array_like=True):
+    """One session key."""
+
+    key: bytes
+    scope: SessionScope
+    expires_ms: int
+    markets: tuple[int, ...]
+    """Empty: all."""
+    subs: tuple[int, ...]
+    """Empty: all of the owner's accounts."""
+    spend_max_microquote: int | None
+    spent_microquote: int
+    """Counted only under a cap."""
+
+
 class FeeTierView(Struct, frozen=True, array_like=True):
     """Where an account stands in the fee schedule; a sub-account stands with its owner."""
 
@@ -216,6 +232,8 @@ class AccountView(Struct, frozen=True, array_like=True):
     """Its number among the owner's; 0 for a main account."""
     sub_accounts: tuple[SubAccountView, ...] = ()
     """By number."""
+    sessions: tuple[SessionView, ...] = ()
+    """Keys that may act for it, by key."""
     fee_tier: FeeTierView | None = None
     """None: everybody pays each market's own fees."""
     margin_mode: MarginMode = MarginMode.CROSS
@@ -331,6 +349,19 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         tuple(
             SubAccountView(number, each.account_id, _compute_equity(each))
             for number, each in sorted(account.subs.items())
+        ),
+        tuple(
+            SessionView(
+                key,
+                each.scope,
+                each.expires_ms,
+                each.markets,
+                each.subs,
+                each.spend_max,
+                each.spent,
+            )
+            for key, each in sorted(account.sessions.items())
+            if each.expires_ms > state.time_ms
         ),
         _view_fee_tier(state, account.owner),
         MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,

@@ -17,18 +17,27 @@ KEY_CHANGES_MAX: Final = 8
 """Changes in one envelope; keeps the summary of a batch small."""
 
 
+KEY_MARKETS_MAX: Final = 32
+KEY_SUB_ACCOUNTS_MAX: Final = 33
+"""What the engine takes: `SESSION_MARKETS_MAX`, and `SUB_ACCOUNTS_MAX` beside the main account."""
+
+_Uint32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+
 class KeyScope(IntEnum):
     """What a session key may do.
 
-    Bodies are not open when the ledger decides, so it only records the scope. Whoever executes asks
-    for it (`HeaderLedger.scope_of`) before anything that moves money out of the account; no
-    instruction of the engine does so today, so the two scopes still allow the same.
+    Bodies are not open when the ledger decides, so it only records the scope: it says whether a key
+    may sign at all. What its instructions may do is the engine's half (`engine.sessions`), which
+    the same envelope tells it. No session key withdraws, gives to another owner, or changes keys.
     """
 
     TRADE = 0
-    """Orders, cancels and settings of orders; nothing that moves money out of the account."""
+    """Orders, cancels and settings of orders; nothing that moves money."""
     FULL = 1
-    """Whatever the root key may do, except changing keys."""
+    """All that a session key can: these, and transfers between the owner's own accounts."""
+    CANCEL = 2
+    """Cancels and dead man's switches alone."""
 
 
 class AuthorizeKey(
@@ -40,6 +49,12 @@ class AuthorizeKey(
     expires_ms: Uint
     """The key is dead from the first block whose time reaches this, for ever."""
     scope: KeyScope
+    markets: Annotated[tuple[_Uint32, ...], Meta(max_length=KEY_MARKETS_MAX)] = ()
+    """Markets that it is confined to; empty: all."""
+    subs: Annotated[tuple[_Uint32, ...], Meta(max_length=KEY_SUB_ACCOUNTS_MAX)] = ()
+    """Numbers of the accounts that it is confined to, 0 for the main one; empty: all."""
+    spend_max_microquote: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    """Notional of all the orders that it may place; None: as much as it likes."""
 
 
 class RevokeKey(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="revoke"):

@@ -142,11 +142,8 @@ class HeaderLedger:
         return self.fees.compute_fee(envelope)
 
     def scope_of(self, sender: bytes, signer: bytes) -> KeyScope | None:
-        """Return what a key may do for an account as of the last block; None for nothing.
-
-        The executor needs it as of the block that carries the envelope: ask right after
-        `apply_block`, because a key may be gone later.
-        """
+        """Return what a key may do for an account as of the last block; None for nothing. Its own
+        key may do more than any scope says."""
         account = self._accounts.get(sender)
         if account is None:
             return None

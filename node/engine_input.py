@@ -9,9 +9,17 @@ from typing import NamedTuple
 
 from committee.committee import Member
 from crypto.codec import DecodeError
-from engine.block import BlockInput, EngineEnvelope, Reporter
+from engine.block import (
+    BlockInput,
+    EngineEnvelope,
+    Reporter,
+    SessionGrant,
+    SessionRevocation,
+    SessionScope,
+)
 from mempool.batch import decode_batch_body
 from mempool.envelope import BodyKind, Envelope, decode_envelope
+from mempool.keys import AuthorizeKey, decode_key_changes
 
 
 class OrderedBatch(NamedTuple):
@@ -23,17 +31,47 @@ class OrderedBatch(NamedTuple):
     """Positions of the envelopes that the header ledger refused."""
 
 
-def open_batch(batch: OrderedBatch) -> Iterator[EngineEnvelope]:
-    """A batch's envelopes for the engine, in order: those that passed and carry instructions.
+SessionChange = SessionGrant | SessionRevocation
 
-    Key changes take effect in the header ledger alone. Raises AssertionError for a body that no
-    check can have passed: executing a part of it would be another result than everybody's.
+
+def open_batch(batch: OrderedBatch) -> Iterator[EngineEnvelope | SessionChange]:
+    """A batch's envelopes for the engine, in order: those that passed.
+
+    Of key changes the engine gets what the keys may do; whether they may sign is for the header
+    ledger alone. Raises AssertionError for a body that no check can have passed: executing a part
+    of it would be another result than everybody's.
     """
     refused = frozenset(batch.refused)
     for position, envelope in enumerate(_decode(batch.body)):
         header = envelope.header
-        if position not in refused and header.kind is BodyKind.PLAIN:
-            yield EngineEnvelope(header.envelope_id(), header.sender, header.nonce, envelope.body)
+        if position in refused:
+            continue
+        sender = header.sender
+        if header.kind is BodyKind.PLAIN:
+            signer = b"" if header.signer == sender else header.signer
+            yield EngineEnvelope(header.envelope_id(), sender, header.nonce, envelope.body, signer)
+        elif header.kind is BodyKind.KEYS:
+            yield from _read_changes(sender, envelope.body)
+
+
+def _read_changes(account: bytes, body: bytes) -> Iterator[SessionChange]:
+    try:
+        changes = decode_key_changes(body)
+    except DecodeError as error:
+        raise AssertionError("a delivered batch was checked, so its keys decode") from error
+    for change in changes:
+        if isinstance(change, AuthorizeKey):
+            yield SessionGrant(
+                account,
+                change.key,
+                SessionScope(change.scope),
+                change.expires_ms,
+                change.markets,
+                change.subs,
+                change.spend_max_microquote,
+            )
+        else:
+            yield SessionRevocation(account, change.key)
 
 
 def make_reporters(members: Iterable[Member]) -> tuple[Reporter, ...]:
@@ -50,8 +88,16 @@ def make_block_input(
     reporters: tuple[Reporter, ...],
 ) -> BlockInput:
     """What `engine.apply.apply_block` gets for a height. Raises as `open_batch`."""
-    envelopes = tuple(envelope for batch in batches for envelope in open_batch(batch))
-    return BlockInput(height, time_ms, seed, envelopes, reporters=reporters)
+    parts = [part for batch in batches for part in open_batch(batch)]
+    return BlockInput(
+        height,
+        time_ms,
+        seed,
+        tuple(part for part in parts if isinstance(part, EngineEnvelope)),
+        reporters=reporters,
+        session_grants=tuple(part for part in parts if isinstance(part, SessionGrant)),
+        session_revocations=tuple(part for part in parts if isinstance(part, SessionRevocation)),
+    )
 
 
 def _decode(body: bytes) -> list[Envelope]:

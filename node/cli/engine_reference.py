@@ -20,7 +20,14 @@ from engine import commitment, instructions, limits, receipts
 from engine.genesis import EngineGenesis
 from engine.instructions import Instruction
 from engine.receipts import Event, Fill, ReasonCode, Receipt
-from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, NOTES, REFUSALS, Codes
+from engine.refusals import (
+    BUNDLE_REFUSALS,
+    EVENT_CODES,
+    NOTES,
+    REFUSALS,
+    SESSION_REFUSALS,
+    Codes,
+)
 from node.cli.docstrings import read_block, read_constants, read_field_docs
 from node.cli.reasons import OUTCOME_REASONS
 
@@ -163,7 +170,7 @@ def find_gaps() -> list[str]:
         f"nothing says where {code.value} turns up: add it to engine/refusals.py, to REFUSALS for"
         " each instruction that it refuses, or to EVENT_CODES"
         for code in ReasonCode
-        if code not in told | {*BUNDLE_REFUSALS, *NOTES}
+        if code not in told | {*BUNDLE_REFUSALS, *SESSION_REFUSALS, *NOTES}
     ]
     gaps += [
         f"{kind.__name__} has no table of refusals: add it to REFUSALS in engine/refusals.py"
@@ -250,6 +257,7 @@ def _show_places(code: ReasonCode) -> str:
     refused = [kind.__name__ for kind, codes in REFUSALS.items() if code in codes]
     places = [f"refuses {', '.join(refused)}"] if refused else []
     places += ["refuses a whole bundle"] if code in BUNDLE_REFUSALS else []
+    places += ["refuses whatever a session key signed"] if code in SESSION_REFUSALS else []
     places += ["in receipts of what was done"] if code in NOTES else []
     events = [kind.__name__ for kind, codes in EVENT_CODES.items() if code in codes]
     places += [f"in {', '.join(events)}"] if events else []

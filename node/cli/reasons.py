@@ -271,6 +271,24 @@ OUTCOME_REASONS: Final = {
         "the transfer names both an account and one of the sender's sub-accounts",
         "name one of the two",
     ),
+    ReasonCode.BUNDLE_SESSION_UNKNOWN: Reason(
+        "the session key that signed was revoked or has expired",
+        "authorise a new one: rota account session authorise",
+    ),
+    ReasonCode.SESSION_SCOPE: Reason(
+        "the session key may not do this", "sign with the account's own key"
+    ),
+    ReasonCode.SESSION_SUB_ACCOUNT: Reason(
+        "the session key may not act for this sub-account", "sign with the account's own key"
+    ),
+    ReasonCode.SESSION_MARKET: Reason(
+        "the session key may not act in this market, or in all of them at once",
+        "name a market that it was authorised for, or sign with the account's own key",
+    ),
+    ReasonCode.SESSION_SPENT: Reason(
+        "the session key would spend more than it was authorised to",
+        "authorise a new one with a larger cap: rota account session authorise",
+    ),
     ReasonCode.SUB_ACCOUNT_NUMBER_INVALID: Reason(
         f"sub-accounts are numbered from 1 to {SUB_ACCOUNTS_MAX}", "choose one of these"
     ),

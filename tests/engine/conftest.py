@@ -14,13 +14,15 @@ from engine.block import (
     Deposit,
     EngineEnvelope,
     Reporter,
+    SessionGrant,
+    SessionRevocation,
     WithdrawalSettlement,
 )
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
 from engine.instructions import Bundle, Instruction, OnBehalf, OracleReport
 from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
-from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS
+from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS, SESSION_REFUSALS
 from engine.schedule import decode_bundle
 from engine.state import EngineState, create_state
 
@@ -54,6 +56,8 @@ class World:
         envelopes: Iterable[EngineEnvelope] = (),
         deposits: Iterable[Deposit] = (),
         settled: Iterable[WithdrawalSettlement] = (),
+        grants: Iterable[SessionGrant] = (),
+        revocations: Iterable[SessionRevocation] = (),
     ) -> BlockOutput:
         height = self.state.height + 1
         seed = digest(Domain.SEED, height.to_bytes(8, "big"))
@@ -65,6 +69,8 @@ class World:
             tuple(deposits),
             self.reporters,
             tuple(settled),
+            tuple(grants),
+            tuple(revocations),
         )
         self.inputs.append(block)
         self.output = apply_block(self.state, block)
@@ -103,6 +109,7 @@ class World:
 
 def validate_refusals(block: BlockInput, output: BlockOutput) -> None:
     """Every refusal is one that the table of refusals names for that kind of instruction."""
+    signers = {envelope.envelope_id: envelope.signer for envelope in block.envelopes}
     bodies = {envelope.envelope_id: envelope.body for envelope in block.envelopes}
     for receipt in output.receipts:
         if receipt.status is not Status.REFUSED or receipt.code in BUNDLE_REFUSALS:
@@ -111,7 +118,7 @@ def validate_refusals(block: BlockInput, output: BlockOutput) -> None:
         assert isinstance(instructions, tuple)
         instruction = instructions[receipt.index]
         kind = type(instruction)
-        codes = REFUSALS[kind]
+        codes = REFUSALS[kind] + (SESSION_REFUSALS if signers[receipt.envelope_id] else ())
         if isinstance(instruction, OnBehalf):
             codes += REFUSALS[type(instruction.instruction)]
         assert receipt.code in codes, (
