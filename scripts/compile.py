@@ -38,9 +38,9 @@ MODULES: Final = {
     "engine": (
         "account apply auction book cancellation clearing commitment dead_man fees funding "
         "invariants limits liquidation listing margin mark market matching open_interest "
-        "option_marks options oracle outflow pairs placement products records resting run schedule "
-        "settlement slices state sub_accounts surface transfers triggers waiting waitlist "
-        "withdrawals"
+        "option_marks options oracle outflow pairs placement products records resting run "
+        "schedule sessions settlement slices state sub_accounts surface transfers triggers "
+        "waiting waitlist withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

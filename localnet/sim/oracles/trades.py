@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from crypto.codec import DecodeError, decode
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from crypto.merkle import MerkleTree
-from engine.block import BlockInput, BlockOutput
+from engine.block import BlockInput, BlockOutput, SessionGrant
 from engine.instructions import (
     Amend,
     Bundle,
@@ -41,6 +41,7 @@ from localnet.sim.oracles.books import Books, derive_sub_account
 from localnet.sim.oracles.mirror import Loss, Mirror, Trade
 from localnet.sim.oracles.watchers import Execution, Watcher
 
+_KEY: Final = Struct(">32sBQQQHH")
 _ORDER: Final = Struct(">QIbQQQBBBQ")
 _MARGIN_SLACK: Final = 10
 """Whoever has so many times what all positions and orders are worth has the margin for them."""
@@ -67,6 +68,8 @@ class Trades(Watcher):
         self._books = books
         self._mirror = Mirror(books.markets)
         self._last_id = 0
+        self._keys: dict[bytes, dict[bytes, SessionGrant]] = {}
+        """Session keys, none with a cap, by account and key."""
         self._height = 0
         self._root = b""
         self._priced: set[int] = set()
@@ -79,7 +82,9 @@ class Trades(Watcher):
             return
         self._height, self._root = height, execution.output.state_root
         tasks = list(_pair(execution.block, execution.output))
-        if any(_is_beyond_rules(task.instruction) for task in tasks):
+        self._note_keys(execution.block)
+        has_caps = any(each.spend_max_microquote for each in execution.block.session_grants)
+        if has_caps or any(_is_beyond_rules(task.instruction) for task in tasks):
             self.is_judging = False
             return
         self._run(execution.block.time_ms, tasks, f"height {height}: ")
@@ -246,13 +251,39 @@ class Trades(Watcher):
         mark = (2**31).to_bytes(4, "big") + leaving.to_bytes(8, "big") if leaving > 1 else b""
         yield b"s", packed + state.genesis_digest + mark
 
+    def _note_keys(self, block: BlockInput) -> None:
+        """Session keys that come, which drops those whose time is over, and that go."""
+        for grant in block.session_grants:
+            keys = self._keys.setdefault(grant.account, {})
+            for key in [key for key, each in keys.items() if each.expires_ms <= block.time_ms]:
+                del keys[key]
+            keys[grant.key] = grant
+        for gone in block.session_revocations:
+            self._keys.get(gone.account, {}).pop(gone.key, None)
+
     def _make_extensions(self, account_id: bytes) -> bytes:
-        """Whose sub-account it is, and what it has traded by epoch."""
+        """Whose sub-account it is, its session keys, and what it has traded by epoch."""
         books = self._books
         owner, number = books.subs.get(account_id, (account_id, 0))
         extensions = b""
         if number:
             extensions += (2**31 + 1).to_bytes(4, "big") + owner + number.to_bytes(4, "big")
+        records = b"".join(
+            _KEY.pack(
+                key,
+                grant.scope,
+                grant.expires_ms,
+                2**64 - 1,
+                0,
+                len(grant.markets),
+                len(grant.subs),
+            )
+            + b"".join(each.to_bytes(4, "big") for each in (*grant.markets, *grant.subs))
+            for key, grant in sorted(self._keys.get(account_id, {}).items())
+        )
+        if records:
+            keys_digest = sha256(digest(Domain.STATE, b"session keys") + records).digest()
+            extensions += (2**31 + 3).to_bytes(4, "big") + keys_digest
         epochs = sorted(epoch for each, epoch in books.volumes if each == account_id)
         if epochs:
             assert books.tiers is not None, "only these count volume"
