@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "fe3f5dab38169eac0d7e8d637c5b3e49fbe27aca54e6a99a945c422a49537d31"
+        == "78ec736160a1f4966711e9066d3d33e81e44beebe4db930414345a063055d338"
     )
 
 
