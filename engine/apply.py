@@ -185,12 +185,10 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
                 receipts.append(Receipt(envelope_id, 0, Status.REFUSED, code))
                 continue
         for index, instruction in enumerate(instructions):
-            kind = type(instruction)
             number = 0
-            if isinstance(instruction, OnBehalf):
+            if type(instruction) is OnBehalf:
                 number = instruction.sub
                 instruction = instruction.instruction
-                kind = type(instruction)
                 if not is_sub_account_number(number):
                     code = ReasonCode.SUB_ACCOUNT_NUMBER_INVALID
                     receipts.append(Receipt(envelope_id, index, Status.REFUSED, code))
@@ -202,10 +200,13 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
                     continue
             task = Task(sender, envelope_id, index, instruction, len(receipts), number)
             receipts.append(None)
-            if kind is PlaceOrder or kind is MarketOrder:
+            kind = type(instruction)
+            if kind is PlaceOrder:
                 placements.append(task)
             elif kind is Cancel:
                 phases.cancels.append(task)
+            elif kind is MarketOrder:
+                placements.append(task)
             elif kind is OracleReport or kind is VolatilityReport:
                 phases.reports.append(task)
             elif kind in _WAITING_KINDS:

@@ -141,9 +141,9 @@ class Book:
 
     def add(self, order: Order) -> None:
         """Append a new order to the queue of its price."""
-        sign = order.side
-        side = self.bids if sign > 0 else self.asks
-        key = sign * order.price
+        is_bid = order.side > 0
+        side = self.bids if is_bid else self.asks
+        key = order.price if is_bid else -order.price
         level = side.levels.get(key)
         if level is None:
             side.levels[key] = Level(order)
@@ -159,9 +159,9 @@ class Book:
 
     def remove(self, order: Order) -> None:
         """Take an order out of its queue, and its level away if it was the last."""
-        sign = order.side
-        side = self.bids if sign > 0 else self.asks
-        key = sign * order.price
+        is_bid = order.side > 0
+        side = self.bids if is_bid else self.asks
+        key = order.price if is_bid else -order.price
         self.order_count -= 1
         older = order.older
         newer = order.newer
@@ -190,10 +190,10 @@ class Book:
     def reduce(self, order: Order, lots: int) -> None:
         """Shrink an order in place by less than its size; it keeps its priority."""
         assert 0 < lots < order.lots
-        sign = order.side
-        side = self.bids if sign > 0 else self.asks
+        is_bid = order.side > 0
+        side = self.bids if is_bid else self.asks
         order.lots -= lots
-        side.levels[sign * order.price].lots -= lots
+        side.levels[order.price if is_bid else -order.price].lots -= lots
 
     def opposite(self, side: int) -> BookSide:
         """The side against which orders of `side` trade."""

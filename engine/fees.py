@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.limits import VOLUME_MAX_MICROQUOTE
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from engine.market import Market
     from engine.state import EngineState
 
-_EPOCH = Struct(">QQ")
+_EPOCH: Final = Struct(">QQ")
 """epoch, volume."""
 
-_EARLIER_PREFIX = digest(Domain.STATE, b"volume")
+_EARLIER_PREFIX: Final = digest(Domain.STATE, b"volume")
 
 
 class Volume:

@@ -11,7 +11,7 @@ are. Marks are a function of these, of the index and of the block's time, and so
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from crypto.digest import Domain, digest
 from engine.black76 import compute_log
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 MICRO = 1_000_000
 """Micro-quote to a unit of quote."""
 
-_TERMS = Struct(">IQQB")
-_SURFACE = Struct(">B")
-_VOL = Struct(">I")
-_VOL_REPORT = Struct(">32sQQ")
-_EXPIRY = Struct(">QQIQ")
+_TERMS: Final = Struct(">IQQB")
+_SURFACE: Final = Struct(">B")
+_VOL: Final = Struct(">I")
+_VOL_REPORT: Final = Struct(">32sQQ")
+_EXPIRY: Final = Struct(">QQIQ")
 
 
 class Series:

@@ -7,7 +7,7 @@ micro-quote. Of one's own sub-accounts there are few, so a transfer opens them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
 from engine.outflow import check_outflow, move_out
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.run import BlockRun
     from engine.state import EngineState
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
 
 
 def transfer(

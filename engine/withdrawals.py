@@ -16,7 +16,7 @@ Numbers count up and are never used again, so that a contract can remember which
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.limits import WITHDRAWAL_DESTINATION_BYTES, WITHDRAWALS_MAX, WITHDRAWALS_PER_ACCOUNT_MAX
 from engine.outflow import check_outflow, move_out
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from engine.run import BlockRun
     from engine.state import EngineState
 
-_OK = ReasonCode.OK
+_OK: Final = ReasonCode.OK
 
-_RECORD = Struct(">32s20sQQ")
+_RECORD: Final = Struct(">32s20sQQ")
 """account, destination, amount, height."""
 
-_NOBODY = bytes(32)
-_NOWHERE = bytes(WITHDRAWAL_DESTINATION_BYTES)
+_NOBODY: Final = bytes(32)
+_NOWHERE: Final = bytes(WITHDRAWAL_DESTINATION_BYTES)
 
 
 class Withdrawal:
