@@ -11,16 +11,18 @@ Phases of a block, in this order, always:
     1 system       the block's committee, oracle reports, indices, marks, funding, expiry of orders,
                    dead men's switches
     2 deposits     and what L1 says became of withdrawals
-    3 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
-    4 transfers    collateral from account to account, in turns
+    3 liquidation  bids for slices; accounts found below their maintenance margin; steps of
+                   their liquidations
+    4 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
+    5 transfers    collateral from account to account, in turns
     5 triggers     which conditional orders indices and marks reach, which slices are due
     6 post-only    placed in turns, senders ranked by seed; so is what only waits
     7 takers       every other order (a GTC order may take and then rest) and what has woken, in
                    turns likewise; then one auction in each market that matches by them; then, in
                    rounds, what the trades in the other markets have reached
-    8 withdrawals  collateral on its way to L1, in turns, of what the trades have left
-    9 invariants   conservation of money, positions summing to zero, no crossed book
-    10 root        changed leaves only
+    9 withdrawals  collateral on its way to L1, in turns, of what the trades have left
+    10 invariants  conservation of money, positions summing to zero, no crossed book
+    11 root        changed leaves only
 
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
@@ -36,14 +38,16 @@ from their position (`schedule`).
                 (TWAP), dead_man
     accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers),
                 sessions (keys)
+    liquidation distress (who, and whose turn it is), liquidation (the phase, closing), bidding,
+                deleverage, handover
     options     fixed_point, black76, portfolio            pure functions of numbers
                 options (what the state holds), surface (reported volatilities), listing,
                 option_marks, settlement (the options' part of phase 1), option_views,
                 portfolio_accounts (portfolio margin of accounts), margin_modes
     block       apply (the phases), run (what a block gathers), invariants (and open interest),
                 commitment (the root)
-    around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot, chunks (of one),
-                proofs, solvency, views
+    around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot,
+                liquidation_snapshot, chunks (of one), proofs, solvency, views
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

@@ -14,6 +14,7 @@ from engine.records import OrderRecords
 
 if TYPE_CHECKING:
     from engine.book import Order
+    from engine.distress import Distress
     from engine.fees import Volume
     from engine.market import Market
     from engine.portfolio_accounts import PortfolioCache
@@ -28,6 +29,7 @@ class Exposure:
     __slots__ = (
         "account",
         "checked_lots",
+        "cost",
         "funding_index",
         "im",
         "lots",
@@ -58,6 +60,22 @@ class Exposure:
         """Cache: this market's part of `Account.im`."""
         self.checked_lots = 0
         """The position at the last conservation check."""
+        self.cost = 0
+        """Micro-quote paid (less received) for the position since it was last flat: it decides who
+        is deleveraged first. Kept always, committed where there is liquidation."""
+
+    def trade(self, lots: int, paid: int) -> None:
+        """Change the position by signed `lots` for signed `paid`.
+
+        A trade that turns the position begins a new cost, with its share of `paid` rounded down.
+        """
+        before = self.lots
+        after = before + lots
+        self.lots = after
+        if (before > 0 and after > 0) or (before < 0 and after < 0):
+            self.cost += paid
+        else:
+            self.cost = paid * abs(after) // abs(lots)
 
 
 class Account:
@@ -69,6 +87,7 @@ class Account:
         "clients",
         "deadline_ms",
         "dirty",
+        "distress",
         "equity",
         "exposures",
         "im",
@@ -123,6 +142,8 @@ class Account:
         """When its dead man's switch cancels everything; 0 while it is off."""
         self.portfolio: PortfolioCache | None = None
         """There if the account has chosen portfolio margin (`engine.portfolio_accounts`)."""
+        self.distress: Distress | None = None
+        """Its liquidation, while that is under way."""
         self.equity = 0
         """Cache: quote plus positions at mark."""
         self.im = 0

@@ -17,6 +17,7 @@ from engine.funding import accrue_funding
 from engine.instructions import (
     Amend,
     ArmDeadMan,
+    Bid,
     Cancel,
     CancelAll,
     ConditionalOrder,
@@ -35,7 +36,7 @@ from engine.instructions import (
 )
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
-from engine.liquidation import is_withdrawal_gated
+from engine.liquidation import is_withdrawal_gated, run_liquidations
 from engine.margin_modes import set_margin_mode
 from engine.mark import note_last_prices, update_marks
 from engine.oracle import accept_report, adopt_reporters, update_indices
@@ -67,11 +68,20 @@ _WAITING_KINDS: Final = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOr
 class _Phases:
     """The instructions of a block, sorted by phase, and the places of their receipts."""
 
-    __slots__ = ("cancels", "placements", "receipts", "reports", "transfers", "withdrawals")
+    __slots__ = (
+        "bids",
+        "cancels",
+        "placements",
+        "receipts",
+        "reports",
+        "transfers",
+        "withdrawals",
+    )
 
     def __init__(self) -> None:
         self.receipts: list[Receipt | None] = []
         self.reports: list[Task] = []
+        self.bids: list[Task] = []
         self.cancels: list[Task] = []
         """Cancels, amends and dead men's switches, sender by sender."""
         self.placements: list[list[Task]] = []
@@ -120,6 +130,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     run_dead_men(run)
     _credit_deposits(run, block)
     settle_withdrawals(run, block.withdrawals_settled)
+    run_liquidations(run, phases.bids, phases.receipts)
     replacements = _run_cancels(run, phases)
     settle_pairs(run)
     _run_transfers(run, phases)
@@ -209,6 +220,8 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
                 placements.append(task)
             elif kind is OracleReport or kind is VolatilityReport:
                 phases.reports.append(task)
+            elif kind is Bid:
+                phases.bids.append(task)
             elif kind in _WAITING_KINDS:
                 placements.append(task)
             elif kind is Transfer:

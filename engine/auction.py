@@ -505,7 +505,7 @@ class Auction:
         account.quote += quote_change
         account.equity += quote_change + order.side * offer.filled * self._market.mark_value
         account.position_record = None
-        exposure.lots += order.side * offer.filled
+        exposure.trade(order.side * offer.filled, order.side * offer.notional)
         self._state.fees += offer.fee
         reduce_order(self._state, order, offer.filled)
 

@@ -3,13 +3,15 @@
 One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers big-endian:
 
     "a" | account id   quote i64 | digest of open orders
-                       | (market u32 | position i64 | funding index i256, if it has funding)*
+                       | (market u32 | position i64 | funding index i256, if it has funding
+                          | cost i128, where there is liquidation)*
                        | (2^31 u32 | digest of what waits)?
                        | (2^31 + 1 u32 | owner's account id | number u32, if a sub-account)?
                        | (2^31 + 3 u32 | digest of session keys)?
                        | (2^31 + 2 u32 | epoch, volume u64 | digest of earlier epochs, if it counts
                          volume)?
                        | (2^31 + 50 u32, if it has portfolio margin)?
+                       | (2^31 + 40 u32 | stage u8 | elapsed, seen, due, cool u64 | negative u8)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
@@ -22,7 +24,8 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
                        withdrawals, withdrawals i64 | genesis digest | if any market has funding:
                        funding pool i128 | if any market has options: next series u32
                        | settlement pool i128 | (2^31 u32 | next withdrawal u64,
-                       once there was one)?
+                       once there was one)? | where there is liquidation: cursor (an account
+                       id)
     "w" | number u64   account id | destination 20 bytes | amount, height u64: a withdrawal that L1
                        has not settled
 
@@ -31,7 +34,8 @@ last settlement. Which markets have funding, a mark of their own or margin that 
 interest, the genesis says. What waits is the account's conditional and TWAP orders by id
 (`waiting`) and the deadline of its dead man's switch. Without any of these the leaf ends before:
 2^31 and more are above all market ids, so no other leaf reads like it. Of earlier epochs with
-volume the digest covers (epoch, volume u64)*; without any it is zero.
+volume the digest covers (epoch, volume u64)*; without any it is zero. The part of
+2^31 + 40 is the account's liquidation while it is under way (`engine.distress`).
 
 The digest of open orders covers the account's orders by id, 48 bytes each (`records`); ids give the
 priority at each price, so the account leaves commit to every book. A leaf for each order was
@@ -46,6 +50,7 @@ from typing import Final
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
 from engine.account import Account
+from engine.distress import encode_distress, pack_cost
 from engine.fees import encode_volume
 from engine.funding import Funding, pack_index
 from engine.market import Market
@@ -61,6 +66,7 @@ _ORDERS_PREFIX: Final = digest(Domain.STATE, b"open orders")
 _WAITING_PREFIX: Final = digest(Domain.STATE, b"waiting orders")
 _WAITING_MARK: Final = (2**31).to_bytes(4, "big")
 _PORTFOLIO_MARK: Final = (2**31 + 50).to_bytes(4, "big")
+_DISTRESS_MARK: Final = (2**31 + 40).to_bytes(4, "big")
 
 _OWNER: Final = Struct(">I32sI")
 _OWNER_MARK: Final = 2**31 + 1
@@ -127,6 +133,7 @@ def encode_account(account: Account) -> bytes:
             [
                 _POSITION.pack(exposure.market.market_id, exposure.lots)
                 + (b"" if exposure.market.funding is None else pack_index(exposure.funding_index))
+                + (pack_cost(exposure.cost) if exposure.market.is_cost_kept else b"")
                 for exposure in held
             ]
         )
@@ -142,6 +149,8 @@ def encode_account(account: Account) -> bytes:
         value += _VOLUME_MARK + encode_volume(account.volume)
     if account.portfolio is not None:
         value += _PORTFOLIO_MARK
+    if account.distress is not None:
+        value += _DISTRESS_MARK + encode_distress(account.distress)
     return value
 
 
@@ -203,6 +212,8 @@ def encode_system(state: EngineState) -> bytes:
         value += state.settlement_pool.to_bytes(16, "big", signed=True)
     if state.next_withdrawal_id > 1:
         value += _WITHDRAWALS.pack(_WITHDRAWALS_MARK, state.next_withdrawal_id)
+    if state.liquidations is not None:
+        value += state.liquidations.cursor
     return value
 
 

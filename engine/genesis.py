@@ -83,6 +83,47 @@ class OpenInterestParams(Struct, frozen=True, array_like=True, forbid_unknown_fi
     """From here on it is all of the value; more than the other."""
 
 
+class LiquidationParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How accounts below their maintenance margin are closed (`engine.liquidation`). The defaults
+    are those of large exchanges: dYdX (prices), Hyperliquid (parts, backstop), Derive (auctions).
+    """
+
+    insurance_microquote: Annotated[int, Meta(ge=0, le=DEPOSITS_TOTAL_MAX_MICROQUOTE)] = 0
+    """What the insurance fund starts with; it counts as deposited."""
+    fee_ppm: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
+    """Of what a liquidated account trades in a book, to the insurance fund; less where the account
+    would not keep its share."""
+    spread_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 100_000
+    """Of a position's maintenance margin: what closing may cost beyond the mark at the end."""
+    adjustment_ppm: Annotated[int, Meta(ge=0, le=100 * PPM)] = PPM
+    """How fast the price falls to there while the margin is used up."""
+    part_ppm: Annotated[int, Meta(ge=1, le=PPM)] = 200_000
+    """Part of a large position that is closed at once."""
+    part_min_microquote: Annotated[int, Meta(ge=0, le=2**56)] = 100_000_000_000
+    """At mark: a position of this size is closed whole, and no part is smaller."""
+    cooldown_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 30_000
+    """Between two parts."""
+    retry_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 1_000
+    """Between two looks at an account."""
+    closing_max_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 120_000
+    """An account that is not healthy after this long is auctioned."""
+    backstop_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 666_667
+    """Below this part of its maintenance margin it is auctioned at once."""
+    buffer_ppm: Annotated[int, Meta(ge=0, le=10 * PPM)] = 150_000
+    """How far above its maintenance margin an auction may bring an account."""
+    discount_start_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 50_000
+    """Part of the equity of what is sold that an auction offers to bidders at first."""
+    discount_fast_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 300_000
+    """What it offers after `auction_fast_ms`."""
+    auction_fast_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 900_000
+    """The first part of an auction."""
+    auction_slow_ms: Annotated[int, Meta(ge=1, le=604_800_000)] = 43_200_000
+    """In so much more time the offer grows to the whole equity."""
+    insolvent_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 3_600_000
+    """An account without equity is deleveraged after this long. Meanwhile the insurance fund offers
+    what it lacks, and of its maintenance margin from nothing to all."""
+
+
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The parameters of one linear perpetual market.
 
@@ -173,6 +214,8 @@ class EngineGenesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """None: everybody pays each market's own fees."""
     withdrawal_min_microquote: Annotated[int, Meta(ge=1, le=2**40)] = 1
     """Smallest withdrawal: what L1 charges for paying one should not exceed it by far."""
+    liquidation: LiquidationParams | None = None
+    """None: nobody is ever liquidated."""
 
 
 def validate_genesis(genesis: EngineGenesis) -> None:
@@ -208,6 +251,10 @@ def validate_genesis(genesis: EngineGenesis) -> None:
     if len(dict.fromkeys(accounts)) != len(accounts):
         raise GenesisError("two genesis deposits share one account")
     total = sum(deposit.amount_microquote for deposit in genesis.deposits)
+    if genesis.liquidation is not None:
+        total += genesis.liquidation.insurance_microquote
+        if genesis.liquidation.discount_start_ppm > genesis.liquidation.discount_fast_ppm:
+            raise GenesisError("the discount of an auction falls")
     if total > DEPOSITS_TOTAL_MAX_MICROQUOTE:
         raise GenesisError("the genesis deposits exceed the bound on all deposits")
 

@@ -4,12 +4,14 @@ Numbers are plain 64-bit integers here, on purpose: a size of zero or a price ou
 receipt with its own code for that one instruction, while bytes that are no bundle at all are
 refused as a whole. Tags are small integers, append-only: a number is never reused.
 What waits for a price or a time has the numbers from 20 on, what moves collateral those from 30
-on, options those from 50 on.
+on, what liquidations offer those from 40 on, options those from 50 on.
 """
 
 from enum import IntEnum
 
 from msgspec import Struct
+
+from crypto.types import Digest
 
 
 class Side(IntEnum):
@@ -245,6 +247,22 @@ class ArmDeadMan(
     """From the block's time to the deadline; 0 takes the deadline away."""
 
 
+class Bid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=40):
+    """Take a slice of what an account under liquidation has (`engine.bidding`).
+
+    The lots come at mark, with a premium beside: all bids of a block for one account receive the
+    same, the highest that one of them asks for which still gets something. The sender has to cover
+    its initial margin with the slice.
+    """
+
+    account: Digest
+    """Whose positions."""
+    portion_ppm: int
+    """The largest part of them that is taken."""
+    premium_ppm: int
+    """The least premium, in parts of the maintenance margin of the slice."""
+
+
 class VolatilityReport(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=50
 ):
@@ -319,6 +337,7 @@ AccountInstruction = (
     | ArmDeadMan
     | Withdraw
     | Transfer
+    | Bid
     | SetMarginMode
 )
 """What may be asked for an account."""

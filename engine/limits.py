@@ -176,3 +176,36 @@ SCENARIOS_MAX: Final = 64
 
 PORTFOLIO_POSITIONS_MAX: Final = 64
 """Markets in which an account with portfolio margin may have positions and orders."""
+
+LIQUIDATION_CHECKS_PER_BLOCK_MAX: Final = 1_000
+"""Accounts whose margin is looked at in one block, by turns: of N accounts each is looked at within
+`ceil(N / 1,000)` blocks, those with portfolio margin counted by their weight."""
+
+LIQUIDATION_PORTFOLIO_WEIGHT: Final = 25
+"""An account with portfolio margin counts as so many: so much longer it takes to look at it."""
+
+LIQUIDATION_STEPS_PER_BLOCK_MAX: Final = 32
+"""Accounts under liquidation at which something is done in one block; who waits longest goes
+first."""
+
+LIQUIDATION_TRIES_PER_STEP_MAX: Final = 4
+"""Markets of one account in which one step may try to close."""
+
+LIQUIDATION_MATCHES_MAX: Final = 256
+"""Resting orders that one closing may trade with."""
+
+BIDS_PER_BLOCK_MAX: Final = 256
+"""Bids that one block looks at, one of each sender in turn: a bid may move positions in all
+markets."""
+
+DELEVERAGE_LOOKS_MAX: Final = 10_000
+"""Accounts that one ranking looks at."""
+
+DELEVERAGE_RANKED_MAX: Final = 1_000
+"""Positions that one ranking compares."""
+
+DELEVERAGE_RANKINGS_PER_BLOCK_MAX: Final = 2
+"""Sides of markets that are ranked in one block."""
+
+DELEVERAGE_TRADES_PER_BLOCK_MAX: Final = 100
+"""Positions that are closed against others in one block."""

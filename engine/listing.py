@@ -124,6 +124,7 @@ def _make_market(
     )
     market.chain = chain
     market.series = Series(chain.underlying, expiry, strike_ticks, is_call=is_call)
+    market.is_cost_kept = chain.underlying.is_cost_kept
     return market
 
 

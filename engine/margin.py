@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.account import Account, Exposure
-from engine.funding import settle_funding
+from engine.funding import compute_settlement, settle_funding
 from engine.limits import PPM
 from engine.market import compute_orders_margin as compute_orders_margin
 from engine.market import compute_position_margin as compute_position_margin
@@ -75,6 +75,17 @@ def update_exposure_margin(exposure: Exposure) -> None:
     exposure.im = im
 
 
+def compute_equity(state: EngineState, account: Account) -> int:
+    """The account's equity at mark in micro-quote, what funding is owed included; changes
+    nothing."""
+    equity = account.quote
+    if state.is_funded:
+        equity += compute_settlement(account)
+    for exposure in account.exposures.values():
+        equity += multiply(exposure.lots, exposure.market.mark_value)
+    return equity
+
+
 def compute_maintenance_margin(account: Account) -> int:
     """The account's MM in micro-quote."""
     if account.portfolio is not None:
@@ -83,6 +94,16 @@ def compute_maintenance_margin(account: Account) -> int:
         compute_position_margin(exposure.market, exposure.lots)
         for exposure in account.exposures.values()
     )
+
+
+def compute_weight(exposure: Exposure) -> int:
+    """The share of a position in the risk of its account, to compare with those of the others."""
+    return max(compute_position_margin(exposure.market, exposure.lots), 1) if exposure.lots else 0
+
+
+def compute_total_weight(account: Account) -> int:
+    """The weights of all positions of an account."""
+    return sum(compute_weight(exposure) for exposure in account.exposures.values())
 
 
 def compute_fee(notional_microquote: int, fee_ppm: int) -> int:

@@ -44,6 +44,7 @@ class Market:
         "index_value",
         "initial_margin_ppm",
         "is_auction",
+        "is_cost_kept",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
         "maker_fees",
@@ -96,6 +97,8 @@ class Market:
         """The options on its index, or those that it is one of."""
         self.series: Series | None = None
         """The terms of an option; None for a perpetual (`engine.options`)."""
+        self.is_cost_kept = False
+        """Is the cost of positions part of the state? It is where there is liquidation."""
         self.watch: Watch | None = None
         """What waits in the market; None until something does."""
         self.reports: dict[bytes, Report] = {}

@@ -122,7 +122,7 @@ def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
     account.quote += quote_change
     account.equity += equity_change
     account.position_record = None
-    exposure.lots += maker_side * lots
+    exposure.trade(maker_side * lots, maker_side * notional)
     reduce_order(state, maker, lots)
     enforce_reduce_only(run, exposure)
 
@@ -184,7 +184,7 @@ def _settle_taker(run: BlockRun, taker: Taker) -> None:
     account.quote += quote_change
     account.equity += quote_change + taker.side * taker.filled_lots * market.mark_value
     account.position_record = None
-    exposure.lots += taker.side * taker.filled_lots
+    exposure.trade(taker.side * taker.filled_lots, taker.side * taker.notional)
     update_exposure_margin(exposure)
     state.fees += taker.fee
     state.mark_dirty(account)

@@ -92,6 +92,15 @@ class ReasonCode(StrEnum):
     SESSION_SUB_ACCOUNT = "session.sub_account"
     SESSION_MARKET = "session.market"
     SESSION_SPENT = "session.spent"
+    LIQUIDATION_ORDER_CANCELLED = "liquidation.order_cancelled"
+    AUCTION_UNKNOWN = "auction.unknown"
+    AUCTION_OWN = "auction.own"
+    AUCTION_PORTION_INVALID = "auction.portion_invalid"
+    AUCTION_PREMIUM_INVALID = "auction.premium_invalid"
+    AUCTION_PREMIUM_TOO_HIGH = "auction.premium_too_high"
+    AUCTION_SOLD = "auction.sold"
+    AUCTION_UNINSURED = "auction.uninsured"
+    AUCTION_TOO_MANY_BIDS = "auction.too_many_bids"
 
 
 class Status(IntEnum):
@@ -223,6 +232,106 @@ class DeadManEvent(
     cancelled_count: int
 
 
+class LiquidationStage(IntEnum):
+    """How far the liquidation of an account has come. Append-only."""
+
+    CLOSING = 1
+    """Its positions are closed in the books, part by part."""
+    AUCTION = 2
+    """Slices of all that it has are sold at a growing discount."""
+    INSOLVENT = 3
+    """It has, or had, no equity: the insurance fund pays who takes slices of what is left."""
+
+
+class LiquidationStep(IntEnum):
+    """What happened to an account under liquidation. Append-only."""
+
+    BEGUN = 0
+    """It was found below its maintenance margin."""
+    CLOSED = 1
+    """A part of a position was closed in the book (the fills stand beside)."""
+    AUCTIONED = 2
+    """Slices of all that it has are for sale from now on."""
+    INSOLVENT = 3
+    """It has no equity: the insurance fund offers what it lacks."""
+    COVERED = 4
+    """Without positions and below zero: its debt was paid for it, in part or whole."""
+    ENDED = 5
+    """It covers its maintenance margin again."""
+
+
+class LiquidationEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=40
+):
+    """A step of an account's liquidation; equity and margin are those after it."""
+
+    account: Digest
+    step: LiquidationStep
+    """What was done."""
+    equity_microquote: int
+    maintenance_margin_microquote: int
+    """What the equity must cover."""
+    market: int = 0
+    """Where a position was closed; 0 where none was."""
+    lots: int = 0
+    """How the position changed: negative where a long was closed."""
+    notional_microquote: int = 0
+    """What that was worth at the prices of the trades."""
+    insurance_microquote: int = 0
+    """What the insurance fund received; negative for what it paid."""
+
+
+class AuctionEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=41
+):
+    """A bidder took a slice of an account (a `SliceEvent` for each market stands before)."""
+
+    account: Digest
+    bidder: Digest
+    part_ppm: int
+    """Of what the account had before the first bid of the block."""
+    premium_microquote: int
+    """What the bidder received beside the lots at mark."""
+    insurance_microquote: int
+    """What the insurance fund paid for the account."""
+    equity_microquote: int
+    """What the account has left."""
+    maintenance_margin_microquote: int
+    """What that must cover."""
+
+
+class SliceEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=42
+):
+    """Lots changed hands at mark, in an auction."""
+
+    market: int
+    account: Digest
+    bidder: Digest
+    size_lots: int
+    """What the bidder's position gained: negative where a short was taken over."""
+    paid_microquote: int
+    """By the bidder to the account: size x mark value, of the same sign."""
+
+
+class DeleverageEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=43
+):
+    """A position was closed against another account's, at its bankruptcy price."""
+
+    market: int
+    account: Digest
+    """Whose liquidation it was."""
+    counterparty: Digest
+    """Whose position was taken, too."""
+    size_lots: int
+    """What the counterparty's position gained, and the account's lost."""
+    paid_microquote: int
+    """By the counterparty to the account, of the same sign."""
+    equity_microquote: int
+    """What the account has left."""
+
+
 class SeriesListedEvent(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=50
 ):
@@ -336,4 +445,8 @@ Event = (
     | WithdrawalEvent
     | TransferEvent
     | SessionEvent
+    | LiquidationEvent
+    | AuctionEvent
+    | SliceEvent
+    | DeleverageEvent
 )

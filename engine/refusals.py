@@ -11,6 +11,7 @@ from typing import Final
 from engine.instructions import (
     Amend,
     ArmDeadMan,
+    Bid,
     Cancel,
     CancelAll,
     ConditionalOrder,
@@ -163,6 +164,21 @@ REFUSALS: Final[dict[type, Codes]] = {
     ),
     TwapOrder: (*_FORM, ReasonCode.TWAP_SCHEDULE_INVALID, *_WAIT),
     ArmDeadMan: (ReasonCode.ACCOUNT_UNKNOWN, ReasonCode.DEAD_MAN_TIMEOUT_INVALID),
+    Bid: (
+        ReasonCode.ACCOUNT_UNKNOWN,
+        ReasonCode.AUCTION_UNKNOWN,
+        ReasonCode.AUCTION_OWN,
+        ReasonCode.AUCTION_PORTION_INVALID,
+        ReasonCode.AUCTION_PREMIUM_INVALID,
+        ReasonCode.AUCTION_PREMIUM_TOO_HIGH,
+        ReasonCode.AUCTION_SOLD,
+        ReasonCode.AUCTION_UNINSURED,
+        ReasonCode.AUCTION_TOO_MANY_BIDS,
+        ReasonCode.ORACLE_STALE,
+        ReasonCode.ORDER_POSITION_OVERFLOW,
+        ReasonCode.ORDER_BALANCE_OVERFLOW,
+        ReasonCode.MARGIN_INSUFFICIENT,
+    ),
     SetMarginMode: (
         ReasonCode.ACCOUNT_UNKNOWN,
         ReasonCode.PORTFOLIO_UNAVAILABLE,
@@ -226,6 +242,7 @@ EVENT_CODES: Final[dict[type, Codes]] = {
         ReasonCode.ORDER_DEAD_MAN,
         ReasonCode.TWAP_ENDED,
         ReasonCode.OPTION_EXPIRED,
+        ReasonCode.LIQUIDATION_ORDER_CANCELLED,
     ),
     # It is the receipt of a limit order.
     WakeEvent: (*NOTES, *(code for code in _PLACE if code not in _MARKET)),

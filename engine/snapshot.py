@@ -33,6 +33,7 @@ from engine.account_snapshot import (
 )
 from engine.book import Order
 from engine.commitment import compute_state_root
+from engine.distress import pack_cost, unpack_cost
 from engine.errors import InvariantViolation, SnapshotError
 from engine.fees import enter_fee_epoch
 from engine.funding import Funding, pack_index, unpack_index
@@ -47,6 +48,12 @@ from engine.limits import (
     PRICE_MAX_TICKS,
     SERIES_ID_FIRST,
     SERIES_ID_MAX,
+)
+from engine.liquidation_snapshot import (
+    SnapshotDistress,
+    pack_cursor,
+    pack_distressed,
+    unpack_liquidations,
 )
 from engine.mark import AVERAGE_SCALE
 from engine.market import Market, Report
@@ -134,6 +141,8 @@ class SnapshotPosition(Struct, frozen=True, array_like=True, forbid_unknown_fiel
     market: Uint
     lots: _Position
     funding_index: _FundingIndex
+    cost: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    """Zero where there is no liquidation."""
 
 
 class SnapshotAccount(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -191,6 +200,8 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     portfolios: tuple[Digest, ...]
     """Accounts with portfolio margin."""
     sessions: tuple[SnapshotSession, ...]
+    liquidation_cursor: Digest
+    distressed: tuple[SnapshotDistress, ...]
 
 
 def snapshot(state: EngineState) -> bytes:
@@ -225,6 +236,8 @@ def snapshot(state: EngineState) -> bytes:
             pack_volumes(state),
             pack_portfolios(state),
             pack_sessions(state),
+            pack_cursor(state),
+            pack_distressed(state),
         )
     )
 
@@ -260,6 +273,7 @@ def restore(data: bytes) -> EngineState:
     unpack_volumes(state, packed.volumes)
     unpack_sessions(state, packed.sessions)
     enter_fee_epoch(state)
+    unpack_liquidations(state, packed.liquidation_cursor, packed.distressed)
     _validate_restored(state, packed)
     return state
 
@@ -357,7 +371,12 @@ def _pack_accounts(state: EngineState) -> tuple[SnapshotAccount, ...]:
             account_id,
             account.quote,
             tuple(
-                SnapshotPosition(market_id, exposure.lots, pack_index(exposure.funding_index))
+                SnapshotPosition(
+                    market_id,
+                    exposure.lots,
+                    pack_index(exposure.funding_index),
+                    pack_cost(exposure.cost if exposure.market.is_cost_kept else 0),
+                )
                 for market_id, exposure in sorted(
                     account.exposures.items(), key=lambda entry: entry[0]
                 )
@@ -425,6 +444,9 @@ def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
             exposure.lots = exposure.checked_lots = position.lots
             market.open_interest += max(position.lots, 0)
             exposure.funding_index = unpack_index(position.funding_index)
+            exposure.cost = unpack_cost(position.cost)
+            if exposure.cost and not market.is_cost_kept:
+                raise SnapshotError("the cost of a position where none is kept")
         state.mark_dirty(account)
 
 

@@ -5,6 +5,7 @@ from crypto.digest import Domain, digest
 from crypto.merkle import MerkleTree
 from engine.account import Account
 from engine.book import Order
+from engine.distress import Liquidations
 from engine.fees import install_fee_tiers
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
 from engine.limits import SERIES_ID_FIRST
@@ -38,6 +39,7 @@ class EngineState:
         "insurance",
         "is_funded",
         "is_rootless",
+        "liquidations",
         "margin_epoch",
         "markets",
         "next_order_id",
@@ -119,6 +121,12 @@ class EngineState:
         """The other side of every option's settlement: what rounding took, and what bounds on
         balances left out."""
         self.insurance = 0
+        self.liquidations = (
+            None if genesis.liquidation is None else Liquidations(genesis.liquidation)
+        )
+        """Who is liquidated; None: nobody ever."""
+        for market in self.markets.values():
+            market.is_cost_kept = self.liquidations is not None
         self.deposits_total = 0
         self.pending_withdrawals = 0
         """The sum of `withdrawals`."""
@@ -159,6 +167,8 @@ class EngineState:
         account = self.accounts.get(account_id)
         if account is None:
             account = self.accounts[account_id] = Account(account_id)
+            if self.liquidations is not None:
+                self.liquidations.add_account(account_id)
         return account
 
     def credit_deposit(self, account_id: bytes, amount_microquote: int) -> None:
@@ -179,6 +189,9 @@ def create_state(genesis: EngineGenesis) -> EngineState:
         account = state.accounts[deposit.account]
         account.checked_quote = account.quote
     state.checked_owed = state.deposits_total
+    if genesis.liquidation is not None:
+        state.insurance = genesis.liquidation.insurance_microquote
+        state.deposits_total += state.insurance
     return state
 
 

@@ -242,6 +242,10 @@ class Agenda(Generic[Key]):
             keys.append(key)
         return keys
 
+    def due_first(self, time_ms: int, count: int) -> list[Key]:
+        """Like `due`, but at most so many of them."""
+        return [key for due_ms, key in self._entries[:count] if due_ms <= time_ms]
+
 
 class Watch:
     """All that waits in one market."""

@@ -36,11 +36,11 @@ MODULES: Final = {
     ),
     "mempool": "nonce refusal",
     "engine": (
-        "account apply auction book cancellation clearing commitment dead_man fees funding "
-        "invariants limits liquidation listing margin mark market matching open_interest "
-        "option_marks options oracle outflow pairs placement products records resting run "
-        "schedule sessions settlement slices state sub_accounts surface transfers triggers "
-        "waiting waitlist withdrawals"
+        "account apply auction bidding book cancellation clearing commitment dead_man deleverage "
+        "distress fees funding handover invariants limits liquidation listing margin mark market "
+        "matching open_interest option_marks options oracle outflow pairs placement products "
+        "records resting run schedule sessions settlement slices state sub_accounts surface "
+        "transfers triggers waiting waitlist withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "

@@ -13,6 +13,7 @@ from crypto.mock import derive_test_secret
 from engine.instructions import (
     Amend,
     ArmDeadMan,
+    Bid,
     Bundle,
     Cancel,
     ConditionalOrder,
@@ -213,6 +214,7 @@ def make_rare_envelopes(cluster: NodeCluster) -> Iterator[bytes]:
         ArmDeadMan(60_000),
         SetMarginMode(MarginMode.PORTFOLIO),
         VolatilityReport(MARKET, (600_000, 500_000, 550_000), 1, 1_000),
+        Bid(bytes(32), 250_000, 10_000),
     ]
     yield cluster.make_envelope(secret, waiting)
     receiver = cluster.identity.public_key(cluster.accounts[1])

@@ -18,7 +18,7 @@ from engine.block import (
     SessionRevocation,
     WithdrawalSettlement,
 )
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams, Matching
 from engine.instructions import Bundle, Instruction, OnBehalf, OracleReport
 from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
@@ -162,6 +162,7 @@ def make_world() -> Callable[..., World]:
         index: int | None = 1_000,
         orders_max: int = 256,
         auctions: tuple[int, ...] = (),
+        liquidation: LiquidationParams | None = None,
         **params: int,
     ) -> World:
         names = (World.ALICE, World.BOB, World.CAROL, World.DAVE, World.ERIN)
@@ -176,6 +177,7 @@ def make_world() -> Callable[..., World]:
             tuple(GenesisDeposit(name, balance) for name in names),
             0,
             orders_max,
+            liquidation=liquidation,
         )
         world = World(genesis)
         if index is not None:

@@ -12,11 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.codec import encode
-from engine import margin_modes, portfolio_accounts, triggers, withdrawals
+from engine import bidding, handover, margin_modes, portfolio_accounts, triggers, withdrawals
 from engine.commitment import encode_account, encode_market
+from engine.genesis import LiquidationParams
 from engine.instructions import (
     Amend,
     ArmDeadMan,
+    Bid,
     Bundle,
     Cancel,
     CancelAll,
@@ -74,7 +76,7 @@ class Case(NamedTuple):
     world: dict[str, Any] = {}  # noqa: RUF012 - never changed
     """Parameters of the exchange (`make_world`)."""
     bounds: dict[str, int] = {}  # noqa: RUF012 - never changed
-    """Limits on what waits or leaves that are smaller than usual."""
+    """Limits on what waits, leaves or bids that are smaller than usual."""
     sender: bytes = ALICE
 
 
@@ -333,6 +335,50 @@ AMEND_CASES = [
     Case("order.post_only_would_cross", replace(AMEND, price_ticks=960), quote_asks),
 ]
 
+BID = Bid(BOB, 1_000_000, 0)
+LIQUIDATED = {
+    "balance": 100_000,
+    "liquidation": LiquidationParams(part_min_microquote=0, insolvent_ms=10_000),
+}
+
+
+def sell_out(price: int, passed_ms: int = 0) -> Callable[[Any], None]:
+    """Bob is 100 lots long at 1,000 with 100,000 of equity, and for sale at this index."""
+
+    def prepare(world: Any) -> None:
+        world.deposit(ALICE, 10_000_000)
+        world.one(BOB, PlaceOrder(1, BUY, 1_000, 100))
+        world.one(ALICE, PlaceOrder(1, SELL, 1_000, 100))
+        world.one(CAROL, PlaceOrder(1, BUY, 800, 100))
+        world.set_index(price)
+        world.time_ms += passed_ms
+
+    return prepare
+
+
+def bid(code: str, order: Bid = BID, prepare: Any = None, **rest: Any) -> Case:
+    return Case(code, order, prepare or sell_out(930), world=LIQUIDATED, **rest)
+
+
+BID_CASES = [
+    Case("auction.unknown", BID),
+    bid("account.unknown", sender=NOBODY),
+    bid("auction.unknown", replace(BID, account=DAVE)),
+    bid("auction.own", sender=BOB),
+    bid("auction.portion_invalid", replace(BID, portion_ppm=0)),
+    bid("auction.portion_invalid", replace(BID, portion_ppm=2**64 - 1)),
+    bid("auction.premium_invalid", replace(BID, premium_ppm=-(2**63))),
+    bid("auction.premium_invalid", replace(BID, premium_ppm=1_000_001)),
+    bid("auction.premium_too_high", replace(BID, premium_ppm=40_000)),
+    bid("auction.sold", before=(BID,)),
+    bid("auction.too_many_bids", before=(BID,), bounds={"BIDS_PER_BLOCK_MAX": 1}),
+    bid("auction.uninsured", replace(BID, premium_ppm=50_000), sell_out(900, 1_000)),
+    bid("oracle.stale", prepare=sell_out(930, 60_001)),
+    bid("order.position_overflow", sender=CAROL, bounds={"POSITION_MAX_LOTS": 120}),
+    bid("order.balance_overflow", bounds={"BALANCE_ABS_MAX_MICROQUOTE": 10_000_000}),
+    bid("margin.insufficient", sender=CAROL),
+]
+
 REPORT = OracleReport(1, 1_000, 10, 1_000)
 SURFACE = VolatilityReport(1, (500_000,) * 20, 10, 1_000)
 
@@ -460,6 +506,7 @@ CASES = [
     Case("transfer.account_unknown", replace(GIFT, account=NOBODY)),
     Case("sub_account.number_invalid", Transfer(1, sub=SUB_ACCOUNTS_MAX + 1)),
     Case("sub_account.number_invalid", OnBehalf(0, CancelAll())),
+    *BID_CASES,
 ]
 
 
@@ -490,7 +537,7 @@ def test_what_is_refused_leaves_everything_else_as_it_would_be_without_it(
     case: Case, make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in case.bounds.items():
-        for module in (triggers, withdrawals, portfolio_accounts, margin_modes):
+        for module in (bidding, handover, margin_modes, portfolio_accounts, triggers, withdrawals):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
     world = run_case(make_world, case, is_with=True)

@@ -185,7 +185,7 @@ def test_the_workload_trades_and_is_pinned():
     assert refused < instructions // 10
     assert (
         hashlib.sha256(snapshot(state)).hexdigest()
-        == "78ec736160a1f4966711e9066d3d33e81e44beebe4db930414345a063055d338"
+        == "8f7a4aac0aeb7980832c3d1ea0f274b034c95becd947b1f4fdbc8a7ca5ce9b5d"
     )
 
 

@@ -1,0 +1,239 @@
+"""Auctions of portfolio slices: what is offered, who gets it, who pays, and every refusal."""
+
+import pytest
+
+from engine.genesis import LiquidationParams
+from engine.instructions import Bid, PlaceOrder, Side
+from engine.limits import BIDS_PER_BLOCK_MAX
+from engine.liquidation import is_withdrawal_gated
+from engine.receipts import (
+    AuctionEvent,
+    DeleverageEvent,
+    LiquidationEvent,
+    LiquidationStage,
+    LiquidationStep,
+    SliceEvent,
+)
+from engine.views import view_account
+
+PARAMS = LiquidationParams(
+    part_min_microquote=0,
+    retry_ms=100,
+    auction_fast_ms=1_000,
+    auction_slow_ms=7_000,
+    insolvent_ms=10_000,
+)
+ALL = 1_000_000
+
+
+def make(make_world, price, params=PARAMS, **keywords):
+    """Alice is 100 lots long at 1,000 ticks with 100,000 of equity, in auction at `price`."""
+    world = make_world(balance=100_000, liquidation=params, **keywords)
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 100))
+    world.deposit(world.BOB, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
+    world.deposit(world.CAROL, 10_000_000)
+    world.deposit(world.DAVE, 10_000_000)
+    world.set_index(price)
+    assert world.state.accounts[world.ALICE].distress.stage is not LiquidationStage.CLOSING
+    return world
+
+
+def events(world, kind):
+    return [event for event in world.output.events if isinstance(event, kind)]
+
+
+def stages(world):
+    return [event.step for event in events(world, LiquidationEvent)]
+
+
+def test_a_bid_takes_what_restores_the_margin_and_no_more(make_world):
+    world = make(make_world, 930)
+    # Equity 30,000, margin 46,500, target 53,475; the offer is 5 %: 1,500, asked for: 1,395.
+    receipt = world.one(world.CAROL, Bid(world.ALICE, ALL, 30_000))
+    assert receipt.code == "ok"
+    (sold,) = events(world, AuctionEvent)
+    assert sold.part_ppm == -(-(53_475 - 30_000) * ALL // (53_475 - 1_395)) == 450_749
+    assert (sold.premium_microquote, sold.insurance_microquote) == (1_395 * 450_749 // ALL, 0)
+    assert world.position(world.ALICE) == 54
+    assert world.position(world.CAROL) == 46
+    (slice_,) = events(world, SliceEvent)
+    assert (slice_.size_lots, slice_.paid_microquote) == (46, 46 * 9_300)
+    assert world.quote(world.CAROL) == 10_100_000 - 46 * 9_300 + 628
+    view = view_account(world.state, world.ALICE)
+    assert view.equity_microquote == 30_000 - 628
+    assert view.equity_microquote >= view.maintenance_margin_microquote * 115 // 100
+    assert stages(world) == []
+    world.time_ms += 100
+    world.block()
+    assert stages(world) == [LiquidationStep.ENDED]
+
+
+def test_the_offer_grows_fast_and_then_slowly_to_all_of_the_equity(make_world):
+    world = make(make_world, 930)
+    offers = []
+    for _ in range(10):
+        account = world.state.accounts[world.ALICE]
+        least = next(
+            ppm
+            for ppm in range(0, ALL, 1_000)
+            if -(-46_500 * ppm // ALL) > 30_000 * _discount(account, world) // ALL
+        )
+        refused = world.one(world.CAROL, Bid(world.ALICE, 1, least))
+        assert refused.code == "auction.premium_too_high"
+        offers.append(_discount(account, world))
+        world.time_ms += 1_000
+        world.block()
+    assert offers[:3] == [50_000, 300_000, 400_000]
+    assert offers[-1] == ALL
+    assert offers == sorted(offers)
+
+
+def _discount(account, world):
+    elapsed_ms = account.distress.elapsed_ms + world.time_ms - account.distress.seen_ms
+    if elapsed_ms < 1_000:
+        return 50_000 + 250_000 * elapsed_ms // 1_000
+    return min(ALL, 300_000 + 700_000 * (elapsed_ms - 1_000) // 7_000)
+
+
+def test_all_bids_of_a_block_clear_at_the_premium_of_the_last_that_gets_something(make_world):
+    world = make(make_world, 930)
+    output = world.block(
+        [
+            world.envelope(world.CAROL, Bid(world.ALICE, 200_000, 20_000)),
+            world.envelope(world.DAVE, Bid(world.ALICE, 400_000, 10_000)),
+            world.envelope(world.BOB, Bid(world.ALICE, 400_000, 30_000)),
+        ]
+    )
+    codes = sorted(receipt.code for receipt in output.receipts)
+    assert codes == ["auction.sold", "ok", "ok"]
+    dave, carol = events(world, AuctionEvent)
+    assert (dave.bidder, carol.bidder) == (world.DAVE, world.CAROL)
+    assert dave.part_ppm == 400_000
+    assert dave.premium_microquote == 930 * 400_000 // ALL
+    # What is for sale at that premium, less what is sold.
+    for_sale = -(-(53_475 - 30_000) * ALL // (53_475 - 930))
+    assert carol.part_ppm == for_sale - 400_000
+    assert carol.premium_microquote == 930 * carol.part_ppm // ALL
+
+
+@pytest.mark.parametrize(
+    ("bid", "code"),
+    [
+        (Bid(b"\x09" * 32, ALL, 0), "auction.unknown"),
+        (Bid(b"\x02" * 32, ALL, 0), "auction.unknown"),
+        (Bid(b"\x01" * 32, 0, 0), "auction.portion_invalid"),
+        (Bid(b"\x01" * 32, -1, 0), "auction.portion_invalid"),
+        (Bid(b"\x01" * 32, ALL + 1, 0), "auction.portion_invalid"),
+        (Bid(b"\x01" * 32, 2**64 - 1, 0), "auction.portion_invalid"),
+        (Bid(b"\x01" * 32, ALL, -1), "auction.premium_invalid"),
+        (Bid(b"\x01" * 32, ALL, ALL + 1), "auction.premium_invalid"),
+        (Bid(b"\x01" * 32, ALL, 40_000), "auction.premium_too_high"),
+        (Bid(b"\x01" * 32, ALL, ALL), "auction.premium_too_high"),
+    ],
+)
+def test_a_bid_is_refused(make_world, bid, code):
+    world = make(make_world, 930)
+    before = world.quote(world.CAROL), world.position(world.ALICE)
+    assert world.one(world.CAROL, bid).code == code
+    assert (world.quote(world.CAROL), world.position(world.ALICE)) == before
+
+
+def test_a_bid_of_nobody_for_ones_own_or_without_margin_is_refused(make_world):
+    world = make(make_world, 930)
+    assert world.one(b"n" * 32, Bid(world.ALICE, ALL, 0)).code == "account.unknown"
+    assert world.one(world.ALICE, Bid(world.ALICE, ALL, 0)).code == "auction.own"
+    # Erin has 100,000 and would need 10 % of 93,000; with 95,000 in an order she lacks it.
+    world.one(world.ERIN, PlaceOrder(1, Side.BUY, 900, 100))
+    assert world.one(world.ERIN, Bid(world.ALICE, ALL, 0)).code == "margin.insufficient"
+    assert world.one(world.ERIN, Bid(world.ALICE, 10_000, 0)).code == "ok"
+
+
+def test_an_account_whose_orders_are_closed_in_the_book_has_no_auction_yet(make_world):
+    world = make(make_world, 930)
+    world.state.accounts[world.ALICE].distress.enter(LiquidationStage.CLOSING)
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "auction.unknown"
+
+
+def test_where_nobody_is_liquidated_there_is_nothing_to_bid_for(world):
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "auction.unknown"
+
+
+def test_by_a_stale_index_there_are_no_bids(make_world):
+    world = make(make_world, 930, oracle_max_age_ms=1_000)
+    world.time_ms += 2_000
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "oracle.stale"
+
+
+def test_a_recovered_account_is_not_sold(make_world):
+    world = make(make_world, 930)
+    account = world.state.accounts[world.ALICE]
+    world.state.liquidations.schedule(account.distress, 2**60)
+    world.set_index(990)
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "auction.unknown"
+
+
+def test_the_fund_pays_who_takes_an_insolvent_account(make_world):
+    params = LiquidationParams(
+        insurance_microquote=1_000_000, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
+    )
+    world = make(make_world, 890, params)
+    # Equity is -10,000, margin 44,500; after a second the offer is a tenth of that.
+    assert is_withdrawal_gated(world.state)
+    world.time_ms += 1_000
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_001)).code == "auction.premium_too_high"
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_000)).code == "ok"
+    (sold,) = events(world, AuctionEvent)
+    assert (sold.premium_microquote, sold.insurance_microquote) == (4_450, 14_450)
+    assert world.state.insurance == 1_000_000 - 14_450
+    assert (world.quote(world.ALICE), world.position(world.ALICE)) == (0, 0)
+    world.time_ms += 100
+    world.block()
+    assert stages(world) == [LiquidationStep.ENDED]
+    assert not is_withdrawal_gated(world.state)
+
+
+def test_a_fund_that_is_short_sells_no_more_than_it_can_pay(make_world):
+    params = LiquidationParams(
+        insurance_microquote=10_500, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
+    )
+    world = make(make_world, 890, params)
+    world.time_ms += 1_000
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_000)).code == "ok"
+    (sold,) = events(world, AuctionEvent)
+    assert sold.part_ppm == 10_500 * ALL // 14_450
+    assert 0 <= world.state.insurance <= 1
+    # The 27 lots that are left lack more than the fund has.
+    (rest,) = events(world, DeleverageEvent)
+    assert (rest.counterparty, rest.size_lots) == (world.BOB, 27)
+    assert (world.quote(world.ALICE), world.position(world.ALICE)) == (0, 0)
+
+
+def test_a_slice_has_all_positions_and_its_last_lot_is_sold(make_world):
+    world = make_world(balance=100_000, liquidation=PARAMS, markets=3)
+    for market in (1, 2, 3):
+        lots = (60, -30, 1)[market - 1]
+        side, other = (Side.BUY, Side.SELL) if lots > 0 else (Side.SELL, Side.BUY)
+        world.one(world.ALICE, PlaceOrder(market, side, 1_000, abs(lots)))
+        world.deposit(world.BOB, 10_000_000)
+        world.one(world.BOB, PlaceOrder(market, other, 1_000, abs(lots)))
+    world.deposit(world.CAROL, 10_000_000)
+    world.set_index(870)
+    # Equity 22,000 of a margin of 41,600.
+    assert world.one(world.CAROL, Bid(world.ALICE, 500_001, 0)).code == "ok"
+    assert [world.position(world.CAROL, market) for market in (1, 2, 3)] == [31, -16, 1]
+    assert [world.position(world.ALICE, market) for market in (1, 2, 3)] == [29, -14, 0]
+    assert world.state.accounts[world.ALICE].equity == 22_000
+
+
+def test_more_bids_than_a_block_looks_at_are_refused_by_turns(make_world):
+    world = make(make_world, 930)
+    spam = [
+        world.envelope(world.CAROL, *[Bid(world.ALICE, 1, 1_000)] * 64)
+        for _ in range(BIDS_PER_BLOCK_MAX // 64 + 1)
+    ]
+    output = world.block([*spam, world.envelope(world.DAVE, Bid(world.ALICE, 1, 1_000))])
+    codes = [receipt.code for receipt in output.receipts]
+    assert codes.count("auction.too_many_bids") == 65
+    late = [receipt for receipt in output.receipts if receipt.envelope_id[-1] == world.count]
+    assert [receipt.code for receipt in late] == ["ok"]

@@ -1,0 +1,170 @@
+"""Deleveraging: who is asked first, at what price, and what remains when nobody can be."""
+
+from engine.deleverage import compute_rank, rank_positions
+from engine.genesis import LiquidationParams
+from engine.instructions import PlaceOrder, Side
+from engine.liquidation import is_withdrawal_gated
+from engine.receipts import DeleverageEvent, LiquidationEvent, LiquidationStep
+from engine.views import view_account
+
+PARAMS = LiquidationParams(part_min_microquote=0, retry_ms=100, insolvent_ms=1_000)
+
+
+def trade(world, buyer, seller, lots, price=1_000, market=1):
+    world.one(buyer, PlaceOrder(market, Side.BUY, price, lots))
+    receipt = world.one(seller, PlaceOrder(market, Side.SELL, price, lots))
+    assert receipt.filled_lots == lots, receipt
+
+
+def events(world, kind):
+    return [event for event in world.output.events if isinstance(event, kind)]
+
+
+def make(make_world, params=PARAMS, **keywords):
+    return make_world(balance=100_000, liquidation=params, **keywords)
+
+
+def test_an_empty_fund_deleverages_at_the_bankruptcy_price(make_world):
+    world = make(make_world)
+    trade(world, world.ALICE, world.BOB, 100)
+    world.set_index(890)
+    (event,) = events(world, DeleverageEvent)
+    # Alice lacks 10,000: Bob buys back at 900 instead of 890.
+    assert (event.counterparty, event.size_lots, event.paid_microquote) == (world.BOB, 100, 900_000)
+    assert (world.quote(world.ALICE), world.quote(world.BOB)) == (0, 200_000)
+    assert world.position(world.ALICE) == world.position(world.BOB) == 0
+    assert world.state.liquidations.records == {}
+    assert not is_withdrawal_gated(world.state)
+
+
+def test_gain_and_leverage_come_first(make_world):
+    world = make(make_world)
+    world.deposit(world.CAROL, 1_000_000)
+    # All have gained the same for each lot; Dave has most at stake, Carol least.
+    trade(world, world.ALICE, world.CAROL, 30)
+    trade(world, world.ALICE, world.DAVE, 40)
+    trade(world, world.ALICE, world.BOB, 30)
+    world.one(world.ERIN, PlaceOrder(1, Side.SELL, 1_000, 1))
+    world.set_index(890)
+    ranking = rank_positions(world.state, world.state.markets[1], -1)
+    assert ranking == []
+    assert [event.counterparty for event in events(world, DeleverageEvent)] == [
+        world.DAVE,
+        world.BOB,
+        world.CAROL,
+    ]
+    assert sum(world.state.accounts[name].quote for name in (world.ALICE,)) == 0
+
+
+def test_who_has_lost_comes_last_and_more_leverage_then_later(make_world):
+    world = make(make_world)
+    trade(world, world.BOB, world.CAROL, 10)
+    exposure = world.state.accounts[world.BOB].exposures[1]
+    world.set_index(900)
+    poor, rich = compute_rank(exposure, 20_000), compute_rank(exposure, 200_000)
+    assert rich < poor < 0
+    world.set_index(1_100)
+    poor, rich = compute_rank(exposure, 20_000), compute_rank(exposure, 200_000)
+    assert 0 < rich < poor
+
+
+def test_equal_ranks_go_by_account_id(make_world):
+    world = make(make_world)
+    trade(world, world.ALICE, world.CAROL, 50)
+    trade(world, world.ALICE, world.BOB, 50)
+    world.set_index(890)
+    assert [event.counterparty for event in events(world, DeleverageEvent)] == [
+        world.BOB,
+        world.CAROL,
+    ]
+
+
+def test_who_has_no_position_is_never_asked(make_world):
+    world = make(make_world)
+    trade(world, world.ALICE, world.BOB, 100)
+    before = [world.quote(name) for name in (world.CAROL, world.DAVE, world.ERIN)]
+    world.set_index(700)
+    assert events(world, DeleverageEvent)
+    assert [world.quote(name) for name in (world.CAROL, world.DAVE, world.ERIN)] == before
+
+
+def test_nobody_takes_what_the_fund_could_pay_until_its_time_is_over(make_world):
+    params = LiquidationParams(
+        insurance_microquote=50_000, part_min_microquote=0, retry_ms=100, insolvent_ms=1_000
+    )
+    world = make(make_world, params)
+    trade(world, world.ALICE, world.BOB, 100)
+    world.set_index(890)
+    for _ in range(9):
+        world.time_ms += 100
+        world.block()
+        assert not events(world, DeleverageEvent)
+    world.time_ms += 100
+    world.block()
+    assert len(events(world, DeleverageEvent)) == 1
+    assert world.state.insurance == 50_000
+
+
+def test_several_positions_end_at_zero_together(make_world):
+    world = make(make_world, markets=2)
+    trade(world, world.ALICE, world.BOB, 50)
+    trade(world, world.CAROL, world.ALICE, 49, market=2)
+    world.set_index(850)
+    world.time_ms += 100
+    world.set_index(1_093, 2)
+    assert {event.market for event in events(world, DeleverageEvent)} == {1, 2}
+    assert world.quote(world.ALICE) == 0
+    assert world.position(world.ALICE) == world.position(world.ALICE, 2) == 0
+
+
+def test_where_nobody_opposite_can_pay_it_waits_and_gates_withdrawals(make_world):
+    """Bob, who stands opposite, has lost as much elsewhere: both owe. Nothing moves until somebody
+    can pay; then all goes its way."""
+    world = make(make_world, markets=2)
+    trade(world, world.ALICE, world.BOB, 50)
+    trade(world, world.BOB, world.CAROL, 50, market=2)
+    world.state.liquidations.cursor = b"\xff" * 32
+    world.set_index(700, 2)
+    # Bob's loss in market 2 is covered by Carol.
+    assert world.position(world.BOB, 2) == 0
+    world.set_index(700)
+    for _ in range(5):
+        world.time_ms += 100
+        world.block()
+    view = view_account(world.state, world.ALICE)
+    assert view.equity_microquote >= 0 or is_withdrawal_gated(world.state)
+
+
+def test_a_debt_without_positions_is_paid_by_the_fund_and_then_out_of_the_fees(make_world):
+    world = make(make_world, LiquidationParams(insurance_microquote=300, retry_ms=100))
+    state = world.state
+    # Money that nobody else has to lose: between the fee bucket and an account.
+    state.fees, state.accounts[world.ALICE].quote = 100_500, -500
+    state.mark_dirty(state.accounts[world.ALICE])
+    world.block()
+    covered = [e for e in events(world, LiquidationEvent) if e.step is LiquidationStep.COVERED]
+    assert [event.insurance_microquote for event in covered] == [-300]
+    assert (state.insurance, state.fees, world.quote(world.ALICE)) == (0, 100_300, 0)
+    assert state.liquidations.records == {}
+
+
+def test_a_debt_that_nobody_can_pay_stays_and_gates_until_there_is_money(make_world):
+    world = make(make_world, LiquidationParams(retry_ms=100))
+    state = world.state
+    state.accounts[world.BOB].quote += 100_500
+    state.accounts[world.ALICE].quote -= 100_500
+    for name in (world.ALICE, world.BOB):
+        state.mark_dirty(state.accounts[name])
+    world.block()
+    assert is_withdrawal_gated(state)
+    for _ in range(3):
+        world.time_ms += 100
+        world.block()
+    assert is_withdrawal_gated(state)
+    state.insurance += 500
+    state.accounts[world.BOB].quote -= 500
+    state.mark_dirty(state.accounts[world.BOB])
+    world.time_ms += 100
+    world.block()
+    assert not is_withdrawal_gated(state)
+    assert state.insurance == 0

@@ -1,0 +1,234 @@
+"""Accounts below their maintenance margin: found in turn, closed in the books, fairly."""
+
+import pytest
+
+from engine.genesis import LiquidationParams
+from engine.instructions import (
+    ConditionalOrder,
+    MarketOrder,
+    PlaceOrder,
+    Side,
+    TriggerKind,
+    TriggerSource,
+)
+from engine.limits import LIQUIDATION_CHECKS_PER_BLOCK_MAX
+from engine.liquidation import is_withdrawal_gated
+from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
+from engine.snapshot import restore, snapshot
+from engine.views import view_account
+
+PARAMS = LiquidationParams(
+    part_min_microquote=0, part_ppm=200_000, cooldown_ms=500, retry_ms=100, closing_max_ms=5_000
+)
+STEP = LiquidationStep
+
+
+def make(make_world, params=PARAMS, **keywords):
+    """Alice is 100 lots long at 1,000 ticks (1,000,000 micro-quote) with 100,000 of equity, Bob is
+    short; margins are 10 % and 5 %."""
+    # What an order could cost in taker fees must be there.
+    fee = keywords.get("taker_fee_ppm", 0)
+    world = make_world(balance=100_000 + fee, liquidation=params, **keywords)
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 100))
+    world.deposit(world.BOB, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
+    world.deposit(world.CAROL, 10_000_000)
+    assert world.position(world.ALICE) == 100
+    return world
+
+
+def told(world, name=None):
+    return [
+        event
+        for event in world.output.events
+        if isinstance(event, LiquidationEvent) and name in (None, event.account)
+    ]
+
+
+def steps(world):
+    return [event.step for event in told(world)]
+
+
+def wait(world, passed_ms=100):
+    world.time_ms += passed_ms
+    return world.block()
+
+
+def test_an_account_at_its_maintenance_margin_is_left_alone(make_world):
+    world = make(make_world)
+    # At 948 ticks: equity 48,000, maintenance margin 47,400.
+    world.set_index(948)
+    wait(world)
+    assert world.state.liquidations.records == {}
+    assert not told(world)
+
+
+def test_orders_of_all_kinds_are_cancelled_and_nothing_is_done_without_a_bid(make_world):
+    world = make(make_world)
+    world.run(
+        world.ALICE,
+        PlaceOrder(1, Side.SELL, 1_300, 10),
+        ConditionalOrder(
+            1, Side.SELL, TriggerKind.STOP, TriggerSource.INDEX, 900, 800, 10, client_id=7
+        ),
+    )
+    world.set_index(947)
+    assert steps(world) == [STEP.BEGUN]
+    view = view_account(world.state, world.ALICE)
+    assert (view.orders, view.conditionals) == ((), ())
+    assert world.position(world.ALICE) == 100
+    record = world.state.accounts[world.ALICE].distress
+    assert record.stage is LiquidationStage.CLOSING
+
+
+def test_a_part_is_closed_at_the_fillable_price_and_pays_the_fund(make_world):
+    world = make(make_world)
+    # Equity 47,000 of 47,350: 0.74 % of the spread of 4,735 for 100 lots is below one tick.
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 947, 1_000))
+    world.set_index(947)
+    (closed,) = [event for event in told(world) if event.step is STEP.CLOSED]
+    assert (closed.market, closed.lots, closed.notional_microquote) == (1, -20, 189_400)
+    # The part's share in the equity is 9,400; the fee is 1 %.
+    assert closed.insurance_microquote == 1_894 == world.state.insurance
+    assert world.position(world.ALICE) == 80
+    assert world.position(world.CAROL) == 20
+    assert steps(world) == [STEP.BEGUN, STEP.CLOSED, STEP.ENDED]
+    assert world.state.accounts[world.ALICE].distress is None
+
+
+def test_a_bid_below_the_fillable_price_is_not_taken(make_world):
+    world = make(make_world)
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 946, 1_000))
+    world.set_index(947)
+    assert steps(world) == [STEP.BEGUN]
+    assert world.position(world.ALICE) == 100
+
+
+def test_the_next_part_waits_for_the_cooldown(make_world):
+    world = make(make_world, taker_fee_ppm=0)
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 935, 1_000))
+    world.set_index(935)
+    # Equity 35,000 of 46,750: a fifth is not enough.
+    assert steps(world) == [STEP.BEGUN, STEP.CLOSED]
+    wait(world, 400)
+    assert steps(world) == []
+    wait(world)
+    assert steps(world) == [STEP.CLOSED, STEP.ENDED]
+    assert world.position(world.ALICE) == 64
+
+
+def test_an_account_that_recovers_by_the_price_is_let_go(make_world):
+    world = make(make_world)
+    world.set_index(947)
+    world.set_index(990)
+    wait(world)
+    assert steps(world) == [STEP.ENDED]
+    assert world.state.liquidations.agenda.due(2**63) == []
+
+
+def test_without_bids_the_auction_begins_in_time(make_world):
+    world = make(make_world)
+    world.set_index(947)
+    for _ in range(49):
+        wait(world)
+        assert steps(world) == []
+    wait(world)
+    assert steps(world) == [STEP.AUCTIONED]
+
+
+def test_below_the_backstop_the_auction_begins_at_once(make_world):
+    world = make(make_world)
+    world.set_index(931)
+    assert steps(world) == [STEP.BEGUN, STEP.AUCTIONED]
+    assert not is_withdrawal_gated(world.state)
+
+
+def test_negative_equity_gates_withdrawals_until_it_is_gone(make_world):
+    world = make(make_world, LiquidationParams(insurance_microquote=100_000, retry_ms=100))
+    world.set_index(850)
+    assert steps(world) == [STEP.BEGUN, STEP.INSOLVENT]
+    assert is_withdrawal_gated(world.state)
+    restored = restore(snapshot(world.state))
+    assert is_withdrawal_gated(restored)
+    world.deposit(world.ALICE, 200_000)
+    wait(world)
+    assert not is_withdrawal_gated(world.state)
+
+
+def test_a_stale_index_stops_the_liquidation_and_its_clock(make_world):
+    world = make(make_world, oracle_max_age_ms=1_000)
+    world.set_index(947)
+    wait(world, 2_000)
+    assert world.state.markets[1].stale
+    record = world.state.accounts[world.ALICE].distress
+    elapsed_ms = record.elapsed_ms
+    for _ in range(60):
+        wait(world)
+    assert record.elapsed_ms == elapsed_ms
+    assert record.stage is LiquidationStage.CLOSING
+
+
+def test_who_is_below_by_a_stale_index_is_not_begun(make_world):
+    world = make(make_world, markets=2, oracle_max_age_ms=1_000)
+    world.deposit(world.ALICE, 1_000)
+    world.one(world.ALICE, PlaceOrder(2, Side.BUY, 1_000, 1))
+    world.one(world.CAROL, PlaceOrder(2, Side.SELL, 1_000, 1))
+    world.time_ms += 2_000
+    world.set_index(900)
+    assert world.state.markets[2].stale
+    assert told(world) == []
+    world.set_index(1_000, 2)
+    assert steps(world)[0] is STEP.BEGUN
+
+
+def test_every_account_has_its_turn_within_the_stated_number_of_blocks(make_world):
+    world = make(make_world)
+    state = world.state
+    for number in range(2 * LIQUIDATION_CHECKS_PER_BLOCK_MAX):
+        state.open_account(number.to_bytes(32, "big")).equity = 0
+    seen = []
+    accounts = len(state.accounts)
+    for _ in range(-(-accounts // LIQUIDATION_CHECKS_PER_BLOCK_MAX)):
+        turn = state.liquidations.take_turns(state.accounts)
+        assert len(turn) == LIQUIDATION_CHECKS_PER_BLOCK_MAX
+        seen += [account.account_id for account in turn]
+    assert len(set(seen)) == accounts
+    assert state.liquidations.roster == sorted(state.accounts)
+
+
+def test_a_short_is_closed_the_same_way(make_world):
+    world = make_world(balance=100_400, liquidation=PARAMS, taker_fee_ppm=400)
+    world.one(world.ALICE, PlaceOrder(1, Side.SELL, 1_000, 100))
+    world.deposit(world.BOB, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.BUY, 1_000, 100))
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_049, 1_000))
+    world.set_index(1_049)
+    (closed,) = [event for event in told(world) if event.step is STEP.CLOSED]
+    assert (closed.lots, closed.notional_microquote) == (20, 209_800)
+    assert closed.insurance_microquote == 2_098
+
+
+@pytest.mark.parametrize("price", [947, 940, 935, 931, 925, 915, 905, 901, 900, 899, 890])
+@pytest.mark.parametrize("fee_ppm", [0, 450])
+def test_closing_never_lowers_the_ratio_of_equity_to_margin(make_world, price, fee_ppm):
+    world = make(make_world, taker_fee_ppm=fee_ppm)
+    for step in range(40):
+        world.one(world.CAROL, PlaceOrder(1, Side.BUY, price - 20 + step, 3))
+    before = view_account(world.state, world.ALICE)
+    world.set_index(price)
+    equity = before.equity_microquote + 100 * 10 * (price - 1_000)
+    margin = 100 * 10 * price // 20
+    after = view_account(world.state, world.ALICE)
+    # One micro-quote of rounding in the taker's fee.
+    assert (after.equity_microquote + 1) * margin >= equity * after.maintenance_margin_microquote
+
+
+def test_a_liquidated_account_may_still_close_by_itself(make_world):
+    world = make(make_world)
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 946, 1_000))
+    world.set_index(947)
+    receipt = world.one(world.ALICE, MarketOrder(1, Side.SELL, 946, 50))
+    assert receipt.filled_lots == 50
+    assert world.one(world.ALICE, PlaceOrder(1, Side.BUY, 947, 1)).code == "margin.insufficient"
+    wait(world)
+    assert steps(world) == [STEP.ENDED]
