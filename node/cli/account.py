@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from engine.sub_accounts import compute_sub_account_id
-from node.cli import collateral
+from node.cli import collateral, sessions
+from node.cli.account_tables import make_account_tables, make_standing_rows
 from node.cli.amounts import format_quote, format_size, format_time
 from node.cli.order_options import SubOption
 from node.cli.order_tables import make_open_table, make_waiting_tables
@@ -32,6 +33,7 @@ app = command_group(
 
 app.command("transfer")(collateral.transfer)
 app.command("withdraw")(collateral.withdraw)
+app.add_typer(sessions.app, name="session")
 
 
 @app.command("list")
@@ -95,7 +97,8 @@ def show(
     node: NodeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one account: balance, margin, positions, open and waiting orders.
+    """Show one account: balance, margin, fee tier, positions, open and waiting orders,
+    sub-accounts, pending withdrawals and session keys.
 
     \b
     Examples:
@@ -123,6 +126,7 @@ def show(
             ("initial margin", format_quote(view.initial_margin_microquote)),
             ("maintenance margin", format_quote(view.maintenance_margin_microquote)),
             *dead_man,
+            *make_standing_rows(view),
         ],
     )
     positions = table(
@@ -140,4 +144,5 @@ def show(
     )
     orders = [make_open_table(view, markets), *make_waiting_tables(view, markets)]
     document = {"name": name or None, **answer}
-    current_output(context).data(document, summary, positions, *orders)
+    others = make_account_tables(view, markets)
+    current_output(context).data(document, summary, positions, *orders, *others)

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import trio
 
+from crypto.codec import encode
 from engine.instructions import Amend, Instruction, OnBehalf, PlaceOrder
 from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
+from mempool.envelope import BodyKind
+from mempool.keys import KeyChange, KeyChanges
 from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
@@ -62,7 +65,7 @@ async def submit_instruction(
     Raises `RejectedError`, or `TimedOutError` when the result does not come in time.
     """
     welcome = client.welcome
-    factory = EnvelopeFactory(identity.secret, welcome.chain_id)
+    factory = EnvelopeFactory(identity.secret, welcome.chain_id, account=identity.account)
     envelope = factory.sign([instruction], welcome.committed_height + EXPIRY_AHEAD_HEIGHTS)
     events = await client.subscribe(Channel.RECEIPTS, identity.account)
     levels: list[dict[str, Any]] = []
@@ -93,14 +96,51 @@ async def submit_instruction(
     )
 
 
+async def submit_keys(
+    client: DoorClient,
+    identity: Identity,
+    changes: tuple[KeyChange, ...],
+    output: Output,
+    timeout_s: float,
+) -> tuple[dict[str, Any], int]:
+    """Hand in changes of session keys, which take effect where they are ordered; return what can
+    be said of them, and the height.
+
+    Raises `RejectedError`, or `TimedOutError` when they are not ordered in time.
+    """
+    welcome = client.welcome
+    factory = EnvelopeFactory(identity.secret, welcome.chain_id)
+    expiry = welcome.committed_height + EXPIRY_AHEAD_HEIGHTS
+    body = encode(KeyChanges(changes))
+    envelope = factory.sign_body(body, expiry, kind=BodyKind.KEYS)
+    events = await client.subscribe(Channel.RECEIPTS, identity.account)
+    levels: list[dict[str, Any]] = []
+    with trio.move_on_after(timeout_s):
+        await _follow(client, events, envelope, levels, output, until=ReceiptLevel.ORDERED)
+        document = {
+            "envelope_id": envelope.envelope_id,
+            "account": identity.account,
+            "node": welcome.node,
+            "levels": levels,
+        }
+        return document, levels[-1]["height"]
+    raise TimedOutError(
+        f"not ordered within {timeout_s:g} s",
+        advice="it may still come: see the account's session keys with `rota account show`",
+        details={"envelope_id": envelope.envelope_id},
+    )
+
+
 async def _follow(
     client: DoorClient,
     events: Subscription,
     envelope: SignedEnvelope,
     levels: list[dict[str, Any]],
     output: Output,
+    until: ReceiptLevel = ReceiptLevel.EXECUTED,
 ) -> dict[str, Any]:
-    """Submit one envelope of one instruction and return its receipt; note levels on the way."""
+    """Submit one envelope of one instruction and return its receipt; note levels on the way. Where
+    an earlier level will do there is no receipt."""
     sent_at = time.perf_counter()
 
     def note(level: ReceiptLevel, height: int) -> None:
@@ -132,6 +172,8 @@ async def _follow(
                 advice=f"nothing was executed; {reason.advice}",
                 code=code,
             )
+        if until is not ReceiptLevel.EXECUTED and event.level.rank >= until.rank:
+            return {}
         if event.level is ReceiptLevel.EXECUTED:
             receipts = read_view(list[dict[str, Any]], event.results, "receipts")
             if len(receipts) != 1:

@@ -58,7 +58,8 @@ KeyOption = Annotated[
         "--key",
         exists=True,
         dir_okay=False,
-        help="Keystore of the account to act for, outside of a localnet.",
+        help="Keystore of the account to act for, outside of a localnet; with --account, of a "
+        "session key of that account.",
         show_default=False,
     ),
 ]
@@ -180,13 +181,12 @@ def door_failure(error: DoorError, doors: list[Endpoint], rota: str) -> DoorFail
 def load_identity(
     directory: Path, account: str | None, key: Path | None, password_file: Path | None
 ) -> Identity:
-    """Open the key of the account to act for: `--key`, or an account of the localnet."""
+    """Open the key of the account to act for: `--key`, or an account of the localnet. With both,
+    the key is a session key of that account."""
     if key is None:
         network = load_network(directory)
         entry = network.account(account or ACCOUNT_DEFAULT)
         return Identity(entry.name, entry.account, network.account_secret(entry.name))
-    if account is not None:
-        raise typer.BadParameter("--account and --key exclude each other")
     password = find_password(password_file, prompt=f"Password of {key}")
     try:
         secret = read_keystore(
@@ -197,7 +197,8 @@ def load_identity(
             f"{key}: {error}", advice="check the file and its password", code=error.code
         ) from error
     public_key = ED25519.public_key(secret)
-    return Identity(key.name, public_key, secret)
+    acting_for = public_key if account is None else account_id(directory, account)
+    return Identity(key.name, acting_for, secret)
 
 
 def account_id(directory: Path, text: str) -> bytes:

@@ -124,6 +124,45 @@ class TwapInfo(Struct, frozen=True):
     next_slice_ms: int
 
 
+class WithdrawalInfo(Struct, frozen=True):
+    """One withdrawal that L1 has not settled."""
+
+    withdrawal_id: int
+    destination: bytes
+    amount_microquote: int
+    height: int
+
+
+class SubAccountInfo(Struct, frozen=True):
+    """One sub-account, in short."""
+
+    sub: int
+    account: bytes
+    equity_microquote: int
+
+
+class SessionInfo(Struct, frozen=True):
+    """One session key."""
+
+    key: bytes
+    scope: str
+    expires_ms: int
+    markets: tuple[int, ...]
+    subs: tuple[int, ...]
+    spend_max_microquote: int | None
+    spent_microquote: int
+
+
+class FeeTierInfo(Struct, frozen=True):
+    """Where an account stands in the fee schedule."""
+
+    tier: int
+    volume_microquote: int
+    taker_reduction_ppm: int
+    maker_reduction_ppm: int
+    next_volume_microquote: int | None
+
+
 class AccountInfo(Struct, frozen=True):
     """One account."""
 
@@ -137,6 +176,12 @@ class AccountInfo(Struct, frozen=True):
     twaps: tuple[TwapInfo, ...] = ()
     dead_man_deadline_ms: int = 0
     """Block time at which everything open and waiting is cancelled; 0: never."""
+    withdrawals: tuple[WithdrawalInfo, ...] = ()
+    owner: bytes | None = None
+    sub: int = 0
+    sub_accounts: tuple[SubAccountInfo, ...] = ()
+    sessions: tuple[SessionInfo, ...] = ()
+    fee_tier: FeeTierInfo | None = None
 
 
 class TradeInfo(Struct, frozen=True):

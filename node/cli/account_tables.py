@@ -1,0 +1,73 @@
+"""What an account has besides balance, positions and orders, as `rota account show` lists it."""
+
+from collections.abc import Mapping
+
+from node.cli.amounts import format_quote, format_time
+from node.cli.output import WholeTable, table
+from node.cli.views import AccountInfo, MarketInfo
+
+
+def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
+    """Whose it is, and where it stands in the fee schedule; nothing for what does not apply."""
+    rows = []
+    if view.owner is not None:
+        rows.append(("owner", f"{view.owner.hex()}, sub-account {view.sub}"))
+    fees = view.fee_tier
+    if fees is not None:
+        words = f"{fees.tier}, volume {format_quote(fees.volume_microquote)}"
+        if fees.tier:
+            words += (
+                f", taker {fees.taker_reduction_ppm} and maker {fees.maker_reduction_ppm} ppm less"
+            )
+        if fees.next_volume_microquote is not None:
+            words += f"; next from {format_quote(fees.next_volume_microquote)}"
+        rows.append(("fee tier", words))
+    return rows
+
+
+def make_account_tables(view: AccountInfo, markets: Mapping[int, MarketInfo]) -> list[WholeTable]:
+    """Sub-accounts, pending withdrawals and session keys; a list without entries is left out."""
+    tables = []
+    if view.sub_accounts:
+        rows = [
+            (each.sub, each.account.hex(), format_quote(each.equity_microquote))
+            for each in view.sub_accounts
+        ]
+        tables.append(table(["sub-account>", "account", "equity>"], rows))
+    if view.withdrawals:
+        pending = [
+            (
+                each.withdrawal_id,
+                f"0x{each.destination.hex()}",
+                format_quote(each.amount_microquote),
+                each.height,
+            )
+            for each in view.withdrawals
+        ]
+        columns = ["pending withdrawal>", "to", "amount>", "since height>"]
+        tables.append(table(columns, pending))
+    if view.sessions:
+        keys = [
+            (
+                each.key.hex(),
+                each.scope,
+                format_time(each.expires_ms),
+                ", ".join(
+                    markets[number].symbol if number in markets else str(number)
+                    for number in each.markets
+                )
+                or "all",
+                ", ".join(map(str, each.subs)) or "all",
+                _tell_spent(each.spent_microquote, each.spend_max_microquote),
+            )
+            for each in view.sessions
+        ]
+        columns = ["session key", "scope", "expires", "markets", "sub-accounts", "spent"]
+        tables.append(table(columns, keys))
+    return tables
+
+
+def _tell_spent(spent_microquote: int, most_microquote: int | None) -> str:
+    if most_microquote is None:
+        return "no cap"
+    return f"{format_quote(spent_microquote)} of {format_quote(most_microquote)}"
