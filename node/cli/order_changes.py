@@ -192,11 +192,11 @@ def dead_man(
     timeout_s: WaitOption = WAIT_DEFAULT_S,
     json: JsonOption = False,
 ) -> None:
-    """Cancel everything unless you say in time that you are still there (dead man's switch).
+    """Cancel everything unless you say in time that you are there.
 
-    Once the time is over, all that the account has open or waiting is cancelled. Run it again
-    before, at intervals, to begin anew; `off` takes the deadline away. It holds for the whole
-    account; `rota account show` tells the deadline.
+    A dead man's switch. Once the time is over, all that the account has open or waiting is
+    cancelled. Run it again before, at intervals, to begin anew; `off` takes the deadline away. It
+    holds for the whole account; `rota account show` tells the deadline.
 
     \b
     Examples:

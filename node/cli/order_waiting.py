@@ -203,10 +203,11 @@ def trailing(
     timeout_s: WaitOption = WAIT_DEFAULT_S,
     json: JsonOption = False,
 ) -> None:
-    """Place a trailing stop: a stop order whose trigger follows the price, and never goes back.
+    """Place a trailing stop: a stop order whose trigger follows the price.
 
-    The trigger of a sell is the offset below the highest price since it was placed, that of a buy
-    above the lowest. `rota order list` shows where it stands.
+    It follows at a distance, and never goes back: the trigger of a sell is the offset below the
+    highest price since it was placed, that of a buy above the lowest. `rota order list` shows where
+    it stands.
 
     \b
     Examples:
@@ -265,7 +266,7 @@ def oco(
     timeout_s: WaitOption = WAIT_DEFAULT_S,
     json: JsonOption = False,
 ) -> None:
-    """Place two orders of which one cancels the other: whichever trades first ends the other.
+    """Place two orders of which one cancels the other.
 
     Give two of --limit, --take-profit, --stop and --trail. Any trade of one, however small, ends
     the other, and so does its end. With --client-id the first of them, in that order, has this
