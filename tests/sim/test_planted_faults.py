@@ -506,7 +506,7 @@ def test_a_wrong_fee_is_found(fee: str) -> None:
         ("commitment:compute_state_root",
          "changes[account_key(account.account_id)] = encode_account(account)", "pass"),
         ("apply:_split_placements", "makers_queue.append(task)", "takers_queue.append(task)"),
-        ("placement:_check_risk", "if account.equity + change >= im:", "if False:"),
+        ("placement:check_risk", "if account.equity + change >= im:", "if False:"),
     ],
 )  # fmt: skip
 def test_an_engine_that_trades_by_other_rules_is_found(target: str, old: str, new: str) -> None:
