@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.account import Account
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, POSITION_MAX_LOTS
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    PORTFOLIO_POSITIONS_MAX,
+    POSITION_MAX_LOTS,
+)
 from engine.margin import compute_maintenance_margin, refresh_margin
+from engine.portfolio_accounts import count_markets
 from engine.receipts import ReasonCode
 from engine.resting import enforce_reduce_only
 
@@ -37,6 +42,8 @@ def check_taking(
             return ReasonCode.ORDER_POSITION_OVERFLOW
     if abs(account.quote + quote_change) > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
+    if account.portfolio is not None and _has_too_many_markets(account, changes):
+        return ReasonCode.PORTFOLIO_TOO_MANY_MARKETS
     for market_id, lots in changes.items():
         account.exposures[market_id].lots += lots
     account.quote += quote_change
@@ -51,6 +58,16 @@ def check_taking(
     account.quote -= quote_change
     refresh_margin(state, account)
     return ReasonCode.OK if is_covered else ReasonCode.MARGIN_INSUFFICIENT
+
+
+def _has_too_many_markets(account: Account, changes: dict[int, int]) -> bool:
+    """Would an account with portfolio margin be in more markets than it may?"""
+    new = sum(
+        1
+        for market_id in changes
+        if not account.exposures[market_id].lots and not account.exposures[market_id].order_count
+    )
+    return new > 0 and count_markets(account) + new > PORTFOLIO_POSITIONS_MAX
 
 
 def hand_over(

@@ -5,6 +5,8 @@
     pending withdrawals == sum of those that L1 has not settled
     positions of each market sum to zero, the long ones to its open interest
     no book is crossed
+    the insurance fund has paid no more than it had
+    who is liquidated stands in the tables of that, and nobody else
 
 Money is checked exactly in every block: the changes since the last check, over all accounts that
 changed, must cancel out. That is the full identity by induction, at the cost of the accounts
@@ -49,6 +51,8 @@ def validate_changes(state: EngineState) -> None:
         )
     state.checked_owed = owed
     _require_zero(state, positions)
+    if state.insurance < 0:
+        raise InvariantViolation(f"height {state.height}: insurance {state.insurance}")
     for market in state.markets.values():
         if market.book.is_crossed():
             raise InvariantViolation(f"height {state.height}: market {market.market_id} is crossed")
@@ -67,6 +71,7 @@ def validate_all(state: EngineState) -> None:
         raise InvariantViolation(
             f"height {state.height}: withdrawals {pending}, pending {state.pending_withdrawals}"
         )
+    _validate_liquidations(state)
     positions: dict[int, int] = {}
     longs = dict.fromkeys(state.markets, 0)
     for account in state.accounts.values():
@@ -80,6 +85,25 @@ def validate_all(state: EngineState) -> None:
                 f"height {state.height}: market {market.market_id} has an open interest of "
                 f"{longs[market.market_id]}, noted is {market.open_interest}"
             )
+
+
+def _validate_liquidations(state: EngineState) -> None:
+    """The tables of liquidations say what the accounts say."""
+    liquidations = state.liquidations
+    if liquidations is None:
+        return
+    distressed = [account for account in state.accounts.values() if account.distress is not None]
+    negative = sum(record.is_negative for record in liquidations.records.values())
+    if (
+        len(liquidations.roster) != len(state.accounts)
+        or len(liquidations.records) != len(distressed)
+        or any(
+            liquidations.records.get(account.account_id) is not account.distress
+            for account in distressed
+        )
+        or liquidations.negative_count != negative
+    ):
+        raise InvariantViolation(f"height {state.height}: the tables of liquidations are wrong")
 
 
 def _note_positions(account: Account, positions: dict[int, int]) -> None:

@@ -177,6 +177,7 @@ REFUSALS: Final[dict[type, Codes]] = {
         ReasonCode.ORACLE_STALE,
         ReasonCode.ORDER_POSITION_OVERFLOW,
         ReasonCode.ORDER_BALANCE_OVERFLOW,
+        ReasonCode.PORTFOLIO_TOO_MANY_MARKETS,
         ReasonCode.MARGIN_INSUFFICIENT,
     ),
     SetMarginMode: (

@@ -13,6 +13,7 @@ from engine.genesis import (
     FeeTier,
     FeeTiers,
     FundingParams,
+    LiquidationParams,
     MarketParams,
     MarkParams,
     Matching,
@@ -89,6 +90,17 @@ MARKETS: Final = (
     ),
 )
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""
+
+LIQUIDATION: Final = LiquidationParams(
+    insurance_microquote=1_000_000 * 1_000_000,
+    cooldown_ms=5_000,
+    closing_max_ms=30_000,
+    auction_fast_ms=60_000,
+    auction_slow_ms=600_000,
+    insolvent_ms=120_000,
+)
+"""Shorter than on large exchanges: whoever tries it wants to see the end. The fund begins with a
+million in quote."""
 
 FEE_TIERS: Final = FeeTiers(
     (

@@ -31,6 +31,7 @@ from localnet.markets import (
     ACCOUNTS,
     FEE_CREDIT_MICROQUOTE,
     FEE_TIERS,
+    LIQUIDATION,
     MARKETS,
     WITHDRAWAL_MIN_MICROQUOTE,
     AccountPlan,
@@ -252,6 +253,7 @@ def _compute_genesis(
             ),
             time_ms=time_ms,
             fee_tiers=FEE_TIERS,
+            liquidation=LIQUIDATION,
             withdrawal_min_microquote=WITHDRAWAL_MIN_MICROQUOTE,
         ),
         fee_credits=tuple(

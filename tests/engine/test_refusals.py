@@ -56,7 +56,7 @@ from engine.refusals import BUNDLE_REFUSALS, REFUSALS
 
 BUY, SELL = Side.BUY, Side.SELL
 POST_ONLY = TimeInForce.POST_ONLY
-ALICE, BOB, CAROL, DAVE, _ = (bytes([value]) * 32 for value in range(1, 6))
+ALICE, BOB, CAROL, DAVE, ERIN = (bytes([value]) * 32 for value in range(1, 6))
 NOBODY = b"n" * 32
 REPORTER = b"r" * 32
 
@@ -379,6 +379,13 @@ BID_CASES = [
     bid("margin.insufficient", sender=CAROL),
 ]
 
+
+def sell_to_portfolio(world: Any) -> None:
+    """Bob is for sale, and Erin has portfolio margin."""
+    sell_out(930)(world)
+    assert world.one(ERIN, PORTFOLIO).code == "ok"
+
+
 REPORT = OracleReport(1, 1_000, 10, 1_000)
 SURFACE = VolatilityReport(1, (500_000,) * 20, 10, 1_000)
 
@@ -507,6 +514,14 @@ CASES = [
     Case("sub_account.number_invalid", Transfer(1, sub=SUB_ACCOUNTS_MAX + 1)),
     Case("sub_account.number_invalid", OnBehalf(0, CancelAll())),
     *BID_CASES,
+    Case(
+        "portfolio.too_many_markets",
+        BID,
+        sell_to_portfolio,
+        world=PORTFOLIOS | LIQUIDATED,
+        bounds={"PORTFOLIO_POSITIONS_MAX": 0},
+        sender=ERIN,
+    ),
 ]
 
 
