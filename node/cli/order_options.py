@@ -124,6 +124,12 @@ Order = tuple[AccountInstruction, MarketInfo | None]
 """What is handed in, and the market in whose units its outcome is told."""
 
 
+def make_status_command(directory: Path, node: str | None) -> str:
+    """What asks the same network for an envelope whose id is put behind it."""
+    where = "" if node is None else f"--node {node} "
+    return f"{rota_command(directory)}order status {where}"
+
+
 class Desk(NamedTuple):
     """Whom a command acts for, and where."""
 
@@ -150,8 +156,7 @@ class Desk(NamedTuple):
 
         Raises what `run_at_door` and `submit_instruction` do.
         """
-        where = "" if self.node is None else f"--node {self.node} "
-        follow_up = f"{rota_command(self.directory)}order status {where}"
+        follow_up = make_status_command(self.directory, self.node)
 
         async def work(client: DoorClient) -> None:
             instruction, market = await make(client)

@@ -9,9 +9,10 @@ import pytest
 
 from localnet.control import acquire_supervisor_lock
 from localnet.network import create_network
-from node.cli import order, target
+from node.cli import target
 from node.cli.hints import rota_command
 from node.cli.main import run
+from node.cli.order_options import make_status_command
 from node.client_stream import DoorError
 from node.network import Network
 
@@ -120,4 +121,4 @@ def test_a_node_that_takes_too_long_leads_to_the_status_of_its_network(
 def test_an_order_without_a_result_is_asked_for_where_it_was_sent(
     node: str | None, command: str
 ) -> None:
-    assert order._status_command(Path("net"), node) == command
+    assert make_status_command(Path("net"), node) == command
