@@ -13,9 +13,11 @@ import rota_build
 
 RUN = """
 import json
+import msgspec
 import rota_build
 import consensus.core, engine.apply, node.core
 from engine.products import LARGE_BOUND, SMALL_BOUND, multiply
+from localnet.bench.fairness import measure_fairness
 from localnet.sim.generator import generate
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import run_schedule
@@ -37,6 +39,7 @@ print(json.dumps({
     "build": rota_build.describe(),
     "files": [module.__file__ for module in (consensus.core, engine.apply, node.core)],
     "products": [multiply(left, right) - left * right for left in edges for right in edges],
+    "auctions": msgspec.to_builtins(measure_fairness(seed=1, trials=20)),
     "trace": cluster.world.trace_hash,
     "roots": [(each.executed_height, each.state_root.hex()) for each in statistics],
     "outcomes": [(each.views, each.trace_hash, each.violation) for each in outcomes],
