@@ -37,10 +37,10 @@ MODULES: Final = {
     "mempool": "nonce refusal",
     "engine": (
         "account apply auction bidding book cancellation clearing commitment dead_man deleverage "
-        "distress fees funding handover invariants limits liquidation listing margin mark market "
-        "matching open_interest option_marks options oracle outflow pairs placement products "
-        "records resting run schedule sessions settlement slices state sub_accounts surface "
-        "transfers triggers waiting waitlist withdrawals"
+        "distress fees funding handover invariants limits liquidation listing margin margin_modes "
+        "mark market matching open_interest option_marks options oracle outflow pairs placement "
+        "portfolio_accounts products records resting run schedule sessions settlement slices "
+        "state sub_accounts surface transfers triggers waiting waitlist withdrawals"
     ),
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "
