@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from engine.genesis import FeeTier, FeeTiers, MarketParams
+from msgspec.structs import replace
+
+from engine.genesis import FeeTier, FeeTiers, MarketParams, MarkParams, OpenInterestParams
 from engine.instructions import (
     AccountInstruction,
     Amend,
@@ -41,6 +43,10 @@ FEE_TIERS: Final = FeeTiers(
 )
 """Within reach of a run of seconds."""
 
+MARK: Final = MarkParams(10**6, 20_000, average_ms=2_000, interval_ms=500)
+OPEN_INTEREST: Final = OpenInterestParams(5 * 10**6, 10**9)
+"""So, too."""
+
 NAMES_KEPT: Final = 12
 """An account cancels and amends one of so many orders that it named last, open or not."""
 
@@ -55,11 +61,13 @@ _LASTING: Final = (
 
 
 def make_markets() -> tuple[MarketParams, ...]:
-    """The markets of a simulated chain."""
-    return tuple(
+    """The markets of a simulated chain: a plain one, and one with a mark of its own and a margin
+    that grows with what is open."""
+    plain, other = (
         make_plain_market(market, symbol)
         for market, symbol in zip(MARKETS, ("SIM-PERP", "SMALL-PERP"), strict=True)
     )
+    return plain, replace(other, mark=MARK, open_interest=OPEN_INTEREST)
 
 
 class Traders:

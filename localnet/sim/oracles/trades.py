@@ -33,6 +33,7 @@ from engine.instructions import (
     Transfer,
     Withdraw,
 )
+from engine.market import Market
 from engine.receipts import OrderEvent, ReasonCode, Receipt, Status
 from engine.snapshot import snapshot
 from engine.state import EngineState
@@ -237,7 +238,8 @@ class Trades(Watcher):
                 for key, report in sorted(market.reports.items())
             )
             value = market.index_price.to_bytes(8, "big") + bytes([market.stale])
-            yield b"m" + number.to_bytes(4, "big"), value + digest(Domain.STATE, reports)
+            value += digest(Domain.STATE, reports) + self._make_mark(number, market)
+            yield b"m" + number.to_bytes(4, "big"), value
         books = self._books
         pending = 0
         for number, each in books.leaving.items():
@@ -260,6 +262,21 @@ class Trades(Watcher):
             keys[grant.key] = grant
         for gone in block.session_revocations:
             self._keys.get(gone.account, {}).pop(gone.key, None)
+
+    def _make_mark(self, number: int, market: Market) -> bytes:
+        """Its mark and what that came from, and open interest as our own books have it."""
+        mark = market.mark
+        if mark is None:
+            return b""
+        distance = abs(market.mark_price - market.index_price) * 1_000_000
+        assert distance <= mark.params.premium_max_ppm * market.index_price, "a mark too far"
+        lots = sum(
+            max(lots, 0) for (_, each), lots in self._books.positions.items() if each == number
+        )
+        parts = (market.mark_price, mark.average, mark.last_price, mark.due_ms)
+        packed = b"".join(each.to_bytes(8, "big", signed=True) for each in parts)
+        margin_ppm = market.scaled_margin_ppm
+        return packed + lots.to_bytes(16, "big") + margin_ppm.to_bytes(4, "big")
 
     def _make_extensions(self, account_id: bytes) -> bytes:
         """Whose sub-account it is, its session keys, and what it has traded by epoch."""
