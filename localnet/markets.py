@@ -19,12 +19,24 @@ from engine.genesis import (
     Matching,
     OpenInterestParams,
 )
+from engine.option_params import OptionParams, PortfolioRules
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""
 
 _MILLION: Final = 1_000_000_000_000
 """A million in quote."""
+
+_BITCOIN_OPTIONS: Final = OptionParams(
+    tick_size_microquote=10_000,
+    strike_step_ticks=10_000,
+    strikes_each_side=2,
+    strikes_max=12,
+    expiries=2,
+    taker_fee_ppm=3_000,
+    portfolio=PortfolioRules(),
+)
+"""Calls and puts a thousand USD apart, for the next two days at 08:00 UTC."""
 
 MARKETS: Final = (
     MarketParams(
@@ -41,6 +53,7 @@ MARKETS: Final = (
         funding=FundingParams(_IMPACT_MICROQUOTE, rate_max_ppm=120_000),
         mark=MarkParams(_IMPACT_MICROQUOTE, premium_max_ppm=10_000),
         open_interest=OpenInterestParams(200 * _MILLION, 800 * _MILLION),
+        options=_BITCOIN_OPTIONS,
     ),
     MarketParams(
         market=2,

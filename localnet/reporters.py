@@ -1,13 +1,15 @@
 """Oracle reporters of a localnet: each member's reports, to that member's own node."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import trio
 
-from engine.instructions import Instruction, OracleReport
-from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
+from engine.genesis import MarketParams
+from engine.instructions import Instruction, OracleReport, VolatilityReport
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PPM
+from engine.option_params import OptionParams
 from localnet.courier import Courier
 from node.envelopes import EnvelopeFactory
 from node.keystores import read_password
@@ -15,6 +17,16 @@ from node.network import Network, NetworkNode
 
 REPORT_SPACING_MIN_S: Final = 0.1
 """A reporter rests this long after each report, however fast prices move."""
+
+SURFACE_SPACING_S: Final = 5.0
+"""Volatilities are reported so often, along with the prices: far below the age at which they count
+as stale."""
+
+SURFACE_VOL_PPM: Final = 550_000
+"""Of options at the money, in a localnet."""
+
+SURFACE_SMILE_PPM: Final = 400_000
+"""How much more for a strike that is as far off as the forward is high."""
 
 REPORT_PATIENCE_S: Final = 3.0
 """A report that is not ordered by then is given up for a newer one."""
@@ -39,18 +51,36 @@ def load_reporter(
     return Reporter(courier, factory, node.power)
 
 
+def make_surfaces(markets: Iterable[MarketParams]) -> dict[int, tuple[int, ...]]:
+    """The volatilities that a localnet's members report, by underlying: a smile that stays."""
+    return {each.market: make_surface(each.options) for each in markets if each.options is not None}
+
+
+def make_surface(options: OptionParams) -> tuple[int, ...]:
+    """One row as the other; within the bounds of what may be reported."""
+    smile = [
+        SURFACE_VOL_PPM + abs(moneyness_ppm - PPM) * SURFACE_SMILE_PPM // PPM
+        for moneyness_ppm in options.vol_moneyness_ppm
+    ]
+    row = tuple(max(options.vol_min_ppm, min(vol, options.vol_max_ppm)) for vol in smile)
+    return row * len(options.vol_tenors_s)
+
+
 async def run_reporter(
     reporter: Reporter,
     prices: Mapping[int, int],
+    surfaces: Mapping[int, tuple[int, ...]],
     await_move: Callable[[], Awaitable[None]],
     on_reported: Callable[[], None],
 ) -> None:
-    """Report all prices (ticks by market) whenever `await_move` returns, until cancelled.
+    """Report all prices (ticks by market) whenever `await_move` returns, until cancelled, and with
+    them the volatility surfaces (by underlying) every `SURFACE_SPACING_S`.
 
     Always the newest prices, one envelope at a time: a report that comes late helps nobody. The
     courier's own task must run beside it.
     """
     time_ms = 0
+    surfaces_due_ms = 0
     while True:
         await await_move()
         time_ms = max(time_ms + 1, time.time_ns() // 1_000_000)
@@ -58,6 +88,12 @@ async def run_reporter(
             OracleReport(market, price, time_ms, time_ms)
             for market, price in sorted(prices.items())
         ]
+        if time_ms >= surfaces_due_ms:
+            surfaces_due_ms = time_ms + int(1_000 * SURFACE_SPACING_S)
+            reports += [
+                VolatilityReport(market, surface, time_ms, time_ms)
+                for market, surface in sorted(surfaces.items())
+            ]
         is_ordered = True
         for start in range(0, len(reports), INSTRUCTIONS_PER_BUNDLE_MAX):
             part = reports[start : start + INSTRUCTIONS_PER_BUNDLE_MAX]

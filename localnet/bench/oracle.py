@@ -5,7 +5,7 @@ from typing import Final
 import trio
 
 from localnet.price_path import compute_base_ticks
-from localnet.reporters import load_reporter, run_reporter
+from localnet.reporters import load_reporter, make_surfaces, run_reporter
 from node.network import Network
 
 REPORT_INTERVAL_S: Final = 2.0
@@ -16,10 +16,12 @@ async def keep_index(
     network: Network, task_status: trio.TaskStatus[dict[int, int]] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Report until cancelled; started, with the prices in ticks, once every member has."""
+    markets = network.genesis().engine.markets
     prices = {
         params.market: compute_base_ticks(params.symbol, params.tick_size_microquote)
-        for params in network.genesis().engine.markets
+        for params in markets
     }
+    surfaces = make_surfaces(markets)
     reporters = [load_reporter(network, node) for node in network.nodes]
     waiting = set(range(len(reporters)))
     everybody = trio.Event()
@@ -38,7 +40,9 @@ async def keep_index(
                 await trio.sleep(REPORT_INTERVAL_S)
             is_first = False
 
-        await run_reporter(reporters[index], prices, await_move, lambda: on_reported(index))
+        await run_reporter(
+            reporters[index], prices, surfaces, await_move, lambda: on_reported(index)
+        )
 
     async with trio.open_nursery() as nursery:
         for index, reporter in enumerate(reporters):

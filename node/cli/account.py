@@ -1,11 +1,12 @@
 """`rota account`: balances, margin and positions."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from engine.sub_accounts import compute_sub_account_id
-from node.cli import collateral, sessions
+from node.cli import collateral, margin_mode, sessions
 from node.cli.account_tables import make_account_tables, make_standing_rows
 from node.cli.amounts import format_quote, format_size, format_time
 from node.cli.order_options import SubOption
@@ -20,12 +21,12 @@ from node.cli.target import (
     account_names,
     query_at_door,
 )
-from node.cli.views import AccountInfo, MarketInfo, query_account, query_markets
+from node.cli.views import AccountInfo, MarketInfo, PositionInfo, query_account, query_markets
 from node.client import DoorClient
 from node.network import load_network
 
 app = command_group(
-    "See accounts: balance, margin, positions, orders; move collateral.",
+    "See accounts: balance, margin, positions, orders; move collateral, choose how to margin.",
     "rota account list",
     "rota account show alice --json",
     "rota account transfer 250 --to bob",
@@ -34,6 +35,7 @@ app = command_group(
 app.command("transfer")(collateral.transfer)
 app.command("withdraw")(collateral.withdraw)
 app.add_typer(sessions.app, name="session")
+app.command("margin")(margin_mode.margin)
 
 
 @app.command("list")
@@ -125,17 +127,19 @@ def show(
             ("equity", format_quote(view.equity_microquote)),
             ("initial margin", format_quote(view.initial_margin_microquote)),
             ("maintenance margin", format_quote(view.maintenance_margin_microquote)),
+            ("margin mode", view.margin_mode),
             *dead_man,
             *make_standing_rows(view),
         ],
     )
     positions = table(
-        ["position", "size>", "value>", "open buys>", "open sells>"],
+        ["position", "size>", "value>", "delta>", "open buys>", "open sells>"],
         [
             (
                 markets[each.market].symbol,
                 format_size(each.size_lots, markets[each.market]),
                 format_quote(each.value_microquote),
+                _format_delta(each),
                 format_size(each.open_buy_lots, markets[each.market]),
                 format_size(each.open_sell_lots, markets[each.market]),
             )
@@ -146,3 +150,9 @@ def show(
     document = {"name": name or None, **answer}
     others = make_account_tables(view, markets)
     current_output(context).data(document, summary, positions, *orders, *others)
+
+
+def _format_delta(position: PositionInfo) -> str:
+    """In units of the base asset: as much of it the position moves like."""
+    greeks = position.greeks
+    return "-" if greeks is None else f"{Decimal(greeks.delta_micro) / 1_000_000:f}"

@@ -63,6 +63,7 @@ def list_markets(
             format_size(1, market),
             format_size(market.open_interest_lots, market),
             _funding(market),
+            _volatility(market),
             market.open_orders,
             market.matching,
         )
@@ -79,6 +80,7 @@ def list_markets(
         "lot>",
         "open interest>",
         "funding 8h>",
+        "volatility>",
         "orders>",
         "matching",
     ]
@@ -151,6 +153,12 @@ def _funding(market: MarketInfo) -> str:
     """The last funding rate in percent for eight hours."""
     rate = market.funding_rate_ppb
     return "-" if rate is None else f"{Decimal(rate) / 10_000_000:.4f} %"
+
+
+def _volatility(market: MarketInfo) -> str:
+    """That of an option, in percent a year."""
+    option = market.option
+    return "-" if option is None else f"{Decimal(option.vol_ppm) / 10_000:.2f} %"
 
 
 def _price(ticks: int | None, market: MarketInfo) -> str:

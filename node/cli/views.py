@@ -12,6 +12,28 @@ from node.exit_codes import ExitCode, OperatorError
 T = TypeVar("T")
 
 
+class GreeksInfo(Struct, frozen=True):
+    """How the value of a position, or of a whole unit of an option, changes, in millionths."""
+
+    delta_micro: int
+    gamma_micro: int
+    vega_micro: int
+    theta_micro: int
+
+
+class OptionInfo(Struct, frozen=True):
+    """What a market is an option on."""
+
+    underlying: int
+    is_call: bool
+    expiry_ms: int
+    strike_ticks: int
+    forward_microquote: int
+    vol_ppm: int
+    is_closed: bool
+    greeks: GreeksInfo
+
+
 class MarketInfo(Struct, frozen=True):
     """One market."""
 
@@ -45,6 +67,8 @@ class MarketInfo(Struct, frozen=True):
     """All long positions."""
     scaled_margin_ppm: int = 0
     """The initial margin in force."""
+    option: OptionInfo | None = None
+    """None: a perpetual."""
 
 
 class LevelInfo(Struct, frozen=True):
@@ -70,6 +94,7 @@ class PositionInfo(Struct, frozen=True):
     value_microquote: int
     open_buy_lots: int
     open_sell_lots: int
+    greeks: GreeksInfo | None = None
 
 
 class OrderInfo(Struct, frozen=True):
@@ -182,6 +207,8 @@ class AccountInfo(Struct, frozen=True):
     sub_accounts: tuple[SubAccountInfo, ...] = ()
     sessions: tuple[SessionInfo, ...] = ()
     fee_tier: FeeTierInfo | None = None
+    margin_mode: str = "cross"
+    """Or `portfolio`: options and their underlying together."""
 
 
 class TradeInfo(Struct, frozen=True):

@@ -237,9 +237,11 @@ async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(netw
         assert statistics.receipt_latency_ms
         assert statistics.tape is None
         assert traders.tally.take().commit_latency_ms == ()
-        for market in cluster.state.markets.values():
+        for market in cluster.state.perpetuals.values():
             assert market.index_price > 0
             assert market.book.order_count > 0
+        assert len(cluster.state.markets) > len(cluster.state.perpetuals)
+        assert all(market.mark_price > 0 for market in cluster.state.markets.values())
         nursery.cancel_scope.cancel()
 
 
