@@ -82,6 +82,16 @@ def describe_result(name: str, result: object) -> list[object]:
                     f"{result.book_messages_per_s:,.0f}",
                     result.target_book_per_s,
                 ),
+                (
+                    f"ms for risk arrays of {result.portfolio.instruments} instruments",
+                    f"{result.portfolio_arrays_ms:,.1f}",
+                    result.target_portfolio_arrays_ms,
+                ),
+                (
+                    f"us for the margin of {result.portfolio.positions} positions",
+                    f"{result.portfolio_margin_us:,.1f}",
+                    result.target_portfolio_margin_us,
+                ),
                 _latency_row("block, ms", result.without_root.block_ms, None),
                 _latency_row("block with root, ms", result.with_root.block_ms, None),
                 ("bytes per account", f"{result.bytes_per_account:,}", None),

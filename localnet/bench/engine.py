@@ -24,6 +24,7 @@ from engine.invariants import validate_all
 from engine.state import EngineState, create_state
 from localnet.bench.book import MESSAGES_DEFAULT, BookRun, make_blocks, measure_book
 from localnet.bench.memory import MemoryUse, measure_memory
+from localnet.bench.portfolio import PortfolioRun, measure_portfolio
 from localnet.bench.replay import Log, ReplayRun, measure_replay, open_block, store_block
 from localnet.bench.workload import Workload, WorkloadConfig
 from localnet.percentiles import Percentiles, compute_percentiles
@@ -46,6 +47,8 @@ class Targets(Struct, frozen=True):
     with_root_per_s: int
     book_per_s: int
     replay_s_per_million: int
+    arrays_ms: int = 100
+    margin_us: int = 100
 
 
 TARGETS: Final = {
@@ -78,6 +81,10 @@ class EngineResult(Struct, frozen=True):
     replay_s_per_million: float
     """Seconds for a million instructions out of the log, roots included."""
     book_messages_per_s: float
+    portfolio_arrays_ms: float
+    """Milliseconds for the risk arrays of 200 instruments in all scenarios."""
+    portfolio_margin_us: float
+    """Microseconds for the margin of an account of 20 positions, out of the arrays."""
     bytes_per_account: int
     """With its positions and its leaf of the state tree."""
     bytes_per_resting_order: int
@@ -85,11 +92,14 @@ class EngineResult(Struct, frozen=True):
     with_root: EngineRun
     replay: ReplayRun
     book: BookRun
+    portfolio: PortfolioRun
     memory: MemoryUse
     target_per_s: int
     target_with_root_per_s: int
     target_replay_s_per_million: int
     target_book_per_s: int
+    target_portfolio_arrays_ms: int
+    target_portfolio_margin_us: int
     met: bool
 
 
@@ -101,8 +111,8 @@ def find_build() -> str:
 def measure_engine(
     seconds: float, config: WorkloadConfig, book_messages: int = MESSAGES_DEFAULT
 ) -> EngineResult:
-    """Run both passes, each about `seconds` long, the replay, then the book; weigh the state
-    last."""
+    """Run both passes, each about `seconds` long, the replay, the book and portfolio
+    margin; weigh the state last."""
     without_root = _run(seconds, config, None)
     log = Log()
     with_root = _run(seconds, config, log)
@@ -112,6 +122,7 @@ def measure_engine(
     blocks = make_blocks(book_messages)
     with _collecting_by_hand():
         book = measure_book(blocks, _collect_young)
+    portfolio = measure_portfolio()
     memory = measure_memory(config)
     build = find_build()
     targets = TARGETS[build]
@@ -123,21 +134,28 @@ def measure_engine(
         with_root_per_s=with_root.instructions_per_s,
         replay_s_per_million=replay.s_per_million,
         book_messages_per_s=book.messages_per_s,
+        portfolio_arrays_ms=portfolio.arrays_ms,
+        portfolio_margin_us=portfolio.margin_us,
         bytes_per_account=memory.bytes_per_account,
         bytes_per_resting_order=memory.bytes_per_resting_order,
         without_root=without_root,
         with_root=with_root,
         replay=replay,
         book=book,
+        portfolio=portfolio,
         memory=memory,
         target_per_s=targets.per_s,
         target_with_root_per_s=targets.with_root_per_s,
         target_replay_s_per_million=targets.replay_s_per_million,
         target_book_per_s=targets.book_per_s,
+        target_portfolio_arrays_ms=targets.arrays_ms,
+        target_portfolio_margin_us=targets.margin_us,
         met=without_root.instructions_per_s >= targets.per_s
         and with_root.instructions_per_s >= targets.with_root_per_s
         and replay.s_per_million <= targets.replay_s_per_million
-        and book.messages_per_s >= targets.book_per_s,
+        and book.messages_per_s >= targets.book_per_s
+        and portfolio.arrays_ms <= targets.arrays_ms
+        and portfolio.margin_us <= targets.margin_us,
     )
 
 

@@ -1,7 +1,6 @@
 """Portfolio margin: against a naive reference in arbitrary precision, and against cases by hand."""
 
 import random
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -536,39 +535,3 @@ def test_order_and_splits_of_positions_do_not_matter(
 
 def test_the_margin_module_has_the_pure_function() -> None:
     assert margin.compute_portfolio_margin is compute_portfolio_margin
-
-
-# ---- time ----------------------------------------------------------------------------------------
-
-
-def measure(work: Any, times: int) -> float:
-    """The least seconds of several runs: others use this machine too."""
-    least = float("inf")
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        least = min(least, time.perf_counter() - start)
-    return least
-
-
-def test_arrays_of_two_hundred_instruments_and_margins_of_twenty_positions_are_fast() -> None:
-    instruments = tuple(
-        Instrument(
-            kind,
-            60_000 * ONE,
-            (60_000 + 150 * week) * ONE,
-            time_s=7 * week * DAY_S,
-            strike=(30_000 + 3_000 * step) * ONE,
-            vol=q64("0.65"),
-            rate=q64("0.05"),
-        )
-        for week in range(1, 6)
-        for step in range(20)
-        for kind in (CALL, PUT)
-    )
-    assert len(instruments) == 200
-    data = MarketData(instruments)
-    assert measure(lambda: RiskArrays(data, PUBLISHED), 5) < 0.1
-    arrays = RiskArrays(data, PUBLISHED)
-    positions = tuple((place * 10, q64("1.25") * (-1) ** place) for place in range(20))
-    assert measure(lambda: compute_margin(arrays, positions, 0), 200) < 0.0001

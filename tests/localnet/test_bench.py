@@ -156,6 +156,10 @@ def test_the_engine_benchmark_runs_and_describes_itself():
     assert result.replay_s_per_million == result.replay.s_per_million > 0
     assert result.book.messages == 2_000
     assert result.book_messages_per_s == result.book.messages_per_s > 0
+    run = result.portfolio
+    assert (run.instruments, run.scenarios, run.positions) == (200, 23, 20)
+    assert result.portfolio_arrays_ms == run.arrays_ms > 0
+    assert result.portfolio_margin_us == run.margin_us > 0
     assert result.build == find_build() in ("pure", "compiled")
     lines = describe_result("engine", result)
     assert lines[-1] in ("targets met", "targets NOT met")
@@ -203,6 +207,8 @@ def test_the_command_prints_one_json_document(capsys):
     assert document["with_root_per_s"] > 0
     assert document["replay_s_per_million"] > 0
     assert document["book_messages_per_s"] > 0
+    assert document["portfolio_arrays_ms"] > 0
+    assert document["portfolio_margin_us"] > 0
     assert document["build"] in ("pure", "compiled")
     assert document["bytes_per_account"] > document["bytes_per_resting_order"] > 0
 
