@@ -21,7 +21,13 @@ from node.cli.target import (
     account_names,
     query_at_door,
 )
-from node.cli.views import AccountInfo, MarketInfo, PositionInfo, query_account, query_markets
+from node.cli.views import (
+    AccountInfo,
+    MarketInfo,
+    PositionInfo,
+    query_account,
+    query_account_and_markets,
+)
 from node.client import DoorClient
 from node.network import load_network
 
@@ -112,8 +118,7 @@ def show(
     identifier = compute_sub_account_id(owner, sub) if sub else owner
 
     async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
-        markets = {market.market: market for market in await query_markets(client)}
-        return *await query_account(client, identifier), markets
+        return await query_account_and_markets(client, identifier)
 
     answer, view, markets = query_at_door(directory, node, work)
     name = account_names(directory).get(owner, "")

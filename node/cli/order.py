@@ -54,9 +54,8 @@ from node.cli.views import (
     AccountInfo,
     EnvelopeInfo,
     MarketInfo,
-    query_account,
+    query_account_and_markets,
     query_market,
-    query_markets,
     read_view,
 )
 from node.client import DoorClient
@@ -264,8 +263,7 @@ def show_orders(
     identity = load_identity(directory, account, key, password_file)
 
     async def work(client: DoorClient) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
-        markets = {market.market: market for market in await query_markets(client)}
-        return *await query_account(client, compute_account(identity, sub)), markets
+        return await query_account_and_markets(client, compute_account(identity, sub))
 
     answer, view, markets = query_at_door(directory, node, work)
     tables = [make_open_table(view, markets), *make_waiting_tables(view, markets)]

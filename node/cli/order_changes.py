@@ -25,9 +25,8 @@ from node.cli.views import (
     OrderInfo,
     ReceiptInfo,
     TwapInfo,
-    query_account,
+    query_account_and_markets,
     query_market,
-    query_markets,
 )
 from node.client import DoorClient
 
@@ -83,8 +82,7 @@ def amend(
     desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
 
     async def make(client: DoorClient) -> Order:
-        markets = {each.market: each for each in await query_markets(client)}
-        _, view = await query_account(client, desk.account)
+        _, view, markets = await query_account_and_markets(client, desk.account)
         order = _find_order(view, order_id, client_id)
         params = markets[order.market]
         return Amend(

@@ -1,6 +1,6 @@
 """A node's views as the commands read them: the fields that they show; nodes may send more."""
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -284,6 +284,10 @@ class StatusInfo(Struct, frozen=True):
     alarms: dict[str, str]
 
 
+PAIRED_QUERIES_MAX: Final = 3
+"""How often an account and the markets are asked for until they fit each other."""
+
+
 class UnknownMarketError(OperatorError):
     """No market has this symbol."""
 
@@ -327,3 +331,25 @@ async def query_status(client: DoorClient) -> tuple[dict[str, Any], StatusInfo]:
     """A node's status, whole and as far as it is put into words. Raises `DoorError`."""
     answer = await client.query("status")
     return answer, read_view(StatusInfo, answer, "status")
+
+
+async def query_account_and_markets(
+    client: DoorClient, account: bytes
+) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
+    """`query_account`, and all markets by number: among them every one that the account names.
+
+    Series of options come and go between two answers, so the pair is asked for again until it
+    fits. Raises `DoorError` like `query_account`, and with `door.malformed` if it never does.
+    """
+    for _ in range(PAIRED_QUERIES_MAX):
+        answer, view = await query_account(client, account)
+        markets = {market.market: market for market in await query_markets(client)}
+        named = {
+            *(each.market for each in view.positions),
+            *(each.market for each in view.orders),
+            *(each.market for each in view.conditionals),
+            *(each.market for each in view.twaps),
+        }
+        if named <= markets.keys():
+            return answer, view, markets
+    raise DoorError("door.malformed", "the account names a market that is not listed")

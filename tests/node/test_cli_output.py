@@ -5,6 +5,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,8 @@ from node.cli.main import run
 from node.cli.output import record, table
 from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS, explain
 from node.cli.submission import _engine_refusal, describe_outcome
-from node.cli.views import MarketInfo, ReceiptInfo
+from node.cli.views import MarketInfo, PositionInfo, ReceiptInfo, query_account_and_markets
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 
 MARKET = MarketInfo(1, "X-PERP", 1_000_000, 1, 1, 1, False, 1, 2, None, None, 0)
@@ -201,6 +203,42 @@ async def test_a_refusal_for_the_price_band_gives_the_band_of_this_moment() -> N
     assert error.code == "order.price_band"
     assert error.message.endswith("X-PERP takes 54000 to 66000 at this moment")
     assert "from 54000 to 66000" in error.advice
+
+
+@pytest.mark.parametrize("listed_after", [1, 2, 9])
+async def test_an_account_is_asked_for_until_its_markets_are_listed(
+    listed_after: int,
+) -> None:
+    position = dict.fromkeys(PositionInfo.__struct_fields__, 0) | {
+        "market": MARKET.market,
+        "greeks": None,
+    }
+    account = {
+        "quote_microquote": 0,
+        "equity_microquote": 0,
+        "initial_margin_microquote": 0,
+        "maintenance_margin_microquote": 0,
+        "positions": [position],
+        "orders": [],
+    }
+    asked = {"account": 0, "markets": 0}
+
+    class Client:
+        async def query(self, name: str, *_: bytes) -> object:
+            asked[name] += 1
+            if name == "account":
+                return account
+            return [msgspec.structs.asdict(MARKET)] if asked[name] >= listed_after else []
+
+    client: Any = Client()
+    if listed_after > 3:
+        with pytest.raises(DoorError, match="not listed"):
+            await query_account_and_markets(client, bytes(32))
+        assert asked == {"account": 3, "markets": 3}
+    else:
+        _, view, markets = await query_account_and_markets(client, bytes(32))
+        assert view.positions[0].market in markets
+        assert asked == {"account": listed_after, "markets": listed_after}
 
 
 def test_without_its_market_a_receipt_is_told_in_lots() -> None:
