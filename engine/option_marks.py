@@ -28,9 +28,12 @@ from engine.surface import compute_moneyness_ppm, compute_vol_ppm
 
 
 def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
-    """Bring the marks of all series to this block time; return whether any can have moved."""
+    """Bring the marks of all series to this block time; return whether any can have moved.
+
+    Before the first surface there are none, but portfolio margin of the perpetual moves as well.
+    """
     underlying = chain.underlying
-    if not chain.vols_ppm or underlying.index_price == 0:
+    if underlying.index_price == 0:
         return False
     interval_ms = chain.params.mark_interval_ms
     key = (
@@ -49,8 +52,9 @@ def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
     chain.mark_key = key
     chain.mark_time_ms = time_ms // interval_ms * interval_ms
     chain.arrays = None
-    for expiry in chain.expiries.values():
-        _mark_expiry(chain, expiry)
+    if chain.vols_ppm:
+        for expiry in chain.expiries.values():
+            _mark_expiry(chain, expiry)
     return True
 
 

@@ -380,3 +380,21 @@ def test_an_account_of_twenty_positions_is_margined_as_its_view_says(make_exchan
     view = view_account(exchange.state, exchange.ALICE)
     assert account.im == view.initial_margin_microquote > 0
     assert account.equity == view.equity_microquote
+
+
+def test_before_the_first_surface_portfolio_margin_follows_the_index_and_survives_a_snapshot(
+    make_exchange,
+):
+    exchange = make_exchange()
+    exchange = type(exchange)(exchange.genesis)
+    exchange.time_ms = START_MS
+    exchange.set_index(INDEX)
+    assert exchange.one(exchange.ALICE, PORTFOLIO).code == "ok"
+    trade(exchange, exchange.ALICE, exchange.state.markets[1], 10_000)
+    before = margins(exchange, exchange.ALICE)
+    exchange.time_ms += 1_000
+    exchange.set_index(INDEX * 3 // 2)
+    after = margins(exchange, exchange.ALICE)
+    assert after == tuple(margin * 3 // 2 for margin in before)
+    restored = type(exchange)(exchange.genesis, restore(snapshot(exchange.state)))
+    assert margins(restored, exchange.ALICE) == after
