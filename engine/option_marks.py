@@ -51,6 +51,7 @@ def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
         return False
     chain.mark_key = key
     chain.mark_time_ms = time_ms // interval_ms * interval_ms
+    # Portfolios have prices of the perpetual in them, too: before there is a surface, as after.
     chain.arrays = None
     if chain.vols_ppm:
         for expiry in chain.expiries.values():
