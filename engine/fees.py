@@ -95,6 +95,11 @@ def find_tier(state: EngineState, account: Account) -> int:
     return owner.tier
 
 
+def find_taker_fee_ppm(state: EngineState, account: Account, market: Market) -> int:
+    """What the account pays in a market for what it takes, whether it or its liquidation acts."""
+    return market.taker_fees[find_tier(state, account)]
+
+
 def compute_trailing_volume(state: EngineState, owner: Account) -> int:
     """What counts for an owner's tier, micro-quote."""
     fees = state.genesis.fee_tiers

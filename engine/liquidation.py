@@ -36,6 +36,7 @@ from engine.account import Account, Exposure
 from engine.bidding import answer, run_bids
 from engine.deleverage import Deleveraging
 from engine.distress import Distress, is_waiting_for_index
+from engine.fees import find_taker_fee_ppm
 from engine.instructions import SelfTradeMode
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
@@ -246,7 +247,8 @@ def _close_exposure(run: BlockRun, params: LiquidationParams, exposure: Exposure
     side = -1 if exposure.lots > 0 else 1
     equity = account.equity
     share = equity * compute_weight(exposure) // compute_total_weight(account)
-    price = compute_close_price(params, exposure, share)
+    fee_ppm = find_taker_fee_ppm(state, account, market)
+    price = compute_close_price(params, exposure, share, fee_ppm)
     opposite = market.book.opposite(side)
     threshold = compute_threshold(side, price)
     if price == 0 or not opposite.keys or opposite.keys[-1] < threshold:
@@ -258,8 +260,7 @@ def _close_exposure(run: BlockRun, params: LiquidationParams, exposure: Exposure
     best = abs(opposite.keys[-1]) if side < 0 else price
     if abs(account.quote) + 2 * best * lots * market.unit > BALANCE_ABS_MAX_MICROQUOTE:
         return 0
-    # Whatever the tier of the account: its price reckons with the whole fee.
-    fee_ppm, mode = market.taker_fee_ppm, SelfTradeMode.CANCEL_MAKER
+    mode = SelfTradeMode.CANCEL_MAKER
     taker = Taker(state.next_order_id, exposure, side, price, lots, mode, fee_ppm)
     state.next_order_id += 1
     match_order(run, taker)
@@ -292,10 +293,13 @@ def compute_part(params: LiquidationParams, size: int, mark_value: int) -> int:
     return max(least, -(-size * params.part_ppm // PPM))
 
 
-def compute_close_price(params: LiquidationParams, exposure: Exposure, share: int) -> int:
+def compute_close_price(
+    params: LiquidationParams, exposure: Exposure, share: int, fee_ppm: int
+) -> int:
     """The limit price of closing a position, in ticks; 0 if there is none.
 
-    `share` is the position's part of the account's equity, which is fresh.
+    `share` is the position's part of the account's equity, which is fresh; `fee_ppm` is what the
+    account pays as a taker.
     """
     account = exposure.account
     market = exposure.market
@@ -310,13 +314,12 @@ def compute_close_price(params: LiquidationParams, exposure: Exposure, share: in
         // (PPM * PPM * compute_total_weight(account))
     )
     value = size * market.mark_value
-    fee = market.taker_fee_ppm
     ticks = size * market.unit
     if exposure.lots > 0:
         fillable = -(-(value - spread) // ticks)
-        bankruptcy = -(-(value - share) * PPM // (ticks * (PPM - fee)))
+        bankruptcy = -(-(value - share) * PPM // (ticks * (PPM - fee_ppm)))
         price = max(fillable, bankruptcy, 1)
         return price if price <= PRICE_MAX_TICKS else 0
     fillable = (value + spread) // ticks
-    bankruptcy = (value + share) * PPM // (ticks * (PPM + fee))
+    bankruptcy = (value + share) * PPM // (ticks * (PPM + fee_ppm))
     return max(min(fillable, bankruptcy, PRICE_MAX_TICKS), 0)

@@ -8,7 +8,7 @@ from typing import Final
 
 from engine.account import Account, Exposure
 from engine.book import Order
-from engine.fees import find_tier
+from engine.fees import find_taker_fee_ppm
 from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
@@ -190,7 +190,7 @@ def check_risk(
     if account.margin_epoch != state.margin_epoch:
         refresh_margin(state, account)
     notional = order.price_ticks * lots * market.unit
-    fee = compute_fee(notional, market.taker_fees[find_tier(state, account)])
+    fee = compute_fee(notional, find_taker_fee_ppm(state, account, market))
     # A sell may trade at any better price, so its proceeds are bounded by the best bid.
     bids = market.book.bids.keys
     exchanged = notional
@@ -233,7 +233,7 @@ def _execute(
             price,
             lots,
             order.self_trade,
-            exposure.market.taker_fees[find_tier(state, exposure.account)],
+            find_taker_fee_ppm(state, exposure.account, exposure.market),
         )
         if tif is _FOK:
             if not is_fok_fillable(run, taker):

@@ -17,6 +17,7 @@ from engine.genesis import (
     FeeTier,
     FeeTiers,
     GenesisError,
+    LiquidationParams,
     Matching,
     validate_genesis,
 )
@@ -50,6 +51,18 @@ def trade(world, lots, maker=None, taker=None):
     world.one(taker or world.BOB, MarketOrder(1, BUY, 1_000, lots))
     (fill,) = world.output.fills
     return fill.maker_fee_microquote, fill.taker_fee_microquote
+
+
+def test_a_liquidation_pays_the_taker_fee_of_its_accounts_tier(make):
+    world = make(liquidation=LiquidationParams(part_min_microquote=0), balance=200_000)
+    trade(world, 100)
+    world.deposit(world.CAROL, 10**7)
+    world.time_ms += EPOCH_MS
+    world.one(world.CAROL, PlaceOrder(1, BUY, 840, 100))
+    world.set_index(840)
+    (fill,) = world.output.fills
+    assert (fill.taker, fill.size_lots) == (world.BOB, 20)
+    assert fill.taker_fee_microquote == 8_400 * 20 * 300 // 10**6 + 1
 
 
 def test_volume_lowers_the_fees_from_the_next_epoch_on_and_until_it_is_too_old(make):

@@ -343,24 +343,6 @@ def test_the_mode_is_part_of_the_root_and_of_snapshots(make_exchange):
     assert views[0] == views[1]
 
 
-def test_a_portfolio_follows_the_index_before_there_is_a_surface(make_exchange):
-    plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None)
-    template = make_exchange()
-    who = (template.ALICE, template.BOB)
-    deposits = tuple(GenesisDeposit(name, 10**12) for name in who)
-    exchange = type(template)(EngineGenesis((MARKET, plain), deposits, START_MS))
-    exchange.time_ms = START_MS
-    exchange.set_index(INDEX)
-    assert exchange.one(exchange.ALICE, PORTFOLIO).code == "ok"
-    trade(exchange, exchange.ALICE, exchange.state.markets[1], 10_000)
-    before, _ = margins(exchange, exchange.ALICE)
-    exchange.set_index(2 * INDEX)
-    after, _ = margins(exchange, exchange.ALICE)
-    assert 2 * before - 1 <= after <= 2 * before
-    restored = restore(snapshot(exchange.state))
-    assert view_account(restored, exchange.ALICE) == view_account(exchange.state, exchange.ALICE)
-
-
 def test_a_settlement_leaves_the_rest_of_a_portfolio_margined(make_exchange):
     exchange = make_exchange()
     exchange.one(exchange.ALICE, PORTFOLIO)
