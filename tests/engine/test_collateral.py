@@ -198,7 +198,7 @@ def test_refusals_of_a_transfer(world, amount, account, code):
 def test_no_transfer_takes_a_balance_beyond_its_bound(world):
     bob = world.state.accounts[world.BOB]
     bob.quote = BALANCE_ABS_MAX_MICROQUOTE
-    world.state.insurance -= BALANCE_ABS_MAX_MICROQUOTE - BALANCE
+    world.state.funding_pool -= BALANCE_ABS_MAX_MICROQUOTE - BALANCE
     world.state.mark_dirty(bob)
     assert world.one(world.ALICE, Transfer(1, world.BOB)).code == "collateral.out_of_range"
 

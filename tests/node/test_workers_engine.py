@@ -15,12 +15,20 @@ from trio.testing import wait_all_tasks_blocked
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from engine.apply import apply_block
-from engine.block import BlockInput, BlockOutput, EngineEnvelope, Reporter
+from engine.block import (
+    BlockInput,
+    BlockOutput,
+    EngineEnvelope,
+    Reporter,
+    SessionGrant,
+    SessionScope,
+)
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import Bundle, MarketOrder, OracleReport, PlaceOrder, Side, TimeInForce
 from engine.state import create_state
 from mempool.batch import BatchBody, OpaqueChunk, encode_batch_body
 from mempool.envelope import BodyKind, Envelope, EnvelopeHeader, compute_body_digest
+from mempool.keys import AuthorizeKey, KeyChanges, KeyScope
 from node.storage.errors import StorageError
 from node.workers.engine import (
     COMMANDS_AHEAD_MAX,
@@ -39,6 +47,8 @@ from node.workers.views import ACCOUNTS_PAGE_MAX, Views
 CHAIN_ID = bytes(range(32))
 REPORTER = b"r" * 32
 ALICE, BOB, CAROL = (bytes([value]) * 32 for value in (1, 2, 3))
+KEY = bytes([9]) * 32
+"""A session key, known to the account that authorises it."""
 
 GENESIS = EngineGenesis(
     (
@@ -107,14 +117,26 @@ class Reference:
 
     def apply(self, request: ExecuteRequest) -> BlockOutput:
         envelopes = []
+        grants = []
         for body, refused in request.batches:
             for position, data in enumerate(msgspec.msgpack.decode(body, type=BatchBody).envelopes):
                 opened = msgspec.msgpack.decode(data, type=Envelope)
                 header = opened.header
-                if position not in refused and header.kind is BodyKind.PLAIN:
+                if position in refused:
+                    continue
+                if header.kind is BodyKind.KEYS:
+                    for each in msgspec.msgpack.decode(opened.body, type=KeyChanges).changes:
+                        assert isinstance(each, AuthorizeKey)
+                        limits = (each.markets, each.subs, each.spend_max_microquote)
+                        scope = SessionScope(each.scope)
+                        grants.append(
+                            SessionGrant(header.sender, each.key, scope, each.expires_ms, *limits)
+                        )
+                else:
+                    signer = header.signer if header.signer != header.sender else b""
                     envelopes.append(
                         EngineEnvelope(
-                            header.envelope_id(), header.sender, header.nonce, opened.body
+                            header.envelope_id(), header.sender, header.nonce, opened.body, signer
                         )
                     )
         return apply_block(
@@ -125,6 +147,7 @@ class Reference:
                 request.seed,
                 tuple(envelopes),
                 reporters=request.reporters,
+                session_grants=tuple(grants),
             ),
         )
 
@@ -169,12 +192,13 @@ async def test_blocks_give_what_the_engine_gives_in_process(tmp_path):
         assert_same(await worker.execute(empty), reference.apply(empty))
 
 
-async def test_refused_positions_and_key_changes_do_not_reach_the_engine(tmp_path):
+async def test_refused_positions_do_not_reach_the_engine_and_key_changes_do_as_grants(tmp_path):
     order = PlaceOrder(1, Side.BUY, 99_990, 5)
+    changes = encode(KeyChanges((AuthorizeKey(KEY, 10**12, KeyScope.TRADE, markets=(1,)),)))
     body = batch(
         envelope(REPORTER, 1, OracleReport(1, 100_000, 1, 1_000)),
         envelope(ALICE, 1, order),
-        envelope(BOB, 1, order, kind=BodyKind.KEYS),
+        envelope(BOB, 1, body=changes, kind=BodyKind.KEYS),
         envelope(CAROL, 1, order),
     )
     reference = Reference()
@@ -185,6 +209,12 @@ async def test_refused_positions_and_key_changes_do_not_reach_the_engine(tmp_pat
         assert result.instructions == 2
         assert await read(worker, "orders", ALICE) == []
         assert len(await read(worker, "orders", CAROL)) == 1
+        block = request(2, (batch(envelope(BOB, 2, order, signer=KEY)), ()))
+        assert_same(await worker.execute(block), reference.apply(block))
+        assert len(await read(worker, "orders", BOB)) == 1
+        block = request(3, (batch(envelope(ALICE, 2, order, signer=KEY)), ()))
+        assert_same(await worker.execute(block), reference.apply(block))
+        assert await read(worker, "orders", ALICE) == []
 
 
 async def test_blocks_may_be_sent_ahead_up_to_a_bound(tmp_path):
