@@ -24,6 +24,10 @@ ROOT: Final = Path(__file__).parent
 COMPILED: Final = ROOT / "build" / "compiled"
 MANIFEST: Final = COMPILED / "manifest.json"
 
+MODULES: Final = "modules"
+"""The folder of all compiled modules. It is never searched by itself: a folder named like a package
+would be taken for it, since installed in place the real one is looked for last."""
+
 PACKAGES: Final = (
     "crypto",
     "committee",
@@ -41,7 +45,7 @@ PURE_VARIABLE: Final = "ROTA_PURE"
 
 def extend(package: str, path: list[str]) -> list[str]:
     """The search path of a package: its compiled modules, if they run, and its sources."""
-    return path if find_reason_pure() else [str(COMPILED / package), *path]
+    return path if find_reason_pure() else [str(COMPILED / MODULES / package), *path]
 
 
 def describe() -> str:

@@ -111,9 +111,12 @@ def _compile(files: list[str], work: Path, target: Path) -> None:
         raise
     distribution = Distribution({"name": "rota", "ext_modules": extensions})
     command = distribution.get_command_obj("build_ext")
-    command.build_lib, command.build_temp = str(target), str(work / "objects")
+    modules = target / rota_build.MODULES
+    command.build_lib, command.build_temp = str(modules), str(work / "objects")
     command.ensure_finalized()
     command.run()
+    for library in modules.glob("*.so"):
+        library.rename(target / library.name)
 
 
 def _find_classes(file: str) -> list[ast.ClassDef]:

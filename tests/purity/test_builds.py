@@ -72,6 +72,30 @@ def ask_build(pure: str = "") -> str:
     ).stdout.strip()
 
 
+def test_compiled_packages_are_whole_wherever_a_command_is_started(tmp_path):
+    # As in `rota`, the project is no entry of the search path: it is installed in place.
+    script = tmp_path / "names.py"
+    names = [package.replace("/", ".") for package in rota_build.PACKAGES]
+    script.write_text(
+        "import importlib, json, node.cli.main\n"
+        f"names = {names}\n"
+        "print(json.dumps([importlib.import_module(name).__file__ for name in names]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=os.environ | {rota_build.PURE_VARIABLE: ""},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    root = rota_build.ROOT
+    assert json.loads(done.stdout) == [
+        str(root / package / "__init__.py") for package in rota_build.PACKAGES
+    ]
+
+
 def test_compiled_modules_do_the_same_as_their_sources():
     # `make test` compiles first; only where there is no compiler nothing can be compared.
     if ask_build() != "compiled":
@@ -155,7 +179,7 @@ def test_nothing_is_compiled_while_no_source_has_changed_or_the_sources_are_want
 
 def test_compiled_modules_come_before_the_sources(compiled_tree):
     assert rota_build.extend("engine", ["engine"]) == [
-        str(compiled_tree / "compiled" / "engine"),
+        str(compiled_tree / "compiled" / "modules" / "engine"),
         "engine",
     ]
 
