@@ -35,7 +35,12 @@ from typing import TYPE_CHECKING, Final
 from engine.distress import is_waiting_for_index
 from engine.handover import NEEDS_INITIAL, check_taking, hand_over
 from engine.instructions import Bid
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, BIDS_PER_BLOCK_MAX, PPM
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    BID_MOVES_PER_BLOCK_MAX,
+    BIDS_PER_BLOCK_MAX,
+    PPM,
+)
 from engine.margin import compute_maintenance_margin, refresh_margin
 from engine.receipts import (
     AuctionEvent,
@@ -150,6 +155,8 @@ def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -
         queue.append((turn, position, task))
     queue.sort(key=_turn)
     auctions: dict[bytes, list[Task]] = {}
+    positions: dict[bytes, int] = {}
+    moves = 0
     for place, (_, _, task) in enumerate(queue):
         code = (
             ReasonCode.AUCTION_TOO_MANY_BIDS if place >= BIDS_PER_BLOCK_MAX else _check(run, task)
@@ -157,11 +164,21 @@ def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -
         if code is _OK:
             bid = task.instruction
             assert isinstance(bid, Bid)
-            auctions.setdefault(bid.account, []).append(task)
-        else:
-            receipts[task.slot] = answer(task, code)
+            if bid.account not in positions:
+                positions[bid.account] = count_positions(run.state.accounts[bid.account])
+            if moves + positions[bid.account] <= BID_MOVES_PER_BLOCK_MAX:
+                moves += positions[bid.account]
+                auctions.setdefault(bid.account, []).append(task)
+                continue
+            code = ReasonCode.AUCTION_TOO_MANY_BIDS
+        receipts[task.slot] = answer(task, code)
     for account_id in sorted(auctions):
         _clear(run, auctions[account_id], receipts)
+
+
+def count_positions(account: Account) -> int:
+    """In how many markets the account has a position."""
+    return sum(1 for exposure in account.exposures.values() if exposure.lots)
 
 
 def _turn(entry: tuple[int, int, Task]) -> tuple[int, int]:
@@ -259,8 +276,8 @@ def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonC
     left = account.quote + sum(paid.values()) + insured - premium
     if max(abs(left), abs(account.quote)) > BALANCE_ABS_MAX_MICROQUOTE:
         return ReasonCode.ORDER_BALANCE_OVERFLOW
+    hand_over(run, account, bidder, sizes, paid)
     for market_id, lots in sizes.items():
-        hand_over(run, account, bidder, state.markets[market_id], lots, paid[market_id])
         run.events.append(
             SliceEvent(market_id, account.account_id, bidder.account_id, lots, paid[market_id])
         )

@@ -29,10 +29,13 @@ from typing import TYPE_CHECKING, Final
 from engine.account import Account, Exposure
 from engine.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
 from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    DELEVERAGE_CHECKS_PER_BLOCK_MAX,
     DELEVERAGE_LOOKS_MAX,
     DELEVERAGE_RANKED_MAX,
     DELEVERAGE_RANKINGS_PER_BLOCK_MAX,
     DELEVERAGE_TRADES_PER_BLOCK_MAX,
+    LIQUIDATION_PORTFOLIO_WEIGHT,
 )
 from engine.margin import (
     compute_equity,
@@ -53,13 +56,14 @@ _SCALE: Final = 10**9
 class Deleveraging:
     """The deleveraging of one block."""
 
-    __slots__ = ("_rankings", "_run", "_trades")
+    __slots__ = ("_checks", "_rankings", "_run", "_trades")
 
     def __init__(self, run: BlockRun) -> None:
         self._run = run
         self._rankings: dict[tuple[int, int], list[Exposure]] = {}
         """By market and side."""
         self._trades = 0
+        self._checks = 0
 
     def close(self, account: Account) -> None:
         """Close the account's positions against others', as far as this block may."""
@@ -88,6 +92,8 @@ class Deleveraging:
         run = self._run
         account = exposure.account
         market = exposure.market
+        market_id = market.market_id
+        weight, total_weight = compute_weight(exposure), compute_total_weight(account)
         for other in ranking:
             if exposure.lots == 0 or self._trades >= DELEVERAGE_TRADES_PER_BLOCK_MAX:
                 return
@@ -97,15 +103,17 @@ class Deleveraging:
             lots = size if exposure.lots > 0 else -size
             # Down: what the account keeps of its equity never exceeds the share; what it lacks
             # is paid in full.
-            share = account.equity * compute_weight(exposure) * size
-            share //= compute_total_weight(account) * abs(exposure.lots)
+            share = account.equity * weight * size // (total_weight * abs(exposure.lots))
             paid = lots * market.mark_value - share
-            changes = {market.market_id: lots}
+            if abs(account.quote + paid) > BALANCE_ABS_MAX_MICROQUOTE or not self._may_check(other):
+                continue
+            changes = {market_id: lots}
             code = check_taking(run.state, other.account, changes, -paid, needs)
             if code is not ReasonCode.OK:
                 continue
             self._trades += 1
-            hand_over(run, account, other.account, market, lots, paid)
+            hand_over(run, account, other.account, changes, {market_id: paid})
+            weight, total_weight = compute_weight(exposure), compute_total_weight(account)
             run.events.append(
                 DeleverageEvent(
                     market.market_id,
@@ -116,6 +124,14 @@ class Deleveraging:
                     account.equity,
                 )
             )
+
+    def _may_check(self, other: Exposure) -> bool:
+        """Count one more look at an account, if this block may have it."""
+        cost = 1 if other.account.portfolio is None else LIQUIDATION_PORTFOLIO_WEIGHT
+        if self._checks + cost > DELEVERAGE_CHECKS_PER_BLOCK_MAX:
+            return False
+        self._checks += cost
+        return True
 
 
 def _market_id(entry: tuple[int, Exposure]) -> int:

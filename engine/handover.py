@@ -16,7 +16,6 @@ from engine.receipts import ReasonCode
 from engine.resting import enforce_reduce_only
 
 if TYPE_CHECKING:
-    from engine.market import Market
     from engine.run import BlockRun
     from engine.state import EngineState
 
@@ -71,15 +70,18 @@ def _has_too_many_markets(account: Account, changes: dict[int, int]) -> bool:
 
 
 def hand_over(
-    run: BlockRun, giver: Account, taker: Account, market: Market, lots: int, paid: int
+    run: BlockRun, giver: Account, taker: Account, lots: dict[int, int], paid: dict[int, int]
 ) -> None:
-    """Move signed lots from one account to another, and what the taker pays for them (signed) the
-    other way. Both have fresh caches before and after."""
+    """Move signed lots, by market, from one account to another, and what the taker pays for them
+    (signed) the other way. Both have fresh caches before and after."""
+    state = run.state
     for account, sign in ((giver, -1), (taker, 1)):
-        exposure = account.exposure(market)
-        exposure.trade(sign * lots, sign * paid)
-        account.quote -= sign * paid
         account.position_record = None
-        run.state.mark_dirty(account)
-        enforce_reduce_only(run, exposure)
-        refresh_margin(run.state, account)
+        state.mark_dirty(account)
+        for market_id, size in lots.items():
+            exposure = account.exposure(state.markets[market_id])
+            exposure.trade(sign * size, sign * paid[market_id])
+            account.quote -= sign * paid[market_id]
+            enforce_reduce_only(run, exposure)
+        # Once for all of them: every position is read for it.
+        refresh_margin(state, account)

@@ -198,6 +198,10 @@ BIDS_PER_BLOCK_MAX: Final = 256
 """Bids that one block looks at, one of each sender in turn: a bid may move positions in all
 markets."""
 
+BID_MOVES_PER_BLOCK_MAX: Final = 8_192
+"""Positions that the bids of one block may move together: a bid counts as many as the account has
+for whose slice it is."""
+
 DELEVERAGE_LOOKS_MAX: Final = 10_000
 """Accounts that one ranking looks at."""
 
@@ -209,3 +213,7 @@ DELEVERAGE_RANKINGS_PER_BLOCK_MAX: Final = 2
 
 DELEVERAGE_TRADES_PER_BLOCK_MAX: Final = 100
 """Positions that are closed against others in one block."""
+
+DELEVERAGE_CHECKS_PER_BLOCK_MAX: Final = 50_000
+"""Looks at whether others can afford that, in one block: enough to ask everybody in one ranking
+twice, each with portfolio margin, which counts as `LIQUIDATION_PORTFOLIO_WEIGHT`."""

@@ -6,6 +6,7 @@ from engine.genesis import LiquidationParams
 from engine.instructions import Bid, PlaceOrder, Side
 from engine.limits import BIDS_PER_BLOCK_MAX
 from engine.liquidation import is_withdrawal_gated
+from engine.margin import refresh_margin
 from engine.receipts import (
     AuctionEvent,
     DeleverageEvent,
@@ -237,3 +238,28 @@ def test_more_bids_than_a_block_looks_at_are_refused_by_turns(make_world):
     assert codes.count("auction.too_many_bids") == 65
     late = [receipt for receipt in output.receipts if receipt.envelope_id[-1] == world.count]
     assert [receipt.code for receipt in late] == ["ok"]
+
+
+def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch):
+    world = make_world(markets=3, balance=100_000, liquidation=PARAMS)
+    for market in (1, 2, 3):
+        world.one(world.ALICE, PlaceOrder(market, Side.BUY, 1_000, 30))
+        world.one(world.BOB, PlaceOrder(market, Side.SELL, 1_000, 30))
+    world.deposit(world.CAROL, 10_000_000)
+    for market in (1, 2, 3):
+        world.set_index(900, market)
+    world.time_ms += PARAMS.retry_ms
+    world.block()
+    assert world.state.accounts[world.ALICE].distress.stage is LiquidationStage.AUCTION
+    monkeypatch.setattr("engine.bidding.BID_MOVES_PER_BLOCK_MAX", 8)
+    refreshed = []
+    monkeypatch.setattr(
+        "engine.handover.refresh_margin",
+        lambda state, account: refreshed.append(account) or refresh_margin(state, account),
+    )
+    receipts = world.run(world.CAROL, *[Bid(world.ALICE, 1_000, 0)] * 3)
+    assert [receipt.code for receipt in receipts] == ["ok", "ok", "auction.too_many_bids"]
+    slices = [event for event in world.output.events if isinstance(event, SliceEvent)]
+    assert len(slices) == 6
+    # Three times for each bid's check, and once for each side of what it moves.
+    assert len(refreshed) == 2 * 5

@@ -168,3 +168,24 @@ def test_a_debt_that_nobody_can_pay_stays_and_gates_until_there_is_money(make_wo
     world.block()
     assert not is_withdrawal_gated(state)
     assert state.insurance == 0
+
+
+def test_looks_at_who_cannot_afford_it_are_bounded_in_a_block(make_world, monkeypatch):
+    world = make(make_world)
+    trade(world, world.ALICE, world.BOB, 100)
+    monkeypatch.setattr("engine.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 0)
+    world.set_index(890)
+    assert events(world, DeleverageEvent) == []
+    monkeypatch.setattr("engine.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 1)
+    world.time_ms += PARAMS.retry_ms
+    world.block()
+    assert [event.counterparty for event in events(world, DeleverageEvent)] == [world.BOB]
+
+
+def test_no_balance_leaves_its_bounds_by_deleveraging(make_world, monkeypatch):
+    world = make(make_world)
+    trade(world, world.ALICE, world.BOB, 100)
+    monkeypatch.setattr("engine.deleverage.BALANCE_ABS_MAX_MICROQUOTE", -1)
+    world.set_index(890)
+    assert events(world, DeleverageEvent) == []
+    assert world.position(world.ALICE) == 100
