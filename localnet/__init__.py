@@ -9,6 +9,7 @@
 | `monitor`, `status`, `agreement`, `audit`, `report` | what nodes say, and if it fits together |
 | `verdicts` | what a run came to, whatever ran it |
 | `traders`, `trading_floor`, `courier`, `reporters`, `tape` | demo traders and recorded trades |
+| `crash`, `crash_crowd` | a market that falls, and who is caught in it |
 | `bench` | `rota bench` |
 | `byzantine` | members that lie, in the simulator and as processes |
 | `sim` | the virtual world that hosts consensus cores and whole nodes |

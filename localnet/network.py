@@ -25,7 +25,7 @@ from crypto.bls import BLS, generate_secret
 from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, write_keystore
-from engine.genesis import EngineGenesis, GenesisDeposit
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams
 from localnet.folder import is_unfinished, mark_finished, mark_unfinished, remove_network
 from localnet.markets import (
     ACCOUNTS,
@@ -88,6 +88,7 @@ def create_network(
     seed: int = SEED_DEFAULT,
     port_first: int = PORT_FIRST,
     accounts: Sequence[AccountPlan] = ACCOUNTS,
+    liquidation: LiquidationParams = LIQUIDATION,
 ) -> Network:
     """Lay out a new localnet with one node per stake; refuses a folder that holds anything.
 
@@ -104,7 +105,7 @@ def create_network(
     names = [f"node{index}" for index in range(len(stakes))]
     keys = [compute_node_keys(seed, name) for name in names]
     secrets = {plan.name: _derive(seed, "account", plan.name) for plan in accounts}
-    genesis = _compute_genesis(seed, names, stakes, keys, accounts, secrets)
+    genesis = _compute_genesis(seed, names, stakes, keys, accounts, secrets, liquidation)
     bases = choose_port_bases(len(stakes), port_first)
     nodes = tuple(
         NetworkNode(name, power, f"{HOST}:{base}", f"{HOST}:{base + 1}")
@@ -222,6 +223,7 @@ def _compute_genesis(
     keys: Sequence[NodeKeys],
     accounts: Sequence[AccountPlan],
     secrets: dict[str, bytes],
+    liquidation: LiquidationParams,
 ) -> Genesis:
     time_ms = time.time_ns() // 1_000_000
     members = tuple(
@@ -253,7 +255,7 @@ def _compute_genesis(
             ),
             time_ms=time_ms,
             fee_tiers=FEE_TIERS,
-            liquidation=LIQUIDATION,
+            liquidation=liquidation,
             withdrawal_min_microquote=WITHDRAWAL_MIN_MICROQUOTE,
         ),
         fee_credits=tuple(

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from localnet.crash import Crash
 from localnet.demo import TRADERS
 from localnet.supervisor import ProcessPlan
 from node.home import NodeHome
@@ -61,12 +64,18 @@ def proxy_plan(network: Network, others: Mapping[str, str] | None = None) -> Pro
 
 
 def traders_plan(
-    network: Network, *, tape: Path | None = None, speed: str | None = None
+    network: Network,
+    *,
+    tape: Path | None = None,
+    speed: str | None = None,
+    crash: Crash | None = None,
 ) -> ProcessPlan:
-    """The demo traders, or those that play a tape."""
+    """The demo traders, or those that play a tape or live through a crash."""
     arguments = ["--dir", str(network.path), "--seed", str(network.manifest.seed)]
     if tape is not None:
         arguments += ["--tape", str(tape.absolute()), "--await-start"]
+    if crash is not None:
+        arguments += ["--crash", msgspec.json.encode(crash).decode(), "--await-start"]
     if speed is not None:
         arguments += ["--speed", speed]
     return ProcessPlan(

@@ -14,6 +14,9 @@ a share of the quoted depth); it trades at the quotes, which follow the tape's p
 With `--await-start` the tape begins at SIGUSR1: `localnet up` sends it once all markets are quoted,
 so that a tape is measured as a whole.
 
+With `--crash` (a `localnet.crash.Crash` as JSON) one market falls, and leveraged accounts and
+bidders are there, too; the time until the fall begins at SIGUSR1 as well.
+
 Once a second one JSON object goes to stdout (`localnet.tally`), and a last one at the end, which
 SIGTERM, SIGINT or the end of a piped stdin asks for. What is random follows from the seed; what
 the cluster makes of it depends on timing, so two runs differ in their fills.
@@ -33,6 +36,7 @@ from typing import Final
 import msgspec
 import trio
 
+from localnet.crash import Crash
 from localnet.demo import START_SIGNAL
 from localnet.trading_floor import Traders
 from node.exit_codes import ExitCode, OperatorError
@@ -106,6 +110,14 @@ def parse_speed(text: str) -> float:
     return speed
 
 
+def parse_crash(text: str) -> Crash:
+    """A `Crash` out of its JSON. Raises `ValueError`."""
+    try:
+        return msgspec.json.decode(text, type=Crash)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo traders; return the exit code."""
     parser = argparse.ArgumentParser(prog="localnet.traders", description="Demo traders.")
@@ -116,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--await-start", action="store_true", help=f"begin the tape at {START_SIGNAL.name}"
     )
+    parser.add_argument("--crash", type=parse_crash, help="a fall of one market, as JSON")
     options = parser.parse_args(arguments)
     exit_code = ExitCode.OK
     try:
@@ -124,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             tape=options.tape,
             speed=options.speed,
+            crash=options.crash,
             note=print_note,
         )
         if not options.await_start:

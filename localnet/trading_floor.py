@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
 from engine.genesis import MarketParams
 from engine.instructions import MarketOrder, PlaceOrder
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import Status
+from localnet.account_views import read_positions
 from localnet.courier import Courier, Ticket
+from localnet.crash import Crash, apply_factor, find_market
+from localnet.crash_crowd import CrashCrowd
 from localnet.market_maker import (
     DEMO_PLAN,
     TAPE_PLAN,
@@ -75,11 +77,12 @@ class Traders:
         seed: int,
         tape: Path | None = None,
         speed: float = 1.0,
+        crash: Crash | None = None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`speed` is how many times faster than recorded the tape is replayed; infinity is as fast
-        as receipts come back; `note` hears what goes wrong on the way and is mended. Raises
-        `node.exit_codes.OperatorError`."""
+        as receipts come back; `crash` is a fall of one market, with whom it hits; `note` hears what
+        goes wrong on the way and is mended. Raises `node.exit_codes.OperatorError`."""
         self._seed = seed
         self._tape = tape
         self._speed = speed
@@ -130,9 +133,20 @@ class Traders:
         if tape is not None:
             self.tally.tape = TapeProgress(count_trades(tape))
         self._tape_may_start = trio.Event()
+        self._crash = crash
+        self._crash_market = (
+            None if crash is None else find_market(self._markets, crash.market).market
+        )
+        self._crowd = (
+            None
+            if crash is None
+            else CrashCrowd(network, self._markets, crash, self._prices, doors, note)
+        )
+        self._started_s: float | None = None
 
     def start_tape(self) -> None:
-        """Let the tape be played; until then the others trade around its first price."""
+        """Let the tape be played, or the clock of a crash begin; until then the others trade
+        around the first price."""
         self._tape_may_start.set()
 
     async def run(self) -> None:
@@ -144,6 +158,8 @@ class Traders:
                 nursery.start_soon(reporter.courier.run)
                 nursery.start_soon(self._report, index, reporter)
             nursery.start_soon(self._move_prices)
+            if self._crowd is not None:
+                nursery.start_soon(self._crowd.run)
             nursery.start_soon(self._read_positions)
             for maker in self._makers:
                 nursery.start_soon(self._make, maker, nursery)
@@ -166,8 +182,19 @@ class Traders:
             await trio.sleep(PATH_STEP_S)
             for market, path in self._paths.items():
                 if self._tape_params is None or market != self._tape_params.market:
-                    self._prices[market] = path.step()
+                    self._prices[market] = self._bend(market, path.step())
             self._prices_version.raise_by_one()
+
+    def _bend(self, market: int, price_ticks: int) -> int:
+        """What a crash makes of a price."""
+        if self._crash is None or market != self._crash_market:
+            return price_ticks
+        if self._started_s is None:
+            if not self._tape_may_start.is_set():
+                return price_ticks
+            self._started_s = trio.current_time()
+        elapsed_s = trio.current_time() - self._started_s
+        return apply_factor(price_ticks, self._crash.factor_ppm(elapsed_s))
 
     async def _report(self, index: int, reporter: Reporter) -> None:
         version = 0
@@ -324,25 +351,3 @@ class Traders:
             except DoorError:
                 # Between two nodes; the positions of two seconds ago serve as well.
                 continue
-
-
-def read_positions(view: object) -> dict[int, int]:
-    """Lots by market, from the `account` view. Raises `DoorError`."""
-    try:
-        account = msgspec.convert(view, AccountView)
-    except msgspec.ValidationError as error:
-        raise DoorError("door.malformed", f"account: {error}") from error
-    return {position.market: position.size_lots for position in account.positions}
-
-
-class PositionView(msgspec.Struct, frozen=True):
-    """A position, as far as it matters here."""
-
-    market: int
-    size_lots: int
-
-
-class AccountView(msgspec.Struct, frozen=True):
-    """An account, as far as it matters here."""
-
-    positions: list[PositionView]

@@ -33,7 +33,8 @@ from crypto.digest import ZERO_DIGEST
 from crypto.ed25519 import ED25519
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
-from engine.state import create_state
+from engine.block import BlockOutput
+from engine.state import EngineState, create_state
 from mempool.batch import BatchSummary, check_batch
 from node.batch_checks import make_checkable
 from node.delivery import DeliveredBlock, Delivery, compute_block_seed
@@ -53,6 +54,9 @@ from node.storage.archive import ArchiveStore
 from node.storage.batch_reader import BatchReader
 
 _T = TypeVar("_T")
+
+OnBlock = Callable[[EngineState, BlockOutput], None]
+"""Sees the state after a block, and what came of it."""
 
 
 class ReplayError(OperatorError):
@@ -96,6 +100,7 @@ class ChainReplay:
         check_roots: bool = True,
         scheme: SignatureScheme = BLS,
         identity_scheme: IdentityScheme = ED25519,
+        on_block: OnBlock | None = None,
     ) -> None:
         self._genesis = genesis
         self._chain_id = genesis.chain_id()
@@ -105,6 +110,7 @@ class ChainReplay:
         self._check_roots = check_roots
         self._scheme = scheme
         self._identity_scheme = identity_scheme
+        self._on_block = on_block
         self._bodies: dict[bytes, bytes] = {}
         self._engine = create_state(genesis.engine)
         order_state, ledger = make_genesis_order(genesis, self._committee)
@@ -241,6 +247,8 @@ class ChainReplay:
         )
         counts["instructions"] += len(output.receipts)
         counts["fills"] += len(output.fills)
+        if self._on_block is not None:
+            self._on_block(self._engine, output)
         if is_checkpoint(block):
             self.newest = make_checkpoint_header(
                 delivered.block_id,
@@ -291,10 +299,12 @@ def replay(
     *,
     check_roots: bool = True,
     on_progress: Callable[[int], None] | None = None,
+    on_block: OnBlock | None = None,
 ) -> ReplayReport:
     """Repeat the chain that a home holds. Raises `OperatorError` with what differed where.
 
-    `on_progress` is told each height done.
+    `on_progress` is told each height done, `on_block` sees what each block made of the engine and
+    is to change nothing.
     """
     genesis = home.load_genesis()
     with ExitStack() as opened:
@@ -302,7 +312,7 @@ def replay(
         opened.callback(archive.close)
         batches = BatchReader(home.segments_dir)
         opened.callback(batches.close)
-        run = ChainReplay(genesis, archive, batches, check_roots=check_roots)
+        run = ChainReplay(genesis, archive, batches, check_roots=check_roots, on_block=on_block)
         height = 1
         while run.apply(height):
             if on_progress is not None:

@@ -12,5 +12,6 @@ when it ends. docs/faults.md tells how to use it.
 - scenarios: `scenario` (the file), `runner` (one run), `scenario_cluster` (in which it happens),
   `twins`, `quorum` (what faults leave whole).
 - what is measured: `progress`, `orders`, `memory`, `strikes`, and `disks` when all is stopped.
+- what a crash did: `market_record` out of the blocks, `market_chart` as a picture.
 - what it came to: `verdict` judges, `report` tells.
 """

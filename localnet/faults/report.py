@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from localnet.faults.market_chart import describe_market
 from localnet.faults.memory import MemorySample
 from localnet.faults.scenario import Scenario
 from localnet.faults.verdict import Finding, Seen
@@ -129,6 +130,8 @@ def render(document: dict[str, Any]) -> str:
         "- convicted: "
         + (", ".join(f"{who} ({what})" for who, what in seen["convictions"]) or "nobody"),
     ]
+    if seen.get("market"):
+        lines += describe_market(seen["market"])
     if seen["memory"]:
         lines += [
             "",

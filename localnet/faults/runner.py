@@ -11,17 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from localnet.cluster import View
 from localnet.control import acquire_supervisor_lock
 from localnet.faults.disks import read_disks
+from localnet.faults.market_chart import CHART_NAME, write_chart
+from localnet.faults.market_record import record_crash
 from localnet.faults.memory import MemorySample
 from localnet.faults.report import write_failure, write_report
 from localnet.faults.scenario import Scenario
 from localnet.faults.scenario_cluster import ScenarioCluster
 from localnet.faults.table import journal_path
 from localnet.faults.verdict import Seen, judge
+from localnet.markets import ACCOUNTS, LIQUIDATION
 from localnet.network import STAKE_DEFAULT, create_network, validate_ports_free
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
@@ -33,7 +37,9 @@ PORT_FIRST: Final = 17_000
 _UNWRITABLE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EIO}
 )
-REPORT_FILES: Final = frozenset({"report.json", "report.md", "faults.jsonl", "logs", "net"})
+REPORT_FILES: Final = frozenset(
+    {"report.json", "report.md", "faults.jsonl", "logs", "net", CHART_NAME}
+)
 
 
 FREE_MIN_BYTES: Final = 64 << 20
@@ -99,11 +105,14 @@ def _run(
     scenario: Scenario, report_dir: Path, view: View, port_first: int
 ) -> tuple[dict[str, Any], ExitCode]:
     network_path = _clear(report_dir) / "net"
+    crash = scenario.crash
     network = create_network(
         network_path,
         stakes=(STAKE_DEFAULT,) * scenario.nodes,
         seed=scenario.seed,
         port_first=port_first,
+        accounts=(*ACCOUNTS, *(crash.accounts() if crash is not None else ())),
+        liquidation=LIQUIDATION if crash is None else crash.liquidation(),
     )
     acquire_supervisor_lock(network.run_dir)
     validate_ports_free(network)
@@ -123,6 +132,10 @@ def _run(
         raise
     view.note("auditing what every node signed, and repeating the chain")
     seen = read_disks(network, seen)
+    if crash is not None and seen.replay_problem is None and seen.not_replayed is None:
+        record = record_crash(network, seen.liars, crash)
+        seen = msgspec.structs.replace(seen, market=record.seen)
+        write_chart(report_dir, record, crash)
     verdict, findings = judge(scenario, seen)
     _collect(network, report_dir)
     document = write_report(report_dir, scenario, seen, samples, verdict, findings)

@@ -14,8 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
+from localnet.crash import Crash
 from localnet.faults.model import NEED_RUNNING, FaultError, decode_fault, parse_duration_s
 from localnet.faults.words import describe_problem, fields_of, suggest
+from localnet.markets import MARKETS
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
@@ -55,6 +57,14 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     fills_at_least: int | None = None
     evidence_against: str | None = None
     """This member has been convicted."""
+    liquidations_at_least: int | None = None
+    """How often an account fell below its margin; this and those below need a crash."""
+    accounts_liquidated_at_least: int | None = None
+    auction_slices_at_least: int | None = None
+    insurance_payments_at_least: int | None = None
+    deleveragings_at_least: int | None = None
+    index_fall_at_least: int | None = None
+    """Percent, within a minute of block time."""
     rss_growth_below: int | None = None
     """Percent, of each node that was not started anew, from a third of the run (three minutes of
     a long one) to its end."""
@@ -65,6 +75,17 @@ class _Liar(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "fo
     behaviour: str
     at: str = "0s"
     for_: str | None = None
+
+
+NEED_CRASH: Final = (
+    "liquidations_at_least",
+    "accounts_liquidated_at_least",
+    "auction_slices_at_least",
+    "insurance_payments_at_least",
+    "deleveragings_at_least",
+    "index_fall_at_least",
+)
+"""What can be expected only of a scenario with a crash."""
 
 
 class Twin(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +123,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     twin: Annotated[tuple[Twin, ...], Meta(max_length=NODES_MAX)] = ()
     storm: Annotated[tuple[_Storm, ...], Meta(max_length=ENTRIES_MAX)] = ()
     expect: Annotated[tuple[Expectation, ...], Meta(max_length=ENTRIES_MAX)] = ()
+    crash: dict[str, Any] | None = None
 
 
 _TABLES: Final = {
@@ -154,6 +176,8 @@ class Scenario(NamedTuple):
     liars: tuple[TimedLiar, ...]
     twins: tuple[Twin, ...]
     expectations: tuple[Expectation, ...]
+    crash: Crash | None = None
+    """A fall of one market, which is then watched."""
 
 
 def find_scenario(name: str) -> Path:
@@ -235,6 +259,7 @@ def parse_scenario(name: str, text: str) -> Scenario:
         liars=tuple(sorted(liars, key=lambda each: each.at_s)),
         twins=file.twin,
         expectations=file.expect,
+        crash=_read_crash(file, run_for_s),
     )
 
 
@@ -282,12 +307,45 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
             )
         if expectation.evidence_against is not None:
             named.append(expectation.evidence_against)
+        for key in given:
+            if key in NEED_CRASH and file.crash is None:
+                raise ScenarioError(
+                    f"[[expect]] {number} has {key}, and there is no crash",
+                    advice="add a table [crash]",
+                )
         for duration in (expectation.commits_within, expectation.pause_at_least):
             if duration is not None:
                 parse_duration_s(duration)
     for name in named:
         if name not in nodes:
             raise ScenarioError(f"there is no {name!r}", advice=f"nodes: {', '.join(nodes)}")
+
+
+def _read_crash(file: _File, run_for_s: float) -> Crash | None:
+    """The fall of a market, if there is one."""
+    if file.crash is None:
+        return None
+    given = dict(file.crash)
+    for key in ("from", "for"):
+        if key not in given:
+            raise ScenarioError(f"[crash] needs {key}", advice='as in from = "30s"')
+        given[f"{key}_s"] = parse_duration_s(str(given.pop(key)))
+    try:
+        crash = msgspec.convert(given, Crash)
+    except msgspec.ValidationError as error:
+        message = describe_problem(error, "[crash]", fields_of(Crash))
+        raise ScenarioError(message, advice=_KEYS) from error
+    symbols = [each.symbol for each in MARKETS]
+    if crash.market not in symbols:
+        raise ScenarioError(
+            f"there is no market {crash.market!r}", advice=f"markets: {', '.join(symbols)}"
+        )
+    if not file.traders or crash.from_s + crash.for_s >= run_for_s:
+        raise ScenarioError(
+            "a crash without traders, or that lasts beyond the end",
+            advice="raise run_for, and leave the traders",
+        )
+    return crash
 
 
 def _read_fault(entry: dict[str, Any], nodes: tuple[str, ...]) -> TimedFault:

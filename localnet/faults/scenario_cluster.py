@@ -40,11 +40,19 @@ class ScenarioCluster(FaultCluster):
     """A localnet in which a scenario happens."""
 
     def __init__(self, network: Network, scenario: Scenario, view: View) -> None:
-        traders = traders_plan(network) if scenario.traders else None
+        traders = traders_plan(network, crash=scenario.crash) if scenario.traders else None
         plans = with_twins(
             network, make_plans(network, traders, has_bad_parts=True), scenario.twins
         )
-        super().__init__(network, plans, view, has_bad_parts=True, for_s=scenario.run_for_s)
+        super().__init__(
+            network,
+            plans,
+            view,
+            has_bad_parts=True,
+            for_s=scenario.run_for_s,
+            # Like a tape, a crash begins when it is told to.
+            has_tape=scenario.crash is not None,
+        )
         self._scenario = scenario
         self._liars = {liar.node for liar in scenario.liars} | {
             twin.node for twin in scenario.twins

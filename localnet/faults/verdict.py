@@ -5,7 +5,7 @@ docs/faults.md has a table of the invariants, with the verdict of each that is b
 An invariant for which there was nothing to look at is not judged: it neither holds nor is broken,
 and the run does not pass, because something that was asked for did not come about (expectation).
 `progress_after_heal` and `faults_struck` are asked only where there are faults, `liars_ran` only
-where there are liars.
+where there are liars, `conservation` only in a crash.
 
 The gravest verdict counts (`localnet.verdicts`).
 """
@@ -16,11 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from localnet.agreement import Contradiction
+from localnet.faults.market_record import MarketSeen
 from localnet.faults.memory import MemoryGrowth
 from localnet.faults.model import parse_duration_s
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.progress import Heal
-from localnet.faults.scenario import Expectation, Scenario
+from localnet.faults.scenario import NEED_CRASH, Expectation, Scenario
 from localnet.faults.strikes import Strike, find_idle
 from localnet.verdicts import Verdict, find_gravest
 
@@ -66,6 +67,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     view_changes: int = 0
     """Views that ended without a block."""
     memory: tuple[MemoryGrowth, ...] = ()
+    market: MarketSeen | None = None
+    """Of a crash; None also where the chain could not be repeated."""
 
 
 class Finding(Struct, frozen=True):
@@ -114,6 +117,8 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
         findings.append(_judge_heals(scenario, seen))
         idle = find_idle(seen.strikes, len(scenario.faults))
         findings.append(_holds("faults_struck", Verdict.EXPECTATION, idle))
+    if scenario.crash is not None:
+        findings.append(_judge_conservation(seen.market))
     if seen.liars:
         findings.append(_judge_liars(scenario, seen))
     return findings
@@ -124,6 +129,16 @@ def _judge_replay(seen: Seen) -> Finding:
         return Finding("replay", None, Verdict.NONDETERMINISM, seen.not_replayed)
     problems = [seen.replay_problem] if seen.replay_problem else []
     return _holds("replay", Verdict.NONDETERMINISM, problems)
+
+
+def _judge_conservation(market: MarketSeen | None) -> Finding:
+    """Nodes check themselves in every block; here the whole sum is taken after each."""
+    name = "conservation"
+    if market is None:
+        return Finding(name, None, Verdict.SAFETY, "the chain was not repeated")
+    if market.conservation_problem is not None:
+        return _holds(name, Verdict.SAFETY, [market.conservation_problem])
+    return Finding(name, True, Verdict.SAFETY, f"exact after each of {market.heights} blocks")
 
 
 def _judge_signatures(seen: Seen) -> Finding:
@@ -210,6 +225,11 @@ def _expectation(expectation: Expectation, seen: Seen) -> Finding:
         case "evidence_against":
             found = sorted({who for who, _ in seen.convictions})
             holds = wanted in found
+        case _ if key in NEED_CRASH:
+            if seen.market is None:
+                return Finding(f"{key} = {wanted}", None, Verdict.EXPECTATION, "not repeated")
+            number = getattr(seen.market, key.removesuffix("_at_least"))
+            found, holds = number, number >= wanted
         case _:
             assert key == "rss_growth_below", "all keys are judged"
             worst = max((each.percent for each in seen.memory), default=None)

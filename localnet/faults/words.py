@@ -66,6 +66,8 @@ def describe_problem(
     path = place["path"] if place else ""
     text = _PATH.sub("", text)
     index = _INDEX.match(path)
+    if index and path == index.group() and index["table"] not in tables:
+        index = None  # An entry of a plain list: its key says where.
     if index:
         what = f"[[{index['table']}]] {int(index['index']) + 1}"
         path = path[index.end() :]

@@ -23,13 +23,16 @@ from engine.instructions import CancelAll
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.state import create_state
 from localnet import courier as courier_module
+from localnet.account_views import read_positions
 from localnet.courier import IN_FLIGHT_MAX, Courier
+from localnet.crash import QUOTE_MICROQUOTE, Crash
+from localnet.markets import ACCOUNTS
 from localnet.network import create_network
 from localnet.tally import TapeProgress
 from localnet.tape import TapeError, format_trade
 from localnet.tape_synthesis import generate_trades
 from localnet.traders import main, parse_speed
-from localnet.trading_floor import Traders, read_positions
+from localnet.trading_floor import Traders
 from mempool.envelope import decode_envelope
 from node.client_stream import DoorError
 from node.door import Door, QueryError
@@ -243,6 +246,37 @@ async def test_all_markets_get_quotes_and_trades_and_every_order_is_counted(netw
         assert len(cluster.state.markets) > len(cluster.state.perpetuals)
         assert all(market.mark_price > 0 for market in cluster.state.markets.values())
         nursery.cancel_scope.cancel()
+
+
+async def test_a_crash_waits_for_its_start_and_takes_what_the_leveraged_have(tmp_path):
+    crash = Crash("BTC-PERP", 0.5, 3.0, 40, 0, 1_500, (10_000,), (100_000,))
+    network = create_network(
+        tmp_path / "net",
+        port_first=21_000,
+        accounts=(*ACCOUNTS, *crash.accounts()),
+        liquidation=crash.liquidation(),
+    )
+    leveraged, bidder = (network.account(name).account for name in ("leveraged0", "bidder0"))
+    async with cluster_of(network) as cluster, trio.open_nursery() as nursery:
+        traders = Traders(network, seed=1, crash=crash, note=print)
+        nursery.start_soon(traders.run)
+        market = cluster.state.markets[1]
+        exposures = cluster.state.accounts[leveraged].exposures
+        wanted = crash.target_lots(10_000, cluster.state.genesis.markets[0], 600_000)
+        await until(lambda: 1 in exposures and exposures[1].lots == wanted)
+        assert abs(market.index_price - 600_000) < 20_000
+        assert wanted * market.mark_value > 14 * 10_000 * QUOTE_MICROQUOTE
+        traders.start_tape()
+        await until(lambda: market.index_price < 370_000 and exposures[1].lots == 0)
+        assert cluster.refusals[ReasonCode.AUCTION_UNKNOWN] > 0
+        await until(lambda: _has_sold(cluster, bidder))
+        assert cluster.state.markets[2].index_price > 250_000
+        nursery.cancel_scope.cancel()
+
+
+def _has_sold(cluster: FakeCluster, account: bytes) -> bool:
+    exposure = cluster.state.accounts[account].exposures.get(1)
+    return exposure is None or exposure.lots == 0
 
 
 async def test_a_tape_runs_to_its_end_and_every_trade_becomes_an_order(network, tmp_path):
