@@ -163,3 +163,9 @@ class Account:
         if exposure is None:
             exposure = self.exposures[market.market_id] = Exposure(self, market)
         return exposure
+
+    def forget_exposure(self, exposure: Exposure) -> None:
+        """Drop an exposure that stands for nothing, so that no order that came to nothing leaves
+        anything to be held and read in every block."""
+        if not (exposure.lots or exposure.order_count or exposure.checked_lots):
+            del self.exposures[exposure.market.market_id]

@@ -207,6 +207,7 @@ class Auction:
             lots = min(lots, max(-side * exposure.lots, 0))
             if lots == 0:
                 code = ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE
+                account.forget_exposure(exposure)
                 return Receipt(envelope_id, index, Status.REFUSED, code)
         reserve = self._reserve_of(account, side)
         turnover = self._bound_turnover(side, order.price_ticks, lots, market.taker_fee_ppm)
@@ -219,6 +220,7 @@ class Auction:
         if code is _OK and own and gives_way and order.tif is _FOK:
             code = ReasonCode.ORDER_FOK_UNFILLABLE
         if code is not _OK:
+            account.forget_exposure(exposure)
             return Receipt(envelope_id, index, Status.REFUSED, code)
         order_id = state.next_order_id
         state.next_order_id = order_id + 1

@@ -17,7 +17,7 @@ account, which also catches a change that was not noted.
 
 from engine.account import Account
 from engine.errors import InvariantViolation
-from engine.limits import FULL_CHECK_INTERVAL_BLOCKS
+from engine.limits import EXPOSURES_KEPT_MAX, FULL_CHECK_INTERVAL_BLOCKS
 from engine.state import EngineState
 
 
@@ -43,6 +43,9 @@ def validate_changes(state: EngineState) -> None:
         account.checked_quote = account.quote
         if account.position_record is None:
             _note_positions(account, positions)
+        if len(account.exposures) > EXPOSURES_KEPT_MAX:
+            for exposure in list(account.exposures.values()):
+                account.forget_exposure(exposure)
     owed = compute_balances_owed(state)
     if change != owed - state.checked_owed:
         raise InvariantViolation(

@@ -32,6 +32,9 @@ BALANCE_ABS_MAX_MICROQUOTE: Final = 2**62
 DEPOSITS_TOTAL_MAX_MICROQUOTE: Final = 2**56
 """All quote ever deposited: what the conservation identity sums up to."""
 
+EXPOSURES_KEPT_MAX: Final = 64
+"""Markets that an account knows; of more, those go in which it has neither position nor orders."""
+
 CLIENT_ID_MAX: Final = 2**63 - 1
 """Client order ids are 1 to this; 0 means none."""
 

@@ -79,6 +79,16 @@ def place_order(
     if code is not _OK:
         return Receipt(envelope_id, index, _REFUSED, code)
     exposure = account.exposure(market)
+    receipt = _place(run, exposure, order, envelope_id, index)
+    if not (exposure.lots or exposure.order_count):
+        account.forget_exposure(exposure)
+    return receipt
+
+
+def _place(
+    run: BlockRun, exposure: Exposure, order: PlaceOrder, envelope_id: bytes, index: int
+) -> Receipt:
+    """The order is well formed: what it may do, and doing it."""
     lots = order.size_lots
     if order.reduce_only:
         # A reduce-only order is at most as large as the position that it closes.
@@ -86,7 +96,7 @@ def place_order(
         if lots == 0:
             code = ReasonCode.ORDER_REDUCE_ONLY_WOULD_INCREASE
             return Receipt(envelope_id, index, _REFUSED, code)
-    code = check_risk(state, exposure, order, lots)
+    code = check_risk(run.state, exposure, order, lots)
     if code is not _OK:
         return Receipt(envelope_id, index, _REFUSED, code)
     return _execute(run, exposure, order, lots, envelope_id, index)

@@ -14,6 +14,7 @@ from engine.instructions import CancelAll, OracleReport, PlaceOrder, Side, TimeI
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    EXPOSURES_KEPT_MAX,
     FOK_READS_PER_SENDER_MAX,
     FULL_CHECK_INTERVAL_BLOCKS,
     ORDER_NOTIONAL_MAX_MICROQUOTE,
@@ -285,3 +286,38 @@ def test_reports_at_the_price_bound_keep_the_engine_running(make_world):
     order = PlaceOrder(1, BUY, PRICE_MAX_TICKS, 1)
     assert world.one(world.ALICE, order).code == "ok"
     assert world.one(world.BOB, PlaceOrder(1, SELL, PRICE_MAX_TICKS, 1)).status.name == "FILLED"
+
+
+@pytest.mark.parametrize("is_auction", [False, True])
+def test_orders_that_come_to_nothing_leave_no_exposure(make_world, is_auction):
+    world = make_world(balance=1, auctions=(1,) if is_auction else ())
+    exposures = world.state.accounts[world.ALICE].exposures
+    for order in (
+        PlaceOrder(1, BUY, 1_000, 1_000),
+        PlaceOrder(1, BUY, 1_000, 1, TimeInForce.POST_ONLY, reduce_only=True),
+        PlaceOrder(1, BUY, 1_000, 1, TimeInForce.IOC, reduce_only=True),
+    ):
+        world.one(world.ALICE, order)
+        assert not exposures
+    if not is_auction:
+        rich = make_world()
+        rich.one(rich.ALICE, PlaceOrder(1, BUY, 1_000, 1, TimeInForce.IOC))
+        assert not rich.state.accounts[rich.ALICE].exposures
+
+
+def test_an_account_does_not_keep_all_markets_in_which_it_ever_was(make_world):
+    world = make_world(markets=EXPOSURES_KEPT_MAX + 2)
+    markets = list(world.state.markets)
+    world.run(world.BOB, *(PlaceOrder(market, SELL, 1_000, 1) for market in markets[:2]))
+    world.run(world.ALICE, *(PlaceOrder(market, BUY, 1_000, 1) for market in markets[:2]))
+    world.run(
+        world.ALICE,
+        PlaceOrder(1, SELL, 1_001, 1),
+        *(PlaceOrder(market, BUY, 900, 1) for market in markets[2:EXPOSURES_KEPT_MAX]),
+    )
+    world.run(world.ALICE, *(PlaceOrder(market, BUY, 900, 1) for market in markets[-2:]))
+    exposures = world.state.accounts[world.ALICE].exposures
+    assert list(exposures) == markets
+    world.one(world.ALICE, CancelAll())
+    assert list(exposures) == markets[:2]
+    assert [exposure.lots for exposure in exposures.values()] == [1, 1]
