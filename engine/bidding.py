@@ -50,6 +50,7 @@ from engine.receipts import (
     SliceEvent,
     Status,
 )
+from engine.run import bound_amount
 from engine.sub_accounts import find_account
 
 if TYPE_CHECKING:
@@ -279,7 +280,13 @@ def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonC
     hand_over(run, account, bidder, sizes, paid)
     for market_id, lots in sizes.items():
         run.events.append(
-            SliceEvent(market_id, account.account_id, bidder.account_id, lots, paid[market_id])
+            SliceEvent(
+                market_id,
+                account.account_id,
+                bidder.account_id,
+                lots,
+                bound_amount(paid[market_id]),
+            )
         )
     bidder.quote += premium
     bidder.equity += premium
@@ -294,10 +301,10 @@ def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonC
             account.account_id,
             bidder.account_id,
             part_ppm,
-            premium,
+            bound_amount(premium),
             insured,
-            account.equity,
-            compute_maintenance_margin(account),
+            bound_amount(account.equity),
+            bound_amount(compute_maintenance_margin(account)),
         )
     )
     return _OK

@@ -43,6 +43,7 @@ from engine.margin import (
     compute_weight,
 )
 from engine.receipts import DeleverageEvent, ReasonCode
+from engine.run import bound_amount
 
 if TYPE_CHECKING:
     from engine.market import Market
@@ -120,8 +121,8 @@ class Deleveraging:
                     account.account_id,
                     other.account.account_id,
                     lots,
-                    paid,
-                    account.equity,
+                    bound_amount(paid),
+                    bound_amount(account.equity),
                 )
             )
 

@@ -29,6 +29,10 @@ ORDER_NOTIONAL_MAX_MICROQUOTE: Final = 2**56
 BALANCE_ABS_MAX_MICROQUOTE: Final = 2**62
 """No fill may take a quote balance beyond this, in either direction."""
 
+EVENT_AMOUNT_MAX_MICROQUOTE: Final = 2**63 - 1
+"""What an event says at most of an account's worth, in either direction: at extreme prices it may
+be more than a message can hold."""
+
 DEPOSITS_TOTAL_MAX_MICROQUOTE: Final = 2**56
 """All quote ever deposited: what the conservation identity sums up to."""
 

@@ -61,6 +61,7 @@ from engine.receipts import (
     ReasonCode,
     Receipt,
 )
+from engine.run import bound_amount
 from engine.waitlist import cancel_everything, settle_pairs
 
 if TYPE_CHECKING:
@@ -140,7 +141,14 @@ def report_step(
     margin = compute_maintenance_margin(account)
     run.events.append(
         LiquidationEvent(
-            account.account_id, step, equity, margin, market_id, lots, notional, insurance
+            account.account_id,
+            step,
+            bound_amount(equity),
+            bound_amount(margin),
+            market_id,
+            lots,
+            bound_amount(notional),
+            insurance,
         )
     )
 

@@ -1,6 +1,7 @@
 """What a block collects while it runs."""
 
 from engine.book import Order
+from engine.limits import EVENT_AMOUNT_MAX_MICROQUOTE
 from engine.receipts import Event, Fill, OrderEvent, ReasonCode
 from engine.state import EngineState
 from engine.waiting import Waiting
@@ -58,3 +59,9 @@ class BlockRun:
                 0,
             )
         )
+
+
+def bound_amount(amount: int) -> int:
+    """An amount as an event may tell it: nothing that prices do may keep an event from being
+    encoded, for that would halt every node."""
+    return max(-EVENT_AMOUNT_MAX_MICROQUOTE, min(amount, EVENT_AMOUNT_MAX_MICROQUOTE))

@@ -9,11 +9,18 @@ from engine.apply import apply_block
 from engine.block import BlockInput, Deposit, Reporter
 from engine.book import BookSide
 from engine.errors import InvariantViolation
-from engine.genesis import EngineGenesis, GenesisDeposit, GenesisError, MarketParams
+from engine.genesis import (
+    EngineGenesis,
+    GenesisDeposit,
+    GenesisError,
+    LiquidationParams,
+    MarketParams,
+)
 from engine.instructions import CancelAll, OracleReport, PlaceOrder, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
+    EVENT_AMOUNT_MAX_MICROQUOTE,
     EXPOSURES_KEPT_MAX,
     FOK_READS_PER_SENDER_MAX,
     FULL_CHECK_INTERVAL_BLOCKS,
@@ -22,6 +29,7 @@ from engine.limits import (
     POSITION_MAX_LOTS,
     PRICE_MAX_TICKS,
 )
+from engine.receipts import LiquidationStep
 from engine.state import create_state
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -321,3 +329,22 @@ def test_an_account_does_not_keep_all_markets_in_which_it_ever_was(make_world):
     world.one(world.ALICE, CancelAll())
     assert list(exposures) == markets[:2]
     assert [exposure.lots for exposure in exposures.values()] == [1, 1]
+
+
+def test_no_price_makes_a_liquidation_too_large_to_tell(make_world):
+    world = make_world(
+        index=1,
+        balance=2**53,
+        liquidation=LiquidationParams(),
+        tick_size_microquote=2**40,
+        lots_per_base=1,
+    )
+    world.one(world.ALICE, PlaceOrder(1, SELL, 1, 2**15))
+    world.one(world.BOB, PlaceOrder(1, BUY, 1, 2**15))
+    world.set_index(PRICE_MAX_TICKS)
+    (begun,) = (
+        event for event in world.output.events if getattr(event, "step", 0) is LiquidationStep.BEGUN
+    )
+    assert begun.account == world.ALICE
+    assert begun.equity_microquote == -EVENT_AMOUNT_MAX_MICROQUOTE
+    assert begun.maintenance_margin_microquote == EVENT_AMOUNT_MAX_MICROQUOTE
