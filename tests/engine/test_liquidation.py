@@ -232,3 +232,15 @@ def test_a_liquidated_account_may_still_close_by_itself(make_world):
     assert world.one(world.ALICE, PlaceOrder(1, Side.BUY, 947, 1)).code == "margin.insufficient"
     wait(world)
     assert steps(world) == [STEP.ENDED]
+
+
+def test_an_index_that_explodes_makes_no_event_that_cannot_be_told(make_world):
+    world = make_world(balance=2**53, index=1, liquidation=PARAMS)
+    lots = 2**32 - 1
+    for _ in range(8):
+        world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1, lots))
+        world.one(world.BOB, PlaceOrder(1, Side.SELL, 1, lots))
+    world.set_index(2**32 - 1)
+    begun = told(world, world.BOB)[0]
+    assert begun.step is STEP.BEGUN
+    assert begun.equity_microquote == -(2**63 - 1)
