@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.distress import bound_amount, is_waiting_for_index
+from engine.distress import is_waiting_for_index
 from engine.handover import NEEDS_INITIAL, check_taking, hand_over
 from engine.instructions import Bid
 from engine.limits import (

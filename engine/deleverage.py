@@ -27,7 +27,6 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from engine.account import Account, Exposure
-from engine.distress import bound_amount
 from engine.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from engine.account import Account
     from engine.genesis import LiquidationParams
 
-_AMOUNT_MAX: Final = 2**63 - 1
-
 _DISTRESS: Final = Struct(">BQQQQB")
 
 
@@ -130,12 +128,6 @@ class Liquidations:
         """Note whether the account owes more than it has."""
         self.negative_count += is_negative - record.is_negative
         record.is_negative = is_negative
-
-
-def bound_amount(amount: int) -> int:
-    """An amount as events tell it, in 64 bits: only an index that has moved by many orders of
-    magnitude makes a position worth more, and then the bound is told."""
-    return max(-_AMOUNT_MAX, min(_AMOUNT_MAX, amount))
 
 
 def is_waiting_for_index(account: Account) -> bool:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 from engine.account import Account, Exposure
 from engine.bidding import answer, run_bids
 from engine.deleverage import Deleveraging
-from engine.distress import Distress, bound_amount, is_waiting_for_index
+from engine.distress import Distress, is_waiting_for_index
 from engine.fees import find_taker_fee_ppm
 from engine.instructions import SelfTradeMode
 from engine.limits import (
