@@ -33,6 +33,11 @@ from node.workers.engine_main import YOUNG_GENERATION
 BLOCK_INSTRUCTIONS: Final = 1_000
 """Instructions of one block, hence between two roots."""
 
+PASS_BLOCKS: Final = 300
+"""Blocks after which a run goes on with a new state: three instructions of five add and two end
+what was added, so books grow, and makers with all the open orders that they may have would be
+refused, which costs little."""
+
 WARM_UP_BLOCKS: Final = 10
 """Blocks before the measurement: books fill, caches warm."""
 
@@ -114,11 +119,11 @@ def measure_engine(
     """Run both passes, each about `seconds` long, the replay, the book and portfolio
     margin; weigh the state last."""
     without_root = _run(seconds, config, None)
-    log = Log()
-    with_root = _run(seconds, config, log)
+    logs: list[Log] = []
+    with_root = _run(seconds, config, logs)
     with _collecting_by_hand():
-        replay = measure_replay(Workload(config).genesis(), log, _collect_young)
-    del log
+        replay = measure_replay(Workload(config).genesis(), logs, _collect_young)
+    del logs
     blocks = make_blocks(book_messages)
     with _collecting_by_hand():
         book = measure_book(blocks, _collect_young)
@@ -159,36 +164,57 @@ def measure_engine(
     )
 
 
-def _run(seconds: float, config: WorkloadConfig, log: Log | None) -> EngineRun:
-    """One pass; with a log it computes roots, and writes down what it executes and comes to."""
+class _Tally:
+    """What the passes of one run have come to."""
+
+    def __init__(self) -> None:
+        self.block_ms: list[float] = []
+        self.instructions = self.fills = self.refused = 0
+        self.elapsed_s = 0.0
+
+    def add(self, stats: tuple[int, int, int], taken_s: float) -> None:
+        self.elapsed_s += taken_s
+        self.block_ms.append(round(taken_s * 1_000, 3))
+        self.instructions += stats[0]
+        self.fills += stats[1]
+        self.refused += stats[2]
+
+
+def _run(seconds: float, config: WorkloadConfig, logs: list[Log] | None) -> EngineRun:
+    """Passes, each on a state of its own, until they come to so much time; with logs they compute
+    roots, and write down what they execute and come to."""
+    tally = _Tally()
+    while tally.elapsed_s < seconds:
+        log = None
+        if logs is not None:
+            log = Log()
+            logs.append(log)
+        _run_pass(seconds, config, log, tally)
+    return EngineRun(
+        instructions=tally.instructions,
+        elapsed_s=round(tally.elapsed_s, 3),
+        instructions_per_s=round(tally.instructions / tally.elapsed_s, 1),
+        block_ms=compute_percentiles(tally.block_ms),
+        fills=tally.fills,
+        refused=tally.refused,
+    )
+
+
+def _run_pass(seconds: float, config: WorkloadConfig, log: Log | None, tally: _Tally) -> None:
     workload = Workload(config)
     state = create_state(workload.genesis())
     for block in workload.setup_blocks():
         run_block(state, _note(block, log), log is not None)
-    block_ms: list[float] = []
-    instructions = fills = refused = 0
-    elapsed_s = 0.0
     with _collecting_by_hand():
         for _ in range(WARM_UP_BLOCKS):
             _time_block(state, _note(workload.block(BLOCK_INSTRUCTIONS), log), log)
-        while elapsed_s < seconds:
+        for _ in range(PASS_BLOCKS):
             block = _note(workload.block(BLOCK_INSTRUCTIONS), log)
-            stats, taken_s = _time_block(state, block, log)
-            elapsed_s += taken_s
-            block_ms.append(round(taken_s * 1_000, 3))
-            instructions += stats[0]
-            fills += stats[1]
-            refused += stats[2]
+            tally.add(*_time_block(state, block, log))
+            if tally.elapsed_s >= seconds:
+                break
     # Nothing was made or lost: every balance and position is summed up again.
     validate_all(state)
-    return EngineRun(
-        instructions=instructions,
-        elapsed_s=round(elapsed_s, 3),
-        instructions_per_s=round(instructions / elapsed_s, 1),
-        block_ms=compute_percentiles(block_ms),
-        fills=fills,
-        refused=refused,
-    )
 
 
 def _note(block: BlockInput, log: Log | None) -> BlockInput:
