@@ -10,7 +10,8 @@ The two halves of one thing, both from the same plain envelope that the account'
 A key may only cancel; or trade as well; or also move collateral between the owner's accounts. No
 session key ever withdraws, gives to somebody else, or changes keys. It may be confined to markets,
 to some of the owner's accounts, and to an amount of notional: that of all orders which it placed
-at their limit prices, reduce-only ones excepted; what it cancels does not come back.
+at the dearest they may trade at (a sell's limit, or the mark where that is higher), reduce-only
+ones excepted; what it cancels does not come back.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from engine.instructions import (
     Transfer,
     TwapOrder,
 )
+from engine.limits import PRICE_MAX_TICKS
 from engine.receipts import ReasonCode, Receipt, SessionEvent, Status
 from engine.sub_accounts import find_account
 from engine.waiting import Waiting
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from engine.account import Account
     from engine.block import SessionRevocation
     from engine.instructions import AccountInstruction, Instruction
+    from engine.market import Market
     from engine.run import BlockRun
     from engine.state import EngineState
 
@@ -249,17 +252,30 @@ def compute_spend(
         order = find_order(account, instruction.order_id, instruction.client_id)
         if isinstance(order, ReasonCode | Waiting) or order.reduce_only:
             return 0
-        unit = order.exposure.market.unit
-        return max(instruction.price_ticks * instruction.size_lots * unit, 0)
+        traded = order.exposure.market
+        price = _find_dearest_limit(traded, order.side, instruction.price_ticks)
+        return max(price * instruction.size_lots * traded.unit, 0)
     if not isinstance(instruction, _ORDERS) or instruction.reduce_only:
         return 0
     market = state.markets.get(instruction.market)
     if market is None:
         return 0
-    if isinstance(instruction, MarketOrder):
-        price = instruction.protective_price_ticks
-    elif isinstance(instruction, TrailingStop):
-        price = market.mark_price
-    else:
-        price = instruction.price_ticks
+    price = _find_dearest_price(market, instruction)
     return max(price * instruction.size_lots * market.unit, 0)
+
+
+def _find_dearest_price(
+    market: Market, order: PlaceOrder | MarketOrder | ConditionalOrder | TrailingStop | TwapOrder
+) -> int:
+    """What a lot of an order may trade at, in ticks: a sell takes what the market gives, however
+    low its limit. Before there is a mark anything may come."""
+    if isinstance(order, MarketOrder):
+        return _find_dearest_limit(market, order.side, order.protective_price_ticks)
+    if not isinstance(order, TrailingStop):
+        return _find_dearest_limit(market, order.side, order.price_ticks)
+    mark = market.mark_price or PRICE_MAX_TICKS
+    return mark + order.offset_ticks + order.slack_ticks if order.side > 0 else mark
+
+
+def _find_dearest_limit(market: Market, side: int, limit_ticks: int) -> int:
+    return limit_ticks if side > 0 else max(limit_ticks, market.mark_price or PRICE_MAX_TICKS)

@@ -176,14 +176,17 @@ def test_a_cap_counts_accepted_orders_at_their_limit_and_nothing_else(world):
     [
         (LIMIT, 90_000),
         (MarketOrder(1, BUY, 1_100, 10), 110_000),
-        (STOP, 80_000),
+        (PlaceOrder(1, SELL, 950, 10), 100_000),
+        (MarketOrder(1, SELL, 950, 10), 100_000),
+        (STOP, 100_000),
         (TRAILING, 100_000),
+        (replace(TRAILING, side=BUY), 110_000),
         (TWAP, 90_000),
-        (PAIR, 90_000),
+        (PAIR, 100_000),
     ],
 )
 def test_what_each_kind_of_order_is_worth(world, order, value):
-    world.one(world.BOB, PlaceOrder(1, SELL, 1_050, 10))
+    world.run(world.BOB, PlaceOrder(1, SELL, 1_050, 10), PlaceOrder(1, BUY, 950, 10))
     grant(world, spend_max_microquote=value - 1)
     assert ask(world, order) == ["session.spent"]
     grant(world, key=OTHER, spend_max_microquote=value)
@@ -198,6 +201,15 @@ def test_an_amend_that_is_a_new_order_counts_as_one(world):
     assert ask(world, Amend(0, 1, 900, 12)) == ["ok"]
     (view,) = view_account(world.state, world.ALICE).sessions
     assert view.spent_microquote == 90_000 + 108_000
+
+
+def test_a_sell_that_is_amended_downwards_counts_as_it_may_trade(world):
+    grant(world, spend_max_microquote=220_000)
+    assert ask(world, PlaceOrder(1, SELL, 1_050, 10, client_id=1)) == ["ok"]
+    assert ask(world, Amend(0, 1, 950, 12)) == ["session.spent"]
+    assert ask(world, Amend(0, 1, 950, 11)) == ["ok"]
+    (view,) = view_account(world.state, world.ALICE).sessions
+    assert view.spent_microquote == 105_000 + 110_000
 
 
 def test_hostile_sizes_are_refused_within_a_cap_and_change_nothing(world):
