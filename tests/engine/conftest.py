@@ -24,6 +24,7 @@ from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
 from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS, SESSION_REFUSALS
 from engine.schedule import decode_bundle
+from engine.snapshot import restore, snapshot
 from engine.state import EngineState, create_state
 
 USDC = 1_000_000
@@ -97,6 +98,25 @@ class World:
 
     def quote(self, account: bytes) -> int:
         return self.state.accounts[account].quote
+
+    def check_replay(self, cut: int, check: Callable[[EngineState], object] = validate_all) -> None:
+        """Live = replayed = snapshot after `cut` blocks and tail; `check` holds of what was
+        restored, before the tail and after it."""
+        live = snapshot(self.state)
+        replayed = create_state(self.genesis)
+        outputs, saved = [], snapshot(replayed)
+        cut = min(cut, len(self.inputs) - 1)
+        for position, block in enumerate(self.inputs):
+            if position == cut:
+                saved = snapshot(replayed)
+            outputs.append(apply_block(replayed, block))
+        assert snapshot(replayed) == live
+        restored = restore(saved)
+        check(restored)
+        tail = [apply_block(restored, block) for block in self.inputs[restored.height :]]
+        assert tail == outputs[len(outputs) - len(tail) :]
+        assert snapshot(restored) == live
+        check(restored)
 
     def position(self, account: bytes, market: int = 1) -> int:
         exposure = self.state.accounts[account].exposures.get(market)

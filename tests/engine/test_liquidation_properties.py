@@ -10,7 +10,6 @@ from engine.genesis import LiquidationParams
 from engine.instructions import Bid, CancelAll, MarketOrder, OracleReport, PlaceOrder, Side
 from engine.receipts import LiquidationStage
 from engine.snapshot import restore, snapshot
-from engine.state import create_state
 from engine.views import view_account
 from localnet.splitmix import SplitMix
 
@@ -152,20 +151,7 @@ def test_an_empty_fund_never_owes_and_never_leaves_a_solvent_account_a_debt(
 def test_live_replay_and_snapshot_with_tail_agree(make_world, seed, count, cut):
     world = make(make_world)
     play(world, seed, count)
-    live = snapshot(world.state)
-    replayed = create_state(world.genesis)
-    outputs, saved = [], snapshot(replayed)
-    cut = min(cut, len(world.inputs))
-    for position, block in enumerate(world.inputs):
-        if position == cut:
-            saved = snapshot(replayed)
-        outputs.append(apply_block(replayed, block))
-    assert snapshot(replayed) == live
-    restored = restore(saved)
-    check_tables(restored)
-    tail = [apply_block(restored, block) for block in world.inputs[restored.height :]]
-    assert tail == outputs[len(outputs) - len(tail) :]
-    assert snapshot(restored) == live
+    world.check_replay(cut, check_tables)
 
 
 @settings(max_examples=40, deadline=None)

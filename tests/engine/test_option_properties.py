@@ -23,7 +23,6 @@ from engine.instructions import (
 from engine.limits import SERIES_ID_FIRST
 from engine.option_params import OptionParams, PortfolioRules
 from engine.portfolio_accounts import compute_requirements
-from engine.snapshot import restore, snapshot
 from engine.solvency import compute_solvency, read_mark_prices
 from engine.state import create_state
 from engine.views import view_account, view_markets
@@ -174,18 +173,7 @@ def test_money_series_and_caches_hold_over_expiries(make_world, seed, count):
 def test_live_replay_and_snapshot_with_tail_agree(make_world, seed, count, cut):
     exchange = _make(make_world)
     _play(exchange, seed, count)
-    replayed = create_state(GENESIS)
-    outputs, saved = [], snapshot(replayed)
-    for position, block in enumerate(exchange.inputs):
-        if position == min(cut, count - 1):
-            saved = snapshot(replayed)
-        outputs.append(apply_block(replayed, block))
-    live = snapshot(exchange.state)
-    assert snapshot(replayed) == live
-    restored = restore(saved)
-    tail = [apply_block(restored, block) for block in exchange.inputs[restored.height :]]
-    assert tail == outputs[len(outputs) - len(tail) :]
-    assert snapshot(restored) == live
+    exchange.check_replay(cut)
 
 
 @settings(max_examples=20, deadline=None)

@@ -6,7 +6,6 @@ from msgspec.structs import replace
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root, verify_inclusion
-from engine.apply import apply_block
 from engine.block import WithdrawalSettlement
 from engine.commitment import (
     SYSTEM_KEY,
@@ -33,8 +32,6 @@ from engine.instructions import (
     Withdraw,
 )
 from engine.records import encode_order
-from engine.snapshot import restore, snapshot
-from engine.state import create_state
 from engine.views import view_account, view_book, view_order
 from engine.withdrawals import encode_withdrawal
 from localnet.splitmix import SplitMix
@@ -263,22 +260,7 @@ def test_tables_margin_receipts_and_money_hold_after_every_block(make_world, see
 def test_live_replay_and_snapshot_with_tail_agree(make_world, seed, count, cut):
     world = _make(make_world)
     _play(world, _stream(seed, count))
-    live = snapshot(world.state)
-
-    replayed = create_state(world.genesis)
-    outputs, saved = [], snapshot(replayed)
-    cut = min(cut, len(world.inputs))
-    for position, block in enumerate(world.inputs):
-        if position == cut:
-            saved = snapshot(replayed)
-        outputs.append(apply_block(replayed, block))
-    assert snapshot(replayed) == live
-
-    restored = restore(saved)
-    tail = [apply_block(restored, block) for block in world.inputs[restored.height :]]
-    assert tail == outputs[len(outputs) - len(tail) :]
-    assert snapshot(restored) == live
-    _check_tables(restored)
+    world.check_replay(cut, _check_tables)
 
 
 @settings(max_examples=60, deadline=None)

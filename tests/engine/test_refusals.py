@@ -5,7 +5,8 @@ same to the last bit: the block goes on, no other account changes, and no money 
 (every block of a test checks the books as a whole).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -73,9 +74,9 @@ class Case(NamedTuple):
     prepare: Callable[[Any], object] = nothing
     before: tuple[Instruction, ...] = ()
     """What stands in the same bundle before it."""
-    world: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    world: Mapping[str, Any] = MappingProxyType({})
     """Parameters of the exchange (`make_world`)."""
-    bounds: dict[str, int] = {}  # noqa: RUF012 - never changed
+    bounds: Mapping[str, int] = MappingProxyType({})
     """Limits on what waits, leaves or bids that are smaller than usual."""
     sender: bytes = ALICE
 

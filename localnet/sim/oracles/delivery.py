@@ -186,8 +186,9 @@ class Delivery(Watcher):
     ) -> None:
         """At rest: everybody was told of all heights up to the one at which the last envelope was
         ordered; and what is ordered is executed, unless it had expired, or is refused everywhere
-        for one reason. For what is `genuine` there is but one: so many envelopes of its key passed
-        before it that its nonce had left the window."""
+        for one reason. For what is `genuine` there are but two: so many envelopes of its key passed
+        before it that its nonce had left the window; or its nonce was spent, as often as anything
+        passed that is not genuine."""
         running = tuple(running)
         for index in running:
             told = (self.noticed[index], self.delivered[index], self._executed[index])
@@ -206,13 +207,14 @@ class Delivery(Watcher):
             if envelope_id not in order.passed and expiries.get(envelope_id, 0) > height
         }
         overtaken = find_overtaken(order, genuine) if lost.keys() & genuine.keys() else frozenset()
-        # Who replays what the same keys signed elsewhere may spend the very nonce of one of ours.
-        is_replayed = any(envelope_id not in genuine for envelope_id in order.passed)
+        # Who replays what the same keys signed elsewhere may spend the nonce of one of ours each.
+        foreign = sum(envelope_id not in genuine for envelope_id in order.passed)
         for envelope_id, ordered_height in lost.items():
             what = f"{envelope_id.hex()[:16]} is ordered at height {ordered_height}"
             reasons = {self.find_refusal(index, envelope_id) for index in running}
-            is_spent = is_replayed and reasons == {b"nonce.duplicate"}
-            if envelope_id in genuine and not is_spent:
+            if envelope_id in genuine and foreign and reasons == {b"nonce.duplicate"}:
+                foreign -= 1
+            elif envelope_id in genuine:
                 assert envelope_id in overtaken, f"{what}, and not executed"
                 assert reasons == {b"nonce.too_low"}, (
                     f"{what}, overtaken, and refused for {reasons}"
