@@ -27,27 +27,28 @@ Phases of a block, in this order, always:
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).
 
-    types       instructions, receipts, block, genesis, option_params, portfolio_terms
-                                                       msgspec structs; never compiled
-    bounds      limits, errors, refusals (which code refuses what)
-    state       state, account, market, book, records, waiting      plain classes with slots
-    rules       margin, oracle, mark, open_interest, funding, schedule, placement, matching,
-                resting, cancellation, products (in machine words)
-    auctions    auction (joining, settling), clearing (the price and the shares)
-    waiting     waitlist (coming and going), triggers, pairs (one cancels the other), slices
-                (TWAP), dead_man
-    accounts    outflow (what may leave), withdrawals, transfers, sub_accounts, fees (tiers),
-                sessions (keys)
-    liquidation distress (who, and whose turn it is), liquidation (the phase, closing), bidding,
-                deleverage, handover
-    options     fixed_point, black76, portfolio            pure functions of numbers
-                options (what the state holds), surface (reported volatilities), listing,
-                option_marks, settlement (the options' part of phase 1), option_views,
-                portfolio_accounts (portfolio margin of accounts), margin_modes
-    block       apply (the phases), run (what a block gathers), invariants (and open interest),
-                commitment (the root)
-    around it   snapshot, waiting_snapshot, option_snapshot, account_snapshot,
-                liquidation_snapshot, chunks (of one), proofs, solvency, views
+    types        instructions, receipts, block, genesis         msgspec structs; never compiled
+    bounds       limits, errors, refusals (which code refuses what)
+    state        state, and what it holds: accounts.account, trading.market, trading.book,
+                 waiting.orders, options.chains              plain classes with slots
+    a block      apply (the phases), schedule (who goes when), run (what a block gathers),
+                 margin, products (in machine words), invariants (and open interest)
+    accounts/    account, outflow (what may leave), withdrawals, transfers, sub_accounts, fees
+                 (tiers), sessions (keys)
+    prices/      oracle (indices), mark, funding, open_interest (margin that grows with it)
+    trading/     market, book, placement, matching, resting, cancellation; auction (joining,
+                 settling), clearing (the price and the shares)
+    waiting/     orders, waitlist (coming and going), triggers, pairs (one cancels the other),
+                 slices (TWAP), dead_man
+    liquidation/ distress (who, and whose turn it is), phase (closing), bidding, deleverage,
+                 handover
+    options/     params, chains (what the state holds), surface (reported volatilities), listing,
+                 marks, settlement (the options' part of phase 1), views
+    portfolio/   terms, fixed_point, black76, scenarios: functions of numbers; accounts (what they
+                 say of accounts), modes (choosing)
+    commitment/  root, records (of orders); around it proofs and solvency
+    snapshots/   whole, and parts of it: accounts, waiting, options, liquidations; chunks
+    views        what a gateway shows
 
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in

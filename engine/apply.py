@@ -6,14 +6,14 @@ from typing import Final
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
-from engine.account import Account
-from engine.auction import run_auction, split_by_market
+from engine.accounts.account import Account
+from engine.accounts.fees import enter_fee_epoch
+from engine.accounts.sessions import Charges, Session, change_sessions, find_session
+from engine.accounts.sub_accounts import find_account, is_sub_account_number
+from engine.accounts.transfers import transfer
+from engine.accounts.withdrawals import request_withdrawal, settle_withdrawals
 from engine.block import BlockInput, BlockOutput, BlockStats
-from engine.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
-from engine.commitment import compute_state_root
-from engine.dead_man import arm_dead_man, run_dead_men
-from engine.fees import enter_fee_epoch
-from engine.funding import accrue_funding
+from engine.commitment.root import compute_state_root
 from engine.instructions import (
     Amend,
     ArmDeadMan,
@@ -36,26 +36,26 @@ from engine.instructions import (
 )
 from engine.invariants import validate_changes
 from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
-from engine.liquidation import is_withdrawal_gated, run_liquidations
-from engine.margin_modes import set_margin_mode
-from engine.mark import note_last_prices, update_marks
-from engine.oracle import accept_report, adopt_reporters, update_indices
-from engine.pairs import place_pair
-from engine.placement import place_market_order, place_order
+from engine.liquidation.phase import is_withdrawal_gated, run_liquidations
+from engine.options.settlement import run_options
+from engine.options.surface import accept_volatilities, forget_reporters
+from engine.portfolio.modes import set_margin_mode
+from engine.prices.funding import accrue_funding
+from engine.prices.mark import note_last_prices, update_marks
+from engine.prices.oracle import accept_report, adopt_reporters, update_indices
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take_turns
-from engine.sessions import Charges, Session, change_sessions, find_session
-from engine.settlement import run_options
-from engine.slices import place_twap, run_slice
 from engine.state import EngineState
-from engine.sub_accounts import find_account, is_sub_account_number
-from engine.surface import accept_volatilities, forget_reporters
-from engine.transfers import transfer
-from engine.triggers import Wakes, fire, place_conditional
-from engine.waiting import Conditional, Twap, Waiting
-from engine.waitlist import expire_waiting, settle_pairs
-from engine.withdrawals import request_withdrawal, settle_withdrawals
+from engine.trading.auction import run_auction, split_by_market
+from engine.trading.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
+from engine.trading.placement import place_market_order, place_order
+from engine.waiting.dead_man import arm_dead_man, run_dead_men
+from engine.waiting.orders import Conditional, Twap, Waiting
+from engine.waiting.pairs import place_pair
+from engine.waiting.slices import place_twap, run_slice
+from engine.waiting.triggers import Wakes, fire, place_conditional
+from engine.waiting.waitlist import expire_waiting, settle_pairs
 
 # Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
 _POST_ONLY: Final = TimeInForce.POST_ONLY

@@ -22,7 +22,7 @@ from engine.limits import (
     SERIES_MAX,
     VOLUME_MAX_MICROQUOTE,
 )
-from engine.option_params import OptionParams, find_option_fault
+from engine.options.params import OptionParams, find_option_fault
 
 
 class Matching(IntEnum):
@@ -31,7 +31,7 @@ class Matching(IntEnum):
     CONTINUOUS = 0
     """One after the other, in turns by rank, each at the prices that it finds."""
     AUCTION = 1
-    """All at once with the resting book, at one price (`engine.auction`)."""
+    """All at once with the resting book, at one price (`engine.trading.auction`)."""
 
 
 class GenesisError(Exception):
@@ -41,8 +41,8 @@ class GenesisError(Exception):
 
 
 class FundingParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How longs and shorts of a perpetual pay each other (`engine.funding`). Rates are for eight
-    hours."""
+    """How longs and shorts of a perpetual pay each other (`engine.prices.funding`). Rates are for
+    eight hours."""
 
     impact_notional_microquote: Annotated[int, Meta(ge=1, le=2**50)]
     """The size of the order whose average price a vote measures."""
@@ -61,7 +61,7 @@ class FundingParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class MarkParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How far and how fast the mark of a market may leave its index (`engine.mark`)."""
+    """How far and how fast the mark of a market may leave its index (`engine.prices.mark`)."""
 
     impact_notional_microquote: Annotated[int, Meta(ge=1, le=2**50)]
     """The size of the order whose average price a vote measures."""
@@ -75,7 +75,7 @@ class MarkParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 class OpenInterestParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Between which values of all open interest initial margin grows to all of the value
-    (`engine.open_interest`)."""
+    (`engine.prices.open_interest`)."""
 
     lower_microquote: Annotated[int, Meta(ge=0, le=2**62)]
     """Up to here the market's own initial margin holds."""
@@ -84,8 +84,9 @@ class OpenInterestParams(Struct, frozen=True, array_like=True, forbid_unknown_fi
 
 
 class LiquidationParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How accounts below their maintenance margin are closed (`engine.liquidation`). The defaults
-    are those of large exchanges: dYdX (prices), Hyperliquid (parts, backstop), Derive (auctions).
+    """How accounts below their maintenance margin are closed (`engine.liquidation.phase`). The
+    defaults are those of large exchanges: dYdX (prices), Hyperliquid (parts, backstop), Derive
+    (auctions).
     """
 
     insurance_microquote: Annotated[int, Meta(ge=0, le=DEPOSITS_TOTAL_MAX_MICROQUOTE)] = 0
@@ -182,7 +183,7 @@ class FeeTier(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class FeeTiers(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Lower fees for whoever trades more (`engine.fees`)."""
+    """Lower fees for whoever trades more (`engine.accounts.fees`)."""
 
     tiers: Annotated[tuple[FeeTier, ...], Meta(min_length=1, max_length=FEE_TIERS_MAX)]
     """By rising volume; without any of them a market's own fees hold."""

@@ -248,7 +248,7 @@ class ArmDeadMan(
 
 
 class Bid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=40):
-    """Take a slice of what an account under liquidation has (`engine.bidding`).
+    """Take a slice of what an account under liquidation has (`engine.liquidation.bidding`).
 
     The lots come at mark, with a premium beside: all bids of a block for one account receive the
     same, the highest that one of them asks for which still gets something. The sender has to cover
@@ -344,7 +344,7 @@ AccountInstruction = (
 
 
 class OnBehalf(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=32):
-    """Ask something for a sub-account of the sender (`engine.sub_accounts`)."""
+    """Ask something for a sub-account of the sender (`engine.accounts.sub_accounts`)."""
 
     sub: int
     """Its number."""

@@ -15,7 +15,7 @@ At multiples of `FULL_CHECK_INTERVAL_BLOCKS` and after a restore it is summed ov
 account, which also catches a change that was not noted.
 """
 
-from engine.account import Account
+from engine.accounts.account import Account
 from engine.errors import InvariantViolation
 from engine.limits import EXPOSURES_KEPT_MAX, FULL_CHECK_INTERVAL_BLOCKS
 from engine.state import EngineState

@@ -9,7 +9,7 @@ position: all buys filled, or all sells. Whenever one of these is negative the o
 its absolute value. The rates of a market are those of a long and of a short lot: a perpetual's
 are the same, its mark value times the market's ppm. Marks and ppm are set before the instructions
 of a block and hold through it, also where initial margin grows with open interest
-(`engine.open_interest`).
+(`engine.prices.open_interest`).
 
 Two facts keep the hot path short, and every change to the formulas must keep them true:
 
@@ -18,26 +18,26 @@ Two facts keep the hot path short, and every change to the formulas must keep th
 * An incoming order is checked once, as if all of it traded at its limit price and paid the taker
   fee there. Every possible fill is at least as good, so it needs no check while it trades.
 
-Portfolio margin is another way to margin an account (`engine.portfolio_accounts`); the pure
-function behind it is `compute_portfolio_margin`, out of `engine.portfolio`.
+Portfolio margin is another way to margin an account (`engine.portfolio.accounts`); the pure
+function behind it is `compute_portfolio_margin`, out of `engine.portfolio.scenarios`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.account import Account, Exposure
-from engine.funding import compute_settlement, settle_funding
+from engine.accounts.account import Account, Exposure
 from engine.limits import PPM
-from engine.market import compute_orders_margin as compute_orders_margin
-from engine.market import compute_position_margin as compute_position_margin
-from engine.portfolio import compute_portfolio_margin as compute_portfolio_margin
-from engine.portfolio_accounts import (
+from engine.portfolio.accounts import (
     compute_requirements,
     refresh_portfolio,
     update_portfolio_exposure,
 )
+from engine.portfolio.scenarios import compute_portfolio_margin as compute_portfolio_margin
+from engine.prices.funding import compute_settlement, settle_funding
 from engine.products import multiply
+from engine.trading.market import compute_orders_margin as compute_orders_margin
+from engine.trading.market import compute_position_margin as compute_position_margin
 
 if TYPE_CHECKING:
     from engine.state import EngineState

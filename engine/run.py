@@ -1,10 +1,10 @@
 """What a block collects while it runs."""
 
-from engine.book import Order
 from engine.limits import EVENT_AMOUNT_MAX_MICROQUOTE
 from engine.receipts import Event, Fill, OrderEvent, ReasonCode
 from engine.state import EngineState
-from engine.waiting import Waiting
+from engine.trading.book import Order
+from engine.waiting.orders import Waiting
 
 
 class BlockRun:
@@ -28,7 +28,7 @@ class BlockRun:
         self.fok_reads: dict[bytes, int] = {}
         """What each sender's fill-or-kill checks have read, in order of execution."""
         self.settled_fills = 0
-        """So many fills and events have been looked at for pairs (`engine.waitlist`)."""
+        """So many fills and events have been looked at for pairs (`engine.waiting.waitlist`)."""
         self.settled_events = 0
 
     def report(self, order: Order, code: ReasonCode, removed_lots: int, resting_lots: int) -> None:

@@ -22,7 +22,7 @@ from engine.block import EngineEnvelope
 from engine.instructions import Bundle, Instruction
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import ReasonCode
-from engine.waiting import Waiting
+from engine.waiting.orders import Waiting
 
 _RANK: Final = itemgetter(0, 1, 2)
 

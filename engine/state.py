@@ -3,16 +3,16 @@
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from crypto.merkle import MerkleTree
-from engine.account import Account
-from engine.book import Order
-from engine.distress import Liquidations
-from engine.fees import install_fee_tiers
+from engine.accounts.account import Account
+from engine.accounts.fees import install_fee_tiers
+from engine.accounts.withdrawals import Withdrawal
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
 from engine.limits import SERIES_ID_FIRST
-from engine.market import Market
-from engine.options import OptionChain
-from engine.waiting import Agenda, Waiting
-from engine.withdrawals import Withdrawal
+from engine.liquidation.distress import Liquidations
+from engine.options.chains import OptionChain
+from engine.trading.book import Order
+from engine.trading.market import Market
+from engine.waiting.orders import Agenda, Waiting
 
 
 class EngineState:

@@ -4,11 +4,9 @@ from itertools import islice
 
 from msgspec import Struct
 
-from engine.account import Account
+from engine.accounts.account import Account
+from engine.accounts.fees import compute_tier, compute_trailing_volume
 from engine.block import SessionScope
-from engine.book import BookSide, Order
-from engine.fees import compute_tier, compute_trailing_volume
-from engine.funding import compute_settlement
 from engine.genesis import Matching
 from engine.instructions import (
     MarginMode,
@@ -20,10 +18,12 @@ from engine.instructions import (
 )
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.margin import compute_orders_margin, compute_position_margin
-from engine.option_views import GreeksView, OptionView, view_greeks, view_option
-from engine.portfolio_accounts import compute_open_margin, compute_requirements
+from engine.options.views import GreeksView, OptionView, view_greeks, view_option
+from engine.portfolio.accounts import compute_open_margin, compute_requirements
+from engine.prices.funding import compute_settlement
 from engine.state import EngineState
-from engine.waiting import Conditional, Twap
+from engine.trading.book import BookSide, Order
+from engine.waiting.orders import Conditional, Twap
 
 
 class MarketView(Struct, frozen=True, array_like=True):

@@ -1,8 +1,8 @@
 """A day on which one market falls: its price, and who is caught in it. Pure.
 
 *Leveraged* accounts buy what their deposit carries, and do nothing more. *Bidders* take slices of
-those of them that are under liquidation (`engine.bidding`), and sell what they got into the quotes.
-`localnet.crash_crowd` has them act.
+those of them that are under liquidation (`engine.liquidation.bidding`), and sell what they got into
+the quotes. `localnet.crash_crowd` has them act.
 """
 
 from collections.abc import Iterable, Sequence

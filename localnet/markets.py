@@ -19,7 +19,7 @@ from engine.genesis import (
     Matching,
     OpenInterestParams,
 )
-from engine.option_params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams, PortfolioRules
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""

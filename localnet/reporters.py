@@ -9,7 +9,7 @@ import trio
 from engine.genesis import MarketParams
 from engine.instructions import Instruction, OracleReport, VolatilityReport
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PPM
-from engine.option_params import OptionParams
+from engine.options.params import OptionParams
 from localnet.courier import Courier
 from node.envelopes import EnvelopeFactory
 from node.keystores import read_password

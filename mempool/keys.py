@@ -28,8 +28,9 @@ class KeyScope(IntEnum):
     """What a session key may do.
 
     Bodies are not open when the ledger decides, so it only records the scope: it says whether a key
-    may sign at all. What its instructions may do is the engine's half (`engine.sessions`), which
-    the same envelope tells it. No session key withdraws, gives to another owner, or changes keys.
+    may sign at all. What its instructions may do is the engine's half (`engine.accounts.sessions`),
+    which the same envelope tells it. No session key withdraws, gives to another owner, or changes
+    keys.
     """
 
     TRADE = 0

@@ -35,13 +35,15 @@ MODULES: Final = {
         "votes"
     ),
     "mempool": "nonce refusal",
-    "engine": (
-        "account apply auction bidding book cancellation clearing commitment dead_man deleverage "
-        "distress fees funding handover invariants limits liquidation listing margin margin_modes "
-        "mark market matching open_interest option_marks options oracle outflow pairs placement "
-        "portfolio_accounts products records resting run schedule sessions settlement slices "
-        "state sub_accounts surface transfers triggers waiting waitlist withdrawals"
-    ),
+    "engine": "apply invariants limits margin products run schedule state",
+    "engine/accounts": "account fees outflow sessions sub_accounts transfers withdrawals",
+    "engine/commitment": "records root",
+    "engine/liquidation": "bidding deleverage distress handover phase",
+    "engine/options": "chains listing marks settlement surface",
+    "engine/portfolio": "accounts modes",
+    "engine/prices": "funding mark open_interest oracle",
+    "engine/trading": "auction book cancellation clearing market matching placement resting",
+    "engine/waiting": "dead_man orders pairs slices triggers waitlist",
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "
         "results subscriptions tracking"

@@ -52,7 +52,7 @@ def test_planted_imports_break_the_contracts(planted):
     plants = {
         "crypto/digest.py": "import time",
         "consensus/safety.py": "import asyncio",
-        "engine/book.py": "from pathlib import Path",
+        "engine/trading/book.py": "from pathlib import Path",
         "mempool/ledger.py": "import node.protocol",
         "node/clerk.py": "import queue",
         "node/core.py": "import node.storage.disk",
@@ -66,7 +66,7 @@ def test_planted_imports_break_the_contracts(planted):
     for culprit in (
         "crypto.digest -> time",
         "consensus.safety -> asyncio",
-        "engine.book -> pathlib",
+        "engine.trading.book -> pathlib",
         "mempool.ledger -> node.protocol",
         "node.clerk -> queue",
         "node.core -> node.storage.disk",

@@ -1,4 +1,4 @@
-"""The order book alone: how many messages a second `engine.book.Book` takes.
+"""The order book alone: how many messages a second `engine.trading.book.Book` takes.
 
 Of a hundred messages for one market 60 add an order that rests, 35 cancel an open one and 5 are
 priced so far through the other side that they take what they ask for; all around a mid that walks

@@ -9,11 +9,11 @@ from __future__ import annotations
 from array import array
 from typing import Final
 
-from engine.account import Account
-from engine.book import Order
+from engine.accounts.account import Account
 from engine.genesis import MarketParams
 from engine.instructions import SelfTradeMode, TimeInForce
-from engine.market import Market
+from engine.trading.book import Order
+from engine.trading.market import Market
 
 _GTC: Final = TimeInForce.GTC
 _CANCEL_MAKER: Final = SelfTradeMode.CANCEL_MAKER

@@ -17,11 +17,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from engine import matching
 from engine.apply import run_block
 from engine.block import BlockInput
 from engine.invariants import validate_all
 from engine.state import EngineState, create_state
+from engine.trading import matching
 from localnet.bench.book import MESSAGES_DEFAULT, BookRun, make_blocks, measure_book
 from localnet.bench.memory import MemoryUse, measure_memory
 from localnet.bench.portfolio import PortfolioRun, measure_portfolio

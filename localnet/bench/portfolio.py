@@ -11,9 +11,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from engine.fixed_point import ONE, from_ratio
-from engine.portfolio import RiskArrays, compute_margin
-from engine.portfolio_terms import (
+from engine.portfolio.fixed_point import ONE, from_ratio
+from engine.portfolio.scenarios import RiskArrays, compute_margin
+from engine.portfolio.terms import (
     DAY_S,
     Instrument,
     InstrumentKind,

@@ -10,8 +10,8 @@ from typing import Any, Final, get_args
 
 import consensus.evidence as evidence
 import consensus.messages as messages
+import engine.commitment.proofs as proofs
 import engine.instructions as instructions
-import engine.proofs as proofs
 import localnet.faults.model as faults
 import localnet.sim.faults as sim_faults
 import mempool.keys as keys

@@ -8,7 +8,7 @@ from consensus.certificates import CertificateCache
 from consensus.types import make_genesis_qc
 from consensus.validation import Validator
 from crypto.mock import derive_test_secret
-from engine.snapshot import snapshot
+from engine.snapshots.whole import snapshot
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.scenario import run_schedule
 from localnet.sim.schedule import Schedule

@@ -32,7 +32,7 @@ from engine.instructions import (
     VolatilityReport,
     Withdraw,
 )
-from engine.snapshot import snapshot
+from engine.snapshots.whole import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.door_harvest import DoorHarvest
 from localnet.fuzz.file_harvest import harvest_files

@@ -5,18 +5,15 @@ manifests of snapshots. An input carries all that its verifier is told, so that 
 from typing import Any, Final
 
 from crypto.codec import DecodeError, decode, decode_lenient, encode
-from engine.chunks import decode_manifest, encode_manifest, split
-from engine.commitment import account_key, withdrawal_key
-from engine.errors import ChunkError, ProofError, SolvencyError
-from engine.proofs import (
+from engine.commitment.proofs import (
     StateProof,
     prove_account,
     prove_system,
     prove_withdrawal,
     validate_proof,
 )
-from engine.snapshot import snapshot
-from engine.solvency import (
+from engine.commitment.root import account_key, withdrawal_key
+from engine.commitment.solvency import (
     EquityProof,
     compute_solvency,
     decode_statement,
@@ -24,6 +21,9 @@ from engine.solvency import (
     read_mark_prices,
     validate_equity_proof,
 )
+from engine.errors import ChunkError, ProofError, SolvencyError
+from engine.snapshots.chunks import decode_manifest, encode_manifest, split
+from engine.snapshots.whole import snapshot
 from engine.state import EngineState
 from localnet.fuzz.contract import Target, require
 from localnet.fuzz.corpus import Corpus

@@ -33,9 +33,9 @@ from consensus.types import (
 from crypto.codec import DecodeError, decode, decode_lenient, encode
 from crypto.digest import Domain, bulk_digest, digest
 from engine.block import BlockOutput
-from engine.commitment import compute_state_root
+from engine.commitment.root import compute_state_root
 from engine.errors import SnapshotError
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from localnet.fuzz.contract import RefusedError, Target, require
 from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.ground import prepare_ground

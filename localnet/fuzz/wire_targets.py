@@ -30,7 +30,7 @@ from engine.instructions import Bundle
 from engine.invariants import validate_all
 from engine.receipts import ReasonCode
 from engine.schedule import decode_bundle
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from localnet.fuzz.contract import RefusedError, Target, require
 from localnet.fuzz.corpus import kind_of
 from localnet.fuzz.ground import AUTHOR_SECRET, make_validator, prepare_ground

@@ -37,7 +37,7 @@ from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
-from engine.snapshot import snapshot
+from engine.snapshots.whole import snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.disk import Batch, Disk, NodeDisk
 from localnet.sim.network import Conditions, Host, World

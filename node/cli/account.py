@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_sub_account_id
 from node.cli import collateral, margin_mode, sessions
 from node.cli.account_tables import make_account_tables, make_standing_rows
 from node.cli.amounts import format_quote, format_size, format_time

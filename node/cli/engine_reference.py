@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct, structs
 
 import engine
-from engine import commitment, instructions, limits, receipts
+from engine import instructions, limits, receipts
+from engine.commitment import root as commitment
 from engine.genesis import EngineGenesis
 from engine.instructions import Instruction
 from engine.receipts import Event, Fill, ReasonCode, Receipt

@@ -7,9 +7,9 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.instructions import AccountInstruction, OnBehalf, SelfTradeMode, Side, TimeInForce
 from engine.limits import CLIENT_ID_MAX, SUB_ACCOUNTS_MAX
-from engine.sub_accounts import compute_sub_account_id
 from node.cli.amounts import parse_distance, parse_duration_ms, parse_price
 from node.cli.hints import rota_command
 from node.cli.output import Output, current_output

@@ -13,8 +13,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, structs
 
-from engine.fixed_point import FRACTION_BITS, ONE, from_ratio
-from engine.portfolio_terms import (
+from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
+from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
     MarketData,

@@ -5,8 +5,8 @@ The words are those of the attributes' docstrings.
 
 from msgspec import structs
 
-from engine import portfolio_terms
-from engine.portfolio_terms import MarginParts, PortfolioParameters, Scenario
+from engine.portfolio import terms as portfolio_terms
+from engine.portfolio.terms import MarginParts, PortfolioParameters, Scenario
 from node.cli import portfolio
 from node.cli.docstrings import read_field_docs
 from node.cli.portfolio import format_short

@@ -2,7 +2,7 @@
 
 ```text
 file   = magic (8) | header size (4, big-endian) | header | header digest (32) | state
-header = SnapshotHeader, canonical;  state = `engine.snapshot.snapshot`
+header = SnapshotHeader, canonical;  state = `engine.snapshots.whole.snapshot`
 ```
 
 A file is made under another name, synced, and renamed into place, and the newest two are kept: a
@@ -23,10 +23,10 @@ from msgspec import Struct
 from crypto.codec import DecodeError, decode, encode
 from crypto.digest import DIGEST_SIZE_BYTES, Domain, bulk_digest, digest
 from crypto.types import Digest, Uint
-from engine.commitment import compute_state_root
+from engine.commitment.root import compute_state_root
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.state import EngineState, create_state
 from node.storage.disk import sync_directory
 from node.storage.errors import StorageError, mapping_errors

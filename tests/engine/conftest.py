@@ -24,7 +24,7 @@ from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
 from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS, SESSION_REFUSALS
 from engine.schedule import decode_bundle
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.state import EngineState, create_state
 
 USDC = 1_000_000

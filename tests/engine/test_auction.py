@@ -26,7 +26,7 @@ from engine.instructions import (
 )
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
 from engine.receipts import OrderEvent, WakeEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 
 BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK, POST_ONLY = TimeInForce
@@ -201,7 +201,7 @@ def test_the_one_that_misses_most_is_killed_first(world):
 
 
 def test_so_many_fill_or_kill_orders_that_rounds_run_out_are_all_killed(world, monkeypatch):
-    monkeypatch.setattr("engine.auction.AUCTION_ROUNDS_MAX", 2)
+    monkeypatch.setattr("engine.trading.auction.AUCTION_ROUNDS_MAX", 2)
     world.one(world.ALICE, limit(SELL, 1_000, 10, POST_ONLY))
     orders = [limit(BUY, 1_000, 9, FOK) for _ in range(8)]
     receipts = world.block([world.envelope(world.BOB, *orders)]).receipts

@@ -5,7 +5,7 @@ import pytest
 from engine.genesis import LiquidationParams
 from engine.instructions import Bid, PlaceOrder, Side
 from engine.limits import BIDS_PER_BLOCK_MAX
-from engine.liquidation import is_withdrawal_gated
+from engine.liquidation.phase import is_withdrawal_gated
 from engine.margin import refresh_margin
 from engine.receipts import (
     AuctionEvent,
@@ -251,10 +251,10 @@ def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch
     world.time_ms += PARAMS.retry_ms
     world.block()
     assert world.state.accounts[world.ALICE].distress.stage is LiquidationStage.AUCTION
-    monkeypatch.setattr("engine.bidding.BID_MOVES_PER_BLOCK_MAX", 8)
+    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 8)
     refreshed = []
     monkeypatch.setattr(
-        "engine.handover.refresh_margin",
+        "engine.liquidation.handover.refresh_margin",
         lambda state, account: refreshed.append(account) or refresh_margin(state, account),
     )
     receipts = world.run(world.CAROL, *[Bid(world.ALICE, 1_000, 0)] * 3)

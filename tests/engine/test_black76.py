@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.black76 import YEAR_S, compute_greeks, compute_prices, compute_total_vol
-from engine.fixed_point import ONE, WIDE_ONE, from_ratio
+from engine.portfolio.black76 import YEAR_S, compute_greeks, compute_prices, compute_total_vol
+from engine.portfolio.fixed_point import ONE, WIDE_ONE, from_ratio
 
 FORWARD_MAX = 10**6 * ONE
 SAMPLES = 1_000

@@ -7,7 +7,6 @@ import pytest
 from crypto.codec import encode
 from engine.apply import apply_block
 from engine.block import BlockInput, Deposit, Reporter
-from engine.book import BookSide
 from engine.errors import InvariantViolation
 from engine.genesis import (
     EngineGenesis,
@@ -31,6 +30,7 @@ from engine.limits import (
 )
 from engine.receipts import LiquidationStep
 from engine.state import create_state
+from engine.trading.book import BookSide
 
 BUY, SELL = Side.BUY, Side.SELL
 REPORTERS = (Reporter(b"r" * 32, 1),)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from crypto.codec import encode
 from engine.apply import apply_block
 from engine.block import Deposit
-from engine.chunks import (
+from engine.commitment.root import compute_state_root
+from engine.errors import ChunkError, SnapshotError
+from engine.instructions import ArmDeadMan, PlaceOrder, Side
+from engine.snapshots.chunks import (
     CHUNK_MAX_BYTES,
     CHUNK_MIN_BYTES,
     CHUNKS_MAX,
@@ -30,10 +33,7 @@ from engine.chunks import (
     split,
     validate_manifest,
 )
-from engine.commitment import compute_state_root
-from engine.errors import ChunkError, SnapshotError
-from engine.instructions import ArmDeadMan, PlaceOrder, Side
-from engine.snapshot import (
+from engine.snapshots.whole import (
     SNAPSHOT_VERSION,
     EngineSnapshot,
     snapshot,
@@ -318,9 +318,9 @@ def test_a_state_that_is_too_large_to_send_is_said_so(monkeypatch, world):
     data = snapshot(world.state)
     for bound, value in (("SNAPSHOT_MAX_BYTES", len(data)), ("CHUNKS_MAX", 1)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"engine.chunks.{bound}", value)
+            patch.setattr(f"engine.snapshots.chunks.{bound}", value)
             split(data)
-            patch.setattr(f"engine.chunks.{bound}", value - 1)
+            patch.setattr(f"engine.snapshots.chunks.{bound}", value - 1)
             with pytest.raises(ChunkError) as caught:
                 split(data)
         assert code_of(caught) == "manifest.too_large"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import clearing
-from engine.clearing import Offer, Queue, clear
 from engine.genesis import Matching
 from engine.instructions import PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import AUCTION_CROWD_MAX, AUCTION_ROUNDS_MAX
+from engine.trading import clearing
+from engine.trading.clearing import Offer, Queue, clear
 from localnet.splitmix import SplitMix
 
 PRICES = range(1, 16)

@@ -9,7 +9,8 @@ import pytest
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput, WithdrawalSettlement
-from engine.commitment import encode_system, withdrawal_key
+from engine.commitment.proofs import prove_withdrawal, validate_proof
+from engine.commitment.root import encode_system, withdrawal_key
 from engine.errors import InvariantViolation, ProofError, SnapshotError
 from engine.instructions import Cancel, MarketOrder, PlaceOrder, Side, Transfer, Withdraw
 from engine.invariants import validate_all
@@ -19,10 +20,9 @@ from engine.limits import (
     WITHDRAWAL_DESTINATION_BYTES,
     WITHDRAWALS_PER_ACCOUNT_MAX,
 )
-from engine.liquidation import is_withdrawal_gated
-from engine.proofs import prove_withdrawal, validate_proof
+from engine.liquidation.phase import is_withdrawal_gated
 from engine.receipts import TransferEvent, WithdrawalEvent, WithdrawalState
-from engine.snapshot import EngineSnapshot, restore, snapshot
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -139,7 +139,7 @@ def test_an_account_has_only_so_many_withdrawals_pending(world):
 
 
 def test_all_accounts_together_have_only_so_many_pending_and_take_turns(world, monkeypatch):
-    monkeypatch.setattr("engine.withdrawals.WITHDRAWALS_MAX", 3)
+    monkeypatch.setattr("engine.accounts.withdrawals.WITHDRAWALS_MAX", 3)
     three = [Withdraw(1, ADDRESS)] * 3
     codes = {}
     output = world.block([world.envelope(name, *three) for name in (world.ALICE, world.BOB)])

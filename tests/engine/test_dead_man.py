@@ -21,7 +21,7 @@ from engine.instructions import (
 )
 from engine.limits import DEAD_MAN_TIMEOUT_MAX_MS, TIME_MAX_MS
 from engine.receipts import DeadManEvent, OrderEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -1,9 +1,9 @@
 """Deleveraging: who is asked first, at what price, and what remains when nobody can be."""
 
-from engine.deleverage import compute_rank, rank_positions
 from engine.genesis import LiquidationParams
 from engine.instructions import PlaceOrder, Side
-from engine.liquidation import is_withdrawal_gated
+from engine.liquidation.deleverage import compute_rank, rank_positions
+from engine.liquidation.phase import is_withdrawal_gated
 from engine.receipts import DeleverageEvent, LiquidationEvent, LiquidationStep
 from engine.views import view_account
 
@@ -173,10 +173,10 @@ def test_a_debt_that_nobody_can_pay_stays_and_gates_until_there_is_money(make_wo
 def test_looks_at_who_cannot_afford_it_are_bounded_in_a_block(make_world, monkeypatch):
     world = make(make_world)
     trade(world, world.ALICE, world.BOB, 100)
-    monkeypatch.setattr("engine.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 0)
+    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 0)
     world.set_index(890)
     assert events(world, DeleverageEvent) == []
-    monkeypatch.setattr("engine.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 1)
+    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 1)
     world.time_ms += PARAMS.retry_ms
     world.block()
     assert [event.counterparty for event in events(world, DeleverageEvent)] == [world.BOB]
@@ -185,7 +185,7 @@ def test_looks_at_who_cannot_afford_it_are_bounded_in_a_block(make_world, monkey
 def test_no_balance_leaves_its_bounds_by_deleveraging(make_world, monkeypatch):
     world = make(make_world)
     trade(world, world.ALICE, world.BOB, 100)
-    monkeypatch.setattr("engine.deleverage.BALANCE_ABS_MAX_MICROQUOTE", -1)
+    monkeypatch.setattr("engine.liquidation.deleverage.BALANCE_ABS_MAX_MICROQUOTE", -1)
     world.set_index(890)
     assert events(world, DeleverageEvent) == []
     assert world.position(world.ALICE) == 100

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from crypto.codec import decode, encode
 from crypto.digest import Domain, digest
-from engine.commitment import account_key
+from engine.accounts.fees import compute_tier, compute_trailing_volume
+from engine.commitment.proofs import prove_account, validate_proof
+from engine.commitment.root import account_key
 from engine.errors import SnapshotError
-from engine.fees import compute_tier, compute_trailing_volume
 from engine.genesis import (
     EngineGenesis,
     FeeTier,
@@ -23,8 +24,7 @@ from engine.genesis import (
 )
 from engine.instructions import MarketOrder, OnBehalf, PlaceOrder, Side, TimeInForce, Transfer
 from engine.limits import VOLUME_MAX_MICROQUOTE
-from engine.proofs import prove_account, validate_proof
-from engine.snapshot import EngineSnapshot, restore, snapshot
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fixed_point import (
+from engine.portfolio.fixed_point import (
     CDF_ARGUMENT_MAX,
     CDF_TABLE,
     EXP_ARGUMENT_MAX,

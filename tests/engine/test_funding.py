@@ -12,9 +12,12 @@ from msgspec.structs import replace
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockOutput
-from engine.commitment import encode_account, encode_market, encode_system
+from engine.commitment.root import encode_account, encode_market, encode_system
 from engine.errors import SnapshotError
-from engine.funding import (
+from engine.genesis import FundingParams, GenesisError
+from engine.instructions import CancelAll, MarketOrder, PlaceOrder, Side, TimeInForce
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
+from engine.prices.funding import (
     PPB,
     RATE_PERIOD_MS,
     compute_impact_price,
@@ -25,11 +28,8 @@ from engine.funding import (
     compute_settlement,
     divide_toward_zero,
 )
-from engine.genesis import FundingParams, GenesisError
-from engine.instructions import CancelAll, MarketOrder, PlaceOrder, Side, TimeInForce
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
 from engine.receipts import FundingEvent
-from engine.snapshot import EngineSnapshot, restore, snapshot
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account, view_markets
 
 HOUR_MS = 3_600_000

@@ -12,9 +12,9 @@ from engine.instructions import (
     TriggerSource,
 )
 from engine.limits import LIQUIDATION_CHECKS_PER_BLOCK_MAX
-from engine.liquidation import is_withdrawal_gated
+from engine.liquidation.phase import is_withdrawal_gated
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 
 PARAMS = LiquidationParams(

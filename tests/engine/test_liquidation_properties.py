@@ -9,7 +9,7 @@ from engine.block import BlockInput, Deposit
 from engine.genesis import LiquidationParams
 from engine.instructions import Bid, CancelAll, MarketOrder, OracleReport, PlaceOrder, Side
 from engine.receipts import LiquidationStage
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 from localnet.splitmix import SplitMix
 

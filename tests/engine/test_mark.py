@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput
+from engine.commitment.solvency import compute_solvency, read_mark_prices
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis, GenesisError, MarketParams, MarkParams, validate_genesis
 from engine.instructions import CancelAll, MarketOrder, OracleReport, PlaceOrder, Side, TimeInForce
 from engine.limits import PRICE_MAX_TICKS
-from engine.mark import AVERAGE_SCALE, compute_average, compute_mark_price
-from engine.snapshot import EngineSnapshot, restore, snapshot
-from engine.solvency import compute_solvency, read_mark_prices
+from engine.prices.mark import AVERAGE_SCALE, compute_average, compute_mark_price
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account, view_markets
 from localnet.splitmix import SplitMix
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crypto.codec import decode, encode
 from engine.apply import apply_block
-from engine.commitment import encode_market
+from engine.commitment.root import encode_market
 from engine.errors import InvariantViolation, SnapshotError
 from engine.genesis import (
     EngineGenesis,
@@ -23,8 +23,8 @@ from engine.instructions import CancelAll, MarketOrder, PlaceOrder, Side
 from engine.invariants import validate_all
 from engine.limits import PPM
 from engine.margin import compute_maintenance_margin
-from engine.open_interest import STEP_PPM, compute_scaled_margin
-from engine.snapshot import EngineSnapshot, restore, snapshot
+from engine.prices.open_interest import STEP_PPM, compute_scaled_margin
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account, view_markets
 
 BUY, SELL = Side.BUY, Side.SELL

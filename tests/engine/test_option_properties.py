@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.apply import apply_block
+from engine.commitment.solvency import compute_solvency, read_mark_prices
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import (
     Amend,
@@ -21,9 +22,8 @@ from engine.instructions import (
     VolatilityReport,
 )
 from engine.limits import SERIES_ID_FIRST
-from engine.option_params import OptionParams, PortfolioRules
-from engine.portfolio_accounts import compute_requirements
-from engine.solvency import compute_solvency, read_mark_prices
+from engine.options.params import OptionParams, PortfolioRules
+from engine.portfolio.accounts import compute_requirements
 from engine.state import create_state
 from engine.views import view_account, view_markets
 from localnet.splitmix import SplitMix

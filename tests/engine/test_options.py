@@ -26,10 +26,10 @@ from engine.instructions import (
     VolatilityReport,
 )
 from engine.limits import SERIES_ID_FIRST, SERIES_MAX
-from engine.listing import compute_date, compute_next_expiry
-from engine.option_params import OptionParams
+from engine.options.listing import compute_date, compute_next_expiry
+from engine.options.params import OptionParams
 from engine.receipts import ExpiryEvent, OrderEvent, SeriesListedEvent, SettlementEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 
 MINUTE_MS = 60_000

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from engine.block import Reporter
 from engine.instructions import Cancel, MarketOrder, OracleReport, PlaceOrder, Side
 from engine.limits import PRICE_MAX_TICKS, SOURCE_TIME_AHEAD_MAX_MS
-from engine.oracle import compute_weighted_median
+from engine.prices.oracle import compute_weighted_median
 
 BUY, SELL = Side.BUY, Side.SELL
 KEYS = [bytes([200 + index]) * 32 for index in range(4)]

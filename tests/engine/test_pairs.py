@@ -25,7 +25,7 @@ from engine.instructions import (
 )
 from engine.limits import WAITING_PER_ACCOUNT_MAX
 from engine.receipts import OrderEvent, WakeEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -5,7 +5,6 @@ from fractions import Fraction
 import pytest
 from msgspec.structs import replace
 
-from engine.fixed_point import ONE, from_ratio
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import (
     CancelAll,
@@ -18,9 +17,10 @@ from engine.instructions import (
 )
 from engine.limits import PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
-from engine.option_params import OptionParams, PortfolioRules
-from engine.portfolio_accounts import compute_requirements, make_parameters
-from engine.portfolio_terms import (
+from engine.options.params import OptionParams, PortfolioRules
+from engine.portfolio.accounts import compute_requirements, make_parameters
+from engine.portfolio.fixed_point import ONE, from_ratio
+from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
     MarketData,
@@ -28,7 +28,7 @@ from engine.portfolio_terms import (
     PortfolioParameters,
 )
 from engine.receipts import SettlementEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
 from localnet.splitmix import SplitMix
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import margin
-from engine.fixed_point import ONE, from_ratio
-from engine.portfolio import RiskArrays, compute_margin, compute_portfolio_margin
-from engine.portfolio_terms import (
+from engine.portfolio.fixed_point import ONE, from_ratio
+from engine.portfolio.scenarios import RiskArrays, compute_margin, compute_portfolio_margin
+from engine.portfolio.terms import (
     DAY_S,
     Instrument,
     InstrumentKind,

@@ -1,7 +1,7 @@
 """Proofs against the state root, checked by a verifier that shares nothing with the product.
 
-`judge` below is written from the docstrings of `crypto.merkle`, `engine.commitment` and
-`engine.proofs`: it parses the bytes with the msgpack library and hashes with hashlib.
+`judge` below is written from the docstrings of `crypto.merkle`, `engine.commitment.root` and
+`engine.commitment.proofs`: it parses the bytes with the msgpack library and hashes with hashlib.
 """
 
 from hashlib import sha256
@@ -21,12 +21,7 @@ from crypto.merkle import (
     MerkleProofLevel,
 )
 from engine.block import Deposit
-from engine.commitment import account_key, compute_state_root, market_key
-from engine.errors import ProofError
-from engine.genesis import FundingParams
-from engine.instructions import MarketOrder, PlaceOrder, Side
-from engine.limits import MARKETS_MAX, POSITION_MAX_LOTS
-from engine.proofs import (
+from engine.commitment.proofs import (
     PROOF_MAX_BYTES,
     AbsentLeaf,
     PresentLeaf,
@@ -36,6 +31,11 @@ from engine.proofs import (
     prove_system,
     validate_proof,
 )
+from engine.commitment.root import account_key, compute_state_root, market_key
+from engine.errors import ProofError
+from engine.genesis import FundingParams
+from engine.instructions import MarketOrder, PlaceOrder, Side
+from engine.limits import MARKETS_MAX, POSITION_MAX_LOTS
 from engine.state import create_state
 from localnet.bench.workload import Workload, WorkloadConfig
 from localnet.splitmix import SplitMix

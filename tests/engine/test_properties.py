@@ -6,8 +6,10 @@ from msgspec.structs import replace
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root, verify_inclusion
+from engine.accounts.withdrawals import encode_withdrawal
 from engine.block import WithdrawalSettlement
-from engine.commitment import (
+from engine.commitment.records import encode_order
+from engine.commitment.root import (
     SYSTEM_KEY,
     account_key,
     encode_account,
@@ -31,9 +33,7 @@ from engine.instructions import (
     Transfer,
     Withdraw,
 )
-from engine.records import encode_order
 from engine.views import view_account, view_book, view_order
-from engine.withdrawals import encode_withdrawal
 from localnet.splitmix import SplitMix
 
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]

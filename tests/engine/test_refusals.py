@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.codec import encode
-from engine import bidding, handover, margin_modes, portfolio_accounts, triggers, withdrawals
-from engine.commitment import encode_account, encode_market
+from engine.accounts import withdrawals
+from engine.commitment.root import encode_account, encode_market
 from engine.genesis import LiquidationParams
 from engine.instructions import (
     Amend,
@@ -51,9 +51,13 @@ from engine.limits import (
     WAITING_PER_ACCOUNT_MAX,
     WITHDRAWALS_PER_ACCOUNT_MAX,
 )
-from engine.option_params import OptionParams, PortfolioRules
+from engine.liquidation import bidding, handover
+from engine.options.params import OptionParams, PortfolioRules
+from engine.portfolio import accounts as portfolio_accounts
+from engine.portfolio import modes as margin_modes
 from engine.receipts import Status
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
+from engine.waiting import triggers
 
 BUY, SELL = Side.BUY, Side.SELL
 POST_ONLY = TimeInForce.POST_ONLY

@@ -19,7 +19,7 @@ from engine.instructions import (
     TimeInForce,
 )
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 
 BUY, SELL = Side.BUY, Side.SELL
 POST_ONLY = TimeInForce.POST_ONLY

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput, SessionGrant, SessionRevocation, SessionScope
-from engine.commitment import account_key
+from engine.commitment.proofs import prove_account, validate_proof
+from engine.commitment.root import account_key
 from engine.errors import SnapshotError
 from engine.instructions import (
     Amend,
@@ -31,10 +32,9 @@ from engine.instructions import (
     TwapOrder,
     Withdraw,
 )
-from engine.proofs import prove_account, validate_proof
 from engine.receipts import SessionEvent
 from engine.refusals import SESSION_REFUSALS
-from engine.snapshot import EngineSnapshot, restore, snapshot
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL

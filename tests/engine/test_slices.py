@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import triggers
 from engine.instructions import Cancel, PlaceOrder, Side, TwapOrder
 from engine.limits import (
     TWAP_CATCH_UP_FACTOR,
@@ -13,8 +12,9 @@ from engine.limits import (
     TWAP_INTERVAL_MIN_MS,
 )
 from engine.receipts import OrderEvent, WakeEvent
-from engine.slices import compute_slice_lots
 from engine.views import view_account, view_waiting
+from engine.waiting import triggers
+from engine.waiting.slices import compute_slice_lots
 
 BUY, SELL = Side.BUY, Side.SELL
 

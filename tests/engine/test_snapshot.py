@@ -14,7 +14,7 @@ from engine.block import Deposit
 from engine.errors import SnapshotError
 from engine.instructions import Cancel, PlaceOrder, Side
 from engine.limits import FULL_CHECK_INTERVAL_BLOCKS
-from engine.snapshot import (
+from engine.snapshots.whole import (
     SNAPSHOT_VERSION,
     EngineSnapshot,
     restore,
@@ -140,7 +140,7 @@ def test_bytes_that_are_no_snapshot_are_refused(busy):
 
 _SCRIPT = """
 from engine.apply import apply_block
-from engine.snapshot import snapshot
+from engine.snapshots.whole import snapshot
 from engine.state import create_state
 from localnet.bench.workload import Workload, WorkloadConfig
 workload = Workload(WorkloadConfig(5, 3, 40, 2, 3, 2))

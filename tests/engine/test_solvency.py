@@ -1,6 +1,7 @@
 """Solvency: no debt lowers the liabilities, nothing owed is left out, and anybody can check it.
 
-`judge_equity` is written from the docstrings of `crypto.merkle_sum` and `engine.solvency` alone.
+`judge_equity` is written from the docstrings of `crypto.merkle_sum` and
+`engine.commitment.solvency` alone.
 """
 
 import struct
@@ -13,19 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto.merkle_sum import LIABILITY_MAX, SUM_MAX
-from engine.commitment import compute_state_root
-from engine.errors import InvariantViolation, ProofError, SolvencyError
-from engine.funding import compute_settlement
-from engine.genesis import FundingParams
-from engine.instructions import PlaceOrder, Side
-from engine.limits import (
-    BALANCE_ABS_MAX_MICROQUOTE,
-    MARKETS_MAX,
-    POSITION_MAX_LOTS,
-    PRICE_MAX_TICKS,
-)
-from engine.snapshot import snapshot
-from engine.solvency import (
+from engine.commitment.root import compute_state_root
+from engine.commitment.solvency import (
     EQUITY_PROOF_MAX_BYTES,
     compute_solvency,
     compute_statement_digest,
@@ -35,6 +25,17 @@ from engine.solvency import (
     validate_equity_proof,
     validate_statement,
 )
+from engine.errors import InvariantViolation, ProofError, SolvencyError
+from engine.genesis import FundingParams
+from engine.instructions import PlaceOrder, Side
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    MARKETS_MAX,
+    POSITION_MAX_LOTS,
+    PRICE_MAX_TICKS,
+)
+from engine.prices.funding import compute_settlement
+from engine.snapshots.whole import snapshot
 from engine.state import create_state
 from engine.views import view_account
 from localnet.splitmix import SplitMix

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from crypto.codec import decode, encode
+from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.apply import apply_block
 from engine.block import BlockInput
-from engine.commitment import account_key
+from engine.commitment.proofs import prove_account, validate_proof
+from engine.commitment.root import account_key
 from engine.errors import SnapshotError
 from engine.instructions import (
     ArmDeadMan,
@@ -29,11 +31,9 @@ from engine.instructions import (
     Withdraw,
 )
 from engine.limits import FOK_READS_PER_SENDER_MAX, SUB_ACCOUNTS_MAX
-from engine.proofs import prove_account, validate_proof
 from engine.receipts import TransferEvent
 from engine.schedule import decode_bundle
-from engine.snapshot import EngineSnapshot, restore, snapshot
-from engine.sub_accounts import compute_sub_account_id
+from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -195,7 +195,7 @@ def test_sub_accounts_have_no_turns_and_no_reads_of_their_own(world):
             world.run(name, *[PlaceOrder(1, SELL, 1_001, 1)] * 40)
     fok = PlaceOrder(1, BUY, 1_001, 5, TimeInForce.FOK)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.matching.FOK_READS_PER_SENDER_MAX", 8)
+        patch.setattr("engine.trading.matching.FOK_READS_PER_SENDER_MAX", 8)
         receipts = world.run(world.ALICE, OnBehalf(1, fok), OnBehalf(2, fok))
     assert [receipt.code for receipt in receipts] == ["ok", "order.fok_unfillable"]
     assert FOK_READS_PER_SENDER_MAX >= 8

@@ -5,7 +5,6 @@ from itertools import permutations
 import pytest
 
 from crypto.codec import encode
-from engine import triggers
 from engine.apply import apply_block
 from engine.block import BlockInput
 from engine.genesis import MarkParams
@@ -31,8 +30,9 @@ from engine.limits import (
     WAKES_PER_MARKET_MAX,
 )
 from engine.receipts import OrderEvent, WakeEvent
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account, view_waiting
+from engine.waiting import triggers
 
 BUY, SELL = Side.BUY, Side.SELL
 STOP, TAKE_PROFIT = TriggerKind

@@ -7,7 +7,7 @@ from crypto.codec import encode
 from crypto.merkle import verify_inclusion
 from engine.apply import apply_block
 from engine.block import BlockInput
-from engine.commitment import account_key, encode_account
+from engine.commitment.root import account_key, encode_account
 from engine.genesis import MarkParams, OpenInterestParams
 from engine.instructions import (
     Amend,
@@ -30,9 +30,9 @@ from engine.instructions import (
     Withdraw,
 )
 from engine.receipts import Status
-from engine.snapshot import restore, snapshot
+from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
-from engine.waiting import Conditional
+from engine.waiting.orders import Conditional
 from localnet.splitmix import SplitMix
 
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]

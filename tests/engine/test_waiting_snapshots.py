@@ -5,7 +5,7 @@ import pytest
 
 from crypto.codec import decode, encode
 from engine.apply import apply_block
-from engine.commitment import encode_account
+from engine.commitment.root import encode_account
 from engine.errors import SnapshotError
 from engine.instructions import (
     ArmDeadMan,
@@ -20,7 +20,7 @@ from engine.instructions import (
     TriggerSource,
     TwapOrder,
 )
-from engine.snapshot import (
+from engine.snapshots.whole import (
     EngineSnapshot,
     restore,
     snapshot,

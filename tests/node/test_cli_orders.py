@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from crypto.codec import decode
+from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.instructions import (
     Amend,
     ArmDeadMan,
@@ -31,7 +32,6 @@ from engine.instructions import (
     TwapOrder,
     Withdraw,
 )
-from engine.sub_accounts import compute_sub_account_id
 from localnet.network import create_network
 from mempool.envelope import decode_envelope
 from node.cli import target

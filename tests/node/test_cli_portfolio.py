@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.fixed_point import ONE
-from engine.portfolio_terms import PortfolioParameters
+from engine.portfolio.fixed_point import ONE
+from engine.portfolio.terms import PortfolioParameters
 from node.cli.main import run
 from node.cli.portfolio import (
     FILE_SIZE_MAX_BYTES,

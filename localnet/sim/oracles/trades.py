@@ -33,10 +33,10 @@ from engine.instructions import (
     Transfer,
     Withdraw,
 )
-from engine.market import Market
 from engine.receipts import OrderEvent, ReasonCode, Receipt, Status
-from engine.snapshot import snapshot
+from engine.snapshots.whole import snapshot
 from engine.state import EngineState
+from engine.trading.market import Market
 from localnet.sim.node_world import Engine
 from localnet.sim.oracles.books import Books, derive_sub_account
 from localnet.sim.oracles.mirror import Loss, Mirror, Trade

@@ -1,0 +1,310 @@
+"""Dutch auctions of what an account under liquidation has: anybody may bid for a slice of it all.
+
+A slice is the same part of every position, so an auction treats a portfolio like a single position
+and whoever takes a slice takes its hedges, too. Lots change hands at mark, which moves no equity;
+what a bidder earns is the *premium* beside, stated for the whole portfolio:
+
+    auction      offer = equity x discount(t), from `discount_start` to `discount_fast` within
+                 `auction_fast_ms`, then to all of the equity within `auction_slow_ms`
+    insolvent    offer = maintenance margin x t / insolvent_ms, at most all of it
+
+Bids name the least premium that they ask for, in parts of the maintenance margin, and the largest
+part that they take. All bids of a block clear at one premium: those that ask for no more than the
+offer go in rising order of what they ask, until no more is for sale, and what the last of them asks
+all get. Equal bids go in the order of their senders' rank (`engine.schedule`). So waiting longer
+than others is the only way to a higher premium, as in any Dutch auction, and whoever is fast has no
+advantage within a block.
+
+For sale is what brings the account back above its maintenance margin by the buffer, no more:
+
+    part = ((1 + buffer) M - E) / ((1 + buffer) M - premium)        rounded up
+
+(The form of Derive's auctions.) An insolvent account sells everything. It pays a premium out of the
+slice's share of its equity; what that lacks, below zero or not, the insurance fund pays, and it
+sells no more than the fund can pay for. Lots are rounded up, so that the last lot of a position
+goes, too; premiums are rounded down, and so is the equity's share.
+
+Bids run first in the liquidation phase, at what the auctions offer by then. A bidder has to cover
+its initial margin with the slice; a bid that fails leaves no trace but its receipt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.accounts.sub_accounts import find_account
+from engine.instructions import Bid
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    BID_MOVES_PER_BLOCK_MAX,
+    BIDS_PER_BLOCK_MAX,
+    PPM,
+)
+from engine.liquidation.distress import is_waiting_for_index
+from engine.liquidation.handover import NEEDS_INITIAL, check_taking, hand_over
+from engine.margin import compute_maintenance_margin, refresh_margin
+from engine.receipts import (
+    AuctionEvent,
+    LiquidationStage,
+    ReasonCode,
+    Receipt,
+    SliceEvent,
+    Status,
+)
+from engine.run import bound_amount
+
+if TYPE_CHECKING:
+    from engine.accounts.account import Account
+    from engine.genesis import LiquidationParams
+    from engine.liquidation.distress import Distress
+    from engine.run import BlockRun
+    from engine.schedule import Task
+
+_OK: Final = ReasonCode.OK
+
+
+class Lot:
+    """What one auction sells in this block: the portfolio as it is before the first bid."""
+
+    __slots__ = (
+        "account",
+        "equity",
+        "lots",
+        "margin",
+        "offer",
+        "params",
+        "premium",
+        "record",
+        "sold_ppm",
+    )
+
+    def __init__(self, run: BlockRun, params: LiquidationParams, record: Distress) -> None:
+        account = record.account
+        refresh_margin(run.state, account)
+        self.account = account
+        self.record = record
+        self.params = params
+        self.equity = account.equity
+        self.margin = compute_maintenance_margin(account)
+        self.lots = {
+            market_id: exposure.lots
+            for market_id, exposure in sorted(account.exposures.items())
+            if exposure.lots
+        }
+        self.offer = compute_offer(params, record, self.equity, self.margin, run.time_ms)
+        self.premium = 0
+        """At which all its bids clear; for the whole portfolio."""
+        self.sold_ppm = 0
+
+    def ask(self, bid: Bid) -> int:
+        """What a bid asks for the whole portfolio, rounded up."""
+        return -(-self.margin * bid.premium_ppm // PPM)
+
+    def compute_part_ppm(self, premium: int) -> int:
+        """How much is for sale at a premium."""
+        if self.record.stage == LiquidationStage.INSOLVENT:
+            return PPM
+        target = self.margin * (PPM + self.params.buffer_ppm) // PPM
+        if target <= premium:
+            return PPM
+        return min(PPM, -(-(target - self.equity) * PPM // (target - premium)))
+
+    def cut(self, part_ppm: int) -> dict[int, int]:
+        """The lots of a part, rounded up, as far as they are still there."""
+        sizes: dict[int, int] = {}
+        for market_id, lots in self.lots.items():
+            left = self.account.exposures[market_id].lots
+            size = min(-(-abs(lots) * part_ppm // PPM), abs(left))
+            if size:
+                sizes[market_id] = size if lots > 0 else -size
+        return sizes
+
+    def compute_insured(self, part_ppm: int) -> int:
+        """What the insurance fund must pay for a part at the premium of the block."""
+        lacking = self.premium * part_ppm // PPM - self.equity * part_ppm // PPM
+        return max(0, lacking)
+
+
+def compute_offer(
+    params: LiquidationParams, record: Distress, equity: int, margin: int, now_ms: int
+) -> int:
+    """What an auction offers now for the whole portfolio, rounded down."""
+    elapsed_ms = record.elapsed_ms + now_ms - record.seen_ms
+    if record.stage == LiquidationStage.INSOLVENT:
+        if elapsed_ms >= params.insolvent_ms:
+            return margin
+        return margin * elapsed_ms // params.insolvent_ms
+    return max(0, equity * compute_discount_ppm(params, elapsed_ms) // PPM)
+
+
+def compute_discount_ppm(params: LiquidationParams, elapsed_ms: int) -> int:
+    """The part of the equity that an auction offers after so much time, rounded down."""
+    start, fast = params.discount_start_ppm, params.discount_fast_ppm
+    if elapsed_ms < params.auction_fast_ms:
+        return start + (fast - start) * elapsed_ms // params.auction_fast_ms
+    later_ms = min(elapsed_ms - params.auction_fast_ms, params.auction_slow_ms)
+    return fast + (PPM - fast) * later_ms // params.auction_slow_ms
+
+
+def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
+    """Clear the bids of a block, which come in the order of their senders' rank."""
+    turns: dict[bytes, int] = {}
+    queue: list[tuple[int, int, Task]] = []
+    for position, task in enumerate(tasks):
+        turn = turns.get(task.sender, 0)
+        turns[task.sender] = turn + 1
+        queue.append((turn, position, task))
+    queue.sort(key=_turn)
+    auctions: dict[bytes, list[Task]] = {}
+    positions: dict[bytes, int] = {}
+    moves = 0
+    for place, (_, _, task) in enumerate(queue):
+        code = (
+            ReasonCode.AUCTION_TOO_MANY_BIDS if place >= BIDS_PER_BLOCK_MAX else _check(run, task)
+        )
+        if code is _OK:
+            bid = task.instruction
+            assert isinstance(bid, Bid)
+            if bid.account not in positions:
+                positions[bid.account] = count_positions(run.state.accounts[bid.account])
+            if moves + positions[bid.account] <= BID_MOVES_PER_BLOCK_MAX:
+                moves += positions[bid.account]
+                auctions.setdefault(bid.account, []).append(task)
+                continue
+            code = ReasonCode.AUCTION_TOO_MANY_BIDS
+        receipts[task.slot] = answer(task, code)
+    for account_id in sorted(auctions):
+        _clear(run, auctions[account_id], receipts)
+
+
+def count_positions(account: Account) -> int:
+    """In how many markets the account has a position."""
+    return sum(1 for exposure in account.exposures.values() if exposure.lots)
+
+
+def _turn(entry: tuple[int, int, Task]) -> tuple[int, int]:
+    return entry[0], entry[1]
+
+
+def answer(task: Task, code: ReasonCode) -> Receipt:
+    """The receipt of a bid."""
+    status = Status.ACCEPTED if code is _OK else Status.REFUSED
+    return Receipt(task.envelope_id, task.index, status, code)
+
+
+def _check(run: BlockRun, task: Task) -> ReasonCode:
+    """Why a bid is no bid, whatever others bid."""
+    state = run.state
+    bid = task.instruction
+    assert isinstance(bid, Bid)
+    bidder = find_account(state, task.sender, task.sub)
+    if bidder is None:
+        return ReasonCode.ACCOUNT_UNKNOWN
+    if not 1 <= bid.portion_ppm <= PPM:
+        return ReasonCode.AUCTION_PORTION_INVALID
+    if not 0 <= bid.premium_ppm <= PPM:
+        return ReasonCode.AUCTION_PREMIUM_INVALID
+    liquidations = state.liquidations
+    record = None if liquidations is None else liquidations.records.get(bid.account)
+    if record is None or record.stage == LiquidationStage.CLOSING:
+        return ReasonCode.AUCTION_UNKNOWN
+    if bidder is record.account:
+        return ReasonCode.AUCTION_OWN
+    return ReasonCode.ORACLE_STALE if is_waiting_for_index(record.account) else _OK
+
+
+def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
+    """Sell slices of one account to the bids for it."""
+    liquidations = run.state.liquidations
+    assert liquidations is not None
+    bid = tasks[0].instruction
+    assert isinstance(bid, Bid)
+    lot = Lot(run, liquidations.params, liquidations.records[bid.account])
+    if lot.equity >= lot.margin or not lot.lots:
+        for task in tasks:
+            receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
+        return
+    chosen: list[tuple[Task, Bid]] = []
+    asked_ppm = 0
+    for ask, _, task, bid in sorted(_list_asks(lot, tasks), key=_ask):
+        if ask > lot.offer:
+            receipts[task.slot] = answer(task, ReasonCode.AUCTION_PREMIUM_TOO_HIGH)
+        elif asked_ppm >= lot.compute_part_ppm(ask):
+            receipts[task.slot] = answer(task, ReasonCode.AUCTION_SOLD)
+        else:
+            asked_ppm += bid.portion_ppm
+            lot.premium = ask
+            chosen.append((task, bid))
+    for task, bid in chosen:
+        bidder = find_account(run.state, task.sender, task.sub)
+        assert bidder is not None, "its bid was looked at"
+        receipts[task.slot] = answer(task, _sell(run, lot, bidder, bid.portion_ppm))
+
+
+def _list_asks(lot: Lot, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:
+    asks: list[tuple[int, int, Task, Bid]] = []
+    for place, task in enumerate(tasks):
+        bid = task.instruction
+        assert isinstance(bid, Bid)
+        asks.append((lot.ask(bid), place, task, bid))
+    return asks
+
+
+def _ask(entry: tuple[int, int, Task, Bid]) -> tuple[int, int]:
+    return entry[0], entry[1]
+
+
+def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonCode:
+    """Give a bidder a slice, as large as it wants and there is, or say why not."""
+    state = run.state
+    account = lot.account
+    part_ppm = min(portion_ppm, lot.compute_part_ppm(lot.premium) - lot.sold_ppm)
+    if part_ppm <= 0:
+        return ReasonCode.AUCTION_SOLD
+    if lot.compute_insured(part_ppm) > state.insurance:
+        part_ppm = state.insurance * PPM // (lot.premium - lot.equity)
+        if part_ppm == 0:
+            return ReasonCode.AUCTION_UNINSURED
+    insured = lot.compute_insured(part_ppm)
+    premium = lot.premium * part_ppm // PPM
+    sizes = lot.cut(part_ppm)
+    paid = {
+        market_id: lots * state.markets[market_id].mark_value for market_id, lots in sizes.items()
+    }
+    code = check_taking(state, bidder, sizes, premium - sum(paid.values()), NEEDS_INITIAL)
+    if code is not _OK:
+        return code
+    left = account.quote + sum(paid.values()) + insured - premium
+    if max(abs(left), abs(account.quote)) > BALANCE_ABS_MAX_MICROQUOTE:
+        return ReasonCode.ORDER_BALANCE_OVERFLOW
+    hand_over(run, account, bidder, sizes, paid)
+    for market_id, lots in sizes.items():
+        run.events.append(
+            SliceEvent(
+                market_id,
+                account.account_id,
+                bidder.account_id,
+                lots,
+                bound_amount(paid[market_id]),
+            )
+        )
+    bidder.quote += premium
+    bidder.equity += premium
+    account.quote += insured - premium
+    account.equity += insured - premium
+    state.insurance -= insured
+    state.mark_dirty(bidder)
+    state.mark_dirty(account)
+    lot.sold_ppm += part_ppm
+    run.events.append(
+        AuctionEvent(
+            account.account_id,
+            bidder.account_id,
+            part_ppm,
+            bound_amount(premium),
+            insured,
+            bound_amount(account.equity),
+            bound_amount(compute_maintenance_margin(account)),
+        )
+    )
+    return _OK

@@ -1,0 +1,158 @@
+"""Accounts under liquidation, and who is looked at next.
+
+Whether an account covers its maintenance margin changes with every mark, and one moved mark may
+change it for everybody. So accounts are looked at by turns, in the order of their ids, a bounded
+number in each block, from a cursor that is part of the state. The turn is a function of the state
+alone: no cache that a restored node would lack decides who is found when.
+
+What was found is a `Distress` at its account, also part of the state, and stands in an agenda by
+the time at which something is to be done about it. Who waits longest goes first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from engine.limits import LIQUIDATION_CHECKS_PER_BLOCK_MAX, LIQUIDATION_PORTFOLIO_WEIGHT
+from engine.receipts import LiquidationStage
+from engine.waiting.orders import Agenda
+
+if TYPE_CHECKING:
+    from engine.accounts.account import Account
+    from engine.genesis import LiquidationParams
+
+_DISTRESS: Final = Struct(">BQQQQB")
+
+
+class Distress:
+    """The liquidation of one account."""
+
+    __slots__ = (
+        "account",
+        "cool_ms",
+        "due_ms",
+        "elapsed_ms",
+        "is_negative",
+        "seen_ms",
+        "stage",
+    )
+
+    def __init__(self, account: Account, stage: LiquidationStage, now_ms: int) -> None:
+        self.account = account
+        self.stage = stage
+        self.elapsed_ms = 0
+        """Block time in this stage, without that in which an index was stale."""
+        self.seen_ms = now_ms
+        """When `elapsed_ms` was brought up to date."""
+        self.due_ms = now_ms
+        """When it is looked at next."""
+        self.cool_ms = now_ms
+        """From when on the next part of a position may be closed."""
+        self.is_negative = False
+        """Was its equity below zero when it was last looked at?"""
+
+    def enter(self, stage: LiquidationStage) -> None:
+        """Begin a stage, and its clock."""
+        self.stage = stage
+        self.elapsed_ms = 0
+
+
+class Liquidations:
+    """All liquidations of an exchange, and the turns."""
+
+    __slots__ = ("agenda", "cursor", "negative_count", "params", "records", "roster")
+
+    def __init__(self, params: LiquidationParams) -> None:
+        self.params = params
+        self.roster: list[bytes] = []
+        """Every account, by id."""
+        self.cursor = bytes(32)
+        """The account that was looked at last."""
+        self.records: dict[bytes, Distress] = {}
+        self.agenda: Agenda[bytes] = Agenda()
+        """Accounts in `records` by the time at which they are due."""
+        self.negative_count = 0
+        """Those of them with negative equity."""
+
+    def add_account(self, account_id: bytes) -> None:
+        """An account was opened: it will have its turn."""
+        roster = self.roster
+        if roster and roster[-1] > account_id:
+            insort(roster, account_id)
+        else:
+            roster.append(account_id)
+
+    def take_turns(self, accounts: dict[bytes, Account]) -> list[Account]:
+        """The next accounts, nobody twice, and the cursor behind them."""
+        roster = self.roster
+        turn: list[Account] = []
+        weight = 0
+        position = bisect_right(roster, self.cursor)
+        while len(turn) < len(roster) and weight < LIQUIDATION_CHECKS_PER_BLOCK_MAX:
+            if position == len(roster):
+                position = 0
+            account = accounts[roster[position]]
+            turn.append(account)
+            weight += 1 if account.portfolio is None else LIQUIDATION_PORTFOLIO_WEIGHT
+            position += 1
+        if turn:
+            self.cursor = turn[-1].account_id
+        return turn
+
+    def begin(self, record: Distress) -> None:
+        """Take up an account."""
+        account_id = record.account.account_id
+        record.account.distress = record
+        self.records[account_id] = record
+        self.agenda.add(record.due_ms, account_id)
+        self.negative_count += record.is_negative
+
+    def end(self, record: Distress) -> None:
+        """Let go of an account."""
+        account_id = record.account.account_id
+        record.account.distress = None
+        del self.records[account_id]
+        self.agenda.remove(record.due_ms, account_id)
+        self.negative_count -= record.is_negative
+
+    def schedule(self, record: Distress, due_ms: int) -> None:
+        """Note when something is to be done next."""
+        account_id = record.account.account_id
+        self.agenda.remove(record.due_ms, account_id)
+        record.due_ms = due_ms
+        self.agenda.add(due_ms, account_id)
+
+    def set_negative(self, record: Distress, is_negative: bool) -> None:
+        """Note whether the account owes more than it has."""
+        self.negative_count += is_negative - record.is_negative
+        record.is_negative = is_negative
+
+
+def is_waiting_for_index(account: Account) -> bool:
+    """Has the account a position in a market whose index is stale?"""
+    return any(exposure.lots and exposure.market.stale for exposure in account.exposures.values())
+
+
+def encode_distress(record: Distress) -> bytes:
+    """The committed form of a liquidation."""
+    return _DISTRESS.pack(
+        record.stage,
+        record.elapsed_ms,
+        record.seen_ms,
+        record.due_ms,
+        record.cool_ms,
+        record.is_negative,
+    )
+
+
+def pack_cost(cost: int) -> bytes:
+    """The cost of a position as 16 bytes, in the state root and in snapshots: profits of many
+    years in one market and losses in another may take it out of 64 bits."""
+    return cost.to_bytes(16, "big", signed=True)
+
+
+def unpack_cost(packed: bytes) -> int:
+    """The cost in its 16 bytes."""
+    return int.from_bytes(packed, "big", signed=True)

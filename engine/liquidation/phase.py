@@ -1,0 +1,333 @@
+"""The liquidation phase: finding accounts below their maintenance margin, and closing them.
+
+    found        equity < maintenance margin, at mark; orders are cancelled, open and waiting ones
+    closing      parts of positions are closed in the books, at the fillable price or better
+    auction      slices of all that it has are for sale (`engine.liquidation.bidding`): when closing
+                 has taken too long, or little of the margin is left
+    insolvent    the same where no equity is left: the insurance fund pays who takes a slice
+    deleveraging positions are closed against others' (`engine.liquidation.deleverage`): when the
+                 fund cannot pay, or nobody has taken the rest in time
+
+An account that covers its maintenance margin again is let go at its next step. The engine does all
+this by itself; nobody has to ask for it, and but for bids nobody can do anything about it.
+
+Prices of closing (shape of dYdX v4), of a position with weight w out of W, its share of the
+equity E and of the maintenance margin M being E w / W and M w / W:
+
+    fillable     mark value - clamp(adjustment x (1 - E / M), 0, 1) x spread x share of M
+    bankruptcy   mark value - share of E, the taker's fee paid
+
+for a long, with the signs turned for a short. The limit of a closing order is the stricter of the
+two, rounded so that it is stricter still. So closing takes no more from the account than the share
+that the closed part has in its equity: E / M never falls by it, and what is above the share pays
+the liquidation fee to the insurance fund.
+
+Work in a block is bounded by the limits `LIQUIDATION_*`; who is not reached has its turn in one of
+the next blocks. While the index of a market in which an account has a position is stale, its
+liquidation waits and its clock stands still.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from engine.accounts.account import Account, Exposure
+from engine.accounts.fees import find_taker_fee_ppm
+from engine.instructions import SelfTradeMode
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    LIQUIDATION_MATCHES_MAX,
+    LIQUIDATION_STEPS_PER_BLOCK_MAX,
+    LIQUIDATION_TRIES_PER_STEP_MAX,
+    PPM,
+    PRICE_MAX_TICKS,
+)
+from engine.liquidation.bidding import answer, run_bids
+from engine.liquidation.deleverage import Deleveraging
+from engine.liquidation.distress import Distress, is_waiting_for_index
+from engine.margin import (
+    compute_equity,
+    compute_maintenance_margin,
+    compute_total_weight,
+    compute_weight,
+    refresh_margin,
+)
+from engine.receipts import (
+    LiquidationEvent,
+    LiquidationStage,
+    LiquidationStep,
+    ReasonCode,
+    Receipt,
+)
+from engine.run import bound_amount
+from engine.trading.matching import Taker, compute_threshold, match_order
+from engine.waiting.waitlist import cancel_everything, settle_pairs
+
+if TYPE_CHECKING:
+    from engine.genesis import LiquidationParams
+    from engine.run import BlockRun
+    from engine.schedule import Task
+    from engine.state import EngineState
+
+_CLOSING: Final = LiquidationStage.CLOSING
+_AUCTION: Final = LiquidationStage.AUCTION
+_INSOLVENT: Final = LiquidationStage.INSOLVENT
+
+
+def is_withdrawal_gated(state: EngineState) -> bool:
+    """Must everybody's withdrawals wait, because some account owes more than it has?
+
+    Until it is known who bears that, nobody may leave before the others (the rule of dYdX v4 and
+    Derive). It counts what has been found: an account is found within
+    `ceil(accounts / LIQUIDATION_CHECKS_PER_BLOCK_MAX)` blocks. Where nobody is liquidated it goes
+    over all accounts: to be asked once a block, and only when somebody wants to withdraw.
+    """
+    if state.liquidations is not None:
+        return state.liquidations.negative_count > 0
+    return any(compute_equity(state, account) < 0 for account in state.accounts.values())
+
+
+def run_liquidations(run: BlockRun, bids: list[Task], receipts: list[Receipt | None]) -> None:
+    """The liquidation phase, with the block's bids in the order of their senders' rank."""
+    liquidations = run.state.liquidations
+    if liquidations is None:
+        for task in bids:
+            receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
+        return
+    if bids:
+        run_bids(run, bids, receipts)
+    _find(run)
+    deleveraging = Deleveraging(run)
+    for account_id in liquidations.agenda.due_first(run.time_ms, LIQUIDATION_STEPS_PER_BLOCK_MAX):
+        _step(run, deleveraging, liquidations.records[account_id])
+    settle_pairs(run)
+
+
+def _find(run: BlockRun) -> None:
+    """Look at the accounts whose turn it is."""
+    state = run.state
+    liquidations = state.liquidations
+    assert liquidations is not None
+    for account in liquidations.take_turns(state.accounts):
+        if account.distress is None and is_liquidatable(state, account):
+            record = Distress(account, _CLOSING, run.time_ms)
+            liquidations.begin(record)
+            liquidations.set_negative(record, compute_equity(state, account) < 0)
+            state.mark_dirty(account)
+            report_step(run, account, LiquidationStep.BEGUN)
+
+
+def is_liquidatable(state: EngineState, account: Account) -> bool:
+    """Is the account below its maintenance margin, with no index stale that it depends on?"""
+    is_fresh = account.margin_epoch == state.margin_epoch and account.portfolio is None
+    if is_fresh and account.equity >= account.im:
+        return False
+    equity = compute_equity(state, account)
+    return equity < compute_maintenance_margin(account) and not is_waiting_for_index(account)
+
+
+def report_step(
+    run: BlockRun,
+    account: Account,
+    step: LiquidationStep,
+    market_id: int = 0,
+    lots: int = 0,
+    notional: int = 0,
+    insurance: int = 0,
+) -> None:
+    """Tell what was done about an account."""
+    equity = compute_equity(run.state, account)
+    margin = compute_maintenance_margin(account)
+    run.events.append(
+        LiquidationEvent(
+            account.account_id,
+            step,
+            bound_amount(equity),
+            bound_amount(margin),
+            market_id,
+            lots,
+            bound_amount(notional),
+            insurance,
+        )
+    )
+
+
+def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
+    """Do what is to be done about an account now, and note when to look again."""
+    state = run.state
+    liquidations = state.liquidations
+    assert liquidations is not None
+    params = liquidations.params
+    account = record.account
+    state.mark_dirty(account)
+    is_waiting = is_waiting_for_index(account)
+    if not is_waiting:
+        record.elapsed_ms += run.time_ms - record.seen_ms
+    record.seen_ms = run.time_ms
+    if not is_waiting:
+        cancel_everything(run, account, ReasonCode.LIQUIDATION_ORDER_CANCELLED, None)
+        refresh_margin(state, account)
+        is_closing = record.stage == _CLOSING and record.cool_ms <= run.time_ms
+        if is_closing and close_part(run, params, account):
+            record.cool_ms = run.time_ms + params.cooldown_ms
+        _escalate(run, params, record)
+        if record.stage == _INSOLVENT:
+            if _must_deleverage(state, params, record):
+                deleveraging.close(account)
+            if account.equity < 0 and not has_positions(account):
+                _cover(run, account)
+        if account.equity >= compute_maintenance_margin(account):
+            liquidations.end(record)
+            report_step(run, account, LiquidationStep.ENDED)
+            return
+        liquidations.set_negative(record, account.equity < 0)
+    liquidations.schedule(record, run.time_ms + params.retry_ms)
+
+
+def _must_deleverage(state: EngineState, params: LiquidationParams, record: Distress) -> bool:
+    """Has the insurance fund too little for an insolvent account, or nobody taken it in time?"""
+    return record.elapsed_ms >= params.insolvent_ms or state.insurance < -record.account.equity
+
+
+def has_positions(account: Account) -> bool:
+    """Has the account any position?"""
+    return any(exposure.lots for exposure in account.exposures.values())
+
+
+def _escalate(run: BlockRun, params: LiquidationParams, record: Distress) -> None:
+    """Enter the next stage when it is time."""
+    account = record.account
+    equity = account.equity
+    margin = compute_maintenance_margin(account)
+    if equity >= margin:
+        return
+    if equity <= 0:
+        if record.stage != _INSOLVENT:
+            record.enter(_INSOLVENT)
+            report_step(run, account, LiquidationStep.INSOLVENT)
+    elif record.stage == _CLOSING and (
+        equity * PPM < params.backstop_ppm * margin or record.elapsed_ms >= params.closing_max_ms
+    ):
+        record.enter(_AUCTION)
+        report_step(run, account, LiquidationStep.AUCTIONED)
+
+
+def _cover(run: BlockRun, account: Account) -> None:
+    """Pay the debt of an account without positions: out of the insurance fund, and what that lacks
+    out of the fees. What both lack remains its debt, to be paid when there is more."""
+    state = run.state
+    debt = -account.equity
+    insured = min(debt, state.insurance)
+    paid = insured + min(debt - insured, max(state.fees, 0))
+    if paid == 0:
+        return
+    state.insurance -= insured
+    state.fees -= paid - insured
+    account.quote += paid
+    account.equity += paid
+    report_step(run, account, LiquidationStep.COVERED, insurance=-insured)
+
+
+def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> int:
+    """Close a part of the heaviest position that a book takes; return how many lots.
+
+    The account's caches are fresh.
+    """
+    held = [
+        (-compute_weight(exposure), market_id, exposure)
+        for market_id, exposure in account.exposures.items()
+        if exposure.lots
+    ]
+    for _, _, exposure in sorted(held)[:LIQUIDATION_TRIES_PER_STEP_MAX]:
+        lots = _close_exposure(run, params, exposure)
+        if lots:
+            return lots
+    return 0
+
+
+def _close_exposure(run: BlockRun, params: LiquidationParams, exposure: Exposure) -> int:
+    """Close a part of one position, if its book takes any; return how many lots."""
+    state = run.state
+    account = exposure.account
+    market = exposure.market
+    size = abs(exposure.lots)
+    side = -1 if exposure.lots > 0 else 1
+    equity = account.equity
+    share = equity * compute_weight(exposure) // compute_total_weight(account)
+    fee_ppm = find_taker_fee_ppm(state, account, market)
+    price = compute_close_price(params, exposure, share, fee_ppm)
+    opposite = market.book.opposite(side)
+    threshold = compute_threshold(side, price)
+    if price == 0 or not opposite.keys or opposite.keys[-1] < threshold:
+        return 0
+    lots = compute_part(params, size, market.mark_value)
+    # What one order may do is bounded by the orders that it meets, too.
+    reachable = islice(opposite.crossed_orders(threshold), LIQUIDATION_MATCHES_MAX)
+    lots = min(lots, market.order_size_max_lots, sum(order.lots for order in reachable))
+    best = abs(opposite.keys[-1]) if side < 0 else price
+    if abs(account.quote) + 2 * best * lots * market.unit > BALANCE_ABS_MAX_MICROQUOTE:
+        return 0
+    mode = SelfTradeMode.CANCEL_MAKER
+    taker = Taker(state.next_order_id, exposure, side, price, lots, mode, fee_ppm)
+    state.next_order_id += 1
+    match_order(run, taker)
+    filled = taker.filled_lots
+    if filled == 0:
+        return 0
+    # What the account has left above the share of what was closed pays the fee.
+    left = share * filled // size + account.equity - equity
+    fee = max(0, min(-(-taker.notional * params.fee_ppm // PPM), left))
+    account.quote -= fee
+    account.equity -= fee
+    state.insurance += fee
+    report_step(
+        run,
+        account,
+        LiquidationStep.CLOSED,
+        market.market_id,
+        side * filled,
+        taker.notional,
+        fee,
+    )
+    return filled
+
+
+def compute_part(params: LiquidationParams, size: int, mark_value: int) -> int:
+    """How many lots of a position are closed at once: all of a small one. Rounded up."""
+    if size * mark_value <= params.part_min_microquote:
+        return size
+    least = -(-params.part_min_microquote // mark_value)
+    return max(least, -(-size * params.part_ppm // PPM))
+
+
+def compute_close_price(
+    params: LiquidationParams, exposure: Exposure, share: int, fee_ppm: int
+) -> int:
+    """The limit price of closing a position, in ticks; 0 if there is none.
+
+    `share` is the position's part of the account's equity, which is fresh; `fee_ppm` is what the
+    account pays as a taker.
+    """
+    account = exposure.account
+    market = exposure.market
+    size = abs(exposure.lots)
+    margin = compute_maintenance_margin(account)
+    used = max(0, min(PPM, params.adjustment_ppm * (margin - account.equity) // max(margin, 1)))
+    spread = (
+        used
+        * params.spread_ppm
+        * margin
+        * compute_weight(exposure)
+        // (PPM * PPM * compute_total_weight(account))
+    )
+    value = size * market.mark_value
+    ticks = size * market.unit
+    if exposure.lots > 0:
+        fillable = -(-(value - spread) // ticks)
+        bankruptcy = -(-(value - share) * PPM // (ticks * (PPM - fee_ppm)))
+        price = max(fillable, bankruptcy, 1)
+        return price if price <= PRICE_MAX_TICKS else 0
+    fillable = (value + spread) // ticks
+    bankruptcy = (value + share) * PPM // (ticks * (PPM + fee_ppm))
+    return max(min(fillable, bankruptcy, PRICE_MAX_TICKS), 0)

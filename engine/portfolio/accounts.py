@@ -1,0 +1,269 @@
+"""Portfolio margin of accounts: what `engine.portfolio.scenarios` computes, in the state of the
+exchange.
+
+An account that has opted in is margined by what it holds together. Of each underlying whose genesis
+has rules for it, the perpetual and the options are one portfolio, tried in its scenarios; markets
+without such rules are margined one by one, as everybody's. No underlying hedges another.
+
+    positions   IM and MM of the portfolios, and the cross margin of all other positions
+    orders      IM besides: for each market the larger of what its buys and its sells would need if
+                each of them were all that the account held
+    IM          positions + orders;  MM: positions alone
+
+The form of the margin is subadditive (more held never needs more than both apart), so no fills of
+what rests can need more than IM. Orders that arrive are judged together with what they would hedge;
+what then rests counts by itself. *All ends of all markets* (rejected): two to the power of their
+number. Equity counts options at their marks, which are whole ticks; what these are above the value
+in the scenarios is part of the margin, so that rounding up lends nothing.
+
+    arriving    admitted if equity covers IM with all of it filled, or if that leaves the account
+                with no less above (or more below) its IM than it has now
+    maker       trades if equity covers IM before, or the IM of the positions after the fill
+
+Needs are convex in what fills, so partial fills are never worse than the worse of both ends.
+
+Prices in all scenarios are computed once for new marks, when the first account asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM
+from engine.options.chains import MICRO, OptionChain, compute_price
+from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
+from engine.portfolio.scenarios import RiskArrays, compute_margin
+from engine.portfolio.terms import (
+    Instrument,
+    InstrumentKind,
+    MarketData,
+    PortfolioParameters,
+    Scenario,
+    VolShock,
+)
+from engine.receipts import ReasonCode
+from engine.trading.market import compute_orders_margin, compute_position_margin
+
+if TYPE_CHECKING:
+    from engine.accounts.account import Account, Exposure
+    from engine.options.params import PortfolioRules
+    from engine.trading.market import Market
+
+_UNIT_LOTS: Final = 1 << 20
+"""Lots for which the margin of an order's unit is computed, so that rounding it costs nothing."""
+
+
+class PortfolioCache:
+    """What an account with portfolio margin has cached; that it has one is state."""
+
+    __slots__ = ("initial", "lots", "maintenance")
+
+    def __init__(self) -> None:
+        self.lots: dict[int, int] = {}
+        """The positions of the last refresh, by market."""
+        self.initial = 0
+        """Of the positions, micro-quote."""
+        self.maintenance = 0
+
+
+def refresh_portfolio(account: Account) -> None:
+    """Recompute what an account needs; its IM and those of its exposures are caches of it."""
+    cache = account.portfolio
+    assert cache is not None, "it has opted in"
+    cache.lots = {
+        market_id: exposure.lots
+        for market_id, exposure in account.exposures.items()
+        if exposure.lots
+    }
+    cache.initial, cache.maintenance = compute_requirements(account)
+    total = cache.initial
+    for exposure in account.exposures.values():
+        exposure.im = compute_open_margin(exposure.market, exposure.open_buy, exposure.open_sell)
+        total += exposure.im
+    account.im = total
+
+
+def update_portfolio_exposure(exposure: Exposure) -> None:
+    """Bring the caches in line with a changed exposure: orders at once, positions at the next
+    refresh, which every use of the caches asks for."""
+    account = exposure.account
+    cache = account.portfolio
+    assert cache is not None, "it has opted in"
+    im = compute_open_margin(exposure.market, exposure.open_buy, exposure.open_sell)
+    account.im += im - exposure.im
+    exposure.im = im
+    if cache.lots.get(exposure.market.market_id, 0) != exposure.lots:
+        account.margin_epoch = -1
+
+
+def compute_requirements(
+    account: Account, market: Market | None = None, lots: int = 0
+) -> tuple[int, int]:
+    """IM and MM of the account's positions in micro-quote, as if it held `lots` more of `market`,
+    in which it has an exposure."""
+    initial = maintenance = 0
+    groups: dict[int, list[tuple[Market, int]]] = {}
+    for exposure in account.exposures.values():
+        each = exposure.market
+        held = exposure.lots + lots if each is market else exposure.lots
+        if not held:
+            continue
+        chain = each.chain
+        if chain is None or chain.params.portfolio is None:
+            initial += compute_orders_margin(each, held, -held)
+            maintenance += compute_position_margin(each, held)
+        else:
+            groups.setdefault(chain.underlying.market_id, []).append((each, held))
+    for positions in groups.values():
+        chain = positions[0][0].chain
+        assert chain is not None, "it is what they are grouped by"
+        group_initial, group_maintenance = _compute_group(chain, positions)
+        initial += group_initial
+        maintenance += group_maintenance
+    return initial, maintenance
+
+
+def _compute_group(chain: OptionChain, positions: list[tuple[Market, int]]) -> tuple[int, int]:
+    """IM and MM of the positions on one underlying."""
+    arrays = get_arrays(chain)
+    places = chain.places
+    # Sizes are in lots, as if these were units of the base asset: what comes out is divided.
+    margin = compute_margin(
+        arrays, [(places[market.market_id], lots << FRACTION_BITS) for market, lots in positions], 0
+    )
+    unit = chain.underlying.params.lots_per_base << FRACTION_BITS
+    mark = margin.mark_to_market
+    marked = sum(lots * market.mark_value for market, lots in positions if market.series)
+    # Whole ticks above what the scenarios start from are nobody's money.
+    rounding = max(marked - mark * MICRO // unit, 0)
+    initial = -(-(mark - margin.initial_margin) * MICRO // unit)
+    maintenance = -(-(mark - margin.maintenance_margin) * MICRO // unit)
+    return rounding + initial, rounding + maintenance
+
+
+def compute_open_margin(market: Market, buys: int, sells: int) -> int:
+    """IM of the open orders in one market, in micro-quote, rounded up."""
+    if not buys and not sells:
+        return 0
+    chain = market.chain
+    if chain is None or chain.params.portfolio is None:
+        # The same as a position of that size would need.
+        return compute_orders_margin(market, buys, sells)
+    long, short = _get_unit_margins(chain, market)
+    return -(-max(buys * long, sells * short) // _UNIT_LOTS)
+
+
+def _get_unit_margins(chain: OptionChain, market: Market) -> tuple[int, int]:
+    """IM of `_UNIT_LOTS` bought, and sold, by themselves; at the first use since marks moved."""
+    get_arrays(chain)
+    margins = chain.unit_margins.get(market.market_id)
+    if margins is None:
+        long, _ = _compute_group(chain, [(market, _UNIT_LOTS)])
+        short, _ = _compute_group(chain, [(market, -_UNIT_LOTS)])
+        margins = chain.unit_margins[market.market_id] = (long, short)
+    return margins
+
+
+def get_arrays(chain: OptionChain) -> RiskArrays:
+    """The prices of everything on an underlying in all scenarios, at the present marks."""
+    if chain.arrays is None:
+        assert chain.params.portfolio is not None, "only with rules there are scenarios"
+        markets = [chain.underlying]
+        instruments = [_make_perpetual(chain)]
+        for expiry in chain.expiries.values():
+            total, parts = chain.compute_forward(expiry)
+            forward = compute_price(chain.underlying, total, parts)
+            fixed = compute_price(chain.underlying, expiry.sample_sum, parts)
+            time_s = from_ratio(chain.compute_time_left_ms(expiry), 1_000)
+            for market in expiry.markets():
+                series = market.series
+                assert series is not None, "an expiry has options alone"
+                markets.append(market)
+                instruments.append(
+                    Instrument(
+                        InstrumentKind.CALL if series.is_call else InstrumentKind.PUT,
+                        instruments[0].spot,
+                        forward,
+                        time_s=time_s,
+                        strike=series.strike,
+                        vol=from_ratio(series.vol_ppm, PPM),
+                        forward_fixed=fixed,
+                    )
+                )
+        chain.places = {market.market_id: place for place, market in enumerate(markets)}
+        chain.unit_margins = {}
+        rules = make_parameters(chain.params.portfolio)
+        chain.arrays = RiskArrays(MarketData(tuple(instruments)), rules)
+    return chain.arrays
+
+
+def _make_perpetual(chain: OptionChain) -> Instrument:
+    market = chain.underlying
+    return Instrument(
+        InstrumentKind.PERP,
+        compute_price(market, market.index_price, 1),
+        compute_price(market, market.mark_price, 1),
+    )
+
+
+def make_parameters(rules: PortfolioRules) -> PortfolioParameters:
+    """The rules of a genesis as fixed point numbers."""
+
+    def share(ppm: int) -> int:
+        return from_ratio(ppm, PPM)
+
+    return PortfolioParameters(
+        scenarios=tuple(
+            Scenario(share(each.spot_ppm), VolShock(each.vol_direction)) for each in rules.scenarios
+        ),
+        vol_range_up=share(rules.vol_range_up_ppm),
+        vol_range_down=share(rules.vol_range_down_ppm),
+        vol_power_short=share(rules.vol_power_short_ppm),
+        vol_power_long=share(rules.vol_power_long_ppm),
+        vol_term_min_s=rules.vol_term_min_s * ONE,
+        discount=share(rules.discount_ppm),
+        discount_rate_add=share(rules.discount_rate_ppm),
+        basis_shock_up=share(rules.basis_shock_up_ppm),
+        basis_shock_down=share(rules.basis_shock_down_ppm),
+        basis_factor=share(rules.basis_factor_ppm),
+        basis_factor_year=share(rules.basis_factor_year_ppm),
+        static_perp=share(rules.static_perp_ppm),
+        static_naked_short=share(rules.static_naked_short_ppm),
+        im_factor=share(rules.im_factor_ppm),
+        net_delta=share(rules.net_delta_ppm),
+        hedged_delta=share(rules.hedged_delta_ppm),
+        delta_maintenance=share(rules.delta_maintenance_ppm),
+    )
+
+
+def check_portfolio_order(exposure: Exposure, lots: int, equity_change: int) -> ReasonCode:
+    """May an order of `lots` (signed) be placed? The caches are fresh."""
+    account = exposure.account
+    assert account.portfolio is not None, "it has opted in"
+    is_new = not exposure.lots and not exposure.order_count
+    if is_new and count_markets(account) >= PORTFOLIO_POSITIONS_MAX:
+        return ReasonCode.PORTFOLIO_TOO_MANY_MARKETS
+    orders_margin = account.im - account.portfolio.initial
+    if is_portfolio_trade_allowed(exposure, lots, equity_change, orders_margin):
+        return ReasonCode.OK
+    return ReasonCode.MARGIN_INSUFFICIENT
+
+
+def count_markets(account: Account) -> int:
+    """Markets in which the account has a position or open orders."""
+    return sum(1 for each in account.exposures.values() if each.lots or each.order_count)
+
+
+def is_portfolio_trade_allowed(
+    exposure: Exposure, lots: int, equity_change: int, orders_margin: int
+) -> bool:
+    """May an account trade `lots` (signed), given what that does to its equity?
+
+    `orders_margin` is what its open orders need besides. The caches are fresh.
+    """
+    account = exposure.account
+    cache = account.portfolio
+    assert cache is not None, "it has opted in"
+    initial, _ = compute_requirements(account, exposure.market, lots)
+    excess = account.equity + equity_change - initial
+    return excess >= orders_margin or excess >= account.equity - cache.initial

@@ -1,0 +1,216 @@
+"""Funding: the payment between longs and shorts that keeps a perpetual near its index.
+
+    vote      once every `vote_interval_ms`: the premium at which the book would fill the impact
+              notional, from the book that the block before left
+    sample    once every `sample_interval_ms`: the median of its votes, missing ones counted as 0
+    rate      once every `interval_ms`: the mean of its samples, missing ones counted as 0, plus
+              interest within a clamp, all clamped; stated for eight hours, paid for the interval
+
+    premium = (max(0, impact bid - index) - max(0, index - impact ask)) / index
+    rate    = premium + clamp(interest - premium, +-interest clamp)
+    paid    = position x index x rate x interval / 8 h          by longs to shorts
+
+(Shape of dYdX v4 for votes and samples, of Hyperliquid for the interest.) A single block's book
+can move one vote; the median takes it away. What nobody voted on counts as no premium, so a
+pause never makes anybody pay.
+
+Payments go over the market's *funding index*, the sum of all that one long lot ever owed. An
+account settles the difference on the first touch after the index has moved (`engine.margin`),
+once, over all its markets, rounded down; the *funding pool* is the other side of every settlement
+and keeps the dust, so it never owes more than it holds (tested). A stale oracle stops votes, and
+what is due waits until it is fresh: then one interval is paid, however many have passed.
+
+Units: premiums and rates in parts per 10^9 (ppb), the funding index in 10^-9 micro-quote a lot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, IMPACT_LEVELS_MAX
+from engine.receipts import FundingEvent
+
+if TYPE_CHECKING:
+    from engine.accounts.account import Account
+    from engine.genesis import FundingParams
+    from engine.run import BlockRun
+    from engine.state import EngineState
+    from engine.trading.book import BookSide
+    from engine.trading.market import Market
+
+PPB: Final = 1_000_000_000
+"""Premiums and rates are integers in parts per 10^9; a millionth of one is 1,000."""
+
+RATE_PERIOD_MS: Final = 28_800_000
+"""Rates are stated for eight hours, as at most exchanges."""
+
+_PPB_PER_PPM: Final = 1_000
+
+
+class Funding:
+    """What a market with funding remembers between blocks."""
+
+    __slots__ = (
+        "due_ms",
+        "index",
+        "params",
+        "rate_ppb",
+        "sample_due_ms",
+        "samples",
+        "vote_due_ms",
+        "votes",
+    )
+
+    def __init__(self, params: FundingParams) -> None:
+        self.params = params
+        self.index = 0
+        """What one long lot has owed since genesis, 10^-9 micro-quote; falls while shorts pay."""
+        self.rate_ppb = 0
+        """The last rate, for eight hours."""
+        self.votes: list[int] = []
+        """Premiums of the sample under way."""
+        self.samples: list[int] = []
+        """Premiums of the interval under way."""
+        self.vote_due_ms = 0
+        """From this block time on the next vote is due; 0, like all, before the first block that
+        has an index."""
+        self.sample_due_ms = 0
+        self.due_ms = 0
+
+
+def accrue_funding(run: BlockRun) -> None:
+    """System phase, after the indices: votes, samples and rates that are due by now."""
+    state = run.state
+    for market in state.perpetuals.values():
+        if market.funding is not None and not market.stale and market.index_price:
+            _accrue_market(run, market, market.funding)
+
+
+def _accrue_market(run: BlockRun, market: Market, funding: Funding) -> None:
+    now_ms, params = run.time_ms, funding.params
+    if now_ms < funding.vote_due_ms:
+        return
+    market.dirty = True
+    if funding.due_ms == 0:
+        funding.sample_due_ms = compute_next_due(now_ms, params.sample_interval_ms)
+        funding.due_ms = compute_next_due(now_ms, params.interval_ms)
+    if now_ms >= funding.sample_due_ms:
+        if funding.votes:
+            expected = params.sample_interval_ms // params.vote_interval_ms
+            funding.samples.append(compute_padded_median(funding.votes, expected))
+            funding.votes = []
+        funding.sample_due_ms = compute_next_due(now_ms, params.sample_interval_ms)
+    if now_ms >= funding.due_ms:
+        expected = params.interval_ms // params.sample_interval_ms
+        premium_ppb = divide_toward_zero(sum(funding.samples), expected)
+        funding.rate_ppb = compute_rate(premium_ppb, params)
+        funding.samples = []
+        funding.due_ms = compute_next_due(now_ms, params.interval_ms)
+        funding.index += divide_toward_zero(
+            funding.rate_ppb * params.interval_ms * market.index_value, RATE_PERIOD_MS
+        )
+        run.state.margin_epoch += 1
+        run.events.append(FundingEvent(market.market_id, funding.rate_ppb, market.index_price))
+    funding.votes.append(compute_premium(market, params.impact_notional_microquote))
+    funding.vote_due_ms = compute_next_due(now_ms, params.vote_interval_ms)
+
+
+def pack_index(index: int) -> bytes:
+    """A funding index as 32 bytes, in the state root and in snapshots: it outgrows 64 bits."""
+    return index.to_bytes(32, "big", signed=True)
+
+
+def unpack_index(packed: bytes) -> int:
+    """The funding index in its 32 bytes."""
+    return int.from_bytes(packed, "big", signed=True)
+
+
+def compute_next_due(now_ms: int, interval_ms: int) -> int:
+    """The first multiple of the interval after now: everybody's samples begin on the minute."""
+    return (now_ms // interval_ms + 1) * interval_ms
+
+
+def divide_toward_zero(numerator: int, denominator: int) -> int:
+    """The quotient without its fraction: neither side of a payment gains from the rounding."""
+    quotient = abs(numerator) // denominator
+    return quotient if numerator >= 0 else -quotient
+
+
+def compute_padded_median(votes: list[int], expected: int) -> int:
+    """The median of the votes, with zeros for those that are missing."""
+    padded = sorted(votes + [0] * (expected - len(votes)))
+    middle = padded[(len(padded) - 1) // 2] + padded[len(padded) // 2]
+    return divide_toward_zero(middle, 2)
+
+
+def compute_rate(premium_ppb: int, params: FundingParams) -> int:
+    """The rate for eight hours, in ppb."""
+    clamp = params.interest_clamp_ppm * _PPB_PER_PPM
+    most = params.rate_max_ppm * _PPB_PER_PPM
+    interest = params.interest_ppm * _PPB_PER_PPM - premium_ppb
+    rate = premium_ppb + max(-clamp, min(clamp, interest))
+    return max(-most, min(most, rate))
+
+
+def compute_premium(market: Market, impact_notional: int) -> int:
+    """How far from the index the book would fill the impact notional, in ppb of the index,
+    rounded toward zero. A side that is not so deep says nothing."""
+    unit, index_price = market.unit, market.index_price
+    bid = compute_impact_price(market.book.bids, unit, impact_notional)
+    ask = compute_impact_price(market.book.asks, unit, impact_notional)
+    premium = 0
+    if bid is not None:
+        above = bid[0] - index_price * bid[1]
+        premium += max(above, 0) * PPB // (index_price * bid[1])
+    if ask is not None:
+        below = index_price * ask[1] - ask[0]
+        premium -= max(below, 0) * PPB // (index_price * ask[1])
+    return premium
+
+
+def compute_impact_price(side: BookSide, unit: int, notional: int) -> tuple[int, int] | None:
+    """The average price at which an order worth `notional` would fill against a side of the book,
+    in ticks as an exact fraction (numerator, denominator); None if the side is not so deep in
+    `IMPACT_LEVELS_MAX` levels."""
+    missing = notional
+    lots = 0
+    for position in range(1, min(len(side.keys), IMPACT_LEVELS_MAX) + 1):
+        key = side.keys[-position]
+        price_value = side.sign * key * unit
+        level_lots = side.levels[key].lots
+        if price_value * level_lots >= missing:
+            # notional / ((lots + missing / price_value) x unit), with one denominator.
+            return notional * price_value, (lots * price_value + missing) * unit
+        missing -= price_value * level_lots
+        lots += level_lots
+    return None
+
+
+def compute_settlement(account: Account) -> int:
+    """What settling would add to the balance now: one rounding, down, over all markets.
+
+    It never takes a balance out of its bound: what would is left in the pool, or asked of it. Only
+    where an index has grown by many orders of magnitude can it come to that.
+    """
+    owed = 0
+    for exposure in account.exposures.values():
+        funding = exposure.market.funding
+        if funding is not None and exposure.lots:
+            owed += exposure.lots * (funding.index - exposure.funding_index)
+    quote = account.quote + -owed // PPB
+    bound = BALANCE_ABS_MAX_MICROQUOTE
+    return max(-bound, min(bound, quote)) - account.quote if owed else 0
+
+
+def settle_funding(state: EngineState, account: Account) -> None:
+    """Pay or receive what the account's positions owe since its last settlement."""
+    change = compute_settlement(account)
+    for exposure in account.exposures.values():
+        funding = exposure.market.funding
+        if funding is not None and exposure.funding_index != funding.index:
+            exposure.funding_index = funding.index
+            if exposure.lots:
+                account.position_record = None
+                state.mark_dirty(account)
+    account.quote += change
+    state.funding_pool -= change

@@ -1,0 +1,73 @@
+"""Liquidations, as snapshots hold them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from crypto.types import Digest, Uint
+from engine.errors import SnapshotError
+from engine.liquidation.distress import Distress
+from engine.receipts import LiquidationStage
+from engine.state import EngineState
+
+
+class SnapshotDistress(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The liquidation of one account."""
+
+    account: Digest
+    stage: LiquidationStage
+    elapsed_ms: Uint
+    seen_ms: Uint
+    due_ms: Uint
+    cool_ms: Uint
+    is_negative: bool
+
+
+def pack_cursor(state: EngineState) -> bytes:
+    """The account that was looked at last; zero bytes where there is no liquidation."""
+    return bytes(32) if state.liquidations is None else state.liquidations.cursor
+
+
+def pack_distressed(state: EngineState) -> tuple[SnapshotDistress, ...]:
+    """All liquidations, by account."""
+    if state.liquidations is None:
+        return ()
+    return tuple(
+        SnapshotDistress(
+            account_id,
+            record.stage,
+            record.elapsed_ms,
+            record.seen_ms,
+            record.due_ms,
+            record.cool_ms,
+            record.is_negative,
+        )
+        for account_id, record in sorted(
+            state.liquidations.records.items(), key=lambda entry: entry[0]
+        )
+    )
+
+
+def unpack_liquidations(
+    state: EngineState, cursor: bytes, distressed: Sequence[SnapshotDistress]
+) -> None:
+    """Go on with these liquidations. Raises `SnapshotError`."""
+    if any(left.account >= right.account for left, right in pairwise(distressed)):
+        raise SnapshotError("a list is not in rising order")
+    liquidations = state.liquidations
+    if liquidations is None:
+        if distressed or any(cursor):
+            raise SnapshotError("a liquidation where its genesis has none")
+        return
+    liquidations.cursor = cursor
+    for packed in distressed:
+        account = state.accounts.get(packed.account)
+        if account is None:
+            raise SnapshotError("a liquidation of nobody")
+        record = Distress(account, packed.stage, packed.seen_ms)
+        record.elapsed_ms = packed.elapsed_ms
+        record.due_ms = packed.due_ms
+        record.cool_ms = packed.cool_ms
+        record.is_negative = packed.is_negative
+        liquidations.begin(record)
