@@ -24,6 +24,9 @@ ROOT: Final = Path(__file__).parent
 COMPILED: Final = ROOT / "build" / "compiled"
 MANIFEST: Final = COMPILED / "manifest.json"
 
+COMPILING: Final = ROOT / "build" / "compiling.lock"
+"""Locked (`flock`) while something is being compiled."""
+
 MODULES: Final = "modules"
 """The folder of all compiled modules. It is never searched by itself: a folder named like a package
 would be taken for it, since installed in place the real one is looked for last."""

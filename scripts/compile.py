@@ -9,6 +9,7 @@ exceptions that mypyc does not know how to derive.
 """
 
 import ast
+import fcntl
 import io
 import json
 import os
@@ -54,8 +55,18 @@ MODULES: Final = {
 
 
 def main() -> None:
-    """Compile what has changed, or say in one line why the sources will run."""
-    if os.environ.get(rota_build.PURE_VARIABLE) or not rota_build.find_reason_pure():
+    """Compile what has changed, or say in one line why the sources will run. Of two at a time the
+    second waits, and finds the first one's work."""
+    if os.environ.get(rota_build.PURE_VARIABLE):
+        return
+    rota_build.COMPILING.parent.mkdir(exist_ok=True)
+    with rota_build.COMPILING.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _compile_changes()
+
+
+def _compile_changes() -> None:
+    if not rota_build.find_reason_pure():
         return
     problem = _find_problem()
     if problem:

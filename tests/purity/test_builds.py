@@ -1,5 +1,6 @@
 """Compiled or not, a run is the same: its roots, and every effect in its trace."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -45,6 +46,14 @@ print(json.dumps({
     "outcomes": [(each.views, each.trace_hash, each.violation) for each in outcomes],
 }))
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """`make test` compiles while the first tests run: wait until that is done."""
+    if rota_build.COMPILING.exists():
+        with rota_build.COMPILING.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def run(pure: str) -> dict:
@@ -123,6 +132,7 @@ def compiled_tree(tmp_path, monkeypatch):
     monkeypatch.setattr(rota_build, "ROOT", tmp_path)
     monkeypatch.setattr(rota_build, "MANIFEST", tmp_path / "manifest.json")
     monkeypatch.setattr(rota_build, "COMPILED", tmp_path / "compiled")
+    monkeypatch.setattr(rota_build, "COMPILING", tmp_path / "build" / "compiling.lock")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv(rota_build.PURE_VARIABLE)
     manifest = {
