@@ -28,6 +28,8 @@ from node.protocol import (
     ENVELOPES_MAX_PER_REQUEST,
     REQUESTS_IN_FLIGHT_MAX,
     SUBSCRIPTIONS_MAX,
+    AccountEvents,
+    AccountEventsMissed,
     Answer,
     BlockEvent,
     Channel,
@@ -68,7 +70,15 @@ GREETING_TIMEOUT_S: Final = 2.0
 T = TypeVar("T")
 A = TypeVar("A", Submitted, OpaqueSubmitted, Subscribed, Answer)
 
-DoorEvent = ReceiptEvent | BlockEvent | DeliveredEvent | ExecutedEvent | TradeEvent
+DoorEvent = (
+    ReceiptEvent
+    | BlockEvent
+    | DeliveredEvent
+    | ExecutedEvent
+    | TradeEvent
+    | AccountEvents
+    | AccountEventsMissed
+)
 
 
 class _Pending:
@@ -239,7 +249,7 @@ class DoorClient:
         )
 
     async def subscribe(self, channel: Channel, account: bytes | None = None) -> Subscription:
-        """Begin a subscription; receipts need an `account`."""
+        """Begin a subscription; `ACCOUNT_CHANNELS` need an `account`."""
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             raise DoorError("door.too_large", f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         number = 0

@@ -34,6 +34,8 @@ from node.logs import is_doubling
 from node.protocol import (
     DOOR_FRAME_MAX_BYTES,
     DOOR_VERSION,
+    AccountEvents,
+    AccountEventsMissed,
     Answer,
     BlockEvent,
     Channel,
@@ -95,7 +97,16 @@ ARRIVING_MAX_BYTES: Final = 128 << 20
 FRAME_OVERHEAD_MAX_BYTES: Final = 64 << 10
 """A frame may exceed `DOOR_FRAME_MAX_BYTES` of payload by its own framing."""
 
-_E = TypeVar("_E", ReceiptEvent, BlockEvent, DeliveredEvent, ExecutedEvent, TradeEvent)
+_E = TypeVar(
+    "_E",
+    ReceiptEvent,
+    BlockEvent,
+    DeliveredEvent,
+    ExecutedEvent,
+    TradeEvent,
+    AccountEvents,
+    AccountEventsMissed,
+)
 
 _log = structlog.get_logger()
 
@@ -220,17 +231,17 @@ class Door:
         """Would anybody hear an event on this channel?"""
         return self._subscriptions.is_heard(channel)
 
-    def is_watched(self, account: bytes) -> bool:
-        """Would anybody hear of this account's receipts?"""
-        return self._subscriptions.is_watched(account)
+    def is_watched(self, channel: Channel, account: bytes) -> bool:
+        """Would anybody hear an event on this channel of an account?"""
+        return self._subscriptions.is_watched(channel, account)
 
     def publish(self, channel: Channel, make: Callable[[int, int], _E]) -> None:
         """Send an event to a channel; `make(subscription, sequence)` builds it."""
         self._publish(self._subscriptions.of_channel(channel), make)
 
-    def publish_receipt(self, account: bytes, make: Callable[[int, int], ReceiptEvent]) -> None:
-        """Send an event to whoever watches an account."""
-        self._publish(self._subscriptions.of_account(account), make)
+    def publish_to(self, channel: Channel, account: bytes, make: Callable[[int, int], _E]) -> None:
+        """Send an event to whoever hears a channel of an account."""
+        self._publish(self._subscriptions.of_account(channel, account), make)
 
     def _publish(
         self, subscriptions: Iterable[Subscription], make: Callable[[int, int], _E]

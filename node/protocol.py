@@ -74,6 +74,12 @@ class Channel(StrEnum):
     """Committed blocks and certified results."""
     TRADES = "trades"
     """Fills of all markets as they are certified."""
+    ACCOUNT = "account"
+    """What certified blocks did to one account, whoever asked for it (`account` is required)."""
+
+
+ACCOUNT_CHANNELS: Final = frozenset({Channel.RECEIPTS, Channel.ACCOUNT})
+"""Channels of one account each."""
 
 
 # ---- requests ------------------------------------------------------------------------------
@@ -155,6 +161,11 @@ QUERIES: Final[dict[str, QueryForm]] = {
         "account ids with balances, by rising id; the last id is where the next page starts after",
     ),
     "account": QueryForm("account id", "balance, margin, positions, open and waiting orders"),
+    "events": QueryForm(
+        "account id, height, [leaf]",
+        "what certified blocks did to the account from there on (`account` events), and the height"
+        " and leaf to go on from",
+    ),
     "orders": QueryForm("account id", "the account's open orders"),
     "order": QueryForm("order id", "one open or waiting order"),
 }
@@ -278,6 +289,28 @@ class TradeEvent(Struct, frozen=True, array_like=True, tag="trade"):
     """One `engine` fill."""
 
 
+class AccountEvents(Struct, frozen=True, array_like=True, tag="account_events"):
+    """What a certified height did to an account, or a part of it that fits into a frame."""
+
+    subscription: RequestId
+    sequence: Uint
+    height: Uint
+    events: Raw
+    """Maps of the fields of `engine` fills and events, in the order of the height's leaves
+    (`node.account_events`)."""
+
+
+class AccountEventsMissed(Struct, frozen=True, array_like=True, tag="account_events_missed"):
+    """This stream does not tell what these heights did, which are certified by now; the query
+    `events` does."""
+
+    subscription: RequestId
+    sequence: Uint
+    from_height: Uint
+    to_height: Uint
+    """The last of them."""
+
+
 ServerFrame = (
     Welcome
     | Refused
@@ -290,4 +323,6 @@ ServerFrame = (
     | DeliveredEvent
     | ExecutedEvent
     | TradeEvent
+    | AccountEvents
+    | AccountEventsMissed
 )

@@ -6,7 +6,9 @@ answer is one MessagePack value of plain maps, lists, strings, integers and byte
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from functools import partial
+from operator import eq
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -17,7 +19,9 @@ from consensus.effects import compute_key
 from consensus.types import QC, Block, CheckpointHeader, StateCertificate
 from crypto.bitmap import decode_bitmap
 from crypto.codec import decode, decode_lenient, encode
+from crypto.digest import DIGEST_SIZE_BYTES
 from engine.block import BlockOutput
+from node.account_events import describe_entries
 from node.delivery import DeliveryRecord
 from node.door import QueryError
 from node.host import NodeHost
@@ -28,6 +32,7 @@ from node.recovery import (
     CHECKPOINT_TABLE,
     DELIVERY_TABLE,
     ENVELOPE_TABLE,
+    LAST_KEY,
     OUTPUT_TABLE,
     REFUSED_TABLE,
 )
@@ -45,6 +50,15 @@ READING_THREADS_MAX: Final = 4
 """Threads that read the archive for clients. Not those of the node's own work, which would wait
 behind every question that a flood of clients asks."""
 
+EVENTS_READ_MAX_BYTES: Final = 1 << 20
+"""Outputs that one `events` answer is looked for in, unless one height alone has more: tens of
+milliseconds of a thread."""
+
+EVENTS_PER_ANSWER_MAX: Final = 1_000
+
+EVENTS_OUTPUTS_MAX: Final = 1_000
+"""Outputs likewise, however small."""
+
 HEIGHT_MAX: Final = 2**63 - 1
 
 
@@ -53,6 +67,48 @@ def _find_results(output: bytes, envelope_id: bytes) -> msgspec.Raw:
     receipts = decode_lenient(BlockOutput, output).receipts
     own = [receipt for receipt in receipts if receipt.envelope_id == envelope_id]
     return msgspec.Raw(describe_receipts(own))
+
+
+class _Found(NamedTuple):
+    """Entries of an account, and where it goes on."""
+
+    entries: list[dict[str, Any]]
+    next_height: int
+    next_leaf: int
+
+
+def _find_events(
+    archive: ArchiveStore, account: bytes, height: int, leaf: int, certified_height: int
+) -> _Found:
+    """What befell an account from a leaf of a height on, as far as it is certified and archived; a
+    thread runs this.
+
+    A height's checkpoint is archived after the outputs up to it, so nothing is passed over that is
+    about to be written.
+    """
+    own = archive.read_range(CHECKPOINT_TABLE, LAST_KEY, 1, reverse=True)
+    archived_height = int.from_bytes(own[0][0], "big") if own else 0
+    last = min(certified_height, archived_height)
+    entries: list[dict[str, Any]] = []
+    is_wanted = partial(eq, account)
+    next_height, read_bytes = height, 0
+    for _ in range(EVENTS_OUTPUTS_MAX):
+        outputs = archive.read_range(OUTPUT_TABLE, compute_key(next_height), 1)
+        reached = int.from_bytes(outputs[0][0], "big") if outputs else last + 1
+        if reached > last:
+            return _Found(entries, *max((height, leaf), (last + 1, 0)))
+        output = decode_lenient(BlockOutput, outputs[0][1])
+        for _, entry in describe_entries(output, is_wanted):
+            if (reached, entry["leaf"]) < (height, leaf):
+                continue
+            if len(entries) == EVENTS_PER_ANSWER_MAX:
+                return _Found(entries, reached, entry["leaf"])
+            entries.append({"height": reached, **entry})
+        next_height = reached + 1
+        read_bytes += len(outputs[0][1])
+        if read_bytes >= EVENTS_READ_MAX_BYTES:
+            break
+    return _Found(entries, next_height, 0)
 
 
 class Queries:
@@ -84,6 +140,7 @@ class Queries:
             "certificate": self._certificate,
             "envelope": self._envelope,
             "trades": self._trades,
+            "events": self._events,
         }
         """All but the views of the engine, which its worker answers from the newest state."""
 
@@ -294,6 +351,35 @@ class Queries:
                 "height": height,
                 "code": code,
                 "results": results,
+            }
+        )
+
+    async def _events(self, arguments: tuple[Any, ...]) -> bytes:
+        """Of an account; whoever goes on where an answer ends misses nothing."""
+        leaf = 0
+        match arguments:
+            case (bytes(account), int(height)) if 0 < height <= HEIGHT_MAX:
+                pass
+            case (bytes(account), int(height), int(leaf)) if (
+                0 < height <= HEIGHT_MAX and 0 <= leaf <= HEIGHT_MAX
+            ):
+                pass
+            case _:
+                account = b""
+        if len(account) != DIGEST_SIZE_BYTES:
+            raise QueryError(
+                "query.malformed", "give an account id of 32 bytes, a height above 0, and a leaf"
+            )
+        certified_height = self._host.core.statistics().certified_height
+        found = await self._run(
+            _find_events, self._archive, account, height, leaf, certified_height
+        )
+        return encode(
+            {
+                "events": found.entries,
+                "next_height": found.next_height,
+                "next_leaf": found.next_leaf,
+                "certified_height": certified_height,
             }
         )
 

@@ -228,7 +228,9 @@ class _Node:
                 batch_writes = GroupCommitter(
                     batches.commit, items_per_commit_max=BATCHES_PER_COMMIT_MAX
                 )
-                streams = Streams(self._door)
+                # Their outputs were told to nobody, and the engine will not give them again.
+                missed = (core.certified_height + 1, engine.height)
+                streams = Streams(self._door, missed if missed[0] <= missed[1] else None)
                 self._host = NodeHost(
                     me=self._me,
                     core=core,

@@ -2,17 +2,20 @@
 
 Results are told only once a quorum has certified them and this node's own root agrees; until then
 the engine's output waits here, one entry a height, bounded by how far execution may run ahead of
-certificates.
+certificates. What is not here when it is certified, because it made room or was executed in an
+earlier life of the node, is in the archive: whoever watches an account is told which heights.
 """
 
 from collections import deque
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from msgspec import Raw
 
 from crypto.codec import decode, encode
 from engine.block import BlockOutput
 from engine.receipts import Receipt
+from node.account_events import describe_entries
 from node.door import Door
 from node.events import (
     BlockNotice,
@@ -24,6 +27,8 @@ from node.events import (
 )
 from node.plain import to_plain
 from node.protocol import (
+    AccountEvents,
+    AccountEventsMissed,
     BlockEvent,
     Channel,
     DeliveredEvent,
@@ -45,6 +50,9 @@ archive) when certificates stay away for longer."""
 UNCERTIFIED_OUTPUTS_MAX_BYTES: Final = 128 << 20
 """Their bytes together; likewise."""
 
+EVENTS_PER_FRAME_MAX: Final = 1_000
+"""Entries in one `AccountEvents`: some hundred bytes each, far below what a client takes."""
+
 
 def describe_receipts(receipts: list[Receipt]) -> bytes:
     """Receipts as a MessagePack list of maps, by index in the bundle."""
@@ -55,8 +63,12 @@ def describe_receipts(receipts: list[Receipt]) -> bytes:
 class Streams:
     """Turns the core's notices into the door's events."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, missed: tuple[int, int] | None = None) -> None:
+        """`missed` are the first and the last height that an earlier life of the node executed and
+        did not see certified."""
         self._door = door
+        self._missed = missed
+        """Heights that were executed and cannot be told once they are certified."""
         self._outputs: dict[int, bytes] = {}
         """Of uncertified heights, rising."""
         self._outputs_bytes = 0
@@ -114,7 +126,8 @@ class Streams:
             len(self._outputs) > UNCERTIFIED_OUTPUTS_MAX
             or self._outputs_bytes > UNCERTIFIED_OUTPUTS_MAX_BYTES
         ):
-            self._take_oldest()
+            dropped, _ = self._take_oldest()
+            self._missed = (dropped if self._missed is None else self._missed[0], dropped)
 
     def _take_oldest(self) -> tuple[int, bytes]:
         height = next(iter(self._outputs))
@@ -125,6 +138,7 @@ class Streams:
     def on_certified(self, notice: CertifiedNotice) -> None:
         """Everything up to a height is certified: tell trades and results."""
         self._certified_receipts = {}
+        self._publish_missed(notice.certificate.header.height)
         for header in notice.own:
             instructions = fills = 0
             while self._outputs and next(iter(self._outputs)) <= header.height:
@@ -140,6 +154,16 @@ class Streams:
                 ),
             )
 
+    def _publish_missed(self, certified_height: int) -> None:
+        if self._missed is None or self._missed[1] > certified_height:
+            return
+        first, last = self._missed
+        self._missed = None
+        self._door.publish(
+            Channel.ACCOUNT,
+            lambda subscription, sequence: AccountEventsMissed(subscription, sequence, first, last),
+        )
+
     def _publish_output(self, height: int, output: BlockOutput) -> None:
         for fill in output.fills:
             trade = {"height": height, **to_plain(fill)}
@@ -152,18 +176,37 @@ class Streams:
                         subscription, sequence, height, raw
                     ),
                 )
+        if self._door.has_subscribers(Channel.ACCOUNT):
+            self._publish_account_events(height, output)
         for receipt in output.receipts:
             self._certified_receipts.setdefault(receipt.envelope_id, []).append(receipt)
 
+    def _publish_account_events(self, height: int, output: BlockOutput) -> None:
+        told: dict[bytes, list[dict[str, Any]]] = {}
+        watched = partial(self._door.is_watched, Channel.ACCOUNT)
+        for account, entry in describe_entries(output, watched):
+            told.setdefault(account, []).append(entry)
+        for account, entries in told.items():
+            for start in range(0, len(entries), EVENTS_PER_FRAME_MAX):
+                raw = Raw(encode(entries[start : start + EVENTS_PER_FRAME_MAX]))
+                self._door.publish_to(
+                    Channel.ACCOUNT,
+                    account,
+                    lambda subscription, sequence, raw=raw: AccountEvents(  # type: ignore[misc]  # defaults bind the loop's values
+                        subscription, sequence, height, raw
+                    ),
+                )
+
     def on_receipt(self, update: ReceiptUpdate) -> None:
         """An envelope reached a level; `executed` comes right after the certificate's notice."""
-        if not self._door.is_watched(update.account):
+        if not self._door.is_watched(Channel.RECEIPTS, update.account):
             return
         results: Raw | None = None
         if update.level is ReceiptLevel.EXECUTED:
             receipts = self._certified_receipts.get(update.envelope_id)
             results = Raw(describe_receipts(receipts)) if receipts is not None else None
-        self._door.publish_receipt(
+        self._door.publish_to(
+            Channel.RECEIPTS,
             update.account,
             lambda subscription, sequence: ReceiptEvent(
                 subscription,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from node.protocol import SUBSCRIPTIONS_MAX, Channel, Subscribe
+from node.protocol import ACCOUNT_CHANNELS, SUBSCRIPTIONS_MAX, Channel, Subscribe
 
 
 class Subscription:
@@ -27,7 +27,7 @@ class Subscriptions:
         self._by_channel: dict[Channel, dict[tuple[int, int], Subscription]] = {
             channel: {} for channel in Channel
         }
-        self._by_account: dict[bytes, dict[tuple[int, int], Subscription]] = {}
+        self._by_account: dict[tuple[Channel, bytes], dict[tuple[int, int], Subscription]] = {}
 
     def add(self, source: int, request: Subscribe) -> str | None:
         """Add a subscription, or say why not."""
@@ -36,13 +36,14 @@ class Subscriptions:
             return f"at most {SUBSCRIPTIONS_MAX} subscriptions a connection"
         if request.request in own:
             return "a subscription with this number exists"
-        if (request.channel is Channel.RECEIPTS) != (request.account is not None):
-            return "receipts, and only receipts, are by account"
+        if (request.channel in ACCOUNT_CHANNELS) != (request.account is not None):
+            return "receipts and events of accounts, and only these, are by account"
         subscription = Subscription(source, request)
         key = (source, request.request)
         own[request.request] = self._by_channel[request.channel][key] = subscription
         if request.account is not None:
-            self._by_account.setdefault(request.account, {})[key] = subscription
+            watched = (request.channel, request.account)
+            self._by_account.setdefault(watched, {})[key] = subscription
         return None
 
     def drop(self, source: int) -> None:
@@ -51,10 +52,11 @@ class Subscriptions:
             key = (source, request)
             del self._by_channel[subscription.channel][key]
             if subscription.account is not None:
-                watchers = self._by_account[subscription.account]
+                watched = (subscription.channel, subscription.account)
+                watchers = self._by_account[watched]
                 del watchers[key]
                 if not watchers:
-                    del self._by_account[subscription.account]
+                    del self._by_account[watched]
 
     def has_any(self, source: int) -> bool:
         """Has a client subscribed to anything?"""
@@ -64,14 +66,14 @@ class Subscriptions:
         """Who hears a channel."""
         return tuple(self._by_channel[channel].values())
 
-    def of_account(self, account: bytes) -> Sequence[Subscription]:
-        """Who watches an account."""
-        return tuple(self._by_account.get(account, {}).values())
+    def of_account(self, channel: Channel, account: bytes) -> Sequence[Subscription]:
+        """Who hears a channel of an account."""
+        return tuple(self._by_account.get((channel, account), {}).values())
 
     def is_heard(self, channel: Channel) -> bool:
         """Does anybody hear a channel?"""
         return bool(self._by_channel[channel])
 
-    def is_watched(self, account: bytes) -> bool:
-        """Does anybody watch an account?"""
-        return account in self._by_account
+    def is_watched(self, channel: Channel, account: bytes) -> bool:
+        """Does anybody hear a channel of an account?"""
+        return (channel, account) in self._by_account

@@ -21,6 +21,7 @@ from node.events import (
     SubmitReply,
 )
 from node.protocol import (
+    ACCOUNT_CHANNELS,
     DOOR_VERSION,
     QUERIES,
     Answer,
@@ -53,13 +54,13 @@ class _KeepingDoor(Door):
         self._sequence += 1
         add_to_union(self._corpus, "door_answer", make(1, self._sequence))
 
-    def publish_receipt(self, account: bytes, make: Callable[[int, int], Any]) -> None:
-        self.publish(Channel.RECEIPTS, make)
+    def publish_to(self, channel: Channel, account: bytes, make: Callable[[int, int], Any]) -> None:
+        self.publish(channel, make)
 
     def has_subscribers(self, channel: Channel) -> bool:
         return True
 
-    def is_watched(self, account: bytes) -> bool:
+    def is_watched(self, channel: Channel, account: bytes) -> bool:
         return True
 
 
@@ -69,7 +70,8 @@ class DoorHarvest:
     def __init__(self, corpus: Corpus, cluster: NodeCluster) -> None:
         self._corpus = corpus
         self._cluster = cluster
-        self._streams = Streams(_KeepingDoor(corpus))
+        # As if the node had executed its first height before it stopped.
+        self._streams = Streams(_KeepingDoor(corpus), (1, 1))
 
     def on_effect(self, effect: Any) -> None:
         """What the node's host would tell its streams."""
@@ -105,7 +107,7 @@ class DoorHarvest:
             *(SubmitEnvelopes(7, tuple(envelopes[:count])) for count in (1, 2, 5)),
             SubmitOpaque(8, 1, 64, bytes(640)),
             *(
-                Subscribe(9, channel, account if channel is Channel.RECEIPTS else None)
+                Subscribe(9, channel, account if channel in ACCOUNT_CHANNELS else None)
                 for channel in Channel
             ),
             *(Query(10, name, arguments) for name, arguments in questions),

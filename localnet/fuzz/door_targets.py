@@ -24,6 +24,7 @@ from localnet.fuzz.wire_targets import require_stable
 from localnet.fuzz.worker_harvest import list_questions
 from localnet.sim.traders import MARKET
 from node.client import DoorClient, DoorEvent
+from node.client_events import read_entries
 from node.client_stream import DoorError, deadline
 from node.door import Door, QueryError, decode_request
 from node.events import CertifiedNotice
@@ -31,6 +32,7 @@ from node.framing import encode_length
 from node.host import NodeHost
 from node.protocol import (
     DOOR_VERSION,
+    AccountEvents,
     Answer,
     Channel,
     OpaqueSubmitted,
@@ -136,6 +138,8 @@ def list_node_questions() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield from (("certificate", ()), ("certificate", (checkpoint,)))
     yield from (("envelope", (envelope_id,)) for envelope_id in sorted(tables[ENVELOPE_TABLE])[:2])
     yield from (("trades", ()), ("trades", (None, 5)), ("trades", (MARKET, 5)), ("status", ()))
+    account = min(cluster.world.engines[0].state.accounts)
+    yield from (("events", (account, 1)), ("events", (account, 2, 3)))
 
 
 # ---- what a client is told -------------------------------------------------------------------
@@ -184,7 +188,9 @@ async def _converse(parts: Sequence[Sequence[bytes]]) -> None:
         await client.query("status")
         with deadline(1.0, "waiting for events"):
             for _ in get_args(DoorEvent):
-                await subscription.receive()
+                event = await subscription.receive()
+                if isinstance(event, AccountEvents):
+                    read_entries(event)
 
 
 def tell_client(data: bytes) -> None:

@@ -193,7 +193,8 @@ class FakeCluster:
                 results = None
                 if level is ReceiptLevel.EXECUTED:
                     results = msgspec.Raw(describe_receipts(list(self.outcomes[envelope_id])))
-                door.publish_receipt(
+                door.publish_to(
+                    Channel.RECEIPTS,
                     envelope.header.sender,
                     lambda subscription, sequence, level=level, results=results, key=envelope_id: (
                         ReceiptEvent(subscription, sequence, key, level, self.height, None, results)

@@ -9,8 +9,11 @@ from msgspec import msgpack
 from trio.testing import wait_all_tasks_blocked
 
 from consensus.effects import Alarm, Misbehaviour
-from crypto.codec import encode
+from crypto.codec import decode, encode
+from engine.block import BlockOutput
 from localnet.sim.nodes import NodeCluster
+from node import queries as queries_module
+from node.account_events import describe_entries
 from node.cli.node import _status_rows
 from node.cli.reference import render_pages
 from node.cli.views import StatusInfo, read_view
@@ -24,6 +27,7 @@ from node.queries import (
     TRADES_PER_ANSWER_MAX,
     Queries,
 )
+from node.recovery import OUTPUT_TABLE
 from node.storage.group_commit import GroupCommitter
 from node.streams import Streams
 from node.workers.crypto import CryptoPoolStatistics
@@ -160,6 +164,7 @@ async def test_every_listed_query_is_answered_or_refused_for_its_arguments(ask, 
         "book": (1,),
         "account": (account,),
         "orders": (account,),
+        "events": (account, 1),
     }
     for name in QUERIES:
         if name == "order":
@@ -289,3 +294,39 @@ async def test_a_flood_of_questions_reads_the_archive_on_a_few_threads(ask, monk
         assert len(reading) == READING_THREADS_MAX
         release.set()
     assert max(most) == READING_THREADS_MAX
+
+
+@pytest.mark.parametrize("most", [1_000, 3])
+async def test_events_of_an_account_are_all_told_page_by_page(ask, cluster, monkeypatch, most):
+    monkeypatch.setattr(queries_module, "EVENTS_PER_ANSWER_MAX", most)
+    monkeypatch.setattr(queries_module, "EVENTS_OUTPUTS_MAX", 5)
+    account = cluster.identity.public_key(cluster.accounts[0])
+    certified = cluster.core(0).certified_height
+    outputs = cluster.world.disk(0).read_range(OUTPUT_TABLE, b"", 100_000)
+    expected = [
+        (height, entry["leaf"])
+        for key, output in outputs
+        if (height := int.from_bytes(key, "big")) <= certified
+        for _, entry in describe_entries(decode(BlockOutput, output), account.__eq__)
+    ]
+    assert len(expected) > 3
+    found, height, leaf = [], 1, 0
+    while height <= certified:
+        page = await ask("events", account, height, leaf)
+        assert page["certified_height"] == certified
+        assert len(page["events"]) <= most
+        found += [(each["height"], each["leaf"]) for each in page["events"]]
+        assert (height, leaf) < (page["next_height"], page["next_leaf"])
+        height, leaf = page["next_height"], page["next_leaf"]
+    assert found == expected
+    ahead = await ask("events", account, certified + 5, 2)
+    assert (ahead["events"], ahead["next_height"], ahead["next_leaf"]) == ([], certified + 5, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), (bytes(32),), (bytes(31), 1), (bytes(32), 0), (bytes(32), 1, -1), ("a", 1)]
+)
+async def test_events_are_asked_for_by_account_and_height(ask, arguments):
+    with pytest.raises(QueryError) as caught:
+        await ask("events", *arguments)
+    assert caught.value.code == "query.malformed"

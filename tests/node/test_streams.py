@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import msgpack
 
 from consensus.types import CheckpointHeader, StateCertificate
 from crypto.codec import encode
@@ -11,7 +12,7 @@ from engine.instructions import Side
 from engine.receipts import Fill
 from node import streams as streams_module
 from node.events import CertifiedNotice
-from node.protocol import Channel
+from node.protocol import AccountEvents, AccountEventsMissed, Channel, TradeEvent
 from node.streams import RECENT_TRADES_MAX, Streams
 
 
@@ -24,8 +25,14 @@ class Door:
     def has_subscribers(self, channel: Channel) -> bool:
         return True
 
+    def is_watched(self, channel: Channel, account: bytes) -> bool:
+        return True
+
     def publish(self, channel: Channel, make: Any) -> None:
         self.told.append(make(1, len(self.told)))
+
+    def publish_to(self, channel: Channel, account: bytes, make: Any) -> None:
+        self.publish(channel, make)
 
 
 def make_output(height: int, fills: int = 1) -> bytes:
@@ -83,3 +90,45 @@ def test_while_certificates_stay_away_the_oldest_outputs_make_room(monkeypatch, 
         streams.on_output(height, make_output(height))
     certify(streams, 11)
     assert heights_of(streams)[-4:] == [8, 9, 10, 11]
+
+
+def told_of(door: Door, type_: type) -> list[Any]:
+    return [each for each in door.told if isinstance(each, type_)]
+
+
+def test_owners_hear_of_certified_heights_in_frames_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(streams_module, "EVENTS_PER_FRAME_MAX", 2)
+    door = Door()
+    streams = Streams(door)
+    streams.on_output(3, make_output(3, fills=5))
+    assert door.told == []
+    certify(streams, 3)
+    frames = told_of(door, AccountEvents)
+    assert [frame.height for frame in frames] == [3, 3, 3]
+    leaves = [entry["leaf"] for frame in frames for entry in msgpack.decode(frame.events)]
+    assert leaves == [0, 1, 2, 3, 4]
+
+
+def test_what_an_earlier_life_executed_is_said_to_be_missed_once_it_is_certified():
+    door = Door()
+    streams = Streams(door, (4, 7))
+    streams.on_output(8, make_output(8))
+    certify(streams, 6)
+    assert told_of(door, AccountEventsMissed) == []
+    certify(streams, 8)
+    certify(streams, 9)
+    (missed,) = told_of(door, AccountEventsMissed)
+    assert (missed.from_height, missed.to_height) == (4, 7)
+    assert isinstance(door.told[door.told.index(missed) + 1 :][0], TradeEvent)
+
+
+def test_outputs_that_made_room_are_said_to_be_missed(monkeypatch):
+    monkeypatch.setattr(streams_module, "UNCERTIFIED_OUTPUTS_MAX", 2)
+    door = Door()
+    streams = Streams(door)
+    for height in range(1, 6):
+        streams.on_output(height, make_output(height))
+    certify(streams, 5)
+    (missed,) = told_of(door, AccountEventsMissed)
+    assert (missed.from_height, missed.to_height) == (1, 3)
+    assert [frame.height for frame in told_of(door, AccountEvents)] == [4, 5]

@@ -16,14 +16,14 @@ def test_a_client_is_heard_of_by_channel_and_by_account_until_it_is_dropped():
     assert subscriptions.add(1, Subscribe(2, Channel.RECEIPTS, ACCOUNT)) is None
     assert subscriptions.add(2, Subscribe(1, Channel.RECEIPTS, ACCOUNT)) is None
     assert sources(subscriptions.of_channel(Channel.TRADES)) == [1]
-    assert sources(subscriptions.of_account(ACCOUNT)) == [1, 2]
+    assert sources(subscriptions.of_account(Channel.RECEIPTS, ACCOUNT)) == [1, 2]
     subscriptions.drop(1)
     assert not subscriptions.is_heard(Channel.TRADES)
     assert not subscriptions.has_any(1)
-    assert sources(subscriptions.of_account(ACCOUNT)) == [2]
+    assert sources(subscriptions.of_account(Channel.RECEIPTS, ACCOUNT)) == [2]
     subscriptions.drop(2)
-    assert not subscriptions.is_watched(ACCOUNT)
-    assert subscriptions.of_account(ACCOUNT) == ()
+    assert not subscriptions.is_watched(Channel.RECEIPTS, ACCOUNT)
+    assert subscriptions.of_account(Channel.RECEIPTS, ACCOUNT) == ()
 
 
 def test_what_cannot_be_subscribed_to_leaves_nothing_behind():
@@ -37,3 +37,15 @@ def test_what_cannot_be_subscribed_to_leaves_nothing_behind():
     assert subscriptions.add(1, Subscribe(99, Channel.BLOCKS))
     assert len(subscriptions.of_channel(Channel.BLOCKS)) == SUBSCRIPTIONS_MAX
     subscriptions.drop(3)
+
+
+def test_receipts_and_events_of_an_account_are_heard_apart():
+    subscriptions = Subscriptions()
+    assert subscriptions.add(1, Subscribe(1, Channel.RECEIPTS, ACCOUNT)) is None
+    assert subscriptions.add(2, Subscribe(1, Channel.ACCOUNT, ACCOUNT)) is None
+    assert subscriptions.add(2, Subscribe(2, Channel.ACCOUNT))
+    assert sources(subscriptions.of_account(Channel.RECEIPTS, ACCOUNT)) == [1]
+    assert sources(subscriptions.of_account(Channel.ACCOUNT, ACCOUNT)) == [2]
+    subscriptions.drop(1)
+    assert not subscriptions.is_watched(Channel.RECEIPTS, ACCOUNT)
+    assert subscriptions.is_watched(Channel.ACCOUNT, ACCOUNT)
