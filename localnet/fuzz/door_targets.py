@@ -253,6 +253,7 @@ DOOR_TARGETS: Final = (
         ("conversation",),
         tell_client,
         (DecodeError, DoorError),
+        types=("list[dict[str, Any]]",),
         weight=150,
     ),
 )
