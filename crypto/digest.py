@@ -45,6 +45,9 @@ class Domain(StrEnum):
     SNAPSHOT_MANIFEST = "rota/snapshot-manifest/v1"
     SOLVENCY = "rota/solvency/v1"
     SUB_ACCOUNT = "rota/sub-account/v1"
+    SEALED_LABEL = "rota/sealed-label/v1"
+    SEALED_PROOF = "rota/sealed-proof/v1"
+    SEALING_KEY = "rota/sealing-key/v1"
 
 
 _prefixes: dict[Domain, bytes] = {
