@@ -5,6 +5,7 @@
 | `committee` | the members of one epoch, their power, what counts as a quorum |
 | `genesis` | which member lists may start a chain |
 | `schedule` | who leads which view |
+| `tickets` | power to numbers of key shares |
 | `state` | the order state: committee, lane cursors, convictions, newest state certificate |
 
 Everything is integers and plain data: no state of execution, no clock, no I/O.
