@@ -41,8 +41,8 @@ def test_the_genesis_of_a_crash_has_its_fund_and_its_accounts_and_is_else_a_loca
         liquidation=CRASH.liquidation(),
     )
     engine = network.genesis().engine
-    assert engine.liquidation.phase.insurance_microquote == 5_000 * QUOTE_MICROQUOTE
-    assert engine.liquidation.phase.part_ppm == LIQUIDATION.part_ppm
+    assert engine.liquidation.insurance_microquote == 5_000 * QUOTE_MICROQUOTE
+    assert engine.liquidation.part_ppm == LIQUIDATION.part_ppm
     amounts = [each.amount_microquote // QUOTE_MICROQUOTE for each in engine.deposits]
     assert [each.name for each in network.accounts] == ["leveraged0", "leveraged1", "bidder0"]
     assert amounts == [10_000, 20_000, 30_000]
