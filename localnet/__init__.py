@@ -10,6 +10,7 @@
 | `verdicts` | what a run came to, whatever ran it |
 | `traders`, `trading_floor`, `courier`, `reporters`, `tape` | demo traders and recorded trades |
 | `crash`, `crash_crowd` | a market that falls, and who is caught in it |
+| `options_day`, `options_crowd` | options that live for minutes, and who trades them |
 | `bench` | `rota bench` |
 | `byzantine` | members that lie, in the simulator and as processes |
 | `sim` | the virtual world that hosts consensus cores and whole nodes |

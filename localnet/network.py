@@ -25,7 +25,7 @@ from crypto.bls import BLS, generate_secret
 from crypto.digest import Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, write_keystore
-from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams
 from localnet.folder import is_unfinished, mark_finished, mark_unfinished, remove_network
 from localnet.markets import (
     ACCOUNTS,
@@ -89,6 +89,7 @@ def create_network(
     port_first: int = PORT_FIRST,
     accounts: Sequence[AccountPlan] = ACCOUNTS,
     liquidation: LiquidationParams = LIQUIDATION,
+    markets: Sequence[MarketParams] = MARKETS,
 ) -> Network:
     """Lay out a new localnet with one node per stake; refuses a folder that holds anything.
 
@@ -105,7 +106,8 @@ def create_network(
     names = [f"node{index}" for index in range(len(stakes))]
     keys = [compute_node_keys(seed, name) for name in names]
     secrets = {plan.name: _derive(seed, "account", plan.name) for plan in accounts}
-    genesis = _compute_genesis(seed, names, stakes, keys, accounts, secrets, liquidation)
+    engine = _compute_engine(accounts, secrets, liquidation, markets)
+    genesis = _compute_genesis(seed, names, stakes, keys, engine)
     bases = choose_port_bases(len(stakes), port_first)
     nodes = tuple(
         NetworkNode(name, power, f"{HOST}:{base}", f"{HOST}:{base + 1}")
@@ -216,16 +218,32 @@ def _derive(seed: int, purpose: str, name: str) -> bytes:
     return digest(Domain.SEED, b"localnet", str(seed).encode(), purpose.encode(), name.encode())
 
 
+def _compute_engine(
+    accounts: Sequence[AccountPlan],
+    secrets: dict[str, bytes],
+    liquidation: LiquidationParams,
+    markets: Sequence[MarketParams],
+) -> EngineGenesis:
+    return EngineGenesis(
+        markets=tuple(markets),
+        deposits=tuple(
+            GenesisDeposit(ED25519.public_key(secrets[plan.name]), plan.deposit_microquote)
+            for plan in accounts
+        ),
+        time_ms=time.time_ns() // 1_000_000,
+        fee_tiers=FEE_TIERS,
+        liquidation=liquidation,
+        withdrawal_min_microquote=WITHDRAWAL_MIN_MICROQUOTE,
+    )
+
+
 def _compute_genesis(
     seed: int,
     names: Sequence[str],
     stakes: Sequence[int],
     keys: Sequence[NodeKeys],
-    accounts: Sequence[AccountPlan],
-    secrets: dict[str, bytes],
-    liquidation: LiquidationParams,
+    engine: EngineGenesis,
 ) -> Genesis:
-    time_ms = time.time_ns() // 1_000_000
     members = tuple(
         Member(
             name=name,
@@ -241,26 +259,17 @@ def _compute_genesis(
         form_genesis_committee(members, BLS, ED25519)
     except CommitteeError as error:
         raise NetworkError(str(error), advice="choose other --nodes or --stakes") from error
-    ids = {name: ED25519.public_key(secret) for name, secret in secrets.items()}
+    accounts = (deposit.account for deposit in engine.deposits)
     return Genesis(
         version=GENESIS_VERSION,
         chain_name="localnet",
-        time_ms=time_ms,
+        time_ms=engine.time_ms,
         seed=seed,
         members=members,
-        engine=EngineGenesis(
-            markets=MARKETS,
-            deposits=tuple(
-                GenesisDeposit(ids[plan.name], plan.deposit_microquote) for plan in accounts
-            ),
-            time_ms=time_ms,
-            fee_tiers=FEE_TIERS,
-            liquidation=liquidation,
-            withdrawal_min_microquote=WITHDRAWAL_MIN_MICROQUOTE,
-        ),
+        engine=engine,
         fee_credits=tuple(
             FeeCredit(account, FEE_CREDIT_MICROQUOTE)
-            for account in (*ids.values(), *(member.oracle_key for member in members))
+            for account in (*accounts, *(member.oracle_key for member in members))
         ),
     )
 

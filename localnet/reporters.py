@@ -11,6 +11,7 @@ from engine.instructions import Instruction, OracleReport, VolatilityReport
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PPM
 from engine.options.params import OptionParams
 from localnet.courier import Courier
+from localnet.splitmix import SplitMix
 from node.envelopes import EnvelopeFactory
 from node.keystores import read_password
 from node.network import Network, NetworkNode
@@ -27,6 +28,15 @@ SURFACE_VOL_PPM: Final = 550_000
 
 SURFACE_SMILE_PPM: Final = 400_000
 """How much more for a strike that is as far off as the forward is high."""
+
+VOL_STEP_MAX_PPM: Final = 60_000
+"""Largest move of a member's level between two reports, either way; most are smaller."""
+
+VOL_PULL_PPM: Final = 100_000
+"""Part of the distance to the usual level that each step closes."""
+
+_VOL_SEED: Final = 0x766F6C
+"""So that volatilities do not follow the prices' random numbers."""
 
 REPORT_PATIENCE_S: Final = 3.0
 """A report that is not ordered by then is given up for a newer one."""
@@ -51,30 +61,55 @@ def load_reporter(
     return Reporter(courier, factory, node.power)
 
 
-def make_surfaces(markets: Iterable[MarketParams]) -> dict[int, tuple[int, ...]]:
-    """The volatilities that a localnet's members report, by underlying: a smile that stays."""
-    return {each.market: make_surface(each.options) for each in markets if each.options is not None}
+def make_surfaces(
+    markets: Iterable[MarketParams], level_ppm: int = SURFACE_VOL_PPM
+) -> dict[int, tuple[int, ...]]:
+    """The volatilities that a localnet's member reports, by underlying: a smile around a level."""
+    return {
+        each.market: make_surface(each.options, level_ppm)
+        for each in markets
+        if each.options is not None
+    }
 
 
-def make_surface(options: OptionParams) -> tuple[int, ...]:
+def make_surface(options: OptionParams, level_ppm: int) -> tuple[int, ...]:
     """One row as the other; within the bounds of what may be reported."""
     smile = [
-        SURFACE_VOL_PPM + abs(moneyness_ppm - PPM) * SURFACE_SMILE_PPM // PPM
+        level_ppm + abs(moneyness_ppm - PPM) * SURFACE_SMILE_PPM // PPM
         for moneyness_ppm in options.vol_moneyness_ppm
     ]
     row = tuple(max(options.vol_min_ppm, min(vol, options.vol_max_ppm)) for vol in smile)
     return row * len(options.vol_tenors_s)
 
 
+class VolWalk:
+    """A member's own opinion of the volatility at the money: a seeded walk around the usual one,
+    so that the members' reports differ and their median moves."""
+
+    def __init__(self, seed: int, member: int) -> None:
+        self._random = SplitMix(seed ^ _VOL_SEED ^ member << 32)
+        self.level_ppm = SURFACE_VOL_PPM
+
+    def step(self) -> int:
+        """Move once; return the new level."""
+        below = self._random.below
+        move_ppm = below(VOL_STEP_MAX_PPM + 1) - below(VOL_STEP_MAX_PPM + 1)
+        pull = (SURFACE_VOL_PPM - self.level_ppm) * VOL_PULL_PPM // PPM
+        moved = self.level_ppm + self.level_ppm * move_ppm // PPM + pull
+        self.level_ppm = min(max(moved, SURFACE_VOL_PPM // 2), 2 * SURFACE_VOL_PPM)
+        return self.level_ppm
+
+
 async def run_reporter(
     reporter: Reporter,
     prices: Mapping[int, int],
-    surfaces: Mapping[int, tuple[int, ...]],
+    make_reported: Callable[[], Mapping[int, tuple[int, ...]]],
     await_move: Callable[[], Awaitable[None]],
     on_reported: Callable[[], None],
 ) -> None:
     """Report all prices (ticks by market) whenever `await_move` returns, until cancelled, and with
-    them the volatility surfaces (by underlying) every `SURFACE_SPACING_S`.
+    them the volatility surfaces (by underlying) that `make_reported` gives, every
+    `SURFACE_SPACING_S`.
 
     Always the newest prices, one envelope at a time: a report that comes late helps nobody. The
     courier's own task must run beside it.
@@ -92,7 +127,7 @@ async def run_reporter(
             surfaces_due_ms = time_ms + int(1_000 * SURFACE_SPACING_S)
             reports += [
                 VolatilityReport(market, surface, time_ms, time_ms)
-                for market, surface in sorted(surfaces.items())
+                for market, surface in sorted(make_reported().items())
             ]
         is_ordered = True
         for start in range(0, len(reports), INSTRUCTIONS_PER_BUNDLE_MAX):

@@ -29,7 +29,7 @@ from localnet.market_maker import (
 )
 from localnet.milestone import Milestone
 from localnet.price_path import PricePath, compute_base_ticks
-from localnet.reporters import Reporter, load_reporter, make_surfaces, run_reporter
+from localnet.reporters import Reporter, VolWalk, load_reporter, make_surfaces, run_reporter
 from localnet.splitmix import SplitMix
 from localnet.takers import TakerBook, compute_protective_ticks, compute_random_order
 from localnet.tally import Tally, TapeProgress
@@ -103,7 +103,6 @@ class Traders:
                 price = compute_price_ticks(trade, self._tape_params)
                 self._prices[self._tape_params.market] = price
                 break
-        self._surfaces = make_surfaces(self._markets)
         self._prices_version = Milestone()
         self._index_ready = trio.Event()
         self._reported: dict[int, int] = {}
@@ -209,7 +208,12 @@ class Traders:
             if sum(self._reported.values()) >= self._quorum_power:
                 self._index_ready.set()
 
-        await run_reporter(reporter, self._prices, self._surfaces, await_move, on_reported)
+        walk = VolWalk(self._seed, index)
+
+        def make_reported() -> dict[int, tuple[int, ...]]:
+            return make_surfaces(self._markets, walk.step())
+
+        await run_reporter(reporter, self._prices, make_reported, await_move, on_reported)
 
     # ---- makers ----------------------------------------------------------------------------
 

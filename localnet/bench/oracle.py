@@ -41,7 +41,7 @@ async def keep_index(
             is_first = False
 
         await run_reporter(
-            reporters[index], prices, surfaces, await_move, lambda: on_reported(index)
+            reporters[index], prices, lambda: surfaces, await_move, lambda: on_reported(index)
         )
 
     async with trio.open_nursery() as nursery:

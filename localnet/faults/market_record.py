@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from engine.block import BlockOutput
-from engine.errors import InvariantViolation
-from engine.invariants import validate_all
 from engine.margin import compute_equity
 from engine.receipts import (
     AuctionEvent,
@@ -21,6 +19,7 @@ from engine.receipts import (
 )
 from engine.state import EngineState
 from localnet.crash import Crash, find_market
+from localnet.faults.conservation import Conservation
 from node.network import Network
 from node.replay import replay
 
@@ -81,8 +80,7 @@ class MarketRecord:
         """Since the first index."""
         self.events: list[tuple[int, str]] = []
         """Block time and kind."""
-        self._heights = 0
-        self._problem: str | None = None
+        self._conservation = Conservation()
         self._paid = 0
         self._liquidated: set[bytes] = set()
         self._peaks: deque[tuple[int, int]] = deque()
@@ -91,12 +89,7 @@ class MarketRecord:
 
     def note_block(self, state: EngineState, output: BlockOutput) -> None:
         """Take in a block."""
-        self._heights += 1
-        if self._problem is None:
-            try:
-                validate_all(state)
-            except InvariantViolation as error:
-                self._problem = str(error)
+        self._conservation.note_block(state)
         for event in output.events:
             self._note_event(state.time_ms, event)
         market = state.markets[self._market]
@@ -148,8 +141,8 @@ class MarketRecord:
         """What it comes to."""
         counts = {kind: sum(each == kind for _, each in self.events) for kind in KINDS}
         return MarketSeen(
-            heights=self._heights,
-            conservation_problem=self._problem,
+            heights=self._conservation.heights,
+            conservation_problem=self._conservation.problem,
             liquidations=counts[LIQUIDATION],
             accounts_liquidated=len(self._liquidated),
             closings=counts[CLOSING],

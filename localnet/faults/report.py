@@ -8,6 +8,7 @@ import msgspec
 
 from localnet.faults.market_chart import describe_market
 from localnet.faults.memory import MemorySample
+from localnet.faults.options_chart import describe_options
 from localnet.faults.scenario import Scenario
 from localnet.faults.verdict import Finding, Seen
 from localnet.faults.words import say_count
@@ -132,6 +133,8 @@ def render(document: dict[str, Any]) -> str:
     ]
     if seen.get("market"):
         lines += describe_market(seen["market"])
+    if seen.get("options"):
+        lines += describe_options(seen["options"])
     if seen["memory"]:
         lines += [
             "",

@@ -20,13 +20,16 @@ from localnet.faults.disks import read_disks
 from localnet.faults.market_chart import CHART_NAME, write_chart
 from localnet.faults.market_record import record_crash
 from localnet.faults.memory import MemorySample
+from localnet.faults.options_chart import OPTIONS_CHART_NAME, write_options_chart
+from localnet.faults.options_record import record_options
 from localnet.faults.report import write_failure, write_report
 from localnet.faults.scenario import Scenario
 from localnet.faults.scenario_cluster import ScenarioCluster
 from localnet.faults.table import journal_path
 from localnet.faults.verdict import Seen, judge
-from localnet.markets import ACCOUNTS, LIQUIDATION
+from localnet.markets import ACCOUNTS, LIQUIDATION, MARKETS
 from localnet.network import STAKE_DEFAULT, create_network, validate_ports_free
+from localnet.options_day import SpreadAttempt
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
 from node.groups import walk_leaves
@@ -38,7 +41,7 @@ _UNWRITABLE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EIO}
 )
 REPORT_FILES: Final = frozenset(
-    {"report.json", "report.md", "faults.jsonl", "logs", "net", CHART_NAME}
+    {"report.json", "report.md", "faults.jsonl", "logs", "net", CHART_NAME, OPTIONS_CHART_NAME}
 )
 
 
@@ -105,37 +108,44 @@ def _run(
     scenario: Scenario, report_dir: Path, view: View, port_first: int
 ) -> tuple[dict[str, Any], ExitCode]:
     network_path = _clear(report_dir) / "net"
-    crash = scenario.crash
+    crash, options = scenario.crash, scenario.options
+    day = crash or options
     network = create_network(
         network_path,
         stakes=(STAKE_DEFAULT,) * scenario.nodes,
         seed=scenario.seed,
         port_first=port_first,
-        accounts=(*ACCOUNTS, *(crash.accounts() if crash is not None else ())),
+        accounts=(*ACCOUNTS, *(day.accounts() if day is not None else ())),
         liquidation=LIQUIDATION if crash is None else crash.liquidation(),
+        markets=MARKETS if options is None else options.markets(MARKETS),
     )
     acquire_supervisor_lock(network.run_dir)
     validate_ports_free(network)
 
-    async def main() -> tuple[Seen, list[MemorySample]]:
+    async def main() -> tuple[Seen, list[MemorySample], list[SpreadAttempt]]:
         cluster = ScenarioCluster(network, scenario, view)
         await cluster.run()
         if cluster.stopped.is_set():
             raise _StoppedError(cluster.interruption or ExitCode.INTERRUPTED)
-        return cluster.observe(), cluster.samples
+        return cluster.observe(), cluster.samples, cluster.spread_attempts
 
     try:
-        seen, samples = trio.run(main)
+        seen, samples, attempts = trio.run(main)
     except OperatorError as error:
         _collect(network, report_dir)
         write_failure(report_dir, scenario, error)
         raise
     view.note("auditing what every node signed, and repeating the chain")
     seen = read_disks(network, seen)
-    if crash is not None and seen.replay_problem is None and seen.not_replayed is None:
-        record = record_crash(network, seen.liars, crash)
-        seen = msgspec.structs.replace(seen, market=record.seen)
-        write_chart(report_dir, record, crash)
+    if seen.replay_problem is None and seen.not_replayed is None:
+        if crash is not None:
+            record = record_crash(network, seen.liars, crash)
+            seen = msgspec.structs.replace(seen, market=record.seen)
+            write_chart(report_dir, record, crash)
+        if options is not None:
+            traded = record_options(network, seen.liars, options, attempts)
+            seen = msgspec.structs.replace(seen, options=traded.seen)
+            write_options_chart(report_dir, traded)
     verdict, findings = judge(scenario, seen)
     _collect(network, report_dir)
     document = write_report(report_dir, scenario, seen, samples, verdict, findings)

@@ -15,10 +15,12 @@ from msgspec import Meta, Struct
 
 from localnet.byzantine import UnknownBehaviourError, find_behaviour
 from localnet.crash import Crash
+from localnet.faults.days import read_crash, read_options_day
+from localnet.faults.expectations import NEED_CRASH, NEED_OPTIONS, Expectation
 from localnet.faults.model import NEED_RUNNING, FaultError, decode_fault, parse_duration_s
 from localnet.faults.words import describe_problem, fields_of, suggest
-from localnet.markets import MARKETS
 from localnet.network import NODES_DEFAULT, NODES_MAX, NODES_MIN, SEED_DEFAULT, SEED_MAX
+from localnet.options_day import OptionsDay
 from localnet.verdicts import Verdict
 from node.exit_codes import ExitCode, OperatorError
 
@@ -42,50 +44,11 @@ class ScenarioError(OperatorError):
     exit_code = ExitCode.USAGE
 
 
-class Expectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is expected beyond the invariants; exactly one is given."""
-
-    commits_within: str | None = None
-    """The longest pause between two heights, faults or not."""
-    pause_at_least: str | None = None
-    """The same: the height stood still for so long."""
-    view_changes_at_least: int | None = None
-    """Views that ended without a block."""
-    reconnects_at_least: int | None = None
-    """Connections made while a `reset` was in force."""
-    height_at_least: int | None = None
-    fills_at_least: int | None = None
-    evidence_against: str | None = None
-    """This member has been convicted."""
-    liquidations_at_least: int | None = None
-    """How often an account fell below its margin; this and those below need a crash."""
-    accounts_liquidated_at_least: int | None = None
-    auction_slices_at_least: int | None = None
-    insurance_payments_at_least: int | None = None
-    deleveragings_at_least: int | None = None
-    index_fall_at_least: int | None = None
-    """Percent, within a minute of block time."""
-    rss_growth_below: int | None = None
-    """Percent, of each node that was not started anew, from a third of the run (three minutes of
-    a long one) to its end."""
-
-
 class _Liar(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
     node: str
     behaviour: str
     at: str = "0s"
     for_: str | None = None
-
-
-NEED_CRASH: Final = (
-    "liquidations_at_least",
-    "accounts_liquidated_at_least",
-    "auction_slices_at_least",
-    "insurance_payments_at_least",
-    "deleveragings_at_least",
-    "index_fall_at_least",
-)
-"""What can be expected only of a scenario with a crash."""
 
 
 class Twin(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,6 +87,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     storm: Annotated[tuple[_Storm, ...], Meta(max_length=ENTRIES_MAX)] = ()
     expect: Annotated[tuple[Expectation, ...], Meta(max_length=ENTRIES_MAX)] = ()
     crash: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
 
 
 _TABLES: Final = {
@@ -178,6 +142,8 @@ class Scenario(NamedTuple):
     expectations: tuple[Expectation, ...]
     crash: Crash | None = None
     """A fall of one market, which is then watched."""
+    options: OptionsDay | None = None
+    """Options that live for minutes, whose settlements are then checked."""
 
 
 def find_scenario(name: str) -> Path:
@@ -245,6 +211,7 @@ def parse_scenario(name: str, text: str) -> Scenario:
         if fault.at_s >= run_for_s:
             raise ScenarioError("a fault begins after the end", advice="raise run_for")
     liars = [turn for liar in file.byz for turn in _read_liar(liar)]
+    crash, options = _read_days(file, run_for_s)
     return Scenario(
         name=name,
         shows=read_first_comment(text),
@@ -259,7 +226,8 @@ def parse_scenario(name: str, text: str) -> Scenario:
         liars=tuple(sorted(liars, key=lambda each: each.at_s)),
         twins=file.twin,
         expectations=file.expect,
-        crash=_read_crash(file, run_for_s),
+        crash=crash,
+        options=options,
     )
 
 
@@ -308,11 +276,15 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
         if expectation.evidence_against is not None:
             named.append(expectation.evidence_against)
         for key in given:
-            if key in NEED_CRASH and file.crash is None:
-                raise ScenarioError(
-                    f"[[expect]] {number} has {key}, and there is no crash",
-                    advice="add a table [crash]",
-                )
+            for keys, table, name, what in (
+                (NEED_CRASH, file.crash, "crash", "there is no crash"),
+                (NEED_OPTIONS, file.options, "options", "there are no options"),
+            ):
+                if key in keys and table is None:
+                    raise ScenarioError(
+                        f"[[expect]] {number} has {key}, and {what}",
+                        advice=f"add a table [{name}]",
+                    )
         for duration in (expectation.commits_within, expectation.pause_at_least):
             if duration is not None:
                 parse_duration_s(duration)
@@ -321,31 +293,21 @@ def _validate_rest(file: _File, nodes: tuple[str, ...]) -> None:
             raise ScenarioError(f"there is no {name!r}", advice=f"nodes: {', '.join(nodes)}")
 
 
-def _read_crash(file: _File, run_for_s: float) -> Crash | None:
-    """The fall of a market, if there is one."""
-    if file.crash is None:
-        return None
-    given = dict(file.crash)
-    for key in ("from", "for"):
-        if key not in given:
-            raise ScenarioError(f"[crash] needs {key}", advice='as in from = "30s"')
-        given[f"{key}_s"] = parse_duration_s(str(given.pop(key)))
+def _read_days(file: _File, run_for_s: float) -> tuple[Crash | None, OptionsDay | None]:
+    """What happens to a market, if anything."""
+    crash = options = None
+    if file.crash is not None and file.options is not None:
+        raise ScenarioError(
+            "a crash and options", advice="one scenario has one table of [crash] and [options]"
+        )
     try:
-        crash = msgspec.convert(given, Crash)
-    except msgspec.ValidationError as error:
-        message = describe_problem(error, "[crash]", fields_of(Crash))
-        raise ScenarioError(message, advice=_KEYS) from error
-    symbols = [each.symbol for each in MARKETS]
-    if crash.market not in symbols:
-        raise ScenarioError(
-            f"there is no market {crash.market!r}", advice=f"markets: {', '.join(symbols)}"
-        )
-    if not file.traders or crash.from_s + crash.for_s >= run_for_s:
-        raise ScenarioError(
-            "a crash without traders, or that lasts beyond the end",
-            advice="raise run_for, and leave the traders",
-        )
-    return crash
+        if file.crash is not None:
+            crash = read_crash(file.crash, run_for_s, has_traders=file.traders)
+        if file.options is not None:
+            options = read_options_day(file.options, run_for_s, has_traders=file.traders)
+    except FaultError as error:
+        raise ScenarioError(error.message, advice=error.advice) from error
+    return crash, options
 
 
 def _read_fault(entry: dict[str, Any], nodes: tuple[str, ...]) -> TimedFault:

@@ -19,6 +19,8 @@ from localnet.faults.quorum import has_quorum
 from localnet.faults.scenario import Scenario
 from localnet.faults.twins import with_twins
 from localnet.faults.verdict import Seen
+from localnet.options_crowd import OptionsCrowd
+from localnet.options_day import SpreadAttempt
 from localnet.plans import traders_plan
 from localnet.status import NodeStatus
 from localnet.supervisor import ProcessState
@@ -60,6 +62,9 @@ class ScenarioCluster(FaultCluster):
         self._is_hopeless = not _has_quorum_at_start(network, scenario)
         self._honest = [node.name for node in network.nodes if node.name not in self._liars]
         self._orders = FollowedOrders(network, self._honest, self._count_starts)
+        self._options = (
+            None if scenario.options is None else OptionsCrowd(network, scenario.options, self.note)
+        )
         self._progress = Progress()
         self._samples: list[MemorySample] = []
         self._convictions: set[tuple[str, str]] = set()
@@ -96,6 +101,8 @@ class ScenarioCluster(FaultCluster):
                     async with trio.open_nursery() as acting:
                         acting.start_soon(self._cause_faults)
                         acting.start_soon(self._turn_liars)
+                        if self._options is not None:
+                            acting.start_soon(self._options.run)
                         await self.stopped.wait()
                         acting.cancel_scope.cancel()
                 await self.faults.heal()
@@ -160,6 +167,11 @@ class ScenarioCluster(FaultCluster):
     def samples(self) -> list[MemorySample]:
         """Memory over the run."""
         return self._samples
+
+    @property
+    def spread_attempts(self) -> list[SpreadAttempt]:
+        """Of a day of options."""
+        return [] if self._options is None else self._options.attempts
 
     def _count_starts(self, name: str) -> int:
         return self.supervisor.status(name).starts

@@ -5,7 +5,8 @@ docs/faults.md has a table of the invariants, with the verdict of each that is b
 An invariant for which there was nothing to look at is not judged: it neither holds nor is broken,
 and the run does not pass, because something that was asked for did not come about (expectation).
 `progress_after_heal` and `faults_struck` are asked only where there are faults, `liars_ran` only
-where there are liars, `conservation` only in a crash.
+where there are liars, `conservation` only in a crash and on a day of options, `settlement` only on
+the latter.
 
 The gravest verdict counts (`localnet.verdicts`).
 """
@@ -16,12 +17,14 @@ import msgspec
 from msgspec import Struct
 
 from localnet.agreement import Contradiction
+from localnet.faults.expectations import NEED_CRASH, NEED_OPTIONS, Expectation
 from localnet.faults.market_record import MarketSeen
 from localnet.faults.memory import MemoryGrowth
 from localnet.faults.model import parse_duration_s
+from localnet.faults.options_record import OptionsSeen
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.progress import Heal
-from localnet.faults.scenario import NEED_CRASH, Expectation, Scenario
+from localnet.faults.scenario import Scenario
 from localnet.faults.strikes import Strike, find_idle
 from localnet.verdicts import Verdict, find_gravest
 
@@ -69,6 +72,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     memory: tuple[MemoryGrowth, ...] = ()
     market: MarketSeen | None = None
     """Of a crash; None also where the chain could not be repeated."""
+    options: OptionsSeen | None = None
+    """Of a day of options, likewise."""
 
 
 class Finding(Struct, frozen=True):
@@ -119,6 +124,8 @@ def _invariants(scenario: Scenario, seen: Seen) -> list[Finding]:
         findings.append(_holds("faults_struck", Verdict.EXPECTATION, idle))
     if scenario.crash is not None:
         findings.append(_judge_conservation(seen.market))
+    if scenario.options is not None:
+        findings += [_judge_conservation(seen.options), _judge_settlement(seen.options)]
     if seen.liars:
         findings.append(_judge_liars(scenario, seen))
     return findings
@@ -131,7 +138,7 @@ def _judge_replay(seen: Seen) -> Finding:
     return _holds("replay", Verdict.NONDETERMINISM, problems)
 
 
-def _judge_conservation(market: MarketSeen | None) -> Finding:
+def _judge_conservation(market: MarketSeen | OptionsSeen | None) -> Finding:
     """Nodes check themselves in every block; here the whole sum is taken after each."""
     name = "conservation"
     if market is None:
@@ -139,6 +146,21 @@ def _judge_conservation(market: MarketSeen | None) -> Finding:
     if market.conservation_problem is not None:
         return _holds(name, Verdict.SAFETY, [market.conservation_problem])
     return Finding(name, True, Verdict.SAFETY, f"exact after each of {market.heights} blocks")
+
+
+def _judge_settlement(options: OptionsSeen | None) -> Finding:
+    """To the micro-quote what an independent calculation comes to."""
+    name = "settlement"
+    if options is None:
+        return Finding(name, None, Verdict.SAFETY, "the chain was not repeated")
+    if options.settlement_problems:
+        return _holds(name, Verdict.SAFETY, options.settlement_problems)
+    detail = (
+        f"{options.positions_settled} positions of {options.accounts_settled} accounts in "
+        f"{options.expiries_settled} expiries, and {options.balances_compared} balances, as "
+        "computed anew from index and trades"
+    )
+    return Finding(name, True if options.positions_settled else None, Verdict.SAFETY, detail)
 
 
 def _judge_signatures(seen: Seen) -> Finding:
@@ -225,10 +247,11 @@ def _expectation(expectation: Expectation, seen: Seen) -> Finding:
         case "evidence_against":
             found = sorted({who for who, _ in seen.convictions})
             holds = wanted in found
-        case _ if key in NEED_CRASH:
-            if seen.market is None:
+        case _ if key in NEED_CRASH or key in NEED_OPTIONS:
+            market = seen.market if key in NEED_CRASH else seen.options
+            if market is None:
                 return Finding(f"{key} = {wanted}", None, Verdict.EXPECTATION, "not repeated")
-            number = getattr(seen.market, key.removesuffix("_at_least"))
+            number = getattr(market, key.removesuffix("_at_least"))
             found, holds = number, number >= wanted
         case _:
             assert key == "rss_growth_below", "all keys are judged"

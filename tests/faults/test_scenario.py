@@ -24,7 +24,7 @@ from node.exit_codes import ExitCode
 
 SHIPPED = sorted(SCENARIOS_DIR.glob("*.toml"))
 
-LONG_RUNS_S = {"hailstorm": 600, "crash_day": 120}
+LONG_RUNS_S = {"hailstorm": 600, "crash_day": 120, "options_day": 160}
 """Of scenarios that show what takes its time."""
 
 STORM = """
