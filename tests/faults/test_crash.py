@@ -14,17 +14,13 @@ from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams
 from engine.instructions import Bid, Bundle, MarketOrder, OracleReport, PlaceOrder, Side
 from engine.state import create_state
 from localnet.crash import CROWD_MAX, Crash
-from localnet.faults.market_chart import (
-    CHART_NAME,
-    POINTS_MAX,
-    describe_market,
-    render_chart,
-    write_chart,
-)
+from localnet.faults.drawing import POINTS_MAX
+from localnet.faults.expectations import NEED_CRASH
+from localnet.faults.market_chart import CHART_NAME, describe_market, render_chart, write_chart
 from localnet.faults.market_record import MarketRecord, MarketSeen
 from localnet.faults.orders import OrdersSeen
 from localnet.faults.runner import REPORT_FILES
-from localnet.faults.scenario import NEED_CRASH, ScenarioError, find_scenario, load_scenario
+from localnet.faults.scenario import ScenarioError, find_scenario, load_scenario
 from localnet.faults.scenario import parse_scenario as parse
 from localnet.faults.verdict import Seen, judge
 from localnet.markets import make_plain_market
