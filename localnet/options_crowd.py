@@ -9,7 +9,6 @@ import trio
 from msgspec.structs import replace
 
 from engine.instructions import Instruction, MarginMode, PlaceOrder, SetMarginMode, Side
-from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
 from engine.receipts import ReasonCode
 from localnet.courier import Courier, Ticket
 from localnet.market_maker import pack_requotes
@@ -91,9 +90,9 @@ class OptionsCrowd:
             await trio.sleep(LOOK_INTERVAL_S)
             try:
                 answer = await self._taking.query("markets")
+                markets = read_view(tuple[MarketInfo, ...], answer, "markets")
             except DoorError:
-                continue  # Between two nodes.
-            markets = read_view(tuple[MarketInfo, ...], answer, "markets")
+                continue  # Between two nodes, or at a liar's.
             self._series = find_open_series(markets, self._params.market)
 
     async def _quote(self, factory: EnvelopeFactory) -> None:
@@ -177,7 +176,6 @@ class OptionsCrowd:
 
     async def _send(self, factory: EnvelopeFactory, instructions: Sequence[Instruction]) -> Ticket:
         """Send a bundle and wait for its result."""
-        assert len(instructions) <= INSTRUCTIONS_PER_BUNDLE_MAX
         ticket = await self._taking.send(factory, instructions)
         await ticket.done.wait()
         return ticket
