@@ -28,7 +28,7 @@ price does.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from operator import lt
 from typing import Annotated, Final
@@ -109,14 +109,33 @@ class SumTree:
         start = bisect_left(self._keys, key)
         if start == len(self._keys) or self._keys[start] != key:
             raise KeyError(key)
-        siblings = []
-        position = start
-        for level in self._levels[:-1]:
-            other = position ^ 1
-            if other < len(level):
-                siblings.append(level[other])
-            position //= 2
+        siblings = (
+            self._levels[level][place] for level, place in find_siblings(len(self._keys), start)
+        )
         return SumProof(len(self._keys), start, tuple(siblings))
+
+    def levels(self) -> Sequence[Sequence[bytes]]:
+        """Every node as its parent hashes it, level by level, the leaves first: for whoever keeps
+        the tree and makes proofs from what it kept (`find_siblings`)."""
+        return self._levels
+
+
+def compute_widths(count: int) -> list[int]:
+    """How many nodes each level of a tree of `count` leaves has, the leaves first."""
+    widths = [count]
+    while widths[-1] > 1:
+        widths.append((widths[-1] + 1) // 2)
+    return widths
+
+
+def find_siblings(count: int, position: int) -> Iterator[tuple[int, int]]:
+    """Where the siblings of a proof stand: (level, place in it), from the leaf up, left out where
+    a node has none."""
+    assert 0 <= position < count, "a leaf of the tree"
+    for level, width in enumerate(compute_widths(count)[:-1]):
+        if position ^ 1 < width:
+            yield level, position ^ 1
+        position //= 2
 
 
 def verify_liability(root: bytes, total: int, key: bytes, liability: int, proof: SumProof) -> bool:

@@ -36,6 +36,7 @@ class SolvencyError(Exception):
     | `solvency.malformed` | the bytes are no statement of this version |
     | `solvency.out_of_range` | an amount is negative, or larger than any true one |
     | `solvency.unbalanced` | what is owed and what is held do not add up |
+    | `solvency.other_totals` | it is not of the totals that its state root commits to |
     """
 
     def __init__(self, code: str, message: str) -> None:

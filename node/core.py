@@ -103,6 +103,7 @@ from node.recovery import (
     RecoveredNode,
 )
 from node.results import Results
+from node.snapshot_schedule import SnapshotSchedule
 from node.submissions import Submissions
 
 _OWNERS: Final[Mapping[type, Component]] = {
@@ -183,6 +184,9 @@ class NodeCore:
         self._judge = Judge(self.chain_id, committee)
         self._clerk = Clerk(recovered.ledger)
         self._order_snapshots = OrderSnapshots(recovered.order_snapshots)
+        self._snapshot_schedule = SnapshotSchedule(
+            config.snapshot_interval_blocks, config.snapshot_interval_ms
+        )
         self.tracker = self._clerk.tracker
         self._execution = Execution(
             self.chain_id, committee.members, recovered.engine_height, config.execution_ahead_max
@@ -519,6 +523,7 @@ class NodeCore:
             and (delivered := self._delivery.advance()) is not None
         ):
             height = delivered.block.height
+            is_saved = self._snapshot_schedule.take_due(delivered.block, delivered.parent_time_ms)
             self._evidence.on_convicted(delivered.convictions)
             self._admission.on_ordered(
                 entry for batch in delivered.batches for entry in batch.summary.envelopes
@@ -532,7 +537,7 @@ class NodeCore:
             replayed_root = self._replayed_roots.pop(height, None)
             if replayed_root is None:
                 self._lanes.on_delivered(height)
-                self._archive(delivered, refusals, out)
+                self._archive(delivered, refusals, out, is_saved=is_saved)
             elif replayed_root != delivered.order_root:
                 detail = f"height {height}: order root {delivered.order_root.hex()}, delivered"
                 self._halt("node.nondeterministic", f"{detail} as {replayed_root.hex()}", out)
@@ -540,25 +545,21 @@ class NodeCore:
             execute = self._execution.submit(delivered)
             if execute is not None:
                 out.append(execute)
-                if self._is_snapshot_due(delivered):
+                if is_saved:
                     out.append(SaveState(height))
 
-    def _is_snapshot_due(self, delivered: DeliveredBlock) -> bool:
-        """At the same heights in every life of a node, from the chain alone: a state of the engine
-        is only worth as much as the order state that was saved at or below its height."""
-        block, interval_ms = delivered.block, self._config.snapshot_interval_ms
-        return (
-            block.height % self._config.snapshot_interval_blocks == 0
-            or block.time_ms // interval_ms > delivered.parent_time_ms // interval_ms
-        )
-
     def _archive(
-        self, delivered: DeliveredBlock, refusals: list[Put], out: list[NodeEffect]
+        self,
+        delivered: DeliveredBlock,
+        refusals: list[Put],
+        out: list[NodeEffect],
+        *,
+        is_saved: bool,
     ) -> None:
         height = delivered.block.height
         puts = self._clerk.record(delivered, out) + refusals
         deletes: tuple[Delete, ...] = ()
-        if self._is_snapshot_due(delivered):
+        if is_saved:
             snapshot = OrderSnapshot.take(self._delivery.order_state, self._delivery.ledger)
             puts.append(Put(ORDER_SNAPSHOT_TABLE, compute_key(height), encode(snapshot)))
             deletes = self._order_snapshots.add(height, self._results.executed_height)

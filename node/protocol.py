@@ -167,6 +167,11 @@ QUERIES: Final[dict[str, QueryForm]] = {
         " and leaf to go on from",
     ),
     "orders": QueryForm("account id", "the account's open orders"),
+    "solvency": QueryForm(
+        "[account id or nil], [height]",
+        "the statement of solvency of a height with the certificate of its state, and the proof of"
+        " what the account is owed; default: the newest that is certified",
+    ),
     "order": QueryForm("order id", "one open or waiting order"),
 }
 """Every view of a node. Heights, ids of markets and orders and limits are whole numbers; ids of

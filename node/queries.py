@@ -36,9 +36,12 @@ from node.recovery import (
     OUTPUT_TABLE,
     REFUSED_TABLE,
 )
+from node.statements import CertifiedStatements
 from node.storage.archive import ArchiveStore
+from node.storage.errors import StorageError
 from node.streams import Streams, describe_receipts
 from node.workers.engine import EngineWorker, WorkerQueryError
+from node.workers.statements import StatementStore
 
 _T = TypeVar("_T")
 
@@ -111,6 +114,10 @@ def _find_events(
     return _Found(entries, next_height, 0)
 
 
+def _is_account(account_id: bytes | None) -> bool:
+    return account_id is None or len(account_id) == DIGEST_SIZE_BYTES
+
+
 class Queries:
     """See the module docstring."""
 
@@ -123,6 +130,7 @@ class Queries:
         streams: Streams,
         archive: ArchiveStore,
         engine: EngineWorker,
+        statements: StatementStore,
         statistics: Callable[[], dict[str, Any]],
     ) -> None:
         self._name = name
@@ -131,6 +139,7 @@ class Queries:
         self._streams = streams
         self._archive = archive
         self._engine = engine
+        self._statements = CertifiedStatements(statements, archive)
         self._statistics = statistics
         self._threads = trio.CapacityLimiter(READING_THREADS_MAX)
         self._views: dict[str, Callable[..., Awaitable[bytes]]] = {
@@ -141,6 +150,7 @@ class Queries:
             "envelope": self._envelope,
             "trades": self._trades,
             "events": self._events,
+            "solvency": self._solvency,
         }
         """All but the views of the engine, which its worker answers from the newest state."""
 
@@ -314,6 +324,28 @@ class Queries:
 
     def _names(self, bitmap: bytes) -> list[str]:
         return [self._committee.members[each].name for each in self._signers(bitmap)]
+
+    # ---- solvency ---------------------------------------------------------------------------
+
+    async def _solvency(self, arguments: tuple[Any, ...]) -> bytes:
+        account_id: bytes | None
+        height: int | None
+        match (*arguments, None, None)[: max(2, len(arguments))]:
+            case (None | bytes() as account_id, None) if _is_account(account_id):
+                height = None
+            case (None | bytes() as account_id, int(height)) if (
+                _is_account(account_id) and 0 < height <= HEIGHT_MAX
+            ):
+                pass
+            case _:
+                raise QueryError(
+                    "query.malformed", "give an account id of 32 bytes or nil, and a height above 0"
+                )
+        try:
+            return encode(await self._run(self._statements.describe, account_id, height))
+        except StorageError as error:
+            # Nothing else depends on these files, and the next save makes a new one.
+            raise QueryError("solvency.damaged", error.message) from error
 
     # ---- envelopes and trades ---------------------------------------------------------------
 

@@ -58,6 +58,7 @@ from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbox, Traffic
 from node.workers.crypto import CryptoPool, open_crypto_pool
 from node.workers.engine import EngineWorker, open_engine_worker
+from node.workers.statements import StatementStore
 from node.workers.threads import ConsensusCrypto
 
 THREAD_SWITCH_INTERVAL_S: Final = 0.001
@@ -254,6 +255,7 @@ class _Node:
                     streams=streams,
                     archive=archive,
                     engine=engine,
+                    statements=StatementStore(home.engine_dir, self._chain_id),
                     statistics=lambda: self._statistics(pool, engine),
                 )
                 self._stores = {

@@ -47,7 +47,7 @@ MODULES: Final = {
     "engine/waiting": "dead_man orders pairs slices triggers waitlist",
     "node": (
         "addresses batch_checks clerk core engine_input execution forgeries groups offences "
-        "results subscriptions tracking"
+        "results snapshot_schedule subscriptions tracking"
     ),
     "localnet/bench": "book_player",
 }

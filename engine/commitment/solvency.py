@@ -44,7 +44,8 @@ from crypto.codec import DecodeError, decode, encode
 from crypto.digest import Domain, digest
 from crypto.merkle_sum import SUM_MAX, SumProof, SumTree, verify_liability
 from crypto.types import Digest
-from engine.commitment.root import compute_state_root
+from engine.commitment.proofs import validate_proof
+from engine.commitment.root import SYSTEM_KEY, compute_state_root
 from engine.errors import InvariantViolation, ProofError, SolvencyError
 from engine.invariants import compute_balances_owed
 from engine.prices.funding import compute_settlement
@@ -54,6 +55,10 @@ EQUITY_PROOF_MAX_BYTES: Final = 4_096
 """No proof of equity is longer: 32 siblings of 66 bytes."""
 
 _STATEMENT: Final = Layout(">Q32sQ32s32sq32sq32s")
+
+_TOTALS: Final = Layout(">QQQqqqqq")
+"""How the leaf of the totals begins (`engine.commitment.root`): height, time, next order id, fees,
+insurance, deposits, pending withdrawals, withdrawals."""
 
 
 class SolvencyStatement(Struct, frozen=True):
@@ -88,13 +93,14 @@ class Solvency:
 
     def __init__(self, statement: SolvencyStatement, tree: SumTree, owed: dict[bytes, int]) -> None:
         self.statement = statement
-        self._tree = tree
-        self._owed = owed
+        self.tree = tree
+        self.owed = owed
+        """What each account is owed, micro-quote, by rising id."""
 
     def prove_equity(self, account_id: bytes) -> bytes:
         """The proof of what an account is owed. Raises `KeyError` if there is no such account."""
-        liability = self._owed[account_id].to_bytes(32, "big")
-        return encode(EquityProof(liability, self._tree.prove(account_id)))
+        liability = self.owed[account_id].to_bytes(32, "big")
+        return encode(EquityProof(liability, self.tree.prove(account_id)))
 
 
 def read_mark_prices(state: EngineState) -> dict[int, int]:
@@ -168,6 +174,24 @@ def validate_statement(statement: SolvencyStatement) -> None:
     )
     if owed != statement.held_microquote:
         raise SolvencyError("solvency.unbalanced", f"{owed} owed, {statement.held_microquote} held")
+
+
+def validate_totals(statement: SolvencyStatement, proof: bytes) -> None:
+    """Hold a statement against the totals under its state root, which a quorum can certify.
+
+    `proof` is that of the totals' leaf (`prove_system`), from anybody. What is held and the
+    insurance must be those of the leaf, and what is reserved at least its fees and pending
+    withdrawals, so that a deficit cannot hide there. Raises `ProofError` and `SolvencyError`.
+    """
+    value = validate_proof(statement.state_root, SYSTEM_KEY, proof)
+    if value is None or len(value) < _TOTALS.size:
+        raise ProofError("proof.invalid", "every state has its totals")
+    height, _, _, fees, insurance, deposits, pending, withdrawals = _TOTALS.unpack_from(value)
+    stated = (statement.height, statement.insurance_microquote, statement.held_microquote)
+    if stated != (height, insurance, deposits - withdrawals):
+        raise SolvencyError("solvency.other_totals", "it is not of the totals of its state")
+    if statement.reserved_microquote < fees + pending:
+        raise SolvencyError("solvency.other_totals", "less is reserved than fees and withdrawals")
 
 
 def encode_statement(statement: SolvencyStatement) -> bytes:

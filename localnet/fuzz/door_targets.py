@@ -7,6 +7,8 @@ answered was asked for.
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final, cast, get_args
 
 import trio
@@ -53,6 +55,7 @@ from node.recovery import (
 from node.storage.archive import ArchiveStore
 from node.streams import Streams
 from node.workers.engine import EngineWorker
+from node.workers.statements import StatementStore
 from node.workers.views import Views
 
 # ---- what a node answers ---------------------------------------------------------------------
@@ -106,6 +109,15 @@ def _make_streams() -> Streams:
     return streams
 
 
+@lru_cache(maxsize=1)
+def _make_statements() -> StatementStore:
+    """With one about the state at the end of the ground's run."""
+    cluster = prepare_ground().cluster
+    statements = StatementStore(Path(mkdtemp(prefix="rota-fuzz-statements-")), cluster.chain_id)
+    statements.write(cluster.world.engines[0].state)
+    return statements
+
+
 def ask_node(data: bytes) -> None:
     """A query of a client, answered from a node's core, archive and engine."""
     request = decode_request(data)
@@ -119,6 +131,7 @@ def ask_node(data: bytes) -> None:
         streams=_make_streams(),
         archive=cast(ArchiveStore, cluster.world.disk(0)),
         engine=cast(EngineWorker, _Engine()),
+        statements=_make_statements(),
         statistics=dict,
     )
     answer = trio.run(queries.answer, request.name, request.arguments)
@@ -137,6 +150,9 @@ def list_node_questions() -> Iterator[tuple[str, tuple[Any, ...]]]:
     checkpoint = int.from_bytes(min(tables[CHECKPOINT_TABLE]), "big")
     yield from (("certificate", ()), ("certificate", (checkpoint,)))
     yield from (("envelope", (envelope_id,)) for envelope_id in sorted(tables[ENVELOPE_TABLE])[:2])
+    (height,) = _make_statements().heights()
+    account = min(cluster.world.engines[0].state.accounts)
+    yield from (("solvency", ()), ("solvency", (account,)), ("solvency", (None, height)))
     yield from (("trades", ()), ("trades", (None, 5)), ("trades", (MARKET, 5)), ("status", ()))
     account = min(cluster.world.engines[0].state.accounts)
     yield from (("events", (account, 1)), ("events", (account, 2, 3)))

@@ -57,6 +57,7 @@ from node.events import VerifyEnvelopes
 from node.offences import EVIDENCE_TABLE
 from node.recovery import ORDER_SNAPSHOT_TABLE, OrderSnapshot
 from node.storage.segments import encode_record
+from node.workers.statements import encode_file
 
 DOOR_HOST: Final = 0
 """Whose door is listened to; it is never down."""
@@ -156,7 +157,9 @@ class _Reaper(Watcher):
         """What is left when the run is over."""
         corpus = self._corpus
         for index in self._cluster.running():
-            corpus.add("snapshot", snapshot(self._cluster.world.engines[index].state))
+            state = self._cluster.world.engines[index].state
+            corpus.add("snapshot", snapshot(state))
+            corpus.add("statement", encode_file(self._cluster.chain_id, state))
         self._door.finish(list(corpus.select(("envelope.*",))), list(corpus.select(("answer.*",))))
 
     def _submit(self, envelope: bytes) -> Any:

@@ -31,9 +31,10 @@ from consensus.types import (
     VoteData,
 )
 from crypto.codec import DecodeError, decode, decode_lenient, encode
-from crypto.digest import Domain, bulk_digest, digest
+from crypto.digest import DIGEST_SIZE_BYTES, Domain, bulk_digest, digest
 from engine.block import BlockOutput
 from engine.commitment.root import compute_state_root
+from engine.commitment.solvency import validate_equity_proof
 from engine.errors import SnapshotError
 from engine.snapshots.whole import restore, snapshot
 from localnet.fuzz.contract import RefusedError, Target, require
@@ -45,9 +46,11 @@ from localnet.sim.disk import NodeDisk
 from mempool.ledger import HeaderLedger, LedgerError
 from node.delivery import DeliveryRecord
 from node.recovery import OrderSnapshot, recover_node
+from node.storage.errors import StorageError
 from node.storage.segments import decode_record, encode_record
 from node.workers import crypto_messages, engine_messages
 from node.workers.snapshots import SnapshotHeader, SnapshotStore
+from node.workers.statements import STATEMENT_SUFFIX, StatementStore, encode_head
 
 _PREFIX_BYTES: Final = 52
 """Of a segment's record: magic (4), sizes (8), checksum (8), batch id (32)."""
@@ -122,6 +125,11 @@ def _snapshot_directory() -> Path:
     return Path(mkdtemp(prefix="rota-fuzz-"))
 
 
+@lru_cache(maxsize=1)
+def _statement_directory() -> Path:
+    return Path(mkdtemp(prefix="rota-fuzz-"))
+
+
 def load_snapshot(data: bytes) -> None:
     """A snapshot's file, with a good header in front of any state. What cannot be read is passed
     over for genesis."""
@@ -144,6 +152,21 @@ def load_snapshot(data: bytes) -> None:
     path.write_bytes(content)
     with redirect_stderr(StringIO()):
         store.load_newest()
+
+
+def read_statement(data: bytes) -> None:
+    """A statement of solvency and the tree behind it, as it is and under a digest that fits."""
+    cluster = prepare_ground().cluster
+    end = 12 + int.from_bytes(data[8:12], "big")
+    store = StatementStore(_statement_directory(), cluster.chain_id)
+    path = _statement_directory() / f"{1:020d}{STATEMENT_SUFFIX}"
+    for content in (data, encode_head(data[12:end]) + data[end + DIGEST_SIZE_BYTES :]):
+        path.write_bytes(content)
+        stored = store.load(1)
+        for account in (*cluster.world.engines[0].state.accounts, bytes(32)):
+            proof = store.prove(1, account)
+            if stored is not None and proof is not None:
+                validate_equity_proof(stored.statement, account, proof)
 
 
 def read_segment(data: bytes) -> None:
@@ -201,6 +224,15 @@ STORED_TARGETS: Final = (
         (),
         types=("SnapshotHeader",),
         weight=80,
+    ),
+    Target(
+        "statement_file",
+        ("statement",),
+        read_statement,
+        (StorageError,),
+        BYTES,
+        types=("StatementHeader",),
+        weight=40,
     ),
     Target(
         "order_state",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
-from node.cli import collateral, margin_mode, sessions
+from node.cli import collateral, margin_mode, sessions, solvency
 from node.cli.account_tables import make_account_tables, make_standing_rows
 from node.cli.amounts import format_quote, format_size, format_time
 from node.cli.order_options import SubOption
@@ -42,6 +42,7 @@ app.command("transfer")(collateral.transfer)
 app.command("withdraw")(collateral.withdraw)
 app.add_typer(sessions.app, name="session")
 app.command("margin")(margin_mode.margin)
+app.command("solvency")(solvency.solvency)
 
 
 @app.command("list")

@@ -356,6 +356,14 @@ DOOR_REASONS: Final = {
     "query.malformed": Reason("the arguments are not those of the view", _CORRECT_REQUEST),
     "query.overloaded": Reason("too many queries wait at the node already", _WAIT),
     "query.unknown": Reason("the node has no such view", _REPORT_BUG),
+    "solvency.damaged": Reason(
+        "the node's file with the statement is damaged", "try another --node, or wait a minute"
+    ),
+    "solvency.unknown": Reason(
+        "the node has no statement about that height; one is made a minute after the first block, "
+        "and then each minute, and the newest 8 are kept",
+        "wait a minute, or name no height",
+    ),
 }
 """A node refused a request; its own words for it say more of the case."""
 

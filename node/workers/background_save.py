@@ -15,16 +15,28 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from crypto.codec import decode, encode
 from engine.state import EngineState
 from node.storage.errors import StorageError
-from node.workers.snapshots import SnapshotStore
 
 _DONE = 0
 _FAILED = 1
 _BROKEN = 2
+
+
+class SavedStates(Protocol):
+    """Where states are saved (`node.workers.state_files.StateFiles`)."""
+
+    def write(self, state: EngineState) -> object:
+        """Make durable all that is kept of a state. Raises `StorageError`."""
+        ...
+
+    def remove_obsolete(self, height: int) -> None:
+        """Remove what the state of this height, just saved, makes obsolete. Raises
+        `StorageError`."""
+        ...
 
 
 class _Running(NamedTuple):
@@ -37,7 +49,7 @@ class _Running(NamedTuple):
 class BackgroundSave:
     """The saves of one engine process."""
 
-    def __init__(self, store: SnapshotStore, detach: Callable[[], None]) -> None:
+    def __init__(self, store: SavedStates, detach: Callable[[], None]) -> None:
         """`detach` closes, in the new process, what would keep the node from seeing that the
         engine's process has ended."""
         self._store = store
@@ -58,7 +70,8 @@ class BackgroundSave:
             os.close(write_end)
             # A machine that is short of processes or memory for a moment costs a pause, not a node.
             print(f"cannot save beside the engine, which waits instead: {error}", file=sys.stderr)  # noqa: T201 - a log
-            self._store.save(state)
+            self._store.write(state)
+            self._store.remove_obsolete(state.height)
             return
         if pid == 0:
             exit_code = _BROKEN

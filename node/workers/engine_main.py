@@ -44,7 +44,7 @@ from node.workers.engine_messages import (
     StorageFailed,
 )
 from node.workers.errors import INVARIANT_CODE, WorkerQueryError
-from node.workers.snapshots import SnapshotStore
+from node.workers.state_files import StateFiles
 from node.workers.views import Views
 
 YOUNG_GENERATION: Final = 0
@@ -54,11 +54,11 @@ YOUNG_GENERATION: Final = 0
 class EngineServer:
     """The state and what may be asked of it."""
 
-    def __init__(self, store: SnapshotStore, detach: Callable[[], None]) -> None:
+    def __init__(self, files: StateFiles, detach: Callable[[], None]) -> None:
         """`detach` is for `BackgroundSave`. Raises what `SnapshotStore.load_newest` raises."""
-        self._store = store
-        self._saves = BackgroundSave(store, detach)
-        self.state: EngineState = store.load_newest()
+        self._files = files
+        self._saves = BackgroundSave(files, detach)
+        self.state: EngineState = files.load_newest()
         self._views = Views(self.state)
 
     def execute(self, request: Execute, bodies: list[bytes]) -> ExecuteResult:
@@ -101,7 +101,7 @@ class EngineServer:
                 self._saves.begin(self.state)
                 return Saving()
             self._saves.finish()
-            self._store.save(self.state)
+            self._files.save_snapshot(self.state)
             return Saved()
         except StorageError as error:
             return StorageFailed(error.code, error.message)
@@ -113,7 +113,7 @@ def serve(pipe: ParentPipe) -> None:
     assert isinstance(opening, Open), "the first request"
     try:
         server = EngineServer(
-            SnapshotStore(Path(opening.directory), opening.chain_id, opening.genesis), pipe.close
+            StateFiles(Path(opening.directory), opening.chain_id, opening.genesis), pipe.close
         )
     except StorageError as error:
         pipe.send(encode(StorageFailed(error.code, error.message)))

@@ -26,10 +26,6 @@ class FakeStore:
     def remove_obsolete(self, height):
         self.kept.append((height, os.getpid()))
 
-    def save(self, state):
-        self.write(state)
-        self.remove_obsolete(state.height)
-
 
 def make(write, detach=lambda: None):
     return BackgroundSave(FakeStore(write), detach)

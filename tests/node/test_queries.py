@@ -32,6 +32,7 @@ from node.storage.group_commit import GroupCommitter
 from node.streams import Streams
 from node.workers.crypto import CryptoPoolStatistics
 from node.workers.engine import EngineWorkerStatistics, WorkerQueryError
+from node.workers.statements import StatementStore
 from node.workers.threads import ConsensusCrypto
 from node.workers.views import Views
 
@@ -68,6 +69,12 @@ def cluster():
     return made
 
 
+def make_statements(directory, cluster):
+    statements = StatementStore(directory, cluster.chain_id)
+    statements.write(cluster.world.engines[0].state)
+    return statements
+
+
 def make_host(cluster):
     return NodeHost(
         me=0,
@@ -93,7 +100,7 @@ async def host(cluster):
 
 
 @pytest.fixture
-async def ask(cluster, host):
+async def ask(cluster, host, tmp_path):
     queries = Queries(
         name="node0",
         committee=cluster.keys.committee,
@@ -101,6 +108,7 @@ async def ask(cluster, host):
         streams=Streams(None),
         archive=cluster.world.disk(0),
         engine=FakeEngine(cluster.world.engines[0].state),
+        statements=make_statements(tmp_path, cluster),
         statistics=lambda: RUNTIME_STATISTICS,
     )
 
@@ -183,6 +191,7 @@ def test_the_list_of_queries_is_the_engines_views_and_the_nodes_own(cluster):
             streams=None,
             archive=None,
             engine=None,
+            statements=None,
             statistics=dict,
         )._views
     )

@@ -42,6 +42,8 @@ from node.workers.engine_main import EngineServer
 from node.workers.engine_messages import Answered, Ask
 from node.workers.errors import INVARIANT_CODE
 from node.workers.snapshots import SNAPSHOTS_KEPT, SnapshotStore
+from node.workers.state_files import StateFiles
+from node.workers.statements import STATEMENT_SUFFIX
 from node.workers.views import ACCOUNTS_PAGE_MAX, Views
 
 CHAIN_ID = bytes(range(32))
@@ -287,7 +289,7 @@ async def run_blocks(directory, *heights: int, save: tuple[int, ...] = ()) -> li
 
 
 def names(directory) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    return sorted(path.name for path in directory.iterdir() if path.suffix != STATEMENT_SUFFIX)
 
 
 async def test_a_restarted_worker_goes_on_from_its_newest_snapshot(tmp_path):
@@ -565,7 +567,7 @@ def test_a_view_that_breaks_refuses_the_query_and_says_so_on_stderr(tmp_path, mo
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("node.workers.views.view_markets", broken)
-    server = EngineServer(make_store(tmp_path), lambda: None)
+    server = EngineServer(StateFiles(tmp_path, CHAIN_ID, GENESIS), lambda: None)
     assert server.ask(Ask("markets", encode(()))).code == "query.failed"
     assert "a bug" in capsys.readouterr().err
     assert isinstance(server.ask(Ask("book", encode((1,)))), Answered)
