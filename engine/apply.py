@@ -147,6 +147,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     settle_pairs(run)
     _run_withdrawals(run, phases)
     note_last_prices(state, run.fills)
+    run.report_funding()
 
     charges.settle(phases.receipts)
     validate_changes(state)

@@ -201,6 +201,17 @@ class FundingEvent(
     """One long lot owes rate x interval / 8 h of its value at this price."""
 
 
+class FundingPaidEvent(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=6
+):
+    """An account's funding was booked, of all markets and all intervals since it was last: at the
+    first touch after a payment, not when that was due."""
+
+    account: Digest
+    amount_microquote: int
+    """What was added to the balance; negative for what it paid."""
+
+
 class WakeEvent(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=20):
     """A waiting order acted: a trigger fired or a slice ran. This is the receipt of what it did."""
 
@@ -437,6 +448,7 @@ Event = (
     OrderEvent
     | DepositEvent
     | FundingEvent
+    | FundingPaidEvent
     | WakeEvent
     | DeadManEvent
     | SeriesListedEvent

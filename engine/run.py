@@ -1,7 +1,7 @@
 """What a block collects while it runs."""
 
 from engine.limits import EVENT_AMOUNT_MAX_MICROQUOTE
-from engine.receipts import Event, Fill, OrderEvent, ReasonCode
+from engine.receipts import Event, Fill, FundingPaidEvent, OrderEvent, ReasonCode
 from engine.state import EngineState
 from engine.trading.book import Order
 from engine.waiting.orders import Waiting
@@ -59,6 +59,13 @@ class BlockRun:
                 0,
             )
         )
+
+    def report_funding(self) -> None:
+        """Tell which accounts have settled funding in this block."""
+        paid = self.state.funding_paid
+        for account_id, change in paid:
+            self.events.append(FundingPaidEvent(account_id, bound_amount(change)))
+        paid.clear()
 
 
 def bound_amount(amount: int) -> int:

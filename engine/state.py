@@ -30,6 +30,7 @@ class EngineState:
         "expiries",
         "fee_epoch",
         "fees",
+        "funding_paid",
         "funding_pool",
         "genesis",
         "genesis_digest",
@@ -115,6 +116,8 @@ class EngineState:
         """The fee bucket, micro-quote, like all below."""
         self.funding_pool = 0
         """The other side of every funding payment; what accounts have not settled yet is in it."""
+        self.funding_paid: list[tuple[bytes, int]] = []
+        """What accounts settled in the block that runs, in that order; its events tell it."""
         self.is_funded = any(params.funding is not None for params in genesis.markets)
         """Does any market have funding?"""
         self.settlement_pool = 0

@@ -17,6 +17,7 @@ from engine.instructions import (
     TriggerSource,
 )
 from engine.limits import DEPTH_LEVELS_MAX
+from engine.liquidation.views import LiquidationView, view_liquidation
 from engine.margin import compute_orders_margin, compute_position_margin
 from engine.options.views import GreeksView, OptionView, view_greeks, view_option
 from engine.portfolio.accounts import compute_open_margin, compute_requirements
@@ -238,6 +239,8 @@ class AccountView(Struct, frozen=True, array_like=True):
     """None: everybody pays each market's own fees."""
     margin_mode: MarginMode = MarginMode.CROSS
     """With portfolio margin the account's margins are not the sums of its positions'."""
+    liquidation: LiquidationView | None = None
+    """None: it is not under liquidation."""
 
 
 def view_markets(state: EngineState) -> tuple[MarketView, ...]:
@@ -365,6 +368,7 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         ),
         _view_fee_tier(state, account.owner),
         MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,
+        view_liquidation(state, account),
     )
 
 

@@ -160,7 +160,9 @@ QUERIES: Final[dict[str, QueryForm]] = {
         "[account id to start after or nil], [limit]",
         "account ids with balances, by rising id; the last id is where the next page starts after",
     ),
-    "account": QueryForm("account id", "balance, margin, positions, open and waiting orders"),
+    "account": QueryForm(
+        "account id", "balance, margin, positions, open and waiting orders, liquidation"
+    ),
     "events": QueryForm(
         "account id, height, [leaf]",
         "what certified blocks did to the account from there on (`account` events), and the height"
@@ -173,6 +175,13 @@ QUERIES: Final[dict[str, QueryForm]] = {
         " what the account is owed; default: the newest that is certified",
     ),
     "order": QueryForm("order id", "one open or waiting order"),
+    "liquidations": QueryForm(
+        "[account id to start after or nil], [limit]",
+        "accounts under liquidation, by rising id: stage, holdings, and what an auction offers",
+    ),
+    "insurance": QueryForm(
+        "", "the insurance fund, who is under liquidation, and the exchange's other pools"
+    ),
 }
 """Every view of a node. Heights, ids of markets and orders and limits are whole numbers; ids of
 blocks, envelopes and accounts are 32 bytes; what stands in brackets may be left out."""

@@ -102,12 +102,7 @@ class Lot:
 
     def compute_part_ppm(self, premium: int) -> int:
         """How much is for sale at a premium."""
-        if self.record.stage == LiquidationStage.INSOLVENT:
-            return PPM
-        target = self.margin * (PPM + self.params.buffer_ppm) // PPM
-        if target <= premium:
-            return PPM
-        return min(PPM, -(-(target - self.equity) * PPM // (target - premium)))
+        return compute_part_ppm(self.params, self.record, self.equity, self.margin, premium)
 
     def cut(self, part_ppm: int) -> dict[int, int]:
         """The lots of a part, rounded up, as far as they are still there."""
@@ -123,6 +118,18 @@ class Lot:
         """What the insurance fund must pay for a part at the premium of the block."""
         lacking = self.premium * part_ppm // PPM - self.equity * part_ppm // PPM
         return max(0, lacking)
+
+
+def compute_part_ppm(
+    params: LiquidationParams, record: Distress, equity: int, margin: int, premium: int
+) -> int:
+    """The part of a portfolio that is for sale at a premium for the whole, rounded up."""
+    if record.stage == LiquidationStage.INSOLVENT:
+        return PPM
+    target = margin * (PPM + params.buffer_ppm) // PPM
+    if target <= premium:
+        return PPM
+    return min(PPM, -(-(target - equity) * PPM // (target - premium)))
 
 
 def compute_offer(

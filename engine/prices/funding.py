@@ -212,5 +212,7 @@ def settle_funding(state: EngineState, account: Account) -> None:
             if exposure.lots:
                 account.position_record = None
                 state.mark_dirty(account)
-    account.quote += change
-    state.funding_pool -= change
+    if change:
+        account.quote += change
+        state.funding_pool -= change
+        state.funding_paid.append((account.account_id, change))

@@ -124,4 +124,7 @@ def list_questions(state: EngineState) -> list[tuple[str, tuple[Any, ...]]]:
         ("account", (accounts[0],)),
         ("orders", (accounts[-1],)),
         ("order", (next(iter(state.orders), 1),)),
+        ("liquidations", ()),
+        ("liquidations", (None, 5)),
+        ("insurance", ()),
     ]

@@ -8,6 +8,8 @@
 | `account` | account id | balance, margin, positions, orders, what waits |
 | `orders` | account id | list of the account's open orders |
 | `order` | order id | one open or waiting order |
+| `liquidations` | as `accounts` | who is under liquidation, by id |
+| `insurance` | | the insurance fund and the other pools |
 
 A struct becomes a map by field name, an enumeration the name of its value in lower case; numbers
 mean something to our own structs alone.
@@ -22,6 +24,7 @@ from msgspec import Struct
 from crypto.codec import DecodeError, decode_lenient, encode
 from crypto.digest import DIGEST_SIZE_BYTES
 from engine.limits import DEPTH_LEVELS_MAX
+from engine.liquidation.views import view_insurance, view_liquidations
 from engine.state import EngineState
 from engine.views import (
     AccountView,
@@ -38,6 +41,10 @@ BOOK_LEVELS_DEFAULT: Final = 20
 
 ACCOUNTS_PAGE_MAX: Final = 1_000
 """Accounts in one answer; the last id is where the next page starts after."""
+
+
+LIQUIDATIONS_PAGE_MAX: Final = 100
+"""Accounts under liquidation in one answer, likewise: each is margined."""
 
 
 class AccountSummary(Struct, frozen=True):
@@ -62,6 +69,8 @@ class Views:
             "account": self._account,
             "orders": self._orders,
             "order": self._order,
+            "liquidations": self._liquidations,
+            "insurance": self._insurance,
         }
 
     def answer(self, name: str, arguments: bytes) -> bytes:
@@ -105,22 +114,7 @@ class Views:
         raise WorkerQueryError("market.unknown", f"no market has the symbol {symbol[:32]!r}")
 
     def _accounts(self, arguments: tuple[Any, ...]) -> object:
-        after, limit = b"", ACCOUNTS_PAGE_MAX
-        match arguments:
-            case () | (None,):
-                pass
-            case (bytes(after),) if _is_id(after):
-                pass
-            case (None, int(limit)) if 0 < limit <= ACCOUNTS_PAGE_MAX:
-                pass
-            case (bytes(after), int(limit)) if _is_id(after) and 0 < limit <= ACCOUNTS_PAGE_MAX:
-                pass
-            case _:
-                raise WorkerQueryError(
-                    "query.malformed",
-                    f"give the account id to start after or nil, and a limit up to "
-                    f"{ACCOUNTS_PAGE_MAX}",
-                )
+        after, limit = _read_page(arguments, ACCOUNTS_PAGE_MAX)
         accounts = self._state.accounts
         if len(self._account_ids) != len(accounts):
             self._account_ids = sorted(accounts)
@@ -152,6 +146,34 @@ class Views:
         if view is None:
             raise WorkerQueryError("order.unknown", f"no open order has the id {order_id}")
         return view
+
+    def _liquidations(self, arguments: tuple[Any, ...]) -> object:
+        return view_liquidations(self._state, *_read_page(arguments, LIQUIDATIONS_PAGE_MAX))
+
+    def _insurance(self, arguments: tuple[Any, ...]) -> object:
+        if arguments:
+            raise WorkerQueryError("query.malformed", "insurance takes no argument")
+        return view_insurance(self._state)
+
+
+def _read_page(arguments: tuple[Any, ...], limit_max: int) -> tuple[bytes, int]:
+    """The account to start after and how many at most. Raises `WorkerQueryError`."""
+    after, limit = b"", limit_max
+    match arguments:
+        case () | (None,):
+            pass
+        case (bytes(after),) if _is_id(after):
+            pass
+        case (None, int(limit)) if 0 < limit <= limit_max:
+            pass
+        case (bytes(after), int(limit)) if _is_id(after) and 0 < limit <= limit_max:
+            pass
+        case _:
+            raise WorkerQueryError(
+                "query.malformed",
+                f"give the account id to start after or nil, and a limit up to {limit_max}",
+            )
+    return after, limit
 
 
 def _is_id(account_id: bytes) -> bool:

@@ -6,6 +6,7 @@ from engine.genesis import LiquidationParams
 from engine.instructions import Bid, PlaceOrder, Side
 from engine.limits import BIDS_PER_BLOCK_MAX
 from engine.liquidation.phase import is_withdrawal_gated
+from engine.liquidation.views import view_insurance, view_liquidations
 from engine.margin import refresh_margin
 from engine.receipts import (
     AuctionEvent,
@@ -23,6 +24,9 @@ PARAMS = LiquidationParams(
     auction_fast_ms=1_000,
     auction_slow_ms=7_000,
     insolvent_ms=10_000,
+)
+INSURED = LiquidationParams(
+    insurance_microquote=1_000_000, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
 )
 ALL = 1_000_000
 
@@ -68,6 +72,38 @@ def test_a_bid_takes_what_restores_the_margin_and_no_more(make_world):
     world.time_ms += 100
     world.block()
     assert stages(world) == [LiquidationStep.ENDED]
+
+
+def test_what_the_views_offer_is_what_a_bid_gets(make_world):
+    world = make(make_world, 930)
+    view = view_account(world.state, world.ALICE).liquidation
+    assert (view,) == view_liquidations(world.state, bytes(32), 10)
+    assert view_liquidations(world.state, world.ALICE, 10) == ()
+    assert (view.stage, view.is_waiting) == (LiquidationStage.AUCTION, False)
+    assert (view.equity_microquote, view.maintenance_margin_microquote) == (30_000, 46_500)
+    assert view.offer_microquote == 1_500
+    assert view.next_stage_ms == world.state.time_ms + 8_000 - view.elapsed_ms
+    assert [(each.market, each.size_lots, each.value_microquote) for each in view.holdings] == [
+        (1, 100, 930_000)
+    ]
+    assert view_insurance(world.state).auctions == 1
+    receipt = world.one(world.CAROL, Bid(world.ALICE, ALL, view.offer_ppm))
+    assert receipt.code == "ok"
+    (sold,) = events(world, AuctionEvent)
+    assert sold.part_ppm == view.for_sale_ppm
+    assert view_account(world.state, world.CAROL).liquidation is None
+
+
+def test_the_view_of_an_insolvent_account_tells_what_the_fund_adds(make_world):
+    world = make(make_world, 890, INSURED)
+    world.time_ms += 1_000
+    world.set_index(890)
+    view = view_account(world.state, world.ALICE).liquidation
+    assert view.stage is LiquidationStage.INSOLVENT
+    assert (view.equity_microquote, view.offer_microquote) == (-10_000, 4_450)
+    assert (view.offer_ppm, view.insured_microquote, view.for_sale_ppm) == (100_000, 14_450, ALL)
+    funds = view_insurance(world.state)
+    assert (funds.insolvent, funds.negative, funds.insurance_microquote) == (1, 1, 1_000_000)
 
 
 def test_the_offer_grows_fast_and_then_slowly_to_all_of_the_equity(make_world):
@@ -175,10 +211,7 @@ def test_a_recovered_account_is_not_sold(make_world):
 
 
 def test_the_fund_pays_who_takes_an_insolvent_account(make_world):
-    params = LiquidationParams(
-        insurance_microquote=1_000_000, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
-    )
-    world = make(make_world, 890, params)
+    world = make(make_world, 890, INSURED)
     # Equity is -10,000, margin 44,500; after a second the offer is a tenth of that.
     assert is_withdrawal_gated(world.state)
     world.time_ms += 1_000

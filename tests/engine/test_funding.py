@@ -28,7 +28,7 @@ from engine.prices.funding import (
     compute_settlement,
     divide_toward_zero,
 )
-from engine.receipts import FundingEvent
+from engine.receipts import FundingEvent, FundingPaidEvent
 from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account, view_markets
 
@@ -87,6 +87,10 @@ def test_an_hour_of_a_premium_is_paid_by_longs_to_shorts_to_the_last_micro_quote
     assert 0 <= paid - owed < 1
     assert 0 <= owed - received < 1
     assert funded.state.funding_pool == paid - received
+    told = [each for each in funded.output.events if isinstance(each, FundingPaidEvent)]
+    # The buyer took what the seller had placed in the block before, and settled with it.
+    assert [(each.account, each.amount_microquote) for each in told] == [(funded.ALICE, -paid)]
+    assert not funded.state.funding_paid
 
 
 def test_a_premium_below_the_index_is_paid_by_shorts(funded: Any) -> None:
