@@ -228,17 +228,22 @@ def test_a_small_order_part_of_u_or_ubar_is_refused_whatever_the_proof_says(bloc
         assert judge(label, bytes(changed)) is SealFault.POINT
 
 
-def test_a_small_order_part_of_a_commitment_passes_alone_and_in_every_batch(block, torsion):
-    """Equations without the cofactor would pass it in a third of all batches and never alone."""
+def test_a_small_order_part_of_a_commitment_passes_alone_and_in_every_batch(
+    block, torsion, monkeypatch
+):
+    """Equations without the cofactor would pass it in a third of all batches and never alone. Nor
+    may it make a batch fail that is then judged one by one: anybody can send it."""
     label, body = block.items[0]
     ciphertext = body[HEADER_SIZE_BYTES:]
     for shifts in ({"shift": torsion}, {"shift_bar": torsion}, {"shift": -torsion}):
         lax = prove(label, ciphertext, 7, **shifts)
         assert judge(label, lax) is None
+        monkeypatch.setattr(proof, "_is_proof_right", lambda header: pytest.fail("judged alone"))
         for number in range(6):
             items = [*block.items[:2], (label, lax)]
             verdicts = check_headers(items, sha256(bytes([number])).digest())
             assert not any(isinstance(each, SealFault) for each in verdicts)
+        monkeypatch.undo()
 
 
 HONEST, LATER, RESPONSE, LABELLED, LENGTH, POINT, LAX, FORGED = range(8)
