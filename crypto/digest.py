@@ -48,6 +48,9 @@ class Domain(StrEnum):
     SEALED_LABEL = "rota/sealed-label/v1"
     SEALED_PROOF = "rota/sealed-proof/v1"
     SEALING_KEY = "rota/sealing-key/v1"
+    BEACON_EPOCH = "rota/beacon-epoch/v1"
+    BEACON_BLOCK = "rota/beacon-block/v1"
+    BEACON_SEED = "rota/beacon-seed/v1"
 
 
 _prefixes: dict[Domain, bytes] = {

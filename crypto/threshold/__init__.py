@@ -12,6 +12,7 @@ attack", EUROCRYPT 1998) on BLS12-381, with pairings in the place of each share'
 | `lagrange` | combination of shares by small integers | |
 | `shares` | a member's shares; one share judged for evidence | worker |
 | `opening` | shares of a block to its keys, culprits named; recorded keys verified | worker |
+| `beacon` | randomness by the same means, of a second secret | worker |
 | `weights` | random weights of batch checks | |
 
 Notation, used in all of them: G1 = <G>, G2 = <H> of prime order r with pairing e; Gbar a second

@@ -13,8 +13,8 @@ from typing import Final
 
 from crypto.group import ORDER
 
-TICKETS_MAX: Final = 256
-"""Tickets of one committee."""
+TICKETS_MAX: Final = 1024
+"""Tickets of one committee: more than power can come to (`committee.tickets`)."""
 
 
 @lru_cache(maxsize=TICKETS_MAX)
