@@ -5,7 +5,8 @@ an entry by its height and leaf, so the two are joined here, and a client that i
 at any other node where it was.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -37,6 +38,10 @@ class _Place(Struct, frozen=True):
     kind: str
 
 
+class _Status(Struct, frozen=True):
+    certified_height: int
+
+
 class _Page(Struct, frozen=True):
     events: list[dict[str, Any]]
     next_height: int
@@ -46,25 +51,24 @@ class _Page(Struct, frozen=True):
 
 async def watch_account(
     client: DoorClient, account: bytes, start: Cursor | None = None
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yield what certified heights did to an account: maps with `height`, `leaf`, `kind` and the
     fields of `engine`'s struct (`node.account_events`), in order, each once.
 
-    From `start` on, or only what is certified from now on. Never ends by itself; raises
-    `DoorError`.
+    From `start` on, or only what is certified from now on. Never ends by itself (leave it through
+    `contextlib.aclosing`); raises `DoorError`.
     """
     subscription = await client.subscribe(Channel.ACCOUNT, account)
     cursor = start or Cursor(0, 0)
     if start is not None:
-        async for entry in _read_archive(client, account, start, 0):
-            yield entry
-            cursor = Cursor(entry["height"], entry["leaf"] + 1)
+        async with aclosing(read_events(client, account, start)) as archived:
+            async for entry in archived:
+                yield entry
+                cursor = Cursor(entry["height"], entry["leaf"] + 1)
     async for event in subscription:
         if isinstance(event, AccountEventsMissed):
             first = max(cursor, Cursor(event.from_height, 0))
-            entries = [
-                each async for each in _read_archive(client, account, first, event.to_height)
-            ]
+            entries = [each async for each in read_events(client, account, first, event.to_height)]
         else:
             assert isinstance(event, AccountEvents)
             entries = read_entries(event)
@@ -74,11 +78,16 @@ async def watch_account(
                 cursor = Cursor(entry["height"], entry["leaf"] + 1)
 
 
-async def _read_archive(
-    client: DoorClient, account: bytes, start: Cursor, until_height: int
-) -> AsyncIterator[dict[str, Any]]:
-    """Everything from a place on up to what is certified when the first question is answered, and
-    at least to `until_height`, which is certified."""
+async def query_certified_height(client: DoorClient) -> int:
+    """The highest height whose result is certified. Raises `DoorError`."""
+    return _convert(_Status, await client.query("status")).certified_height
+
+
+async def read_events(
+    client: DoorClient, account: bytes, start: Cursor, until_height: int = 0
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield entries as `watch_account` does, from a place on up to what is certified when the first
+    question is answered, and at least to `until_height`, which is certified. Raises `DoorError`."""
     height, leaf = start
     last = until_height
     is_first = True

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
-from node.cli import collateral, margin_mode, sessions, solvency
+from node.cli import collateral, margin_mode, sessions, solvency, watch
 from node.cli.account_tables import make_account_tables, make_standing_rows
 from node.cli.amounts import format_quote, format_size, format_time
 from node.cli.order_options import SubOption
@@ -32,8 +32,9 @@ from node.client import DoorClient
 from node.network import load_network
 
 app = command_group(
-    "See accounts: balance, margin, positions, orders; move collateral, choose how to margin.",
+    "See accounts, and what befalls them; move collateral, choose how to margin.",
     "rota account list",
+    "rota account watch alice",
     "rota account show alice --json",
     "rota account transfer 250 --to bob",
 )
@@ -43,6 +44,7 @@ app.command("withdraw")(collateral.withdraw)
 app.add_typer(sessions.app, name="session")
 app.command("margin")(margin_mode.margin)
 app.command("solvency")(solvency.solvency)
+app.command("watch")(watch.watch)
 
 
 @app.command("list")

@@ -4,7 +4,20 @@ from collections.abc import Mapping
 
 from node.cli.amounts import format_quote, format_time
 from node.cli.output import WholeTable, table
-from node.cli.views import AccountInfo, MarketInfo
+from node.cli.views import AccountInfo, LiquidationInfo, MarketInfo
+
+
+def describe_stage(liquidation: LiquidationInfo) -> str:
+    """How far a liquidation has come, in words."""
+    if liquidation.is_waiting:
+        return f"{liquidation.stage}, waits for a fresh index"
+    what = {
+        "closing": "to be auctioned",
+        "auction": "the offer is all of the equity",
+        "insolvent": "to be deleveraged",
+    }
+    after = what.get(liquidation.stage, "over")
+    return f"{liquidation.stage}, {after} at {format_time(liquidation.next_stage_ms)}"
 
 
 def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
@@ -12,6 +25,9 @@ def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
     rows = []
     if view.owner is not None:
         rows.append(("owner", f"{view.owner.hex()}, sub-account {view.sub}"))
+    liquidation = view.liquidation
+    if liquidation is not None:
+        rows.append(("liquidation", describe_stage(liquidation)))
     fees = view.fee_tier
     if fees is not None:
         words = f"{fees.tier}, volume {format_quote(fees.volume_microquote)}"

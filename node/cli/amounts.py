@@ -79,6 +79,21 @@ def parse_distance(text: str, market: MarketInfo, reference_ticks: int) -> int:
     return int(reference_ticks * Fraction(number) / 100)
 
 
+def parse_percent(text: str, what: str) -> int:
+    """Return `25%` or `25` in parts of a million; raises `AmountError` unless it is whole in these
+    and at most 100 %."""
+    number = text.removesuffix("%").strip()
+    parts = Fraction(-1)
+    if len(number) <= DIGITS_MAX and _DECIMAL.fullmatch(number):
+        parts = Fraction(number) * 10_000
+    if parts.denominator != 1 or not 0 <= parts <= MICRO:
+        raise AmountError(
+            f"{what} {text!r} is no percentage",
+            advice="write it like 25% or 0.5%, at most 100%, with at most four decimals",
+        )
+    return parts.numerator
+
+
 def parse_duration_ms(text: str) -> int:
     """Return a duration in ms: `90s`, `15m`, `2h`, `1d`, `500ms`, or plain seconds.
 
@@ -149,6 +164,11 @@ def format_quote(microquote: int) -> str:
     cents = (abs(microquote) + MICRO // 200) // (MICRO // 100)
     sign = "-" if microquote < 0 and cents else ""
     return f"{sign}{cents // 100:,}.{cents % 100:02}"
+
+
+def format_percent(part_ppm: int) -> str:
+    """Parts in a million as percent."""
+    return f"{format_fraction(Fraction(part_ppm, 10_000))} %"
 
 
 def format_fraction(value: Fraction, step: Fraction | None = None) -> str:

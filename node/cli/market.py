@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from engine.margin import compute_portfolio_margin
-from node.cli.amounts import format_price, format_size
+from node.cli import liquidations
+from node.cli.amounts import format_percent, format_price, format_size
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.portfolio import describe_margin, read_portfolio
 from node.cli.target import (
@@ -28,11 +29,14 @@ from node.cli.views import (
 from node.client import DoorClient
 
 app = command_group(
-    "See markets, order books and trades, and what a portfolio must hold.",
+    "See markets, books, trades and liquidations, and what a portfolio must hold.",
     "rota market list",
     "rota market book BTC-PERP --depth 5",
     "rota market margin --portfolio portfolio.json",
 )
+
+app.command("liquidations")(liquidations.list_liquidations)
+app.command("insurance")(liquidations.insurance)
 
 MarketArgument = Annotated[str, typer.Argument(metavar="MARKET", help="Symbol, as BTC-PERP.")]
 
@@ -113,9 +117,9 @@ def show(
         ("tick", format_price(1, found)),
         ("lot", format_size(1, found)),
         ("initial margin", _initial_margin(found)),
-        ("maintenance", _percent(found.maintenance_margin_ppm)),
-        ("maker fee", _percent(found.maker_fee_ppm)),
-        ("taker fee", _percent(found.taker_fee_ppm)),
+        ("maintenance", format_percent(found.maintenance_margin_ppm)),
+        ("maker fee", format_percent(found.maker_fee_ppm)),
+        ("taker fee", format_percent(found.taker_fee_ppm)),
         ("funding 8h", _funding(found)),
         ("open interest", format_size(found.open_interest_lots, found)),
         ("open orders", found.open_orders),
@@ -132,12 +136,8 @@ _MATCHING: Final = {
 def _initial_margin(market: MarketInfo) -> str:
     """The market's own, and beside it what open interest has made of it."""
     own, now = market.initial_margin_ppm, market.scaled_margin_ppm
-    grown = f", now {_percent(now)} by open interest" if now > own else ""
-    return _percent(own) + grown
-
-
-def _percent(rate_ppm: int) -> str:
-    return f"{Decimal(rate_ppm) / 10_000:f} %"
+    grown = f", now {format_percent(now)} by open interest" if now > own else ""
+    return format_percent(own) + grown
 
 
 def _band(market: MarketInfo) -> str:

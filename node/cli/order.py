@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.instructions import MarketOrder, PlaceOrder
-from node.cli import order_changes, order_waiting
+from node.cli import liquidations, order_changes, order_waiting
 from node.cli.amounts import (
     format_price,
     parse_price,
@@ -199,6 +199,7 @@ app.command("oco")(order_waiting.oco)
 app.command("twap")(order_waiting.twap)
 
 
+app.command("bid")(liquidations.bid)
 app.command("amend")(order_changes.amend)
 app.command("cancel")(order_changes.cancel)
 app.command("cancel-all")(order_changes.cancel_all)

@@ -5,11 +5,7 @@ from typing import Annotated
 import typer
 
 from engine.instructions import (
-    ConditionalOrder,
     OneCancelsOther,
-    PlaceOrder,
-    TimeInForce,
-    TrailingStop,
     TriggerKind,
     TwapOrder,
 )
@@ -19,7 +15,16 @@ from node.cli.amounts import (
     parse_price,
     parse_size,
 )
-from node.cli.order_legs import SourceName, finish, make_conditional, make_trailing
+from node.cli.order_legs import (
+    Leg,
+    LegKind,
+    SourceName,
+    finish,
+    make_conditional,
+    make_leg,
+    make_trailing,
+    parse_leg,
+)
 from node.cli.order_options import (
     SELF_TRADES,
     SIDES,
@@ -250,6 +255,16 @@ def oco(
             show_default=False,
         ),
     ] = None,
+    leg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LEG",
+            help="A leg with a side, size or terms of its own, in quotes: [buy|sell] [SIZE] KIND "
+            "PRICE [price=P] [slippage=D] [source=S] [tif=T] [reduce-only]. KIND is limit, "
+            "take-profit, stop or trailing; may be given twice.",
+            show_default=False,
+        ),
+    ] = None,
     slippage: SlippageOption = None,
     source: SourceOption = SourceName.INDEX,
     tif: FiredTifOption = FiredTifName.IOC,
@@ -268,51 +283,43 @@ def oco(
 ) -> None:
     """Place two orders of which one cancels the other.
 
-    Give two of --limit, --take-profit, --stop and --trail. Any trade of one, however small, ends
-    the other, and so does its end. With --client-id the first of them, in that order, has this
-    number and the other one the next.
+    Give two of --limit, --take-profit, --stop, --trail and --leg. Any trade of one, however small,
+    ends the other, and so does its end. Legs may be of any side and kind, but one at most is a
+    limit order. With --client-id the first of them, in that order, has this number and the other
+    one the next.
 
     \b
     Examples:
       rota order oco BTC-PERP sell 0.1 --limit 65000 --stop 58000 --reduce-only
       rota order oco BTC-PERP sell 0.1 --take-profit 65000 --trail 1%
       rota order oco BTC-PERP buy 0.1 --limit 58000 --stop 62000
+      rota order oco BTC-PERP buy 0.1 --stop 62000 --leg "sell stop 58000"
+      rota order oco BTC-PERP sell 0.1 --leg "limit 65000" --leg "0.05 stop 58000 tif=gtc"
     """
     desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
-    if sum(each is not None for each in (limit, take_profit, stop, trail)) != 2:
-        raise typer.BadParameter("give two of --limit, --take-profit, --stop and --trail")
+    base = Leg(LegKind.LIMIT, "", side, size, None, slippage, source, tif, reduce_only)
+    short = {
+        LegKind.LIMIT: limit,
+        LegKind.TAKE_PROFIT: take_profit,
+        LegKind.STOP: stop,
+        LegKind.TRAILING: trail,
+    }
+    legs = [
+        base._replace(kind=kind, price=each) for kind, each in short.items() if each is not None
+    ]
+    legs += [parse_leg(each, base) for each in leg or ()]
+    if len(legs) != 2:
+        raise typer.BadParameter("give two of --limit, --take-profit, --stop, --trail and --leg")
+    if all(each.kind is LegKind.LIMIT for each in legs):
+        raise typer.BadParameter("one leg at most is a limit order; the other one has to wait")
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
-        legs: list[ConditionalOrder | TrailingStop | PlaceOrder] = []
         good_til_ms = compute_good_til_ms(client, good_for)
-
-        def next_id() -> int:
-            return client_id + len(legs) if client_id else 0
-
-        if limit is not None:
-            order = PlaceOrder(
-                params.market,
-                SIDES[side],
-                parse_price(limit, params),
-                parse_size(size, params),
-                TimeInForce.POST_ONLY,
-                reduce_only,
-                SELF_TRADES[self_trade],
-                next_id(),
-                good_til_ms,
-            )
-            legs.append(order)
-        for kind, trigger in ((TriggerKind.TAKE_PROFIT, take_profit), (TriggerKind.STOP, stop)):
-            if trigger is not None:
-                leg = make_conditional(
-                    kind, params, SIDES[side], size, trigger, None, slippage, source
-                )
-                legs.append(finish(leg, tif, reduce_only, self_trade, next_id(), good_til_ms))
-        if trail is not None:
-            last = make_trailing(params, SIDES[side], size, trail, slippage, source)
-            legs.append(finish(last, tif, reduce_only, self_trade, next_id(), good_til_ms))
-        first, second = legs
+        first, second = (
+            make_leg(each, params, self_trade, client_id + place if client_id else 0, good_til_ms)
+            for place, each in enumerate(legs)
+        )
         return OneCancelsOther(first, second), params
 
     desk.submit(make, _tell_pair)

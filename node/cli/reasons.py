@@ -303,14 +303,20 @@ OUTCOME_REASONS: Final = {
         "its account is liquidated, which begins with its orders",
         "deposit, or close positions: rota account show",
     ),
-    ReasonCode.AUCTION_UNKNOWN: Reason("nothing of that account is for sale (any more)"),
+    ReasonCode.AUCTION_UNKNOWN: Reason(
+        "nothing of that account is for sale (any more)",
+        "see who is in auction: rota market liquidations",
+    ),
     ReasonCode.AUCTION_OWN: Reason("an account cannot bid for what it has itself"),
     ReasonCode.AUCTION_PORTION_INVALID: Reason("the portion is not between 1 and 1,000,000 ppm"),
     ReasonCode.AUCTION_PREMIUM_INVALID: Reason("the premium is not between 0 and 1,000,000 ppm"),
     ReasonCode.AUCTION_PREMIUM_TOO_HIGH: Reason(
         "the auction does not offer so much yet", "ask for less, or bid again later"
     ),
-    ReasonCode.AUCTION_SOLD: Reason("others asked for less and took what was for sale"),
+    ReasonCode.AUCTION_SOLD: Reason(
+        "others asked for less and took what was for sale",
+        "see what is left: rota market liquidations",
+    ),
     ReasonCode.AUCTION_UNINSURED: Reason(
         "the insurance fund cannot pay for any part of it", "ask for less"
     ),

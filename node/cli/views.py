@@ -188,6 +188,49 @@ class FeeTierInfo(Struct, frozen=True):
     next_volume_microquote: int | None
 
 
+class HoldingInfo(Struct, frozen=True):
+    """One position of an account under liquidation."""
+
+    market: int
+    size_lots: int
+    value_microquote: int
+
+
+class LiquidationInfo(Struct, frozen=True):
+    """The liquidation of one account; prices are those for all that it has."""
+
+    account: bytes
+    stage: str
+    """`closing`, `auction` or `insolvent`."""
+    equity_microquote: int
+    maintenance_margin_microquote: int
+    next_stage_ms: int
+    """Block time at which this stage is over; 0 while it waits."""
+    is_waiting: bool
+    """For a fresh index."""
+    offer_microquote: int
+    offer_ppm: int
+    """Of the maintenance margin."""
+    for_sale_ppm: int
+    insured_microquote: int
+    holdings: tuple[HoldingInfo, ...]
+
+
+class InsuranceInfo(Struct, frozen=True):
+    """The insurance fund, who needs it, and the other pools."""
+
+    insurance_microquote: int
+    started_microquote: int
+    fees_microquote: int
+    funding_pool_microquote: int
+    settlement_pool_microquote: int
+    is_liquidating: bool
+    closing: int
+    auctions: int
+    insolvent: int
+    negative: int
+
+
 class AccountInfo(Struct, frozen=True):
     """One account."""
 
@@ -209,6 +252,8 @@ class AccountInfo(Struct, frozen=True):
     fee_tier: FeeTierInfo | None = None
     margin_mode: str = "cross"
     """Or `portfolio`: options and their underlying together."""
+    liquidation: LiquidationInfo | None = None
+    """None: it is not under liquidation."""
 
 
 class TradeInfo(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """What the order commands make of their words, and how they tell what is open and waiting."""
 
 import json
+import shlex
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -260,6 +261,27 @@ def order(door: Door, network: Network, capsys: pytest.CaptureFixture[str]) -> C
             ),
         ),
         (
+            "oco X-PERP buy 0.1 --stop 110 --leg 'sell stop 90' --client-id 3",
+            OneCancelsOther(
+                ConditionalOrder(7, BUY, STOP, INDEX, 1_100, 1_111, 10, client_id=3),
+                ConditionalOrder(7, SELL, STOP, INDEX, 900, 891, 10, client_id=4),
+            ),
+        ),
+        (
+            "oco X-PERP sell 0.1 --leg '0.2 limit 105 reduce-only' --leg 'buy take-profit 90"
+            " price=91 source=last tif=gtc'",
+            OneCancelsOther(
+                PlaceOrder(7, SELL, 1_050, 20, POST, True),
+                ConditionalOrder(7, BUY, TAKE_PROFIT, LAST, 900, 910, 10, GTC),
+            ),
+        ),
+        (
+            "oco X-PERP sell 0.1 --leg 'trailing 5 slippage=2' --leg 'buy 0.3 trailing 1%'",
+            OneCancelsOther(
+                TrailingStop(7, SELL, INDEX, 50, 20, 10), TrailingStop(7, BUY, INDEX, 10, 10, 30)
+            ),
+        ),
+        (
             "twap X-PERP buy 5 --price 101 --duration 10m",
             TwapOrder(7, BUY, 1_010, 500, 600_000, 30_000),
         ),
@@ -281,7 +303,7 @@ def order(door: Door, network: Network, capsys: pytest.CaptureFixture[str]) -> C
 def test_the_words_of_a_command_become_this_instruction(
     line: str, instruction: Instruction, order: Callable[..., Any], door: Door
 ) -> None:
-    document = order(*line.split())
+    document = order(*shlex.split(line))
     assert document["receipt"] == RECEIPT
     assert door.instructions == [instruction]
 
@@ -355,6 +377,13 @@ def test_collateral_that_cannot_be_meant_is_not_sent(
         ("trailing X-PERP buy 1 --offset far", "not a decimal number"),
         ("oco X-PERP buy 1 --stop 99", "give two of"),
         ("oco X-PERP buy 1 --stop 99 --limit 98 --trail 1%", "give two of"),
+        ("oco X-PERP buy 1 --limit 99 --leg 'sell limit 101'", "one leg at most is a limit"),
+        ("oco X-PERP buy 1 --stop 99 --leg stop", "names no kind and price"),
+        ("oco X-PERP buy 1 --stop 99 --leg 'hold stop 5'", "names no kind and price"),
+        ("oco X-PERP buy 1 --stop 99 --leg 'limit 98 tif=gtc'", "rests as it is"),
+        ("oco X-PERP buy 1 --stop 99 --leg 'trailing 2 price=98'", "nothing that a trailing leg"),
+        ("oco X-PERP buy 1 --stop 99 --leg 'stop 98 source=sky'", "nothing that a stop leg"),
+        ("oco X-PERP buy 1 --stop 99 --leg '0.001 stop 98'", "not a positive multiple of 0.01"),
         ("twap X-PERP buy 1 --price 99 --duration soon", "is no duration"),
         ("twap X-PERP buy 1 --price 99 --duration 0s", "is no duration"),
         ("amend 5", "give --price, --size or both"),
@@ -369,7 +398,7 @@ def test_collateral_that_cannot_be_meant_is_not_sent(
 def test_words_that_cannot_be_meant_are_told_and_nothing_is_sent(
     line: str, words: str, order: Callable[..., Any], door: Door
 ) -> None:
-    error = order(*line.split(), exit_code=ExitCode.USAGE)["error"]
+    error = order(*shlex.split(line), exit_code=ExitCode.USAGE)["error"]
     assert words in error["message"]
     assert error["next"]
     assert door.instructions == []
