@@ -122,7 +122,10 @@ class LiquidationParams(Struct, frozen=True, array_like=True, forbid_unknown_fie
     """In so much more time the offer grows to the whole equity."""
     insolvent_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 3_600_000
     """An account without equity is deleveraged after this long. Meanwhile the insurance fund offers
-    what it lacks, and of its maintenance margin from nothing to all."""
+    what it lacks, and a premium that grows from nothing to `insured_premium_max_ppm`."""
+    insured_premium_max_ppm: Annotated[int, Meta(ge=0, le=PPM)] = 100_000
+    """Of the maintenance margin: the largest premium that the insurance fund pays. So much may the
+    owner of an insolvent account gain who bids for it under another key."""
 
 
 class MarketParams(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

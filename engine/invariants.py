@@ -96,7 +96,7 @@ def _validate_liquidations(state: EngineState) -> None:
     if liquidations is None:
         return
     distressed = [account for account in state.accounts.values() if account.distress is not None]
-    negative = sum(record.is_negative for record in liquidations.records.values())
+    debts = sum(record.debt for record in liquidations.records.values())
     if (
         len(liquidations.roster) != len(state.accounts)
         or len(liquidations.records) != len(distressed)
@@ -104,7 +104,7 @@ def _validate_liquidations(state: EngineState) -> None:
             liquidations.records.get(account.account_id) is not account.distress
             for account in distressed
         )
-        or liquidations.negative_count != negative
+        or liquidations.debts != debts
     ):
         raise InvariantViolation(f"height {state.height}: the tables of liquidations are wrong")
 

@@ -29,6 +29,9 @@ ORDER_NOTIONAL_MAX_MICROQUOTE: Final = 2**56
 BALANCE_ABS_MAX_MICROQUOTE: Final = 2**62
 """No fill may take a quote balance beyond this, in either direction."""
 
+DEBT_MAX_MICROQUOTE: Final = 2**63 - 1
+"""More is not told apart of what an account owes: no fund ever holds as much."""
+
 EVENT_AMOUNT_MAX_MICROQUOTE: Final = 2**63 - 1
 """What an event says at most of an account's worth, in either direction: at extreme prices it may
 be more than a message can hold."""
@@ -184,12 +187,15 @@ SCENARIOS_MAX: Final = 64
 PORTFOLIO_POSITIONS_MAX: Final = 64
 """Markets in which an account with portfolio margin may have positions and orders."""
 
-LIQUIDATION_CHECKS_PER_BLOCK_MAX: Final = 1_000
-"""Accounts whose margin is looked at in one block, by turns: of N accounts each is looked at within
-`ceil(N / 1,000)` blocks, those with portfolio margin counted by their weight."""
+LIQUIDATION_LOOKS_PER_BLOCK_MAX: Final = 5_000
+"""Accounts and markets that one block looks at for margin, by turns: an account counts as one, and
+so does each market in which it has a position or orders. N accounts, which are M times in a market,
+are looked at within `ceil((N + M) / 5,000)` blocks, those with portfolio margin counted by their
+weight."""
 
-LIQUIDATION_PORTFOLIO_WEIGHT: Final = 25
-"""An account with portfolio margin counts as so many: so much longer it takes to look at it."""
+LIQUIDATION_PORTFOLIO_WEIGHT: Final = 12
+"""An account with portfolio margin counts so many times: about so much longer it takes to look at
+it."""
 
 LIQUIDATION_STEPS_PER_BLOCK_MAX: Final = 32
 """Accounts under liquidation at which something is done in one block; who waits longest goes
@@ -205,12 +211,13 @@ BIDS_PER_BLOCK_MAX: Final = 256
 """Bids that one block looks at, one of each sender in turn: a bid may move positions in all
 markets."""
 
-BID_MOVES_PER_BLOCK_MAX: Final = 8_192
-"""Positions that the bids of one block may move together: a bid counts as many as the account has
-for whose slice it is."""
+BID_MOVES_PER_BLOCK_MAX: Final = 16_384
+"""Positions that the bids of one block may move or look at together: a bid counts as many as the
+account has for whose slice it is, and as looking at its bidder does."""
 
-DELEVERAGE_LOOKS_MAX: Final = 10_000
-"""Accounts that one ranking looks at."""
+DELEVERAGE_LOOKS_MAX: Final = 50_000
+"""Accounts and markets that one ranking looks at: an account without a position on that side counts
+as one, another as looking at it does."""
 
 DELEVERAGE_RANKED_MAX: Final = 1_000
 """Positions that one ranking compares."""
@@ -221,6 +228,6 @@ DELEVERAGE_RANKINGS_PER_BLOCK_MAX: Final = 2
 DELEVERAGE_TRADES_PER_BLOCK_MAX: Final = 100
 """Positions that are closed against others in one block."""
 
-DELEVERAGE_CHECKS_PER_BLOCK_MAX: Final = 50_000
+DELEVERAGE_CHECKS_PER_BLOCK_MAX: Final = 500_000
 """Looks at whether others can afford that, in one block: enough to ask everybody in one ranking
-twice, each with portfolio margin, which counts as `LIQUIDATION_PORTFOLIO_WEIGHT`."""
+twice, each with portfolio margin and 20 positions."""

@@ -251,7 +251,7 @@ class LiquidationStage(IntEnum):
     AUCTION = 2
     """Slices of all that it has are sold at a growing discount."""
     INSOLVENT = 3
-    """It has, or had, no equity: the insurance fund pays who takes slices of what is left."""
+    """It has no equity: the insurance fund pays who takes slices of what is left."""
 
 
 class LiquidationStep(IntEnum):

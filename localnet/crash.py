@@ -33,7 +33,7 @@ little that the margin for the worst price leaves room for leverage."""
 BID_PORTION_PPM: Final = 100_000
 """What a bidder takes at once of what an account has."""
 
-BID_PREMIUM_PPM: Final = 10_000
+BID_PREMIUM_PPM: Final = 1_000
 """What a bidder asks for, in parts of the maintenance margin."""
 
 Deposits = Annotated[

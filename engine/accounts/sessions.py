@@ -11,7 +11,8 @@ A key may only cancel; or trade as well; or also move collateral between the own
 session key ever withdraws, gives to somebody else, or changes keys. It may be confined to markets,
 to some of the owner's accounts, and to an amount of notional: that of all orders which it placed
 at the dearest they may trade at (a sell's limit, or the mark where that is higher), reduce-only
-ones excepted; what it cancels does not come back.
+ones excepted; what it cancels does not come back. An option that is sold counts as what it may have
+to pay, not as its premium: a put as its strike, a call as its underlying.
 """
 
 from __future__ import annotations
@@ -254,14 +255,25 @@ def compute_spend(
             return 0
         traded = order.exposure.market
         price = _find_dearest_limit(traded, order.side, instruction.price_ticks)
-        return max(price * instruction.size_lots * traded.unit, 0)
+        return _compute_value(traded, order.side, price, instruction.size_lots)
     if not isinstance(instruction, _ORDERS) or instruction.reduce_only:
         return 0
     market = state.markets.get(instruction.market)
     if market is None:
         return 0
     price = _find_dearest_price(market, instruction)
-    return max(price * instruction.size_lots * market.unit, 0)
+    return _compute_value(market, instruction.side, price, instruction.size_lots)
+
+
+def _compute_value(market: Market, side: int, price_ticks: int, lots: int) -> int:
+    """What an order counts: what it may trade for, or what an option that it sells may cost in the
+    end if that is more. As for a perpetual that is sold, a call's is its underlying's value now."""
+    value = price_ticks * lots * market.unit
+    series = market.series
+    if series is not None and side < 0:
+        owed_ticks = series.underlying.index_price if series.is_call else series.strike_ticks
+        value = max(value, owed_ticks * lots * series.underlying.unit)
+    return max(value, 0)
 
 
 def _find_dearest_price(

@@ -6,9 +6,9 @@
     refunded    L1 could not or would not pay: the amount is the account's again, the record is gone
 
 Requests are the last thing in a block, after all trades, so that what leaves is what nothing of
-this block needs. None is taken while any account is worth less than nothing: what is missing there
-may yet have to come from everybody else (`engine.liquidation.phase`). What L1 has done reaches the
-engine like a deposit, each number once.
+this block needs. None is taken while accounts below zero lack more than insurance fund and fees
+hold: it may yet have to come from everybody else (`engine.liquidation.phase`). What L1 has done
+reaches the engine like a deposit, each number once.
 
 Numbers count up and are never used again, so that a contract can remember which ones it has paid.
 """

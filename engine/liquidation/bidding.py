@@ -6,7 +6,11 @@ what a bidder earns is the *premium* beside, stated for the whole portfolio:
 
     auction      offer = equity x discount(t), from `discount_start` to `discount_fast` within
                  `auction_fast_ms`, then to all of the equity within `auction_slow_ms`
-    insolvent    offer = maintenance margin x t / insolvent_ms, at most all of it
+    insolvent    offer = insured maximum x t / insolvent_ms, at most all of it, the maximum being
+                 `insured_premium_max_ppm` of the maintenance margin
+
+The maximum bounds what owners can gain who bid for their own accounts under another key, shortly
+before nobody would get a premium any more: it is others' money that they ask for.
 
 Bids name the least premium that they ask for, in parts of the maintenance margin, and the largest
 part that they take. All bids of a block clear at one premium: those that ask for no more than the
@@ -19,12 +23,14 @@ For sale is what brings the account back above its maintenance margin by the buf
 
     part = ((1 + buffer) M - E) / ((1 + buffer) M - premium)        rounded up
 
-(The form of Derive's auctions.) An insolvent account sells everything. It pays a premium out of the
-slice's share of its equity; what that lacks, below zero or not, the insurance fund pays, and it
-sells no more than the fund can pay for. Lots are rounded up, so that the last lot of a position
-goes, too; premiums are rounded down, and so is the equity's share.
+(The form of Derive's auctions.) An insolvent account sells everything, and the insurance fund pays:
+the premium, and the slice's share of what the account lacks. It sells no more than the fund can pay
+for. Lots are rounded up, so that the last lot of a position goes, too, and who gets none gets no
+premium. Premiums are rounded down, and so is the share of the debt, so that no number of small bids
+costs the fund more than one large one.
 
-Bids run first in the liquidation phase, at what the auctions offer by then. A bidder has to cover
+Bids run first in the liquidation phase, at what the auctions offer by then; each account is in the
+stage that its equity asks for by then. A bidder has to cover
 its initial margin with the slice; a bid that fails leaves no trace but its receipt.
 """
 
@@ -40,8 +46,9 @@ from engine.limits import (
     BIDS_PER_BLOCK_MAX,
     PPM,
 )
-from engine.liquidation.distress import is_waiting_for_index
+from engine.liquidation.distress import count_looks, is_waiting_for_index
 from engine.liquidation.handover import NEEDS_INITIAL, check_taking, hand_over
+from engine.liquidation.stages import follow_equity
 from engine.margin import compute_maintenance_margin, refresh_margin
 from engine.receipts import (
     AuctionEvent,
@@ -64,7 +71,8 @@ _OK: Final = ReasonCode.OK
 
 
 class Lot:
-    """What one auction sells in this block: the portfolio as it is before the first bid."""
+    """What one auction sells in this block: the portfolio as it is before the first bid, with fresh
+    caches."""
 
     __slots__ = (
         "account",
@@ -80,7 +88,6 @@ class Lot:
 
     def __init__(self, run: BlockRun, params: LiquidationParams, record: Distress) -> None:
         account = record.account
-        refresh_margin(run.state, account)
         self.account = account
         self.record = record
         self.params = params
@@ -91,7 +98,9 @@ class Lot:
             for market_id, exposure in sorted(account.exposures.items())
             if exposure.lots
         }
-        self.offer = compute_offer(params, record, self.equity, self.margin, run.time_ms)
+        self.offer = compute_offer(
+            params, record.stage, record.elapsed_ms, self.equity, self.margin
+        )
         self.premium = 0
         """At which all its bids clear; for the whole portfolio."""
         self.sold_ppm = 0
@@ -102,7 +111,7 @@ class Lot:
 
     def compute_part_ppm(self, premium: int) -> int:
         """How much is for sale at a premium."""
-        return compute_part_ppm(self.params, self.record, self.equity, self.margin, premium)
+        return compute_part_ppm(self.params, self.record.stage, self.equity, self.margin, premium)
 
     def cut(self, part_ppm: int) -> dict[int, int]:
         """The lots of a part, rounded up, as far as they are still there."""
@@ -115,16 +124,17 @@ class Lot:
         return sizes
 
     def compute_insured(self, part_ppm: int) -> int:
-        """What the insurance fund must pay for a part at the premium of the block."""
-        lacking = self.premium * part_ppm // PPM - self.equity * part_ppm // PPM
-        return max(0, lacking)
+        """What the insurance fund must pay for a part at the premium of the block, rounded down."""
+        if self.equity > 0:
+            return 0
+        return self.premium * part_ppm // PPM + -self.equity * part_ppm // PPM
 
 
 def compute_part_ppm(
-    params: LiquidationParams, record: Distress, equity: int, margin: int, premium: int
+    params: LiquidationParams, stage: LiquidationStage, equity: int, margin: int, premium: int
 ) -> int:
     """The part of a portfolio that is for sale at a premium for the whole, rounded up."""
-    if record.stage == LiquidationStage.INSOLVENT:
+    if stage == LiquidationStage.INSOLVENT:
         return PPM
     target = margin * (PPM + params.buffer_ppm) // PPM
     if target <= premium:
@@ -133,14 +143,14 @@ def compute_part_ppm(
 
 
 def compute_offer(
-    params: LiquidationParams, record: Distress, equity: int, margin: int, now_ms: int
+    params: LiquidationParams, stage: LiquidationStage, elapsed_ms: int, equity: int, margin: int
 ) -> int:
-    """What an auction offers now for the whole portfolio, rounded down."""
-    elapsed_ms = record.elapsed_ms + now_ms - record.seen_ms
-    if record.stage == LiquidationStage.INSOLVENT:
+    """What an auction offers for the whole portfolio after so long in a stage, rounded down."""
+    if stage == LiquidationStage.INSOLVENT:
+        most = margin * params.insured_premium_max_ppm // PPM
         if elapsed_ms >= params.insolvent_ms:
-            return margin
-        return margin * elapsed_ms // params.insolvent_ms
+            return most
+        return most * elapsed_ms // params.insolvent_ms
     return max(0, equity * compute_discount_ppm(params, elapsed_ms) // PPM)
 
 
@@ -163,7 +173,6 @@ def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -
         queue.append((turn, position, task))
     queue.sort(key=_turn)
     auctions: dict[bytes, list[Task]] = {}
-    positions: dict[bytes, int] = {}
     moves = 0
     for place, (_, _, task) in enumerate(queue):
         code = (
@@ -172,10 +181,11 @@ def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -
         if code is _OK:
             bid = task.instruction
             assert isinstance(bid, Bid)
-            if bid.account not in positions:
-                positions[bid.account] = count_positions(run.state.accounts[bid.account])
-            if moves + positions[bid.account] <= BID_MOVES_PER_BLOCK_MAX:
-                moves += positions[bid.account]
+            bidder = find_account(run.state, task.sender, task.sub)
+            assert bidder is not None, "the bid was looked at"
+            cost = count_positions(run.state.accounts[bid.account]) + count_looks(bidder)
+            if moves + cost <= BID_MOVES_PER_BLOCK_MAX:
+                moves += cost
                 auctions.setdefault(bid.account, []).append(task)
                 continue
             code = ReasonCode.AUCTION_TOO_MANY_BIDS
@@ -226,7 +236,12 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
     assert liquidations is not None
     bid = tasks[0].instruction
     assert isinstance(bid, Bid)
-    lot = Lot(run, liquidations.params, liquidations.records[bid.account])
+    record = liquidations.records[bid.account]
+    refresh_margin(run.state, record.account)
+    run.state.mark_dirty(record.account)
+    record.advance(run.time_ms, False)
+    follow_equity(run, liquidations.params, record)
+    lot = Lot(run, liquidations.params, record)
     if lot.equity >= lot.margin or not lot.lots:
         for task in tasks:
             receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
@@ -246,6 +261,7 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
         bidder = find_account(run.state, task.sender, task.sub)
         assert bidder is not None, "its bid was looked at"
         receipts[task.slot] = answer(task, _sell(run, lot, bidder, bid.portion_ppm))
+    liquidations.note_equity(record, record.account.equity)
 
 
 def _list_asks(lot: Lot, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:
@@ -275,6 +291,8 @@ def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonC
     insured = lot.compute_insured(part_ppm)
     premium = lot.premium * part_ppm // PPM
     sizes = lot.cut(part_ppm)
+    if not sizes:
+        return ReasonCode.AUCTION_SOLD
     paid = {
         market_id: lots * state.markets[market_id].mark_value for market_id, lots in sizes.items()
     }

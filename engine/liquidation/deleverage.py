@@ -16,9 +16,9 @@ position on the other side, or would be below its maintenance margin afterwards;
 something, those are who would still have equity.
 
 Ranks are computed once in a block for a side of a market, over at most `DELEVERAGE_RANKED_MAX`
-positions among at most `DELEVERAGE_LOOKS_MAX` accounts, which begin where the turns of the block
-ended (`engine.liquidation.distress`). An exchange with more of them is gone over in parts, a new
-one in each block.
+positions, with at most `DELEVERAGE_LOOKS_MAX` looks at accounts and their markets, which begin
+where the turns of the block ended (`engine.liquidation.distress`). An exchange with more of them is
+gone over in parts, a new one in each block.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from engine.limits import (
     DELEVERAGE_RANKED_MAX,
     DELEVERAGE_RANKINGS_PER_BLOCK_MAX,
     DELEVERAGE_TRADES_PER_BLOCK_MAX,
-    LIQUIDATION_PORTFOLIO_WEIGHT,
 )
+from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
 from engine.margin import (
     compute_equity,
@@ -128,7 +128,7 @@ class Deleveraging:
 
     def _may_check(self, other: Exposure) -> bool:
         """Count one more look at an account, if this block may have it."""
-        cost = 1 if other.account.portfolio is None else LIQUIDATION_PORTFOLIO_WEIGHT
+        cost = count_looks(other.account)
         if self._checks + cost > DELEVERAGE_CHECKS_PER_BLOCK_MAX:
             return False
         self._checks += cost
@@ -146,11 +146,16 @@ def rank_positions(state: EngineState, market: Market, side: int) -> list[Exposu
     roster = liquidations.roster
     start = bisect_right(roster, liquidations.cursor)
     ranked: list[tuple[int, bytes, Exposure]] = []
-    for step in range(min(len(roster), DELEVERAGE_LOOKS_MAX)):
+    looks = 0
+    for step in range(len(roster)):
+        if looks >= DELEVERAGE_LOOKS_MAX:
+            break
         account = state.accounts[roster[(start + step) % len(roster)]]
         exposure = account.exposures.get(market.market_id)
         if exposure is None or exposure.lots * side <= 0 or account.distress is not None:
+            looks += 1
             continue
+        looks += count_looks(account)
         equity = compute_equity(state, account)
         if equity > 0:
             ranked.append((-compute_rank(exposure, equity), account.account_id, exposure))

@@ -5,6 +5,9 @@ change it for everybody. So accounts are looked at by turns, in the order of the
 number in each block, from a cursor that is part of the state. The turn is a function of the state
 alone: no cache that a restored node would lack decides who is found when.
 
+A turn counts what is looked at, the positions, and not the accounts: else many positions in one
+account would be a way to make everybody's blocks long.
+
 What was found is a `Distress` at its account, also part of the state, and stands in an agenda by
 the time at which something is to be done about it. Who waits longest goes first.
 """
@@ -15,7 +18,12 @@ from bisect import bisect_right, insort
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from engine.limits import LIQUIDATION_CHECKS_PER_BLOCK_MAX, LIQUIDATION_PORTFOLIO_WEIGHT
+from engine.limits import (
+    DEBT_MAX_MICROQUOTE,
+    LIQUIDATION_LOOKS_PER_BLOCK_MAX,
+    LIQUIDATION_PORTFOLIO_WEIGHT,
+)
+from engine.portfolio.accounts import count_markets
 from engine.receipts import LiquidationStage
 from engine.waiting.orders import Agenda
 
@@ -23,7 +31,8 @@ if TYPE_CHECKING:
     from engine.accounts.account import Account
     from engine.genesis import LiquidationParams
 
-_DISTRESS: Final = Struct(">BQQQQB")
+_DISTRESS: Final = Struct(">BQQQQQQ")
+"""stage, elapsed, paused, seen, due, cool, debt."""
 
 
 class Distress:
@@ -32,9 +41,10 @@ class Distress:
     __slots__ = (
         "account",
         "cool_ms",
+        "debt",
         "due_ms",
         "elapsed_ms",
-        "is_negative",
+        "paused_ms",
         "seen_ms",
         "stage",
     )
@@ -44,25 +54,38 @@ class Distress:
         self.stage = stage
         self.elapsed_ms = 0
         """Block time in this stage, without that in which an index was stale."""
+        self.paused_ms = 0
+        """The same of the auction while it is insolvent, and of insolvency while it is not. Each
+        has a clock, and whoever comes back to one goes on where it stood: so no equity around zero
+        puts off the end for ever. It begins at zero with both."""
         self.seen_ms = now_ms
         """When `elapsed_ms` was brought up to date."""
         self.due_ms = now_ms
         """When it is looked at next."""
         self.cool_ms = now_ms
         """From when on the next part of a position may be closed."""
-        self.is_negative = False
-        """Was its equity below zero when it was last looked at?"""
+        self.debt = 0
+        """Micro-quote that its equity was below zero when it was last looked at."""
+
+    def advance(self, now_ms: int, is_waiting: bool) -> None:
+        """Bring the clock up to date; while the account waits for an index it stands still."""
+        if not is_waiting:
+            self.elapsed_ms += now_ms - self.seen_ms
+        self.seen_ms = now_ms
 
     def enter(self, stage: LiquidationStage) -> None:
-        """Begin a stage, and its clock."""
+        """Begin a stage, or go on with it."""
+        if self.stage == LiquidationStage.CLOSING:
+            self.elapsed_ms = 0
+        else:
+            self.elapsed_ms, self.paused_ms = self.paused_ms, self.elapsed_ms
         self.stage = stage
-        self.elapsed_ms = 0
 
 
 class Liquidations:
     """All liquidations of an exchange, and the turns."""
 
-    __slots__ = ("agenda", "cursor", "negative_count", "params", "records", "roster")
+    __slots__ = ("agenda", "cursor", "debts", "params", "records", "roster")
 
     def __init__(self, params: LiquidationParams) -> None:
         self.params = params
@@ -73,8 +96,8 @@ class Liquidations:
         self.records: dict[bytes, Distress] = {}
         self.agenda: Agenda[bytes] = Agenda()
         """Accounts in `records` by the time at which they are due."""
-        self.negative_count = 0
-        """Those of them with negative equity."""
+        self.debts = 0
+        """What they owe together, micro-quote."""
 
     def add_account(self, account_id: bytes) -> None:
         """An account was opened: it will have its turn."""
@@ -90,12 +113,12 @@ class Liquidations:
         turn: list[Account] = []
         weight = 0
         position = bisect_right(roster, self.cursor)
-        while len(turn) < len(roster) and weight < LIQUIDATION_CHECKS_PER_BLOCK_MAX:
+        while len(turn) < len(roster) and weight < LIQUIDATION_LOOKS_PER_BLOCK_MAX:
             if position == len(roster):
                 position = 0
             account = accounts[roster[position]]
             turn.append(account)
-            weight += 1 if account.portfolio is None else LIQUIDATION_PORTFOLIO_WEIGHT
+            weight += count_looks(account)
             position += 1
         if turn:
             self.cursor = turn[-1].account_id
@@ -107,7 +130,7 @@ class Liquidations:
         record.account.distress = record
         self.records[account_id] = record
         self.agenda.add(record.due_ms, account_id)
-        self.negative_count += record.is_negative
+        self.debts += record.debt
 
     def end(self, record: Distress) -> None:
         """Let go of an account."""
@@ -115,7 +138,7 @@ class Liquidations:
         record.account.distress = None
         del self.records[account_id]
         self.agenda.remove(record.due_ms, account_id)
-        self.negative_count -= record.is_negative
+        self.debts -= record.debt
 
     def schedule(self, record: Distress, due_ms: int) -> None:
         """Note when something is to be done next."""
@@ -124,10 +147,17 @@ class Liquidations:
         record.due_ms = due_ms
         self.agenda.add(due_ms, account_id)
 
-    def set_negative(self, record: Distress, is_negative: bool) -> None:
-        """Note whether the account owes more than it has."""
-        self.negative_count += is_negative - record.is_negative
-        record.is_negative = is_negative
+    def note_equity(self, record: Distress, equity: int) -> None:
+        """Note how much more the account owes than it has."""
+        debt = min(max(-equity, 0), DEBT_MAX_MICROQUOTE)
+        self.debts += debt - record.debt
+        record.debt = debt
+
+
+def count_looks(account: Account) -> int:
+    """What looking at an account counts: itself and every market it is in."""
+    looks = 1 + count_markets(account)
+    return looks if account.portfolio is None else looks * LIQUIDATION_PORTFOLIO_WEIGHT
 
 
 def is_waiting_for_index(account: Account) -> bool:
@@ -140,10 +170,11 @@ def encode_distress(record: Distress) -> bytes:
     return _DISTRESS.pack(
         record.stage,
         record.elapsed_ms,
+        record.paused_ms,
         record.seen_ms,
         record.due_ms,
         record.cool_ms,
-        record.is_negative,
+        record.debt,
     )
 
 

@@ -31,11 +31,23 @@ def check_taking(
     """May the account's positions change by these signed lots, by market, and its balance so?
 
     Margin is computed on the account as it would be, whatever way it is margined; then it is as it
-    was, with fresh caches.
+    was, with fresh caches and no market that it did not know.
     """
     refresh_margin(state, account)
+    unknown = [market_id for market_id in changes if market_id not in account.exposures]
+    for market_id in changes:
+        account.exposure(state.markets[market_id])
+    code = _try_taking(state, account, changes, quote_change, needs)
+    for market_id in unknown:
+        del account.exposures[market_id]
+    return code
+
+
+def _try_taking(
+    state: EngineState, account: Account, changes: dict[int, int], quote_change: int, needs: int
+) -> ReasonCode:
     for market_id, lots in changes.items():
-        exposure = account.exposure(state.markets[market_id])
+        exposure = account.exposures[market_id]
         position = exposure.lots + lots
         if max(position + exposure.open_buy, exposure.open_sell - position) > POSITION_MAX_LOTS:
             return ReasonCode.ORDER_POSITION_OVERFLOW

@@ -4,9 +4,9 @@
     closing      parts of positions are closed in the books, at the fillable price or better
     auction      slices of all that it has are for sale (`engine.liquidation.bidding`): when closing
                  has taken too long, or little of the margin is left
-    insolvent    the same where no equity is left: the insurance fund pays who takes a slice
+    insolvent    the same while no equity is left: the insurance fund pays who takes a slice
     deleveraging positions are closed against others' (`engine.liquidation.deleverage`): when the
-                 fund cannot pay, or nobody has taken the rest in time
+                 fund cannot pay what all such accounts lack, or nobody has taken the rest in time
 
 An account that covers its maintenance margin again is let go at its next step. The engine does all
 this by itself; nobody has to ask for it, and but for bids nobody can do anything about it.
@@ -45,7 +45,8 @@ from engine.limits import (
 )
 from engine.liquidation.bidding import answer, run_bids
 from engine.liquidation.deleverage import Deleveraging
-from engine.liquidation.distress import Distress, is_waiting_for_index
+from engine.liquidation.distress import Distress, Liquidations, is_waiting_for_index
+from engine.liquidation.stages import follow_equity, report_step
 from engine.margin import (
     compute_equity,
     compute_maintenance_margin,
@@ -54,13 +55,11 @@ from engine.margin import (
     refresh_margin,
 )
 from engine.receipts import (
-    LiquidationEvent,
     LiquidationStage,
     LiquidationStep,
     ReasonCode,
     Receipt,
 )
-from engine.run import bound_amount
 from engine.trading.matching import Taker, compute_threshold, match_order
 from engine.waiting.waitlist import cancel_everything, settle_pairs
 
@@ -71,21 +70,23 @@ if TYPE_CHECKING:
     from engine.state import EngineState
 
 _CLOSING: Final = LiquidationStage.CLOSING
-_AUCTION: Final = LiquidationStage.AUCTION
 _INSOLVENT: Final = LiquidationStage.INSOLVENT
 
 
 def is_withdrawal_gated(state: EngineState) -> bool:
-    """Must everybody's withdrawals wait, because some account owes more than it has?
+    """Must everybody's withdrawals wait, because accounts lack more than insurance fund and fees
+    hold?
 
-    Until it is known who bears that, nobody may leave before the others (the rule of dYdX v4 and
-    Derive). It counts what has been found: an account is found within
-    `ceil(accounts / LIQUIDATION_CHECKS_PER_BLOCK_MAX)` blocks. Where nobody is liquidated it goes
-    over all accounts: to be asked once a block, and only when somebody wants to withdraw.
+    Until it is known who bears that, nobody may leave before the others (the rule of Derive). It
+    counts what was found and as it was when last looked at (`LIQUIDATION_LOOKS_PER_BLOCK_MAX` says
+    how soon that is). Where nobody is liquidated it goes over all accounts: to be asked once a
+    block, and only when somebody wants to withdraw.
     """
     if state.liquidations is not None:
-        return state.liquidations.negative_count > 0
-    return any(compute_equity(state, account) < 0 for account in state.accounts.values())
+        debts = state.liquidations.debts
+    else:
+        debts = sum(max(-compute_equity(state, account), 0) for account in state.accounts.values())
+    return debts > state.insurance + max(state.fees, 0)
 
 
 def run_liquidations(run: BlockRun, bids: list[Task], receipts: list[Receipt | None]) -> None:
@@ -113,7 +114,7 @@ def _find(run: BlockRun) -> None:
         if account.distress is None and is_liquidatable(state, account):
             record = Distress(account, _CLOSING, run.time_ms)
             liquidations.begin(record)
-            liquidations.set_negative(record, compute_equity(state, account) < 0)
+            liquidations.note_equity(record, compute_equity(state, account))
             state.mark_dirty(account)
             report_step(run, account, LiquidationStep.BEGUN)
 
@@ -127,32 +128,6 @@ def is_liquidatable(state: EngineState, account: Account) -> bool:
     return equity < compute_maintenance_margin(account) and not is_waiting_for_index(account)
 
 
-def report_step(
-    run: BlockRun,
-    account: Account,
-    step: LiquidationStep,
-    market_id: int = 0,
-    lots: int = 0,
-    notional: int = 0,
-    insurance: int = 0,
-) -> None:
-    """Tell what was done about an account."""
-    equity = compute_equity(run.state, account)
-    margin = compute_maintenance_margin(account)
-    run.events.append(
-        LiquidationEvent(
-            account.account_id,
-            step,
-            bound_amount(equity),
-            bound_amount(margin),
-            market_id,
-            lots,
-            bound_amount(notional),
-            insurance,
-        )
-    )
-
-
 def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
     """Do what is to be done about an account now, and note when to look again."""
     state = run.state
@@ -162,18 +137,17 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
     account = record.account
     state.mark_dirty(account)
     is_waiting = is_waiting_for_index(account)
-    if not is_waiting:
-        record.elapsed_ms += run.time_ms - record.seen_ms
-    record.seen_ms = run.time_ms
+    record.advance(run.time_ms, is_waiting)
     if not is_waiting:
         cancel_everything(run, account, ReasonCode.LIQUIDATION_ORDER_CANCELLED, None)
         refresh_margin(state, account)
         is_closing = record.stage == _CLOSING and record.cool_ms <= run.time_ms
         if is_closing and close_part(run, params, account):
             record.cool_ms = run.time_ms + params.cooldown_ms
-        _escalate(run, params, record)
+        follow_equity(run, params, record)
+        liquidations.note_equity(record, account.equity)
         if record.stage == _INSOLVENT:
-            if _must_deleverage(state, params, record):
+            if _must_deleverage(liquidations, state.insurance, record):
                 deleveraging.close(account)
             if account.equity < 0 and not has_positions(account):
                 _cover(run, account)
@@ -181,36 +155,19 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
             liquidations.end(record)
             report_step(run, account, LiquidationStep.ENDED)
             return
-        liquidations.set_negative(record, account.equity < 0)
+        liquidations.note_equity(record, account.equity)
     liquidations.schedule(record, run.time_ms + params.retry_ms)
 
 
-def _must_deleverage(state: EngineState, params: LiquidationParams, record: Distress) -> bool:
-    """Has the insurance fund too little for an insolvent account, or nobody taken it in time?"""
-    return record.elapsed_ms >= params.insolvent_ms or state.insurance < -record.account.equity
+def _must_deleverage(liquidations: Liquidations, insurance: int, record: Distress) -> bool:
+    """Has the insurance fund too little for what all insolvent accounts lack, or nobody taken this
+    one in time?"""
+    return record.elapsed_ms >= liquidations.params.insolvent_ms or insurance < liquidations.debts
 
 
 def has_positions(account: Account) -> bool:
     """Has the account any position?"""
     return any(exposure.lots for exposure in account.exposures.values())
-
-
-def _escalate(run: BlockRun, params: LiquidationParams, record: Distress) -> None:
-    """Enter the next stage when it is time."""
-    account = record.account
-    equity = account.equity
-    margin = compute_maintenance_margin(account)
-    if equity >= margin:
-        return
-    if equity <= 0:
-        if record.stage != _INSOLVENT:
-            record.enter(_INSOLVENT)
-            report_step(run, account, LiquidationStep.INSOLVENT)
-    elif record.stage == _CLOSING and (
-        equity * PPM < params.backstop_ppm * margin or record.elapsed_ms >= params.closing_max_ms
-    ):
-        record.enter(_AUCTION)
-        report_step(run, account, LiquidationStep.AUCTIONED)
 
 
 def _cover(run: BlockRun, account: Account) -> None:

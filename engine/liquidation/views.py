@@ -9,6 +9,8 @@ from engine.accounts.account import Account
 from engine.limits import PPM
 from engine.liquidation.bidding import compute_offer, compute_part_ppm
 from engine.liquidation.distress import is_waiting_for_index
+from engine.liquidation.phase import is_withdrawal_gated
+from engine.liquidation.stages import find_stage
 from engine.margin import compute_equity, compute_maintenance_margin
 from engine.receipts import LiquidationStage
 from engine.state import EngineState
@@ -71,7 +73,11 @@ class InsuranceView(Struct, frozen=True, array_like=True):
     insolvent: int
     """Accounts without equity."""
     negative: int
-    """Accounts below zero; while there is one, no withdrawal leaves."""
+    """Accounts below zero."""
+    debts_microquote: int
+    """What these lack together."""
+    is_gated: bool
+    """No withdrawal leaves: the debts are more than insurance fund and fees hold."""
 
 
 def view_liquidation(state: EngineState, account: Account) -> LiquidationView | None:
@@ -84,20 +90,25 @@ def view_liquidation(state: EngineState, account: Account) -> LiquidationView | 
     margin = compute_maintenance_margin(account)
     is_waiting = is_waiting_for_index(account)
     elapsed_ms = record.elapsed_ms
+    stage = record.stage
     if not is_waiting:
         elapsed_ms += state.time_ms - record.seen_ms
+        if stage != LiquidationStage.CLOSING:
+            # What a bid of the next block meets, whether or not the engine has looked since.
+            stage = find_stage(params, stage, elapsed_ms, equity, margin)
+            elapsed_ms = elapsed_ms if stage == record.stage else record.paused_ms
     offer = for_sale_ppm = 0
-    if record.stage != LiquidationStage.CLOSING and equity < margin:
-        offer = compute_offer(params, record, equity, margin, state.time_ms)
-        for_sale_ppm = compute_part_ppm(params, record, equity, margin, offer)
+    if stage != LiquidationStage.CLOSING and equity < margin:
+        offer = compute_offer(params, stage, elapsed_ms, equity, margin)
+        for_sale_ppm = compute_part_ppm(params, stage, equity, margin, offer)
     lasts_ms = {
         LiquidationStage.CLOSING: params.closing_max_ms,
         LiquidationStage.AUCTION: params.auction_fast_ms + params.auction_slow_ms,
         LiquidationStage.INSOLVENT: params.insolvent_ms,
-    }[record.stage]
+    }[stage]
     return LiquidationView(
         account.account_id,
-        record.stage,
+        stage,
         equity,
         margin,
         elapsed_ms,
@@ -106,7 +117,7 @@ def view_liquidation(state: EngineState, account: Account) -> LiquidationView | 
         offer,
         min(PPM, offer * PPM // margin) if margin else 0,
         for_sale_ppm,
-        max(0, offer - equity) if record.stage == LiquidationStage.INSOLVENT else 0,
+        max(0, offer - equity) if stage == LiquidationStage.INSOLVENT else 0,
         tuple(
             HoldingView(market_id, each.lots, each.lots * each.market.mark_value)
             for market_id, each in sorted(account.exposures.items())
@@ -139,5 +150,9 @@ def view_insurance(state: EngineState) -> InsuranceView:
         stages.count(LiquidationStage.CLOSING),
         stages.count(LiquidationStage.AUCTION),
         stages.count(LiquidationStage.INSOLVENT),
-        0 if liquidations is None else liquidations.negative_count,
+        0
+        if liquidations is None
+        else sum(1 for each in liquidations.records.values() if each.debt),
+        0 if liquidations is None else liquidations.debts,
+        liquidations is not None and is_withdrawal_gated(state),
     )

@@ -82,7 +82,7 @@ class PortfolioRules(Struct, frozen=True, array_like=True, forbid_unknown_fields
     net_delta_ppm: _Ppm = 20_000
     """The margin's floor: this part of what the portfolio moves with the price."""
     hedged_delta_ppm: _Ppm = 10_000
-    """The floor has this part of what cancels out, too."""
+    """The floor has this part of what cancels out, too: at most twice as much."""
     delta_maintenance_ppm: _Ppm = 500_000
     """This part of the floor holds for the maintenance margin."""
 
@@ -173,6 +173,11 @@ def find_option_fault(params: OptionParams, lots_per_base: int) -> str:
         return "the rebate of an option exceeds its taker fee"
     if not params.short_maintenance_ppm <= params.short_initial_min_ppm <= params.short_initial_ppm:
         return "margins of a short option out of order"
+    rules = params.portfolio
+    if rules is not None and rules.hedged_delta_ppm > 2 * rules.net_delta_ppm:
+        # The floor is (net - hedged / 2) |net delta| + hedged / 2 x (sum of absolute deltas): with
+        # the first factor below zero, two positions would need more than both of them apart.
+        return "the floor on the hedged delta is more than twice that on the net delta"
     if params.vol_min_ppm > params.vol_max_ppm:
         return "the least volatility is above the largest"
     if len(params.vol_tenors_s) * len(params.vol_moneyness_ppm) > SURFACE_KNOTS_MAX:

@@ -10,11 +10,12 @@ without such rules are margined one by one, as everybody's. No underlying hedges
                 each of them were all that the account held
     IM          positions + orders;  MM: positions alone
 
-The form of the margin is subadditive (more held never needs more than both apart), so no fills of
-what rests can need more than IM. Orders that arrive are judged together with what they would hedge;
-what then rests counts by itself. *All ends of all markets* (rejected): two to the power of their
-number. Equity counts options at their marks, which are whole ticks; what these are above the value
-in the scenarios is part of the margin, so that rounding up lends nothing.
+The form of the margin is subadditive (more held never needs more than both apart; a genesis sees to
+it for the floor on deltas), so no fills of what rests can need more than IM. Orders that arrive are
+judged together with what they would hedge; what then rests counts by itself. *All ends of all
+markets* (rejected): two to the power of their number. Equity counts options at their marks, which
+are whole ticks; what these are above the value in the scenarios is part of the margin, so that
+rounding up lends nothing.
 
     arriving    admitted if equity covers IM with all of it filled, or if that leaves the account
                 with no less above (or more below) its IM than it has now

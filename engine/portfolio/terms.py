@@ -98,7 +98,8 @@ class PortfolioParameters(Struct, frozen=True):
     net_delta: int = 0
     """The margin's floor: this part of what the portfolio moves with the price; Paradex: 0.02."""
     hedged_delta: int = 0
-    """The floor has this part of what cancels out, too; Paradex: 0.01."""
+    """The floor has this part of what cancels out, too; Paradex: 0.01. At most twice `net_delta`
+    where margins of parts must not sum to less than that of the whole."""
     delta_maintenance: int = from_ratio(50, 100)
     """This part of the floor holds for the maintenance margin."""
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from crypto.types import Digest, Uint
 from engine.errors import SnapshotError
+from engine.limits import DEBT_MAX_MICROQUOTE
 from engine.liquidation.distress import Distress
 from engine.receipts import LiquidationStage
 from engine.state import EngineState
@@ -18,10 +20,11 @@ class SnapshotDistress(Struct, frozen=True, array_like=True, forbid_unknown_fiel
     account: Digest
     stage: LiquidationStage
     elapsed_ms: Uint
+    paused_ms: Uint
     seen_ms: Uint
     due_ms: Uint
     cool_ms: Uint
-    is_negative: bool
+    debt: Annotated[int, Meta(ge=0, le=DEBT_MAX_MICROQUOTE)]
 
 
 def pack_cursor(state: EngineState) -> bytes:
@@ -38,10 +41,11 @@ def pack_distressed(state: EngineState) -> tuple[SnapshotDistress, ...]:
             account_id,
             record.stage,
             record.elapsed_ms,
+            record.paused_ms,
             record.seen_ms,
             record.due_ms,
             record.cool_ms,
-            record.is_negative,
+            record.debt,
         )
         for account_id, record in sorted(
             state.liquidations.records.items(), key=lambda entry: entry[0]
@@ -67,7 +71,8 @@ def unpack_liquidations(
             raise SnapshotError("a liquidation of nobody")
         record = Distress(account, packed.stage, packed.seen_ms)
         record.elapsed_ms = packed.elapsed_ms
+        record.paused_ms = packed.paused_ms
         record.due_ms = packed.due_ms
         record.cool_ms = packed.cool_ms
-        record.is_negative = packed.is_negative
+        record.debt = packed.debt
         liquidations.begin(record)

@@ -176,8 +176,12 @@ def insurance(
     if change:
         sign = "+" if change > 0 else ""
         words += f" ({sign}{format_quote(change)} since genesis)"
-    below = "1 account is" if view.negative == 1 else f"{view.negative} accounts are"
-    gate = f"closed: {below} below zero" if view.negative else "open"
+    below = "1 account lacks" if view.negative == 1 else f"{view.negative} accounts lack"
+    gate = "closed" if view.is_gated else "open"
+    if view.negative:
+        gate += f": {below} {format_quote(view.debts_microquote)}"
+    if view.is_gated:
+        gate += ", more than fund and fees hold"
     rows: list[tuple[str, object]] = [
         ("insurance fund", words),
         ("closing", view.closing),

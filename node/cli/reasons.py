@@ -253,8 +253,8 @@ OUTCOME_REASONS: Final = {
         "the amount is below the smallest withdrawal of the chain", "withdraw more at once"
     ),
     ReasonCode.WITHDRAW_GATED: Reason(
-        "no collateral may leave while an account is worth less than nothing",
-        "try again once its liquidation is over",
+        "no collateral may leave while accounts lack more than insurance fund and fees can pay",
+        "try again once their liquidations are over",
     ),
     ReasonCode.WITHDRAW_TOO_MANY: Reason(
         "the account has as many withdrawals pending as are allowed",

@@ -229,6 +229,8 @@ class InsuranceInfo(Struct, frozen=True):
     auctions: int
     insolvent: int
     negative: int
+    debts_microquote: int
+    is_gated: bool
 
 
 class AccountInfo(Struct, frozen=True):

@@ -26,7 +26,11 @@ PARAMS = LiquidationParams(
     insolvent_ms=10_000,
 )
 INSURED = LiquidationParams(
-    insurance_microquote=1_000_000, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
+    insurance_microquote=1_000_000,
+    part_min_microquote=0,
+    retry_ms=100,
+    insolvent_ms=10_000,
+    insured_premium_max_ppm=1_000_000,
 )
 ALL = 1_000_000
 
@@ -104,6 +108,23 @@ def test_the_view_of_an_insolvent_account_tells_what_the_fund_adds(make_world):
     assert (view.offer_ppm, view.insured_microquote, view.for_sale_ppm) == (100_000, 14_450, ALL)
     funds = view_insurance(world.state)
     assert (funds.insolvent, funds.negative, funds.insurance_microquote) == (1, 1, 1_000_000)
+    assert (funds.debts_microquote, funds.is_gated) == (10_000, False)
+
+
+def test_a_view_tells_the_stage_that_a_bid_would_meet(make_world):
+    world = make(make_world, 890, INSURED)
+    record = world.state.accounts[world.ALICE].distress
+    world.state.liquidations.schedule(record, 2**60)
+    world.time_ms += 5_000
+    world.set_index(930)
+    assert record.stage is LiquidationStage.INSOLVENT, "nobody has looked since"
+    view = view_account(world.state, world.ALICE).liquidation
+    assert (view.stage, view.elapsed_ms) == (LiquidationStage.AUCTION, 0)
+    assert (view.offer_microquote, view.insured_microquote) == (1_500, 0)
+    asked = Bid(world.ALICE, ALL, view.offer_ppm)
+    assert world.one(world.CAROL, asked).code == "ok"
+    (sold,) = events(world, AuctionEvent)
+    assert sold.part_ppm <= view.for_sale_ppm
 
 
 def test_the_offer_grows_fast_and_then_slowly_to_all_of_the_equity(make_world):
@@ -213,7 +234,7 @@ def test_a_recovered_account_is_not_sold(make_world):
 def test_the_fund_pays_who_takes_an_insolvent_account(make_world):
     world = make(make_world, 890, INSURED)
     # Equity is -10,000, margin 44,500; after a second the offer is a tenth of that.
-    assert is_withdrawal_gated(world.state)
+    assert not is_withdrawal_gated(world.state), "the fund can pay"
     world.time_ms += 1_000
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_001)).code == "auction.premium_too_high"
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_000)).code == "ok"
@@ -229,7 +250,11 @@ def test_the_fund_pays_who_takes_an_insolvent_account(make_world):
 
 def test_a_fund_that_is_short_sells_no_more_than_it_can_pay(make_world):
     params = LiquidationParams(
-        insurance_microquote=10_500, part_min_microquote=0, retry_ms=100, insolvent_ms=10_000
+        insurance_microquote=10_500,
+        part_min_microquote=0,
+        retry_ms=100,
+        insolvent_ms=10_000,
+        insured_premium_max_ppm=ALL,
     )
     world = make(make_world, 890, params)
     world.time_ms += 1_000

@@ -176,7 +176,7 @@ def test_looks_at_who_cannot_afford_it_are_bounded_in_a_block(make_world, monkey
     monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 0)
     world.set_index(890)
     assert events(world, DeleverageEvent) == []
-    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 1)
+    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 2)
     world.time_ms += PARAMS.retry_ms
     world.block()
     assert [event.counterparty for event in events(world, DeleverageEvent)] == [world.BOB]

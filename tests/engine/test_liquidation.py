@@ -4,6 +4,7 @@ import pytest
 
 from engine.genesis import LiquidationParams
 from engine.instructions import (
+    Cancel,
     ConditionalOrder,
     MarketOrder,
     PlaceOrder,
@@ -11,8 +12,10 @@ from engine.instructions import (
     TriggerKind,
     TriggerSource,
 )
-from engine.limits import LIQUIDATION_CHECKS_PER_BLOCK_MAX
+from engine.limits import LIQUIDATION_LOOKS_PER_BLOCK_MAX, LIQUIDATION_PORTFOLIO_WEIGHT
+from engine.liquidation.distress import count_looks
 from engine.liquidation.phase import is_withdrawal_gated
+from engine.portfolio.accounts import PortfolioCache
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
 from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
@@ -143,8 +146,9 @@ def test_below_the_backstop_the_auction_begins_at_once(make_world):
     assert not is_withdrawal_gated(world.state)
 
 
-def test_negative_equity_gates_withdrawals_until_it_is_gone(make_world):
-    world = make(make_world, LiquidationParams(insurance_microquote=100_000, retry_ms=100))
+def test_debts_above_the_fund_gate_withdrawals_until_they_are_gone(make_world, monkeypatch):
+    world = make(make_world, LiquidationParams(insurance_microquote=10_000, retry_ms=100))
+    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_TRADES_PER_BLOCK_MAX", 0)
     world.set_index(850)
     assert steps(world) == [STEP.BEGUN, STEP.INSOLVENT]
     assert is_withdrawal_gated(world.state)
@@ -184,16 +188,63 @@ def test_who_is_below_by_a_stale_index_is_not_begun(make_world):
 def test_every_account_has_its_turn_within_the_stated_number_of_blocks(make_world):
     world = make(make_world)
     state = world.state
-    for number in range(2 * LIQUIDATION_CHECKS_PER_BLOCK_MAX):
+    for number in range(2 * LIQUIDATION_LOOKS_PER_BLOCK_MAX):
         state.open_account(number.to_bytes(32, "big")).equity = 0
     seen = []
-    accounts = len(state.accounts)
-    for _ in range(-(-accounts // LIQUIDATION_CHECKS_PER_BLOCK_MAX)):
+    looks = sum(map(count_looks, state.accounts.values()))
+    assert looks == len(state.accounts) + 2, "Alice and Bob are in a market"
+    for _ in range(-(-looks // LIQUIDATION_LOOKS_PER_BLOCK_MAX)):
         turn = state.liquidations.take_turns(state.accounts)
-        assert len(turn) == LIQUIDATION_CHECKS_PER_BLOCK_MAX
+        assert LIQUIDATION_LOOKS_PER_BLOCK_MAX - 2 <= len(turn) <= LIQUIDATION_LOOKS_PER_BLOCK_MAX
         seen += [account.account_id for account in turn]
-    assert len(set(seen)) == accounts
+    assert len(set(seen)) == len(state.accounts)
     assert state.liquidations.roster == sorted(state.accounts)
+
+
+def test_turns_count_positions_and_not_accounts(make_world, monkeypatch):
+    """Twenty accounts in eight markets each are as much work as a hundred and eighty in none."""
+    world = make_world(markets=8, balance=10**9, liquidation=PARAMS)
+    names = [bytes([number]) * 32 for number in range(10, 30)]
+    for name in names:
+        world.deposit(name, 10**9)
+    for market in range(1, 9):
+        world.one(world.BOB, PlaceOrder(market, Side.SELL, 1_000, len(names)))
+        world.block(
+            [world.envelope(name, MarketOrder(market, Side.BUY, 1_000, 1)) for name in names]
+        )
+    state = world.state
+    monkeypatch.setattr("engine.liquidation.distress.LIQUIDATION_LOOKS_PER_BLOCK_MAX", 60)
+    everybody = []
+    for _ in range(len(state.accounts)):
+        turn = state.liquidations.take_turns(state.accounts)
+        work = [1 + sum(1 for each in account.exposures.values() if each.lots) for account in turn]
+        assert sum(work) - work[-1] < 60, "the last one is taken whole"
+        everybody += turn
+    assert len(set(everybody)) == len(state.accounts)
+
+
+def test_turns_are_the_same_after_a_restore_whatever_markets_were_left_behind(
+    make_world, monkeypatch
+):
+    world = make_world(markets=8, liquidation=PARAMS)
+    for market in range(1, 9):
+        world.one(world.ALICE, PlaceOrder(market, Side.BUY, 900, 1, client_id=market))
+        world.one(world.ALICE, Cancel(client_id=market))
+        world.one(world.BOB, PlaceOrder(market, Side.BUY, 900, 1))
+    monkeypatch.setattr("engine.liquidation.distress.LIQUIDATION_LOOKS_PER_BLOCK_MAX", 3)
+    state, twin = world.state, restore(snapshot(world.state))
+    for _ in range(10):
+        left = [account.account_id for account in state.liquidations.take_turns(state.accounts)]
+        right = [account.account_id for account in twin.liquidations.take_turns(twin.accounts)]
+        assert left == right
+
+
+def test_portfolio_margin_counts_more(make_world):
+    world = make(make_world)
+    account = world.state.accounts[world.ALICE]
+    assert count_looks(account) == 2
+    account.portfolio = PortfolioCache()
+    assert count_looks(account) == 2 * LIQUIDATION_PORTFOLIO_WEIGHT
 
 
 def test_a_short_is_closed_the_same_way(make_world):

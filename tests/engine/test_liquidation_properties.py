@@ -113,7 +113,7 @@ def check_tables(state):
     assert sorted(liquidations.agenda._entries) == sorted(
         (record.due_ms, name) for name, record in records.items()
     )
-    assert liquidations.negative_count == sum(r.is_negative for r in records.values())
+    assert liquidations.debts == sum(record.debt for record in records.values())
     for account in state.accounts.values():
         if account.margin_epoch == state.margin_epoch:
             view = view_account(state, account.account_id)

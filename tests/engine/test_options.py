@@ -4,9 +4,10 @@ from fractions import Fraction
 
 import mpmath
 import pytest
+from msgspec.structs import replace
 
 from engine.apply import apply_block
-from engine.block import Reporter
+from engine.block import Reporter, SessionGrant, SessionScope
 from engine.genesis import (
     EngineGenesis,
     FundingParams,
@@ -16,6 +17,7 @@ from engine.genesis import (
     validate_genesis,
 )
 from engine.instructions import (
+    Amend,
     CancelAll,
     ConditionalOrder,
     OracleReport,
@@ -27,7 +29,7 @@ from engine.instructions import (
 )
 from engine.limits import SERIES_ID_FIRST, SERIES_MAX
 from engine.options.listing import compute_date, compute_next_expiry
-from engine.options.params import OptionParams
+from engine.options.params import OptionParams, PortfolioRules
 from engine.receipts import ExpiryEvent, OrderEvent, SeriesListedEvent, SettlementEvent
 from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
@@ -204,6 +206,8 @@ def test_the_next_expiry_is_the_first_whose_window_is_ahead():
         {"maker_fee_ppm": -1},
         {"short_initial_min_ppm": 160_000},
         {"short_maintenance_ppm": 140_000},
+        {"portfolio": PortfolioRules(net_delta_ppm=4_999)},
+        {"portfolio": PortfolioRules(hedged_delta_ppm=40_001)},
         {"vol_min_ppm": 6_000_000},
         {"vol_tenors_s": tuple(range(1, 12))},
         {"vol_tenors_s": (7_200, 1_800)},
@@ -582,3 +586,40 @@ def test_funding_and_options_of_several_markets_live_beside_each_other(make_exch
     assert sorted(exchange.state.chains) == [1, 2]
     assert len(exchange.state.markets) == 2 + 2 * 20
     assert snapshot(restore(snapshot(exchange.state))) == snapshot(exchange.state)
+
+
+def test_a_session_key_that_sells_options_spends_what_they_may_cost(make_exchange):
+    exchange = make_exchange()
+    call, put = (find(exchange, 1_000, is_call=is_call) for is_call in (True, False))
+    low = find(exchange, 900, is_call=False)
+    key = b"k" * 32
+    # Ten lots of the underlying are worth 100,000 at the index, premiums a hundredth of it.
+    for market, side, value in (
+        (call, Side.SELL, 100_000),
+        (put, Side.SELL, 100_000),
+        (low, Side.SELL, 90_000),
+        (call, Side.BUY, call.mark_price * 10 * call.unit),
+    ):
+        order = PlaceOrder(market.market_id, side, market.mark_price, 10)
+        for cap, code in ((value - 1, "session.spent"), (value, "ok")):
+            key = bytes([key[0] + 1]) * 32
+            grant = SessionGrant(exchange.ALICE, key, SessionScope.TRADE, 2**40, (), (), cap)
+            exchange.block(grants=[grant])
+            envelope = replace(exchange.envelope(exchange.ALICE, order), signer=key)
+            assert [receipt.code for receipt in exchange.block([envelope]).receipts] == [code]
+    (resting,) = (view for view in view_account(exchange.state, exchange.ALICE).orders[:1])
+    amend = Amend(resting.order_id, 0, resting.price_ticks, 11)
+    exchange.block(
+        grants=[SessionGrant(exchange.ALICE, b"z" * 32, SessionScope.TRADE, 2**40, (), (), 109_999)]
+    )
+    envelope = replace(exchange.envelope(exchange.ALICE, amend), signer=b"z" * 32)
+    assert [receipt.code for receipt in exchange.block([envelope]).receipts] == ["session.spent"]
+
+
+def test_twice_the_floor_on_the_net_delta_is_allowed_for_the_hedged_one():
+    for rules in (
+        PortfolioRules(net_delta_ppm=5_000),
+        PortfolioRules(net_delta_ppm=0, hedged_delta_ppm=0),
+    ):
+        options = replace(OPTIONS, portfolio=rules)
+        validate_genesis(EngineGenesis((make_market(options),)))

@@ -377,7 +377,7 @@ BID_CASES = [
     bid("auction.premium_too_high", replace(BID, premium_ppm=40_000)),
     bid("auction.sold", before=(BID,)),
     bid("auction.too_many_bids", before=(BID,), bounds={"BIDS_PER_BLOCK_MAX": 1}),
-    bid("auction.uninsured", replace(BID, premium_ppm=50_000), sell_out(900, 1_000)),
+    bid("auction.uninsured", replace(BID, premium_ppm=5_000), sell_out(900, 1_000)),
     bid("oracle.stale", prepare=sell_out(930, 60_001)),
     bid("order.position_overflow", sender=CAROL, bounds={"POSITION_MAX_LOTS": 120}),
     bid("order.balance_overflow", bounds={"BALANCE_ABS_MAX_MICROQUOTE": 10_000_000}),

@@ -44,6 +44,8 @@ INSURANCE = {
     "auctions": 1,
     "insolvent": 1,
     "negative": 1,
+    "debts_microquote": 906 * M,
+    "is_gated": True,
 }
 
 
@@ -160,7 +162,7 @@ def test_the_insurance_fund_is_shown_with_what_it_has_lost(
 ) -> None:
     shown = rota("market", "insurance")
     assert "900.00 (-100.00 since genesis)" in shown
-    assert "closed: 1 account is below zero" in shown
+    assert "closed: 1 account lacks 906.00, more than fund and fees hold" in shown
     assert json.loads(rota("market", "insurance", "--json")) == INSURANCE
 
 

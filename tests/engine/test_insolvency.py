@@ -1,0 +1,239 @@
+"""Accounts that owe more than they have: who must wait for it, who pays, and how little it gains
+the owner."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.genesis import LiquidationParams
+from engine.instructions import Bid, PlaceOrder, Side, Withdraw
+from engine.liquidation.phase import is_withdrawal_gated
+from engine.receipts import (
+    AuctionEvent,
+    DeleverageEvent,
+    LiquidationEvent,
+    LiquidationStage,
+    LiquidationStep,
+)
+from engine.snapshots.whole import restore, snapshot
+
+ALL = 1_000_000
+ADDRESS = b"d" * 20
+STEP = LiquidationStep
+
+
+def params(insurance=1_000_000, **changes):
+    values = {"part_min_microquote": 0, "retry_ms": 100, "insolvent_ms": 10_000}
+    return LiquidationParams(insurance, **(values | changes))
+
+
+def make(make_world, rules, lots=100, **keywords):
+    """Alice is long at 1,000 ticks with 1,000 of equity a lot, Bob is short; others are rich."""
+    world = make_world(balance=lots * 1_000, liquidation=rules, **keywords)
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, lots))
+    world.deposit(world.BOB, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, lots))
+    world.deposit(world.CAROL, 10_000_000)
+    world.deposit(world.DAVE, 10_000_000)
+    return world
+
+
+def told(world, kind=LiquidationEvent):
+    return [event for event in world.output.events if isinstance(event, kind)]
+
+
+def wait(world, passed_ms=100):
+    world.time_ms += passed_ms
+    return world.block()
+
+
+def withdraw(world):
+    return world.one(world.CAROL, Withdraw(1, ADDRESS)).code
+
+
+def test_a_debt_that_the_fund_can_pay_keeps_nobody_from_withdrawing(make_world):
+    world = make(make_world, params(insurance=10), lots=1)
+    world.set_index(899)
+    record = world.state.accounts[world.ALICE].distress
+    assert (record.stage, record.debt) == (LiquidationStage.INSOLVENT, 10)
+    for _ in range(3):
+        wait(world)
+        assert withdraw(world) == "ok"
+
+
+def test_the_fees_count_for_the_gate(make_world, monkeypatch):
+    monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_TRADES_PER_BLOCK_MAX", 0)
+    world = make(make_world, params(insurance=6), lots=1)
+    world.set_index(899)
+    assert withdraw(world) == "withdraw.gated"
+    state = world.state
+    state.fees += 3
+    state.accounts[world.BOB].quote -= 3
+    state.mark_dirty(state.accounts[world.BOB])
+    assert withdraw(world) == "withdraw.gated"
+    state.fees += 1
+    state.accounts[world.BOB].quote -= 1
+    state.mark_dirty(state.accounts[world.BOB])
+    assert withdraw(world) == "ok"
+    assert is_withdrawal_gated(restore(snapshot(state))) is False
+
+
+def test_debts_that_the_fund_can_pay_one_by_one_but_not_together_are_deleveraged_at_once(
+    make_world,
+):
+    """Else they would keep everybody from withdrawing until their time is over."""
+    world = make(make_world, params(insurance=1_500))
+    world.one(world.ERIN, PlaceOrder(1, Side.BUY, 1_000, 100))
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
+    world.set_index(899)
+    assert [event.account for event in told(world, DeleverageEvent)] in (
+        [world.ALICE],
+        [world.ERIN],
+    )
+    assert world.state.liquidations.debts == 1_000
+    assert withdraw(world) == "ok"
+    wait(world)
+    assert told(world, DeleverageEvent) == []
+
+
+def test_a_price_that_comes_back_ends_the_funds_offer(make_world):
+    world = make(make_world, params(auction_fast_ms=1_000))
+    world.set_index(890)
+    account = world.state.accounts[world.ALICE]
+    assert account.distress.stage is LiquidationStage.INSOLVENT
+    world.time_ms += 5_000
+    world.set_index(930)
+    assert [event.step for event in told(world)] == [STEP.AUCTIONED]
+    assert (account.distress.stage, account.distress.debt) == (LiquidationStage.AUCTION, 0)
+    world.time_ms += 1_000
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 10_000)).code == "ok"
+    assert world.state.insurance == 1_000_000
+
+
+def test_a_bid_in_the_block_of_the_new_price_meets_the_stage_of_that_price(make_world):
+    world = make(make_world, params())
+    world.set_index(890)
+    account = world.state.accounts[world.ALICE]
+    world.time_ms += 9_000
+    world.state.liquidations.schedule(account.distress, 2**60)
+    world.set_index(930)
+    assert account.distress.stage is LiquidationStage.INSOLVENT, "nobody has looked yet"
+    # What an insolvent account would offer by now is 9 % of 46,500; of its equity a part is.
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 80_000)).code == "auction.premium_too_high"
+    assert account.distress.stage is LiquidationStage.AUCTION
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 30_000)).code == "ok"
+    (sold,) = told(world, AuctionEvent)
+    assert sold.insurance_microquote == 0
+    assert sold.part_ppm < ALL
+
+
+def test_clocks_of_auction_and_insolvency_go_on_where_they_stood(make_world):
+    """Equity that swings around zero puts off neither the end nor what is offered."""
+    world = make(make_world, params())
+    world.set_index(890)
+    record = world.state.accounts[world.ALICE].distress
+    for swing in range(3):
+        assert record.stage is LiquidationStage.INSOLVENT
+        assert (record.elapsed_ms, record.paused_ms) == (3_000 * swing, 1_000 * swing)
+        world.time_ms += 3_000
+        world.set_index(930)
+        assert record.stage is LiquidationStage.AUCTION
+        assert (record.elapsed_ms, record.paused_ms) == (1_000 * swing, 3_000 * (swing + 1))
+        world.time_ms += 1_000
+        world.set_index(890)
+    wait(world, 900)
+    assert told(world, DeleverageEvent) == []
+    wait(world, 100)
+    assert told(world, DeleverageEvent), "ten seconds insolvent, all together"
+
+
+def trick(make_world, ppm, prices, portions):
+    """Bob, whose short hedges Alice's long, is Alice: shortly before the end he bids for it all.
+    What the fund paid beyond the debt, and the margin that it was paid for."""
+    world = make(make_world, params(10**9, insured_premium_max_ppm=ppm))
+    world.set_index(prices[0])
+    account = world.state.accounts[world.ALICE]
+    assert account.distress.stage is LiquidationStage.INSOLVENT
+    margin = max(100 * 10 * price // 20 for price in prices)
+    world.time_ms += 9_950
+    fund = world.state.insurance
+    start = world.quote(world.ALICE) + world.quote(world.BOB)
+    for price, portion in zip(prices, portions, strict=True):
+        if world.state.markets[1].mark_price != price:
+            world.set_index(price)
+        for premium in range(ppm, -1, -max(ppm // 50, 1)):
+            if world.one(world.BOB, Bid(world.ALICE, portion, premium)).code == "ok":
+                break
+    owned = world.quote(world.ALICE) + world.quote(world.BOB) - start
+    paid = fund - world.state.insurance
+    assert owned == paid
+    return paid, margin
+
+
+def test_owners_who_bid_for_their_own_accounts_gain_no_more_than_the_stated_part(make_world):
+    paid, margin = trick(make_world, 100_000, (890,), (ALL,))
+    debt = 10_000
+    assert margin == 44_500
+    assert 0 < paid - debt <= margin // 10
+    # Without the bound it would be all of the margin.
+    paid, margin = trick(make_world, ALL, (890,), (ALL,))
+    assert paid - debt > margin * 9 // 10
+    assert LiquidationParams().insured_premium_max_ppm == 100_000
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([1, 7, 10_000, 200_000, 333_333, 500_000, ALL]), min_size=1, max_size=6
+    )
+)
+def test_no_slicing_makes_it_more(make_world, portions):
+    paid, margin = trick(make_world, 100_000, (890,) * len(portions), portions)
+    assert paid <= 10_000 + margin // 10
+
+
+def test_who_takes_no_lot_gets_no_premium(make_world):
+    world = make(make_world, params(), lots=1)
+    world.set_index(890)
+    world.time_ms += 5_000
+    receipts = world.run(
+        world.CAROL, Bid(world.ALICE, 1, 40_000), Bid(world.ALICE, ALL - 1, 40_000)
+    )
+    assert [receipt.code for receipt in receipts] == ["ok", "auction.sold"]
+    assert world.position(world.CAROL) == 1
+    (sold,) = told(world, AuctionEvent)
+    assert sold.premium_microquote == 0
+    # What the account lacks is the fund's all the same, and no more than that.
+    wait(world)
+    assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - 100)
+
+
+@pytest.mark.parametrize("portion", [1, 9_999, 10_000, 10_001])
+def test_many_small_bids_cost_the_fund_no_more_than_one_large_one(make_world, portion):
+    world = make(make_world, params(), lots=100)
+    world.set_index(899)
+    world.state.accounts[world.ALICE].quote += 993
+    world.state.accounts[world.BOB].quote -= 993
+    for name in (world.ALICE, world.BOB):
+        world.state.mark_dirty(world.state.accounts[name])
+    wait(world)
+    assert world.state.liquidations.debts == 7
+    for _ in range(2):
+        world.run(world.CAROL, *[Bid(world.ALICE, portion, 0)] * 64)
+    wait(world)
+    assert world.position(world.ALICE) == 0
+    assert world.quote(world.ALICE) == 0
+    assert world.state.insurance == 1_000_000 - 7
+
+
+def test_bids_that_fail_leave_no_market_behind_in_their_accounts(make_world):
+    world = make(make_world, params(), markets=2)
+    world.set_index(930)
+    poor = world.state.accounts[world.ERIN]
+    assert world.one(world.ERIN, Bid(world.ALICE, 10_000, 0)).code == "ok"
+    assert list(poor.exposures) == [1]
+    world.deposit(b"p" * 32, 5)
+    poor = world.state.accounts[b"p" * 32]
+    for _ in range(3):
+        assert world.one(b"p" * 32, Bid(world.ALICE, 1, 0)).code == "margin.insufficient"
+        assert poor.exposures == {}
