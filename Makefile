@@ -42,12 +42,13 @@ test: setup ## Run the tests
 	@$(BIN)/python scripts/compile.py & compiling=$$!; \
 	$(BIN)/python -m pytest; tests=$$?; wait $$compiling && exit $$tests
 
-campaign: setup compile ## Simulate 11,200 random schedules, all crash points of a run and 2,000 twins
+campaign: setup compile ## Simulate 11,200 random schedules, all crash points of a run, 2,000 twins, 300 engine streams
 	$(BIN)/rota sim run --seeds 1..10000 --views 30
 	$(BIN)/rota sim run --seeds 20001..20200 --views 100
 	$(BIN)/rota sim run --seeds 30001..31000 --views 4
 	$(BIN)/rota sim run --seeds 1 --views 30 --crash-points
 	$(BIN)/rota sim twins run --count 2000 --run-views 30
+	$(BIN)/rota sim engine --seeds 1..300 --blocks 100
 
 check: setup ## Format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .

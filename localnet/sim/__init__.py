@@ -15,6 +15,7 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   `twin_arithmetic` and `twin_plans`), `workers` and `campaign` run them, `parts` and `profiled`
   tell where the time goes; `mutants` see that broken rules are noticed.
 - what is left of a failure: `shrink`, `recorder`, `timeline` with `timeline_style`, `bundle`.
-- commands: `cli`, `twins_cli`, `mutants_cli`, with `options`, `report` and `interrupts` for what
+- the engine alone: `streams`, random blocks of everything at once.
+- commands: `cli`, `twins_cli`, `mutants_cli`, `streams_cli`, with `options`, `report` and `interrupts` for what
   they share.
 """

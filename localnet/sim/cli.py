@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from localnet.fuzz import cli as fuzz_cli
-from localnet.sim import mutants_cli, twins_cli
+from localnet.sim import mutants_cli, streams_cli, twins_cli
 from localnet.sim.bounds import MEMBERS_MAX, VIEWS_MAX
 from localnet.sim.bundle import (
     KEEP_DEFAULT,
@@ -44,6 +44,7 @@ app = command_group(
 app.add_typer(twins_cli.app, name="twins")
 app.command()(mutants_cli.mutants)
 app.command()(fuzz_cli.fuzz)
+app.command()(streams_cli.engine)
 
 
 class NotFailingError(OperatorError):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -27,6 +27,8 @@ from localnet.sim.schedule import (
     validate_schedule,
 )
 from localnet.sim.violation import Violation
+
+T = TypeVar("T")
 
 RUNS_MAX: Final = 500
 """Runs that one shrinking may take; what it has by then is its result."""
@@ -160,7 +162,7 @@ def _shrink_items(shrinker: _Shrinker) -> None:
         return
     pieces = 2
     while items and not shrinker.is_spent:
-        for rest in _leave_one_out(items, pieces):
+        for rest in leave_one_out(items, pieces):
             if shrinker.accept(_keep_items(shrinker.best, rest)):
                 items, pieces = rest, max(pieces - 1, 2)
                 break
@@ -170,7 +172,7 @@ def _shrink_items(shrinker: _Shrinker) -> None:
             pieces = min(2 * pieces, len(items))
 
 
-def _leave_one_out(items: list[Item], pieces: int) -> Iterator[list[Item]]:
+def leave_one_out(items: list[T], pieces: int) -> Iterator[list[T]]:
     """The halves first, since a half may be enough; then all but one of the pieces."""
     bounds = [len(items) * number // pieces for number in range(pieces + 1)]
     for start, end in pairwise(bounds):

@@ -7,6 +7,8 @@ nothing that anybody could see. So is an assertion that would stop the node firs
 has to show is that an oracle sees the harm, not that the product notices its own confusion.
 """
 
+import __future__
+
 import importlib
 import inspect
 import re
@@ -112,7 +114,10 @@ def _compile(function: FunctionType, source: str) -> CodeType:
     """The code of a function with other source text, its names looked up where its own are."""
     namespace = dict(function.__globals__)
     body = source[source.index("def ") :] if source.startswith("@") else source
-    exec(compile(body, f"<mutant of {function.__qualname__}>", "exec"), namespace)
+    # Annotations name what is imported for type checkers only.
+    flags = __future__.annotations.compiler_flag
+    code_of_all = compile(body, f"<mutant of {function.__qualname__}>", "exec", flags)
+    exec(code_of_all, namespace)
     code: CodeType = namespace[function.__name__].__code__
     if code.co_freevars != function.__code__.co_freevars:
         raise MutantError(f"{function.__qualname__} closes over something")
