@@ -16,6 +16,6 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   tell where the time goes; `mutants` see that broken rules are noticed.
 - what is left of a failure: `shrink`, `recorder`, `timeline` with `timeline_style`, `bundle`.
 - the engine alone: `streams`, random blocks of everything at once.
-- commands: `cli`, `twins_cli`, `mutants_cli`, `streams_cli`, with `options`, `report` and `interrupts` for what
-  they share.
+- commands: `cli`, `twins_cli`, `mutants_cli`, `streams_cli`, with `options`, `report` and
+  `interrupts` for what they share.
 """
