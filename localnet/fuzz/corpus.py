@@ -8,6 +8,8 @@ can tell when a type has no entry here.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, get_args
 
+import committee.ceremony.faults as ceremony_faults
+import committee.ceremony.transactions as ceremony_transactions
 import consensus.evidence as evidence
 import consensus.messages as messages
 import engine.commitment.proofs as proofs
@@ -27,6 +29,8 @@ ENTRY_MAX_BYTES: Final = 64 << 10
 UNIONS: Final[dict[str, Any]] = {
     "message": messages.Message,
     "evidence": evidence.Evidence,
+    "ceremony_message": ceremony_transactions.CeremonyMessage,
+    "ceremony_fault": ceremony_faults.CeremonyFault,
     "instruction": instructions.Instruction,
     "key_change": keys.KeyChange,
     "proof": proofs.StateProof,

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
+from localnet.fuzz.ceremony_targets import CEREMONY_TARGETS, harvest_ceremonies
 from localnet.fuzz.cluster_targets import CLUSTER_TARGETS
 from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.door_targets import DOOR_TARGETS, harvest_door
@@ -19,6 +20,7 @@ TARGETS: Final = (
     *STREAM_TARGETS,
     *STORED_TARGETS,
     *PROOF_TARGETS,
+    *CEREMONY_TARGETS,
     *FILE_TARGETS,
     *CLUSTER_TARGETS,
 )
@@ -32,4 +34,5 @@ def prepare_corpus() -> Corpus:
     harvest_streams(corpus)
     harvest_door(corpus)
     harvest_proofs(corpus)
+    harvest_ceremonies(corpus)
     return corpus
