@@ -6,6 +6,7 @@
 | `genesis` | which member lists may start a chain |
 | `schedule` | who leads which view |
 | `tickets` | power to numbers of key shares |
+| `ceremony` | the rules by which a threshold key is dealt and handed over |
 | `state` | the order state: committee, lane cursors, convictions, newest state certificate |
 
 Everything is integers and plain data: no state of execution, no clock, no I/O.

@@ -13,6 +13,7 @@ from committee.tickets import (
     compute_most_tickets,
     compute_tickets,
 )
+from crypto.threshold import lagrange
 
 POWERS = st.one_of(
     st.lists(st.integers(1, 12), min_size=1, max_size=9),
@@ -139,3 +140,7 @@ def test_tickets_are_numbered_from_one_without_gaps():
     numbers = [number for each in tickets.ranges() for number in each]
     assert numbers == list(range(1, tickets.total + 1))
     assert [len(each) for each in tickets.ranges()] == list(tickets.counts)
+
+
+def test_whatever_tickets_come_out_their_shares_can_be_combined():
+    assert TICKETS_MAX <= lagrange.TICKETS_MAX
