@@ -6,6 +6,7 @@
 | `bls` | votes, certificates, checkpoints: signatures that aggregate | draft-irtf-cfrg-bls-signature, suite `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_`; EIP-2333 master key |
 | `group` | BLS12-381 itself: points, scalars, encodings, pairings; what arkworks lets through and we do not | draft-irtf-cfrg-pairing-friendly-curves; RFC 9380 |
 | `threshold` | sealing to a committee: header proofs, shares, keys of whole blocks | Shoup and Gennaro 1998 (TDH2) |
+| `dkg` | how a committee comes to its secrets and hands them on | Joint-Feldman; EthDKG's complaints |
 | `ed25519` | users, peers, batch authors | RFC 8032 |
 | `mock` | both interfaces by keyed MACs, for simulation and tests | |
 | `aggregation` | partial signatures to one certificate signature, culprits named | |

@@ -54,6 +54,11 @@ class Domain(StrEnum):
     BEACON_EPOCH = "rota/beacon-epoch/v1"
     BEACON_BLOCK = "rota/beacon-block/v1"
     BEACON_SEED = "rota/beacon-seed/v1"
+    DKG_CEREMONY = "rota/dkg-ceremony/v1"
+    DKG_DEALING = "rota/dkg-dealing/v1"
+    DKG_COMPLAINT = "rota/dkg-complaint/v1"
+    DKG_ENCRYPTION_KEY = "rota/dkg-encryption-key/v1"
+    DKG_ACKNOWLEDGEMENT = "rota/dkg-acknowledgement/v1"
 
 
 _prefixes: dict[Domain, bytes] = {

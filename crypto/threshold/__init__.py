@@ -9,11 +9,13 @@ attack", EUROCRYPT 1998) on BLS12-381, with pairings in the place of each share'
 | `sealing` | seal one message; open one body under its key | client; worker |
 | `proof` | the header proof, one by one and for a whole batch | worker |
 | `key` | the committee's public key and its tickets' verification keys | |
+| `polynomial` | values of polynomials, in the clear and in commitments | |
 | `lagrange` | combination of shares by small integers | |
 | `shares` | a member's shares; one share judged for evidence | worker |
 | `opening` | shares of a block to its keys, culprits named; recorded keys verified | worker |
 | `beacon` | randomness by the same means, of a second secret | worker |
 | `weights` | random weights of batch checks | |
+| `mock_dealer` | keys for unit tests and vectors | never in a node |
 
 Notation, used in all of them: G1 = <G>, G2 = <H> of prime order r with pairing e; Gbar a second
 generator of G1 whose logarithm nobody knows; committee secret x with Y = xG and Y2 = xH; W tickets

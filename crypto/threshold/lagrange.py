@@ -54,12 +54,8 @@ def _compute_fraction(ticket: int, chosen: Sequence[int]) -> tuple[int, int]:
     return sign * numerator // divisor, abs(denominator) // divisor
 
 
-def interpolate_at_zero(shares: Sequence[tuple[int, int]]) -> int:
-    """Return f(0) modulo r from enough pairs (s, f(s)) with different s."""
-    chosen = [ticket for ticket, _ in shares]
+def compute_weights_at_zero(chosen: Sequence[int]) -> list[int]:
+    """Return the lambda_s modulo r of different numbers s, in their order."""
     assert len(set(chosen)) == len(chosen)
-    total = 0
-    for ticket, value in shares:
-        numerator, denominator = _compute_fraction(ticket, chosen)
-        total += value * numerator * pow(denominator, -1, ORDER)
-    return total % ORDER
+    fractions = [_compute_fraction(each, chosen) for each in chosen]
+    return [numerator * pow(denominator, -1, ORDER) % ORDER for numerator, denominator in fractions]

@@ -4,10 +4,10 @@ In production the secret is nobody's: a ceremony makes the shares.
 """
 
 import hashlib
-from collections.abc import Sequence
 
 from crypto.group import ORDER, G, H, encode_g1, encode_g2, encode_scalar, multiply, multiply_g2
 from crypto.threshold.key import ThresholdKey
+from crypto.threshold.polynomial import evaluate
 
 
 def deal_test_key(name: str, threshold: int, tickets: int) -> tuple[ThresholdKey, list[bytes]]:
@@ -27,11 +27,3 @@ def derive_test_scalar(name: str) -> int:
     """Return a scalar in [1, r) that everybody can compute."""
     stream = hashlib.shake_256(b"rota/test-scalar/v1" + name.encode()).digest(48)
     return int.from_bytes(stream, "big") % (ORDER - 1) + 1
-
-
-def evaluate(coefficients: Sequence[int], at: int) -> int:
-    """Return the polynomial's value modulo r; its constant coefficient comes first."""
-    value = 0
-    for coefficient in reversed(coefficients):
-        value = (value * at + coefficient) % ORDER
-    return value

@@ -178,7 +178,15 @@ class _BlockCheck:
         return found
 
     def _find_false_share(self, ticket: int, shares: Sequence[G1Point]) -> int | None:
-        """Return the number of a share of the ticket that is false, if there is one."""
+        """Return the number of a share of the ticket that is false, if there is one.
+
+        A verification key that is the identity fits no share, and no ticket with it was ever shown
+        to be held; whoever made it so for itself is no reason to stop.
+        """
+        try:
+            decode_verification_key(self._key.verification_keys[ticket - 1])
+        except GroupError:
+            return 0
         for index, share in enumerate(shares):
             if not is_in_g1(share):
                 return index

@@ -63,9 +63,9 @@ def is_share_right(key: ThresholdKey, ticket: int, first: bytes, share: bytes) -
         return False
     try:
         decoded = decode_share(share)
+        verification_key = decode_verification_key(key.verification_keys[ticket - 1])
     except GroupError:
         return False
-    verification_key = decode_verification_key(key.verification_keys[ticket - 1])
     scaled = multiply(decoded, compute_share_scale(key.tickets))
     return is_pairing_product_one([(scaled, H), (-point, verification_key)])
 
