@@ -121,7 +121,7 @@ def read_entries(event: AccountEvents) -> list[dict[str, Any]]:
         decoded = msgspec.msgpack.decode(event.events, type=list[dict[str, Any]])
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise DoorError("door.malformed", f"events of an account: {error}") from error
-    entries = [{**each, "height": event.height} for each in decoded]
+    entries = [{"height": event.height} | each | {"height": event.height} for each in decoded]
     for entry in entries:
         _convert(_Place, entry)
     return entries

@@ -1,14 +1,18 @@
 """`rota account`: balances, margin and positions."""
 
-from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
 from node.cli import collateral, margin_mode, sessions, solvency, watch
-from node.cli.account_tables import make_account_tables, make_standing_rows
-from node.cli.amounts import format_quote, format_size, format_time
+from node.cli.account_tables import (
+    make_account_tables,
+    make_position_table,
+    make_standing_rows,
+)
+from node.cli.amounts import format_quote, format_time
+from node.cli.hints import rota_command
 from node.cli.order_options import SubOption
 from node.cli.order_tables import make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record, table
@@ -16,6 +20,7 @@ from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
     DirOption,
+    DoorFailure,
     NodeOption,
     account_id,
     account_names,
@@ -24,7 +29,6 @@ from node.cli.target import (
 from node.cli.views import (
     AccountInfo,
     MarketInfo,
-    PositionInfo,
     query_account,
     query_account_and_markets,
 )
@@ -109,7 +113,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show one account: balance, margin, fee tier, positions, open and waiting orders,
-    sub-accounts, pending withdrawals and session keys.
+    sub-accounts, pending withdrawals and session keys. Where there are options, positions come with
+    their greeks.
 
     \b
     Examples:
@@ -123,7 +128,15 @@ def show(
     async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
         return await query_account_and_markets(client, identifier)
 
-    answer, view, markets = query_at_door(directory, node, work)
+    try:
+        answer, view, markets = query_at_door(directory, node, work)
+    except DoorFailure as error:
+        if sub and error.code == "account.unknown":
+            error.advice = (
+                f"a sub-account is opened by the first transfer to it: "
+                f"{rota_command(directory)}account transfer AMOUNT --to-sub {sub}"
+            )
+        raise
     name = account_names(directory).get(owner, "")
     name = f"{name} sub-account {sub}".strip() if sub else name
     deadline_ms = view.dead_man_deadline_ms
@@ -140,27 +153,8 @@ def show(
             *make_standing_rows(view),
         ],
     )
-    positions = table(
-        ["position", "size>", "value>", "delta>", "open buys>", "open sells>"],
-        [
-            (
-                markets[each.market].symbol,
-                format_size(each.size_lots, markets[each.market]),
-                format_quote(each.value_microquote),
-                _format_delta(each),
-                format_size(each.open_buy_lots, markets[each.market]),
-                format_size(each.open_sell_lots, markets[each.market]),
-            )
-            for each in view.positions
-        ],
-    )
+    positions = make_position_table(view, markets)
     orders = [make_open_table(view, markets), *make_waiting_tables(view, markets)]
     document = {"name": name or None, **answer}
     others = make_account_tables(view, markets)
     current_output(context).data(document, summary, positions, *orders, *others)
-
-
-def _format_delta(position: PositionInfo) -> str:
-    """In units of the base asset: as much of it the position moves like."""
-    greeks = position.greeks
-    return "-" if greeks is None else f"{Decimal(greeks.delta_micro) / 1_000_000:f}"

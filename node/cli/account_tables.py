@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from node.cli.amounts import format_quote, format_time
+from node.cli.amounts import format_quote, format_size, format_time
+from node.cli.options_chain import format_greeks
 from node.cli.output import WholeTable, table
 from node.cli.views import AccountInfo, LiquidationInfo, MarketInfo
 
@@ -41,6 +42,26 @@ def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
     return rows
 
 
+def make_position_table(view: AccountInfo, markets: Mapping[int, MarketInfo]) -> WholeTable:
+    """Positions, and open orders beside; with all greeks where one is an option."""
+    has_options = any(markets[each.market].option is not None for each in view.positions)
+    columns = ["position", "size>", "value>", "delta>", "open buys>", "open sells>"]
+    rows = []
+    for each in view.positions:
+        market = markets[each.market]
+        delta, *others = ("-",) * 4 if each.greeks is None else format_greeks(each.greeks)
+        row = (
+            market.symbol,
+            format_size(each.size_lots, market),
+            format_quote(each.value_microquote),
+            delta,
+            format_size(each.open_buy_lots, market),
+            format_size(each.open_sell_lots, market),
+        )
+        rows.append((*row, *others) if has_options else row)
+    return table(columns + ["gamma>", "vega>", "theta>"] * has_options, rows)
+
+
 def make_account_tables(view: AccountInfo, markets: Mapping[int, MarketInfo]) -> list[WholeTable]:
     """Sub-accounts, pending withdrawals and session keys; a list without entries is left out."""
     tables = []
@@ -63,24 +84,29 @@ def make_account_tables(view: AccountInfo, markets: Mapping[int, MarketInfo]) ->
         columns = ["pending withdrawal>", "to", "amount>", "since height>"]
         tables.append(table(columns, pending))
     if view.sessions:
-        keys = [
-            (
-                each.key.hex(),
-                each.scope,
-                format_time(each.expires_ms),
-                ", ".join(
-                    markets[number].symbol if number in markets else str(number)
-                    for number in each.markets
-                )
-                or "all",
-                ", ".join(map(str, each.subs)) or "all",
-                _tell_spent(each.spent_microquote, each.spend_max_microquote),
-            )
-            for each in view.sessions
-        ]
-        columns = ["session key", "scope", "expires", "markets", "sub-accounts", "spent"]
-        tables.append(table(columns, keys))
+        tables.append(make_session_table(view, markets))
     return tables
+
+
+def make_session_table(view: AccountInfo, markets: Mapping[int, MarketInfo]) -> WholeTable:
+    """The keys that may act for the account."""
+    keys = [
+        (
+            each.key.hex(),
+            each.scope,
+            format_time(each.expires_ms),
+            ", ".join(
+                markets[number].symbol if number in markets else str(number)
+                for number in each.markets
+            )
+            or "all",
+            ", ".join(map(str, each.subs)) or "all",
+            _tell_spent(each.spent_microquote, each.spend_max_microquote),
+        )
+        for each in view.sessions
+    ]
+    columns = ["session key", "scope", "expires", "markets", "sub-accounts", "spent"]
+    return table(columns, keys)
 
 
 def _tell_spent(spent_microquote: int, most_microquote: int | None) -> str:

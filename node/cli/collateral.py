@@ -7,6 +7,7 @@ import typer
 from engine.instructions import Transfer, Withdraw
 from engine.limits import SUB_ACCOUNTS_MAX, WITHDRAWAL_DESTINATION_BYTES
 from node.cli.amounts import parse_quote
+from node.cli.hints import rota_command
 from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
 from node.cli.output import JsonOption
 from node.cli.target import (
@@ -111,4 +112,7 @@ def withdraw(
     async def make(_: DoorClient) -> Order:
         return instruction, None
 
-    desk.submit(make, noun="withdrawal")
+    height = desk.submit(make, noun="withdrawal")
+    rota, who = rota_command(directory), desk.account_words
+    desk.output.note(f"pending: {rota}account show {who}")
+    desk.output.note(f"its end: {rota}account watch {who} --from {height}")

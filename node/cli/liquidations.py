@@ -38,7 +38,6 @@ from node.cli.views import (
     InsuranceInfo,
     LiquidationInfo,
     MarketInfo,
-    ReceiptInfo,
     query_account,
     query_account_and_markets,
     read_view,
@@ -257,8 +256,8 @@ def bid(
             desk.output.note(f"for a premium of {format_percent(premium_ppm)} or more")
         return Bid(identifier, part_ppm, premium_ppm), None
 
-    def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
-        where = rota_command(directory)
-        return {}, f"what you took: {where}account watch {desk.identity.name} --past"
-
-    desk.submit(make, tell, noun="bid")
+    height = desk.submit(make, noun="bid")
+    who = desk.account_words
+    desk.output.note(
+        f"what you took: {rota_command(directory)}account watch {who} --from {height} --past"
+    )

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from engine.margin import compute_portfolio_margin
-from node.cli import liquidations
+from node.cli import liquidations, options_chain
 from node.cli.amounts import format_percent, format_price, format_size
+from node.cli.options_chain import make_option_rows
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.portfolio import describe_margin, read_portfolio
 from node.cli.target import (
@@ -32,9 +33,11 @@ app = command_group(
     "See markets, books, trades and liquidations, and what a portfolio must hold.",
     "rota market list",
     "rota market book BTC-PERP --depth 5",
+    "rota market options BTC-PERP",
     "rota market margin --portfolio portfolio.json",
 )
 
+app.command("options")(options_chain.list_options)
 app.command("liquidations")(liquidations.list_liquidations)
 app.command("insurance")(liquidations.insurance)
 
@@ -99,13 +102,20 @@ def show(
     node: NodeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one market: how it matches, its prices, steps, margin and fees.
+    """Show one market: how it matches, its prices, steps, margin and fees; of an option its terms
+    and greeks.
 
     \b
-    Example:
+    Examples:
       rota market show BTC-PERP
+      rota market show BTC-261127-0800-60000-C
     """
-    found = query_at_door(directory, node, lambda client: query_market(client, market))
+
+    async def work(client: DoorClient) -> tuple[MarketInfo, dict[int, MarketInfo]]:
+        found = await query_market(client, market)
+        return found, {each.market: each for each in await query_markets(client)}
+
+    found, markets = query_at_door(directory, node, work)
     rows = [
         ("market", found.symbol),
         ("matching", _MATCHING[found.matching]),
@@ -123,6 +133,7 @@ def show(
         ("funding 8h", _funding(found)),
         ("open interest", format_size(found.open_interest_lots, found)),
         ("open orders", found.open_orders),
+        *make_option_rows(found, markets),
     ]
     current_output(context).data(found, record(rows))
 

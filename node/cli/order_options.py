@@ -14,7 +14,7 @@ from node.cli.amounts import parse_distance, parse_duration_ms, parse_price
 from node.cli.hints import rota_command
 from node.cli.output import Output, current_output
 from node.cli.submission import Teller, submit_instruction
-from node.cli.target import Identity, load_identity, run_at_door
+from node.cli.target import Identity, account_names, load_identity, run_at_door
 from node.cli.views import MarketInfo
 from node.client import DoorClient
 
@@ -146,21 +146,29 @@ class Desk(NamedTuple):
         """The id of the account that it acts for."""
         return compute_account(self.identity, self.sub)
 
+    @property
+    def account_words(self) -> str:
+        """The account as other commands take it: its name in the localnet, or its id."""
+        owner = self.identity.account
+        name = account_names(self.directory).get(owner, owner.hex())
+        return f"{name} --sub {self.sub}" if self.sub else name
+
     def submit(
         self,
         make: Callable[[DoorClient], Awaitable[Order]],
         tell: Teller | None = None,
         noun: str = "order",
-    ) -> None:
+    ) -> int:
         """Make an instruction, hand it in, and print its certified result; `tell` adds to it.
+        Return the result's height.
 
         Raises what `run_at_door` and `submit_instruction` do.
         """
         follow_up = make_status_command(self.directory, self.node)
 
-        async def work(client: DoorClient) -> None:
+        async def work(client: DoorClient) -> int:
             instruction, market = await make(client)
-            await submit_instruction(
+            return await submit_instruction(
                 client,
                 self.identity,
                 OnBehalf(self.sub, instruction) if self.sub else instruction,
@@ -172,7 +180,7 @@ class Desk(NamedTuple):
                 noun,
             )
 
-        run_at_door(self.directory, self.node, work)
+        return run_at_door(self.directory, self.node, work)
 
 
 def open_desk(

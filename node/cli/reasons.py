@@ -162,7 +162,10 @@ OUTCOME_REASONS: Final = {
         "cancel your order on the other side first",
     ),
     ReasonCode.ORDER_IOC_REMAINDER: Reason("what could not trade at once was cancelled", ""),
-    ReasonCode.ORDER_UNKNOWN: Reason("the account has no such open order", "see `rota order list`"),
+    ReasonCode.ORDER_UNKNOWN: Reason(
+        "the account has no such open order",
+        "see `rota order list`; what became of an order: rota account watch --past",
+    ),
     ReasonCode.ORDER_REFERENCE_INVALID: Reason(
         "an order is named by its number or by the client's, one of the two", _REPORT_BUG
     ),
@@ -355,7 +358,10 @@ DOOR_REASONS: Final = {
         "try another --node",
     ),
     "market.unknown": Reason("there is no such market", "see `rota market list`"),
-    "order.unknown": Reason("there is no such open order", "see `rota order list`"),
+    "order.unknown": Reason(
+        "there is no such open order",
+        "see `rota order list`; what became of an order: rota account watch --past",
+    ),
     "query.failed": Reason(
         "the view broke: a bug of the node, which its log shows", "report it with that log"
     ),

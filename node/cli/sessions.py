@@ -10,11 +10,14 @@ import typer
 from engine.limits import SESSION_MARKETS_MAX, SUB_ACCOUNTS_MAX
 from mempool.keys import AuthorizeKey, KeyChange, KeyScope, RevokeKey
 from mempool.ledger import KEY_ACTIVATION_DELAY_HEIGHTS
+from node.cli.account_tables import make_session_table
 from node.cli.amounts import parse_duration_ms, parse_quote
+from node.cli.hints import rota_command
 from node.cli.order_options import WAIT_DEFAULT_S, WaitOption
 from node.cli.output import JsonOption, Output, command_group, current_output, record
 from node.cli.submission import submit_keys
 from node.cli.target import (
+    ACCOUNT_DEFAULT,
     DIR_DEFAULT,
     AccountOption,
     DirOption,
@@ -23,14 +26,16 @@ from node.cli.target import (
     PasswordFileOption,
     account_id,
     load_identity,
+    query_at_door,
     run_at_door,
 )
-from node.cli.views import query_market
+from node.cli.views import query_account_and_markets, query_market
 from node.client import DoorClient
 
 app = command_group(
-    "Authorise and revoke keys that may act for an account.",
+    "Authorise, list and revoke keys that may act for an account.",
     "rota account session authorise bob --account alice --market BTC-PERP --expires-in 7d",
+    "rota account session list alice",
     "rota account session revoke bob --account alice",
 )
 
@@ -157,6 +162,30 @@ def revoke(
     _submit(current_output(context), make, directory, node, account, key, password_file, timeout_s)
 
 
+@app.command("list")
+def list_keys(
+    context: typer.Context,
+    account: Annotated[
+        str, typer.Argument(help="Name in the localnet, or the account's id.")
+    ] = ACCOUNT_DEFAULT,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the keys that may act for an account now, and what they have spent.
+
+    \b
+    Example:
+      rota account session list alice
+    """
+    identifier = account_id(directory, account)
+    answer, view, markets = query_at_door(
+        directory, node, lambda client: query_account_and_markets(client, identifier)
+    )
+    shown = make_session_table(view, markets) if view.sessions else "no session key may act for it"
+    current_output(context).data(answer["sessions"], shown)
+
+
 def _submit(
     output: Output,
     make: Callable[[DoorClient], Awaitable[KeyChange]],
@@ -180,6 +209,10 @@ def _submit(
                 ("authorised", change.key.hex()),
                 ("in force from height", from_height),
             ]
+            output.note(
+                f"next: {rota_command(directory)}order place ... --account {identity.name} "
+                "--key KEYSTORE"
+            )
         else:
             rows = [("revoked", change.key.hex())]
         output.data(document, record([*rows, ("envelope", document["envelope_id"].hex())]))

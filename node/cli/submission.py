@@ -8,6 +8,7 @@ from typing import Any, Final
 import trio
 
 from crypto.codec import encode
+from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.instructions import Amend, Instruction, OnBehalf, PlaceOrder
 from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
@@ -17,7 +18,7 @@ from node.cli.amounts import format_price, format_quote, format_size
 from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
 from node.cli.target import Identity
-from node.cli.views import MarketInfo, ReceiptInfo, query_market, read_view
+from node.cli.views import MarketInfo, ReceiptInfo, query_account, query_market, read_view
 from node.client import DoorClient, Subscription
 from node.client_stream import DoorError
 from node.envelopes import EnvelopeFactory, SignedEnvelope
@@ -56,8 +57,9 @@ async def submit_instruction(
     follow_up: str,
     tell: Teller | None = None,
     noun: str = "order",
-) -> None:
-    """Sign, submit, follow to the certified result and print it, in the units of `market`.
+) -> int:
+    """Sign, submit, follow to the certified result and print it, in the units of `market`; return
+    its height.
 
     `noun` is what the number in the receipt numbers.
     `follow_up`, with the envelope's id behind it, is the command that asks for it later.
@@ -84,11 +86,15 @@ async def submit_instruction(
             asked = instruction.instruction if isinstance(instruction, OnBehalf) else instruction
             is_cancelled = isinstance(asked, Amend) and not receipt.order_id
             is_cancelled = is_cancelled and receipt.code in REFUSALS[PlaceOrder]
-            raise await _engine_refusal(client, receipt.code, market, is_cancelled=is_cancelled)
+            sub = instruction.sub if isinstance(instruction, OnBehalf) else 0
+            account = compute_sub_account_id(identity.account, sub) if sub else identity.account
+            raise await _engine_refusal(
+                client, receipt.code, market, account, is_cancelled=is_cancelled
+            )
         more, words = ({}, "") if tell is None else tell(receipt)
         lines = [describe_outcome(receipt, market, noun), *([words] if words else [])]
         output.data({**document, **more}, *lines, f"envelope {envelope.envelope_id.hex()}")
-        return
+        return int(levels[-1]["height"])
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
         advice=f"it may still come: {follow_up}{envelope.envelope_id.hex()}",
@@ -181,10 +187,21 @@ async def _follow(
             return receipts[0]
 
 
+_MARGIN_CODES: Final = frozenset(
+    {ReasonCode.MARGIN_INSUFFICIENT, ReasonCode.COLLATERAL_INSUFFICIENT}
+)
+
+
 async def _engine_refusal(
-    client: DoorClient, code: str, market: MarketInfo | None, *, is_cancelled: bool = False
+    client: DoorClient,
+    code: str,
+    market: MarketInfo | None,
+    account: bytes,
+    *,
+    is_cancelled: bool = False,
 ) -> RejectedError:
-    """The engine's refusal in words; one for the price band says where the band is now."""
+    """The engine's refusal in words; one for the price band says where the band is now, one for
+    margin what the account has."""
     reason = explain(code)
     meaning, advice = reason.meaning, reason.advice
     if code == ReasonCode.ORDER_PRICE_BAND and market is not None:
@@ -192,6 +209,10 @@ async def _engine_refusal(
         low, high = (format_price(each, now) for each in (now.band_low_ticks, now.band_high_ticks))
         meaning += f": {market.symbol} takes {low} to {high} at this moment"
         advice = f"choose a price from {low} to {high}"
+    if code in _MARGIN_CODES:
+        _, view = await query_account(client, account)
+        equity, margin = view.equity_microquote, view.initial_margin_microquote
+        meaning += f": equity {format_quote(equity)}, initial margin now {format_quote(margin)}"
     changed = "the old order is cancelled" if is_cancelled else "nothing was changed"
     return RejectedError(
         f"the engine refused it: {meaning}", advice=f"{changed}; {advice}", code=code

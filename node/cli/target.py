@@ -187,7 +187,9 @@ def load_identity(
         network = load_network(directory)
         entry = network.account(account or ACCOUNT_DEFAULT)
         return Identity(entry.name, entry.account, network.account_secret(entry.name))
-    password = find_password(password_file, prompt=f"Password of {key}")
+    # The keys of a localnet's accounts are there to be tried: their password lies beside them.
+    beside = key.parent / "password" if key.parent == directory / "accounts" else None
+    password = find_password(password_file, prompt=f"Password of {key}", fallback=beside)
     try:
         secret = read_keystore(
             key, password, derive_public_key=ED25519.public_key, strength=KdfStrength.LOCALNET

@@ -361,9 +361,11 @@ async def query_market(client: DoorClient, symbol: str) -> MarketInfo:
     for market in markets:
         if market.symbol == symbol.upper():
             return market
+    perpetuals = [market.symbol for market in markets if market.option is None]
+    has_options = len(perpetuals) < len(markets)
     raise UnknownMarketError(
         f"there is no market {symbol!r}",
-        advice=f"markets: {', '.join(market.symbol for market in markets)}",
+        advice=f"markets: {', '.join(perpetuals)}" + "; options: rota market options" * has_options,
     )
 
 

@@ -11,7 +11,7 @@ import trio
 import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
-from engine.limits import SEQUENCE_MAX
+from engine.limits import SEQUENCE_MAX, SUB_ACCOUNTS_MAX
 from node.cli.account_events import Reader, describe_entry
 from node.cli.amounts import parse_duration_ms
 from node.cli.hints import rota_command
@@ -95,7 +95,10 @@ def watch(
     place = None if start is None else _parse_place(start)
     if past and place is None:
         place = Cursor(1, 0)
-    session = _Watch(output, identifier, account_names(directory), place, count, past)
+    names = account_names(directory)
+    for number in range(1, SUB_ACCOUNTS_MAX + 1):
+        names[compute_sub_account_id(owner, number)] = f"sub-account {number}"
+    session = _Watch(output, identifier, names, place, count, past)
     seconds = float("inf") if duration is None else parse_duration_ms(duration) / 1_000
     options = f" --sub {sub}" if sub else ""
     with session.telling_where(f"{rota_command(directory)}account watch {account}{options}"):

@@ -408,7 +408,8 @@ def test_an_amend_of_an_order_that_is_not_there_asks_nobody_to_judge_it(
     order: Callable[..., Any], door: Door
 ) -> None:
     error = order("amend", "99", "--size", "1", exit_code=ExitCode.REJECTED)["error"]
-    assert (error["code"], error["next"]) == ("order.unknown", "see `rota order list`")
+    assert error["code"] == "order.unknown"
+    assert error["next"].startswith("see `rota order list`")
     assert door.instructions == []
 
 

@@ -21,7 +21,13 @@ from node.cli.main import run
 from node.cli.output import record, table
 from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS, explain
 from node.cli.submission import _engine_refusal, describe_outcome
-from node.cli.views import MarketInfo, PositionInfo, ReceiptInfo, query_account_and_markets
+from node.cli.views import (
+    AccountInfo,
+    MarketInfo,
+    PositionInfo,
+    ReceiptInfo,
+    query_account_and_markets,
+)
 from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 
@@ -199,10 +205,21 @@ async def test_a_refusal_for_the_price_band_gives_the_band_of_this_moment() -> N
             assert name == "markets"
             return [msgspec.structs.asdict(market)]
 
-    error = await _engine_refusal(Client(), "order.price_band", MARKET)
+    error = await _engine_refusal(Client(), "order.price_band", MARKET, bytes(32))
     assert error.code == "order.price_band"
     assert error.message.endswith("X-PERP takes 54000 to 66000 at this moment")
     assert "from 54000 to 66000" in error.advice
+
+
+async def test_a_refusal_for_margin_tells_what_the_account_has() -> None:
+    class Client:
+        async def query(self, name: str, account: bytes) -> dict[str, object]:
+            assert (name, account) == ("account", b"a" * 32)
+            money = dict.fromkeys(AccountInfo.__struct_fields__[:4], 5_000_000)
+            return {**money, "positions": [], "orders": []}
+
+    error = await _engine_refusal(Client(), "margin.insufficient", None, b"a" * 32)
+    assert error.message.endswith("equity 5.00, initial margin now 5.00")
 
 
 @pytest.mark.parametrize("listed_after", [1, 2, 9])

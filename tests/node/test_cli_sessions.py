@@ -13,6 +13,7 @@ from mempool.envelope import BodyKind, decode_envelope
 from mempool.keys import AuthorizeKey, KeyScope, RevokeKey, decode_key_changes
 from node.cli import target
 from node.cli.main import run
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 from node.network import Network
 from node.protocol import ReceiptEvent, ReceiptLevel, SubmitResult
@@ -220,3 +221,28 @@ def test_show_lists_what_an_account_has_besides(door, network, capsys) -> None:
         "no cap",
     ):
         assert words in shown
+
+
+def test_keys_are_listed_by_themselves_too(account, door, network, capsys) -> None:
+    assert [each["key"] for each in account("session", "list", "bob")] == [
+        KEY.hex(),
+        (b"z" * 32).hex(),
+    ]
+
+
+def test_keys_of_the_localnet_need_no_password_said(account, door, network) -> None:
+    keystore = network.path / "accounts" / "bob.json"
+    words = ("session", "revoke", KEY.hex(), "--key", str(keystore))
+    account(*words)
+    assert door.envelopes[0].header.signer == network.account("bob").account
+
+
+def test_a_sub_account_that_is_not_there_is_told_how_it_is_opened(
+    account, door, monkeypatch
+) -> None:
+    async def query(name: str, *_: object) -> Any:
+        raise DoorError("account.unknown", "no account has this id")
+
+    monkeypatch.setattr(door, "query", query)
+    error = account("show", "alice", "--sub", "2", exit_code=ExitCode.REJECTED)["error"]
+    assert "account transfer AMOUNT --to-sub 2" in error["next"]
