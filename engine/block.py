@@ -77,7 +77,8 @@ class SessionGrant(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     subs: Annotated[tuple[_Uint32, ...], Meta(max_length=SUB_ACCOUNTS_MAX + 1)] = ()
     """Numbers of the owner's accounts, 0 for the main one; empty: all."""
     spend_max_microquote: Annotated[int, Meta(ge=0, le=2**62)] | None = None
-    """Notional of all its orders together; None: as much as it likes."""
+    """Notional of all its orders together, of options that it sells what they may have to pay;
+    None: as much as it likes."""
 
 
 class SessionRevocation(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -97,7 +97,8 @@ def authorise(
     spend_max: Annotated[
         str | None,
         typer.Option(
-            help="Most that all its orders together may be worth, in quote [default: no cap].",
+            help="Most that all its orders together may be worth, in quote; options that it sells "
+            "count as what they may have to pay [default: no cap].",
             show_default=False,
         ),
     ] = None,
