@@ -6,16 +6,17 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.codec import decode, encode
+from crypto.dkg import acknowledgement
 from crypto.dkg.acknowledgement import acknowledge, is_acknowledgement_right
 from crypto.dkg.ceremony import Ceremony, Keys
 from crypto.dkg.dealing import Dealing, deal_again
 from crypto.dkg.outcome import form_keys, form_secrets
-from crypto.group import G, encode_g1, encode_g1_wide, multiply
+from crypto.group import G, decode_g1, encode_g1, encode_g1_wide, multiply, sum_products
 from crypto.threshold.beacon import combine_beacon, compute_beacon_shares, is_beacon_right
 from crypto.threshold.key import validate_key
 from crypto.threshold.opening import BadShare, open_block
 from crypto.threshold.sealed import CheckedPoint
-from crypto.threshold.shares import compute_shares
+from crypto.threshold.shares import compute_shares, is_share_right
 
 SEED = bytes(32)
 POINT = CheckedPoint(encode_g1_wide(multiply(G, 12345)))
@@ -123,11 +124,22 @@ def test_the_context_binds_everything_about_a_ceremony(fresh, again):
 
 
 def test_resharing_by_too_few_or_the_same_tickets_is_our_own_mistake(fresh, again):
-    for dealings in (again.dealings[:2], [*again.dealings[:2], again.dealings[0]]):
+    other = replace(again.dealings[0], old_ticket=5)
+    for dealings in (
+        again.dealings[:2],
+        [*again.dealings[:2], again.dealings[0]],
+        [*again.dealings, other],
+    ):
         with pytest.raises(AssertionError):
             form_keys(again.ceremony, dealings)
     with pytest.raises(AssertionError):
         form_keys(fresh.ceremony, [fresh.dealings[0]] * 2)
+
+
+def test_a_fresh_public_key_is_the_sum_of_what_the_dealers_showed(fresh):
+    for purpose, key in enumerate(fresh.keys.both):
+        points = [decode_g1(dealing.public_points[purpose]) for dealing in fresh.dealings]
+        assert key.public_key == encode_g1(sum_products(points, [1] * 4))
 
 
 @pytest.mark.parametrize("recipient", [0, 1, 3])
@@ -159,6 +171,11 @@ def test_no_secret_of_any_ticket_may_be_missing_from_an_acknowledgement(fresh):
             assert not is_acknowledgement_right(fresh.ceremony, fresh.keys, 3, proof)
 
 
+def test_each_member_acknowledges_by_a_point_of_its_own(fresh):
+    points = [acknowledgement._hash(fresh.ceremony, fresh.keys, member) for member in (0, 1)]
+    assert points[0] != points[1]
+
+
 def test_swapped_tickets_are_no_acknowledgement(fresh):
     proof = acknowledge(fresh.ceremony, fresh.keys, 3, fresh.secrets[3][::-1])
     assert not is_acknowledgement_right(fresh.ceremony, fresh.keys, 3, proof)
@@ -171,6 +188,7 @@ def test_a_ticket_whose_secret_was_made_zero_is_held_by_nobody(fresh):
     zeroed = replace(key, verification_keys=(identity, *key.verification_keys[1:]))
     keys = Keys(zeroed, fresh.keys.beacon)
     assert not is_acknowledgement_right(fresh.ceremony, keys, 0, encode_g1(G))
+    assert not is_share_right(zeroed, 1, encode_g1(G), encode_g1_wide(G))
     secrets = fresh.secrets_by_ticket()
     shares = {s: compute_shares([secrets[s][0]], 5, [POINT])[0] for s in (2, 3, 4)}
     shares[1] = encode_g1_wide(G)

@@ -3,6 +3,7 @@
 import pytest
 
 from crypto.digest import Domain
+from crypto.dkg import proofs
 from crypto.dkg.encryption_key import is_encryption_key_right, make_encryption_key
 from crypto.dkg.proofs import is_proof_right, prove
 from crypto.group import ORDER, G, encode_g1, encode_scalar, hash_to_g1, multiply
@@ -25,6 +26,16 @@ def test_a_proof_of_equal_logarithms_holds_for_equal_ones_alone():
     for statement in (make_statement(7, 8), make_statement(8, 7)):
         lie = prove(DOMAIN, b"here", statement, [7])
         assert not is_proof_right(DOMAIN, b"here", statement, lie)
+
+
+def test_the_challenge_depends_on_the_statement():
+    """Or a point could be made to fit a proof that was there before it."""
+    commitments = [G, BASE]
+    challenges = {
+        proofs._compute_challenge(DOMAIN, b"", statement, commitments)
+        for statement in (make_statement(), make_statement(7, 8), make_statement(8, 7))
+    }
+    assert len(challenges) == 3
 
 
 def test_several_secrets_are_each_proven():
