@@ -14,6 +14,8 @@ way. This package decides that, from the order of transactions alone.
 | `attempt` | the rules of one attempt, transaction by transaction |
 | `machine` | attempts until one succeeds; root and snapshot |
 | `faults` | self-contained evidence of what a member did wrong |
+| `judge` | the checks' answers by cryptography (`crypto.dkg`) |
+| `member` | what a member deals, complains about and acknowledges |
 | `mock` | transactions and answers without cryptography, for simulation and tests |
 
 An attempt begins at the end of a block, which freezes who takes part, and runs through three
@@ -37,7 +39,7 @@ windows are as the plan says; each attempt doubles them, up to eight times.
 Whoever is disqualified deals nothing and is not heard as a complainer for the rest of the attempt;
 it still receives its shares and may acknowledge them.
 
-Cryptography is not called here. `Ceremony.find_check` says what there is to decide about a
+The rules call no cryptography. `Ceremony.find_check` says what there is to decide about a
 transaction, if anything; the answers come back with the block. The page `docs/design/ceremony.md`
 says what whoever orders transactions can gain, and what was decided against.
 """

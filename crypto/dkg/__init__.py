@@ -7,7 +7,7 @@ is a transaction; the order of the chain says which dealings count, so nothing h
 
 | module | what it holds |
 |---|---|
-| `ceremony` | who receives how many shares of what: all that a ceremony's messages are bound to |
+| `sharing` | who receives how many shares of what: all that the messages are bound to |
 | `proofs` | knowledge of logarithms, equality of two |
 | `encryption_key` | the key to which a member's shares are encrypted, and its proof |
 | `dealing` | one dealer's polynomials in commitments and encrypted shares; is it publicly valid? |

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from crypto.codec import encode
 from crypto.digest import Domain, digest
-from crypto.dkg.ceremony import PURPOSES, RECIPIENTS_MAX, Ceremony, MemberNumber, TicketNumber
 from crypto.dkg.proofs import compute_proof_size_bytes, is_knowledge_right, prove_knowledge
+from crypto.dkg.sharing import PURPOSES, RECIPIENTS_MAX, MemberNumber, Sharing, TicketNumber
 from crypto.group import (
     ORDER,
     SCALAR_SIZE_BYTES,
@@ -51,10 +51,10 @@ Commitments = Annotated[tuple[BlsSignature, ...], Meta(min_length=1, max_length=
 
 
 class DealingFault(StrEnum):
-    """Why a dealing can never count: found from its bytes and its ceremony alone."""
+    """Why a dealing can never count: found from its bytes and its sharing alone."""
 
     SHAPE = "dkg.dealing_malformed"
-    """Its parts are not as many or as long as the ceremony asks for."""
+    """Its parts are not as many or as long as the sharing asks for."""
     POINT = "dkg.point_invalid"
     """A commitment, R or Y is no canonical point of its group, or the identity."""
     SCALAR = "dkg.scalar_invalid"
@@ -90,46 +90,46 @@ class Dealing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         return digest(Domain.DKG_DEALING, b"dealing", encode(self))
 
 
-def deal_fresh(ceremony: Ceremony, dealer: int, seed: bytes) -> Dealing:
+def deal_fresh(sharing: Sharing, dealer: int, seed: bytes) -> Dealing:
     """Deal two new secrets. `seed`: 32 fresh random bytes, which nobody may ever see again."""
-    assert ceremony.previous is None
-    return _deal(ceremony, dealer, 0, (None, None), seed)
+    assert sharing.previous is None
+    return _deal(sharing, dealer, 0, (None, None), seed)
 
 
 def deal_again(
-    ceremony: Ceremony, dealer: int, old_ticket: int, secrets: tuple[bytes, bytes], seed: bytes
+    sharing: Sharing, dealer: int, old_ticket: int, secrets: tuple[bytes, bytes], seed: bytes
 ) -> Dealing:
     """Deal out what one of our old tickets holds, in the order of `PURPOSES`."""
-    assert ceremony.previous is not None
+    assert sharing.previous is not None
     sealing, beacon = (decode_scalar(secret) for secret in secrets)
-    return _deal(ceremony, dealer, old_ticket, (sealing, beacon), seed)
+    return _deal(sharing, dealer, old_ticket, (sealing, beacon), seed)
 
 
 def _deal(
-    ceremony: Ceremony,
+    sharing: Sharing,
     dealer: int,
     old_ticket: int,
     constants: tuple[int | None, int | None],
     seed: bytes,
 ) -> Dealing:
     assert len(seed) == SEED_SIZE_BYTES
-    assert 1 <= ceremony.threshold <= ceremony.tickets
-    context = compute_dealing_context(ceremony, dealer, old_ticket)
+    assert 1 <= sharing.threshold <= sharing.tickets
+    context = compute_dealing_context(sharing, dealer, old_ticket)
     random = draw_scalars(seed, context)
     ephemeral_secret = next(random)
     polynomials = [
         [next(random) if constant is None else constant]
-        + [next(random) for _ in range(ceremony.threshold - 1)]
+        + [next(random) for _ in range(sharing.threshold - 1)]
         for constant in constants
     ]
     ephemeral = encode_g1(multiply(G, ephemeral_secret))
     encrypted = []
-    for i, recipient in enumerate(ceremony.recipients):
+    for i, recipient in enumerate(sharing.recipients):
         shared = encode_g1(multiply(decode_g1(recipient.encryption_key), ephemeral_secret))
         pads = compute_pads(context, ephemeral, i, shared, recipient.tickets)
         values = (
             evaluate(polynomial, ticket)
-            for ticket in ceremony.tickets_of(i)
+            for ticket in sharing.tickets_of(i)
             for polynomial in polynomials
         )
         encrypted.append(
@@ -144,12 +144,12 @@ def _deal(
     unproven = Dealing(
         dealer, old_ticket, (first, second), public_points, ephemeral, tuple(encrypted), b""
     )
-    return prove_dealing(ceremony, unproven, [ephemeral_secret, *fresh_secrets])
+    return prove_dealing(sharing, unproven, [ephemeral_secret, *fresh_secrets])
 
 
-def prove_dealing(ceremony: Ceremony, unproven: Dealing, known: Sequence[int]) -> Dealing:
+def prove_dealing(sharing: Sharing, unproven: Dealing, known: Sequence[int]) -> Dealing:
     """Return the dealing with the proof that its dealer knows rho and, where fresh, both a_0."""
-    context = compute_dealing_context(ceremony, unproven.dealer, unproven.old_ticket)
+    context = compute_dealing_context(sharing, unproven.dealer, unproven.old_ticket)
     bound = _compute_proof_context(context, unproven)
     return replace(unproven, proof=prove_knowledge(Domain.DKG_DEALING, bound, known))
 
@@ -164,12 +164,12 @@ def draw_scalars(seed: bytes, context: bytes) -> Iterator[int]:
         counter += 1
 
 
-def find_dealing_fault(ceremony: Ceremony, dealing: Dealing) -> DealingFault | None:
+def find_dealing_fault(sharing: Sharing, dealing: Dealing) -> DealingFault | None:
     """Judge a dealing as everybody can, without any secret or randomness.
 
     Of usual size (24 tickets, threshold 17) 10 ms, nearly all of it to decode commitments.
     """
-    if not _is_shape_right(ceremony, dealing):
+    if not _is_shape_right(sharing, dealing):
         return DealingFault.SHAPE
     try:
         for commitments in dealing.commitments:
@@ -182,38 +182,38 @@ def find_dealing_fault(ceremony: Ceremony, dealing: Dealing) -> DealingFault | N
             split_scalars(part)
     except GroupError:
         return DealingFault.SCALAR
-    if not _is_secret_right(ceremony, dealing, points[1:]):
+    if not _is_secret_right(sharing, dealing, points[1:]):
         return DealingFault.SECRET
-    context = compute_dealing_context(ceremony, dealing.dealer, dealing.old_ticket)
+    context = compute_dealing_context(sharing, dealing.dealer, dealing.old_ticket)
     bound = _compute_proof_context(context, dealing)
     if not is_knowledge_right(Domain.DKG_DEALING, bound, points, dealing.proof):
         return DealingFault.PROOF
     return None
 
 
-def _is_shape_right(ceremony: Ceremony, dealing: Dealing) -> bool:
-    if any(len(each) != ceremony.threshold for each in dealing.commitments):
+def _is_shape_right(sharing: Sharing, dealing: Dealing) -> bool:
+    if any(len(each) != sharing.threshold for each in dealing.commitments):
         return False
-    is_fresh = ceremony.previous is None
+    is_fresh = sharing.previous is None
     if is_fresh != (dealing.old_ticket == 0):
         return False
-    if ceremony.previous and dealing.old_ticket > ceremony.previous.sealing.tickets:
+    if sharing.previous and dealing.old_ticket > sharing.previous.sealing.tickets:
         return False
     if len(dealing.public_points) != (len(PURPOSES) if is_fresh else 0):
         return False
-    if len(dealing.encrypted) != len(ceremony.recipients):
+    if len(dealing.encrypted) != len(sharing.recipients):
         return False
     return all(
         len(part) == recipient.tickets * len(PURPOSES) * SCALAR_SIZE_BYTES
-        for part, recipient in zip(dealing.encrypted, ceremony.recipients, strict=True)
+        for part, recipient in zip(dealing.encrypted, sharing.recipients, strict=True)
     )
 
 
-def _is_secret_right(ceremony: Ceremony, dealing: Dealing, public: Sequence[G1Point]) -> bool:
-    if ceremony.previous is not None:
+def _is_secret_right(sharing: Sharing, dealing: Dealing, public: Sequence[G1Point]) -> bool:
+    if sharing.previous is not None:
         return all(
             commitments[0] == key.verification_keys[dealing.old_ticket - 1]
-            for commitments, key in zip(dealing.commitments, ceremony.previous.both, strict=True)
+            for commitments, key in zip(dealing.commitments, sharing.previous.both, strict=True)
         )
     return all(
         is_pairing_product_one([(point, H), (-G, decode_commitments(commitments)[0])])
@@ -221,10 +221,10 @@ def _is_secret_right(ceremony: Ceremony, dealing: Dealing, public: Sequence[G1Po
     )
 
 
-def compute_dealing_context(ceremony: Ceremony, dealer: int, old_ticket: int) -> bytes:
-    """Return the digest that binds what is in a dealing to its ceremony and dealer."""
+def compute_dealing_context(sharing: Sharing, dealer: int, old_ticket: int) -> bytes:
+    """Return the digest that binds what is in a dealing to its sharing and dealer."""
     numbers = dealer.to_bytes(2, "big"), old_ticket.to_bytes(2, "big")
-    return digest(Domain.DKG_DEALING, b"context", ceremony.context, *numbers)
+    return digest(Domain.DKG_DEALING, b"context", sharing.context, *numbers)
 
 
 def _compute_proof_context(context: bytes, dealing: Dealing) -> bytes:

@@ -1,4 +1,4 @@
-"""The key to which a member's shares are encrypted, one for each ceremony, erased with its shares.
+"""The key to which a member's shares are encrypted, one for each sharing, erased with its shares.
 
 Whoever later learns it opens every share that was ever dealt to it on the chain, so it may not
 outlive them. Its possession is proven, or a member could register a key made from another's and

@@ -7,9 +7,9 @@ same order.
 
 from collections.abc import Sequence
 
-from crypto.dkg.ceremony import PURPOSES, Ceremony, Keys
 from crypto.dkg.dealing import Dealing, decode_commitments
 from crypto.dkg.receiving import TicketSecrets
+from crypto.dkg.sharing import PURPOSES, Keys, Sharing
 from crypto.group import (
     decode_g1,
     decode_scalar,
@@ -24,20 +24,20 @@ from crypto.threshold.lagrange import compute_weights_at_zero
 from crypto.threshold.polynomial import evaluate_commitments
 
 
-def form_keys(ceremony: Ceremony, dealings: Sequence[Dealing]) -> Keys:
+def form_keys(sharing: Sharing, dealings: Sequence[Dealing]) -> Keys:
     """Return the keys that the dealings make; for 24 tickets some 150 ms."""
-    factors = compute_factors(ceremony, dealings)
-    sealing, beacon = (_form_key(ceremony, dealings, factors, i) for i in range(len(PURPOSES)))
+    factors = compute_factors(sharing, dealings)
+    sealing, beacon = (_form_key(sharing, dealings, factors, i) for i in range(len(PURPOSES)))
     return Keys(sealing, beacon)
 
 
 def form_secrets(
-    ceremony: Ceremony,
+    sharing: Sharing,
     dealings: Sequence[Dealing],
     received: Sequence[Sequence[TicketSecrets]],
 ) -> list[TicketSecrets]:
     """Return what our tickets hold, from what `receiving.open_dealing` gave for each dealing."""
-    factors = compute_factors(ceremony, dealings)
+    factors = compute_factors(sharing, dealings)
     secrets: list[TicketSecrets] = []
     for of_ticket in zip(*received, strict=True):
         sealing, beacon = (
@@ -51,34 +51,34 @@ def form_secrets(
     return secrets
 
 
-def compute_factors(ceremony: Ceremony, dealings: Sequence[Dealing]) -> list[int]:
+def compute_factors(sharing: Sharing, dealings: Sequence[Dealing]) -> list[int]:
     """Return what each dealing is multiplied by: 1, or its old ticket's coefficient at zero."""
-    if ceremony.previous is None:
+    if sharing.previous is None:
         assert dealings
         assert len({dealing.dealer for dealing in dealings}) == len(dealings)
         return [1] * len(dealings)
-    assert len(dealings) == ceremony.previous.sealing.threshold
+    assert len(dealings) == sharing.previous.sealing.threshold
     return compute_weights_at_zero([dealing.old_ticket for dealing in dealings])
 
 
 def _form_key(
-    ceremony: Ceremony, dealings: Sequence[Dealing], factors: Sequence[int], purpose: int
+    sharing: Sharing, dealings: Sequence[Dealing], factors: Sequence[int], purpose: int
 ) -> ThresholdKey:
     polynomials = [decode_commitments(each.commitments[purpose]) for each in dealings]
     commitments = [
         sum_products_g2([polynomial[power] for polynomial in polynomials], factors)
-        for power in range(ceremony.threshold)
+        for power in range(sharing.threshold)
     ]
     public_key_g2 = encode_g2(commitments[0])
-    if ceremony.previous is None:
+    if sharing.previous is None:
         points = [decode_g1(dealing.public_points[purpose]) for dealing in dealings]
         public_key = encode_g1(sum_products(points, factors))
     else:
-        previous = ceremony.previous.both[purpose]
+        previous = sharing.previous.both[purpose]
         public_key = previous.public_key
         assert public_key_g2 == previous.public_key_g2, "resharing keeps the secret"
     verification_keys = tuple(
         encode_g2(evaluate_commitments(commitments, ticket))
-        for ticket in range(1, ceremony.tickets + 1)
+        for ticket in range(1, sharing.tickets + 1)
     )
-    return ThresholdKey(public_key, public_key_g2, ceremony.threshold, verification_keys)
+    return ThresholdKey(public_key, public_key_g2, sharing.threshold, verification_keys)

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from crypto.digest import Domain, digest
-from crypto.dkg.ceremony import PURPOSES, Ceremony, MemberNumber
 from crypto.dkg.dealing import (
     Dealing,
     compute_dealing_context,
@@ -20,6 +19,7 @@ from crypto.dkg.dealing import (
     split_scalars,
 )
 from crypto.dkg.proofs import compute_proof_size_bytes, is_proof_right, prove
+from crypto.dkg.sharing import PURPOSES, MemberNumber, Sharing
 from crypto.group import (
     ORDER,
     G,
@@ -62,7 +62,7 @@ class Blame(StrEnum):
 
 
 def open_dealing(
-    ceremony: Ceremony, dealing: Dealing, recipient: int, secret: bytes
+    sharing: Sharing, dealing: Dealing, recipient: int, secret: bytes
 ) -> list[TicketSecrets] | Complaint:
     """Return our shares, ticket by ticket, or the complaint to be made instead.
 
@@ -72,24 +72,24 @@ def open_dealing(
     exponent = decode_scalar(secret)
     ephemeral = decode_g1(dealing.ephemeral)
     shared = multiply(ephemeral, exponent)
-    shares = _find_shares(ceremony, dealing, recipient, encode_g1(shared))
+    shares = _find_shares(sharing, dealing, recipient, encode_g1(shared))
     if shares is not None:
         return shares
-    encryption_key = decode_g1(ceremony.recipients[recipient].encryption_key)
+    encryption_key = decode_g1(sharing.recipients[recipient].encryption_key)
     context = _compute_context(dealing, recipient)
     statement = [(G, encryption_key, 0), (ephemeral, shared, 0)]
     proof = prove(Domain.DKG_COMPLAINT, context, statement, [exponent])
     return Complaint(dealing.compute_digest(), recipient, encode_g1(shared), proof)
 
 
-def judge_complaint(ceremony: Ceremony, dealing: Dealing, complaint: Complaint) -> Blame:
+def judge_complaint(sharing: Sharing, dealing: Dealing, complaint: Complaint) -> Blame:
     """Say who lied, as everybody can. The complaint names this dealing, which has no fault that
     everybody sees, and its signer is the recipient: both are the caller's to check."""
     assert complaint.dealing == dealing.compute_digest()
-    if complaint.recipient >= len(ceremony.recipients):
+    if complaint.recipient >= len(sharing.recipients):
         return Blame.COMPLAINER
     ephemeral = decode_g1(dealing.ephemeral)
-    encryption_key = decode_g1(ceremony.recipients[complaint.recipient].encryption_key)
+    encryption_key = decode_g1(sharing.recipients[complaint.recipient].encryption_key)
     try:
         shared = decode_g1(complaint.shared)
     except GroupError:
@@ -98,16 +98,16 @@ def judge_complaint(ceremony: Ceremony, dealing: Dealing, complaint: Complaint) 
     statement = [(G, encryption_key, 0), (ephemeral, shared, 0)]
     if not is_proof_right(Domain.DKG_COMPLAINT, context, statement, complaint.proof):
         return Blame.COMPLAINER
-    shares = _find_shares(ceremony, dealing, complaint.recipient, complaint.shared)
+    shares = _find_shares(sharing, dealing, complaint.recipient, complaint.shared)
     return Blame.DEALER if shares is None else Blame.COMPLAINER
 
 
 def _find_shares(
-    ceremony: Ceremony, dealing: Dealing, recipient: int, shared: bytes
+    sharing: Sharing, dealing: Dealing, recipient: int, shared: bytes
 ) -> list[TicketSecrets] | None:
     """Return the shares that the pads lay bare, or None if one is off its polynomial."""
-    tickets = ceremony.tickets_of(recipient)
-    context = compute_dealing_context(ceremony, dealing.dealer, dealing.old_ticket)
+    tickets = sharing.tickets_of(recipient)
+    context = compute_dealing_context(sharing, dealing.dealer, dealing.old_ticket)
     pads = compute_pads(context, dealing.ephemeral, recipient, shared, len(tickets))
     padded = split_scalars(dealing.encrypted[recipient])
     values = [(value - pad) % ORDER for value, pad in zip(padded, pads, strict=True)]

@@ -1,11 +1,10 @@
-"""A whole ceremony among members, by the pure functions alone."""
+"""A whole sharing among members, by the pure functions alone."""
 
 from itertools import islice
 
 import pytest
 from msgspec.structs import replace
 
-from crypto.dkg.ceremony import Ceremony, Recipient
 from crypto.dkg.dealing import (
     compute_dealing_context,
     deal_again,
@@ -17,6 +16,7 @@ from crypto.dkg.dealing import (
 from crypto.dkg.encryption_key import make_encryption_key
 from crypto.dkg.outcome import form_keys, form_secrets
 from crypto.dkg.receiving import Complaint, open_dealing
+from crypto.dkg.sharing import Recipient, Sharing
 from crypto.group import encode_scalar
 
 CHAIN_ID = b"\x11" * 32
@@ -27,7 +27,7 @@ def make_seed(*numbers: int) -> bytes:
 
 
 class Round:
-    """One ceremony with honest dealers, run to its end."""
+    """One sharing with honest dealers, run to its end."""
 
     def __init__(self, counts, threshold, epoch=1, before=None):
         made = [
@@ -39,33 +39,32 @@ class Round:
             Recipient(public, count) for (_, public, _), count in zip(made, counts, strict=True)
         )
         previous = before.keys if before else None
-        self.ceremony = Ceremony(CHAIN_ID, epoch, 0, threshold, recipients, previous)
+        self.epoch = epoch
+        self.sharing = Sharing(bytes([epoch]) * 32, threshold, recipients, previous)
         if before is None:
             self.dealings = [
-                deal_fresh(self.ceremony, i, make_seed(epoch, i)) for i in range(len(counts))
+                deal_fresh(self.sharing, i, make_seed(epoch, i)) for i in range(len(counts))
             ]
         else:
             self.dealings = [
-                deal_again(
-                    self.ceremony, before.owner_of(ticket), ticket, secrets, make_seed(epoch)
-                )
+                deal_again(self.sharing, before.owner_of(ticket), ticket, secrets, make_seed(epoch))
                 for ticket, secrets in before.secrets_by_ticket().items()
-            ][: before.ceremony.threshold]
-        assert not any(find_dealing_fault(self.ceremony, each) for each in self.dealings)
-        self.keys = form_keys(self.ceremony, self.dealings)
+            ][: before.sharing.threshold]
+        assert not any(find_dealing_fault(self.sharing, each) for each in self.dealings)
+        self.keys = form_keys(self.sharing, self.dealings)
         self.secrets = [self.receive(i, self.dealings) for i in range(len(counts))]
 
     def open(self, dealing, recipient):
-        return open_dealing(self.ceremony, dealing, recipient, self.encryption_secrets[recipient])
+        return open_dealing(self.sharing, dealing, recipient, self.encryption_secrets[recipient])
 
     def receive(self, recipient, dealings):
         received = [self.open(dealing, recipient) for dealing in dealings]
         assert not any(isinstance(each, Complaint) for each in received)
-        return form_secrets(self.ceremony, dealings, received)
+        return form_secrets(self.sharing, dealings, received)
 
     def owner_of(self, ticket):
-        members = range(len(self.ceremony.recipients))
-        return next(i for i in members if ticket in self.ceremony.tickets_of(i))
+        members = range(len(self.sharing.recipients))
+        return next(i for i in members if ticket in self.sharing.tickets_of(i))
 
     def secrets_by_ticket(self):
         pairs = [pair for secrets in self.secrets for pair in secrets]
@@ -73,11 +72,11 @@ class Round:
 
     def prove_again(self, dealing, **changes):
         """A fresh dealing with something changed, and a proof by who made it."""
-        context = compute_dealing_context(self.ceremony, dealing.dealer, 0)
-        drawn = draw_scalars(make_seed(self.ceremony.epoch, dealing.dealer), context)
-        ephemeral, *rest = islice(drawn, 1 + 2 * self.ceremony.threshold)
-        known = [ephemeral, rest[0], rest[self.ceremony.threshold]]
-        return prove_dealing(self.ceremony, replace(dealing, proof=b"", **changes), known)
+        context = compute_dealing_context(self.sharing, dealing.dealer, 0)
+        drawn = draw_scalars(make_seed(self.epoch, dealing.dealer), context)
+        ephemeral, *rest = islice(drawn, 1 + 2 * self.sharing.threshold)
+        known = [ephemeral, rest[0], rest[self.sharing.threshold]]
+        return prove_dealing(self.sharing, replace(dealing, proof=b"", **changes), known)
 
     def spoil(self, dealing, recipient, at=0):
         """The dealing with one encrypted share of a recipient off its polynomial."""

@@ -37,7 +37,7 @@ def change_commitment(dealing, purpose, power, point):
 def test_honest_dealings_have_no_fault(fresh, again):
     for members in (fresh, again):
         for dealing in members.dealings:
-            assert find_dealing_fault(members.ceremony, dealing) is None
+            assert find_dealing_fault(members.sharing, dealing) is None
 
 
 def test_parts_that_are_not_as_the_ceremony_asks_are_malformed(fresh):
@@ -56,7 +56,7 @@ def test_parts_that_are_not_as_the_ceremony_asks_are_malformed(fresh):
         {"encrypted": (*parts[:2], parts[0], parts[3])},
     ):
         changed = fresh.prove_again(dealing, **changes)
-        assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.SHAPE
+        assert find_dealing_fault(fresh.sharing, changed) is DealingFault.SHAPE
 
 
 def test_a_resharing_names_an_old_ticket_and_no_new_public_key(fresh, again):
@@ -67,7 +67,7 @@ def test_a_resharing_names_an_old_ticket_and_no_new_public_key(fresh, again):
         {"public_points": fresh.dealings[0].public_points},
     ):
         changed = replace(dealing, **changes)
-        assert find_dealing_fault(again.ceremony, changed) is DealingFault.SHAPE
+        assert find_dealing_fault(again.sharing, changed) is DealingFault.SHAPE
 
 
 @pytest.mark.parametrize("point", [IDENTITY_G2, OUTSIDE_G2, b"\xff" * 96, bytes(96)])
@@ -75,7 +75,7 @@ def test_commitments_that_are_no_points_of_g2_are_refused(fresh, point):
     for purpose, power in ((0, 0), (0, 2), (1, 1)):
         commitments = change_commitment(fresh.dealings[0], purpose, power, point)
         changed = fresh.prove_again(fresh.dealings[0], commitments=commitments)
-        assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.POINT
+        assert find_dealing_fault(fresh.sharing, changed) is DealingFault.POINT
 
 
 @pytest.mark.parametrize("point", [IDENTITY, TORSION, b"\xff" * 48, bytes(48)])
@@ -84,37 +84,37 @@ def test_points_that_are_none_of_g1_are_refused(fresh, point):
     dealing = fresh.dealings[0]
     for changes in ({"ephemeral": point}, {"public_points": (dealing.public_points[0], point)}):
         changed = fresh.prove_again(dealing, **changes)
-        assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.POINT
+        assert find_dealing_fault(fresh.sharing, changed) is DealingFault.POINT
 
 
 def test_an_encrypted_share_that_is_not_reduced_is_refused(fresh):
     dealing = fresh.dealings[0]
     parts = (dealing.encrypted[0][:-32] + ORDER.to_bytes(32, "big"), *dealing.encrypted[1:])
     changed = fresh.prove_again(dealing, encrypted=parts)
-    assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.SCALAR
+    assert find_dealing_fault(fresh.sharing, changed) is DealingFault.SCALAR
 
 
 @pytest.mark.parametrize("purpose", [0, 1])
 def test_a_public_point_that_does_not_fit_its_commitment_is_refused(fresh, purpose):
     commitments = change_commitment(fresh.dealings[0], purpose, 0, encode_g2(H))
     changed = fresh.prove_again(fresh.dealings[0], commitments=commitments)
-    assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.SECRET
+    assert find_dealing_fault(fresh.sharing, changed) is DealingFault.SECRET
 
 
 @pytest.mark.parametrize("purpose", [0, 1])
 def test_another_secret_than_the_old_tickets_is_refused(again, purpose):
     commitments = change_commitment(again.dealings[0], purpose, 0, encode_g2(multiply_g2(H, 3)))
     changed = replace(again.dealings[0], commitments=commitments)
-    assert find_dealing_fault(again.ceremony, changed) is DealingFault.SECRET
+    assert find_dealing_fault(again.sharing, changed) is DealingFault.SECRET
 
 
 def test_the_dealing_of_another_ticket_is_refused(again):
     changed = replace(again.dealings[0], old_ticket=again.dealings[1].old_ticket)
-    assert find_dealing_fault(again.ceremony, changed) is DealingFault.SECRET
+    assert find_dealing_fault(again.sharing, changed) is DealingFault.SECRET
 
 
 def test_a_dealing_that_its_sender_does_not_know_is_refused(fresh, again):
-    """Copied from another dealer, taken from another ceremony, or with a part of another's."""
+    """Copied from another dealer, taken from another sharing, or with a part of another's."""
     dealing, other = fresh.dealings[0], fresh.dealings[1]
     cases = [
         replace(dealing, dealer=1),
@@ -128,11 +128,11 @@ def test_a_dealing_that_its_sender_does_not_know_is_refused(fresh, again):
         replace(dealing, proof=b""),
     ]
     for changed in cases:
-        assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.PROOF
-    later = replace(fresh.ceremony, attempt=1)
+        assert find_dealing_fault(fresh.sharing, changed) is DealingFault.PROOF
+    later = replace(fresh.sharing, terms=bytes(32))
     assert find_dealing_fault(later, dealing) is DealingFault.PROOF
     reshared = replace(again.dealings[0], dealer=2)
-    assert find_dealing_fault(again.ceremony, reshared) is DealingFault.PROOF
+    assert find_dealing_fault(again.sharing, reshared) is DealingFault.PROOF
 
 
 @pytest.mark.parametrize("known", [0, 1, 2])
@@ -143,16 +143,16 @@ def test_each_secret_of_a_fresh_dealing_must_be_known(fresh, known):
     response = int.from_bytes(dealing.proof[at : at + 32], "big")
     proof = dealing.proof[:at] + encode_scalar(response + 1) + dealing.proof[at + 32 :]
     changed = replace(dealing, proof=proof)
-    assert find_dealing_fault(fresh.ceremony, changed) is DealingFault.PROOF
+    assert find_dealing_fault(fresh.sharing, changed) is DealingFault.PROOF
 
 
 @pytest.mark.parametrize("at", [0, 32, 64, 96])
 def test_a_bad_share_leads_to_a_complaint_that_convicts_the_dealer(fresh, at):
     spoiled = fresh.spoil(fresh.dealings[1], 3, at)
-    assert find_dealing_fault(fresh.ceremony, spoiled) is None
+    assert find_dealing_fault(fresh.sharing, spoiled) is None
     complaint = fresh.open(spoiled, 3)
     assert isinstance(complaint, Complaint)
-    assert judge_complaint(fresh.ceremony, spoiled, complaint) is Blame.DEALER
+    assert judge_complaint(fresh.sharing, spoiled, complaint) is Blame.DEALER
     assert not isinstance(fresh.open(spoiled, 0), Complaint)
 
 
@@ -160,9 +160,9 @@ def test_commitments_to_another_polynomial_convict_the_dealer(fresh):
     other = fresh.dealings[2].commitments[0][1]
     commitments = change_commitment(fresh.dealings[1], 0, 1, other)
     spoiled = fresh.prove_again(fresh.dealings[1], commitments=commitments)
-    assert find_dealing_fault(fresh.ceremony, spoiled) is None
+    assert find_dealing_fault(fresh.sharing, spoiled) is None
     complaint = fresh.open(spoiled, 0)
-    assert judge_complaint(fresh.ceremony, spoiled, complaint) is Blame.DEALER
+    assert judge_complaint(fresh.sharing, spoiled, complaint) is Blame.DEALER
 
 
 def test_a_complaint_about_good_shares_convicts_the_complainer(fresh, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_complaint_about_good_shares_convicts_the_complainer(fresh, monkeypatc
     monkeypatch.setattr("crypto.dkg.receiving._find_shares", lambda *_: None)
     complaint = fresh.open(fresh.dealings[1], 3)
     monkeypatch.undo()
-    assert judge_complaint(fresh.ceremony, fresh.dealings[1], complaint) is Blame.COMPLAINER
+    assert judge_complaint(fresh.sharing, fresh.dealings[1], complaint) is Blame.COMPLAINER
 
 
 def test_a_complaint_that_does_not_open_the_shares_convicts_the_complainer(fresh):
@@ -191,7 +191,7 @@ def test_a_complaint_that_does_not_open_the_shares_convicts_the_complainer(fresh
         replace(right, recipient=0),
         replace(right, recipient=4),
     ):
-        assert judge_complaint(fresh.ceremony, spoiled, forged) is Blame.COMPLAINER
+        assert judge_complaint(fresh.sharing, spoiled, forged) is Blame.COMPLAINER
 
 
 def test_a_complaint_counts_for_the_very_dealing_it_is_about(fresh):
@@ -200,16 +200,16 @@ def test_a_complaint_counts_for_the_very_dealing_it_is_about(fresh):
     good = fresh.dealings[1]
     complaint = fresh.open(fresh.spoil(good, 3), 3)
     with pytest.raises(AssertionError):
-        judge_complaint(fresh.ceremony, good, complaint)
+        judge_complaint(fresh.sharing, good, complaint)
     spoiled = fresh.spoil(good, 3, 32)
     renamed = replace(complaint, dealing=spoiled.compute_digest())
     assert spoiled.ephemeral == good.ephemeral
-    assert judge_complaint(fresh.ceremony, spoiled, renamed) is Blame.COMPLAINER
+    assert judge_complaint(fresh.sharing, spoiled, renamed) is Blame.COMPLAINER
 
 
 def test_what_is_dealt_is_bound_to_dealer_and_ticket(fresh):
     contexts = {
-        compute_dealing_context(fresh.ceremony, dealer, ticket)
+        compute_dealing_context(fresh.sharing, dealer, ticket)
         for dealer in (0, 1)
         for ticket in (0, 1)
     }

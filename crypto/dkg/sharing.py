@@ -1,4 +1,4 @@
-"""One ceremony: who receives how many shares, of what, with which threshold."""
+"""Who receives how many shares, of what, with which threshold."""
 
 from functools import cached_property
 from typing import Annotated, Final
@@ -9,13 +9,13 @@ from crypto.codec import encode
 from crypto.digest import Domain, digest
 from crypto.threshold.key import ThresholdKey
 from crypto.threshold.lagrange import TICKETS_MAX
-from crypto.types import BlsPublicKey, Digest, Uint
+from crypto.types import BlsPublicKey, Digest
 
 RECIPIENTS_MAX: Final = 256
 """Members that receive shares."""
 
 PURPOSES: Final = ("sealing", "beacon")
-"""What the two secrets of a ceremony are for, in the order in which they stand everywhere."""
+"""What the two secrets of a sharing are for, in the order in which they stand everywhere."""
 
 TicketNumber = Annotated[int, Meta(ge=0, le=TICKETS_MAX)]
 MemberNumber = Annotated[int, Meta(ge=0, lt=RECIPIENTS_MAX)]
@@ -26,6 +26,10 @@ class Keys(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     sealing: ThresholdKey
     beacon: ThresholdKey
+
+    def compute_digest(self) -> bytes:
+        """Names the keys, verification keys included."""
+        return digest(Domain.DKG_KEYS, encode(self))
 
     @property
     def both(self) -> tuple[ThresholdKey, ThresholdKey]:
@@ -42,13 +46,11 @@ class Recipient(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     """How many it will hold; none makes it no recipient of anything."""
 
 
-class Ceremony(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, dict=True):
-    """What all messages of one ceremony are bound to."""
+class Sharing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, dict=True):
+    """What all messages of one sharing are bound to."""
 
-    chain_id: Digest
-    epoch: Uint
-    """The epoch that the keys are for."""
-    attempt: Uint
+    terms: Digest
+    """Names chain, epoch, attempt, members and whatever else decides who takes part."""
     threshold: Annotated[int, Meta(ge=1, le=TICKETS_MAX)]
     recipients: Annotated[tuple[Recipient, ...], Meta(min_length=1, max_length=RECIPIENTS_MAX)]
     """In committee order; tickets are numbered 1, 2, ... through them."""
@@ -58,7 +60,7 @@ class Ceremony(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     @cached_property
     def context(self) -> bytes:
         """The digest of all of it."""
-        return digest(Domain.DKG_CEREMONY, encode(self))
+        return digest(Domain.DKG_SHARING, encode(self))
 
     @cached_property
     def tickets(self) -> int:
