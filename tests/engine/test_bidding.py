@@ -321,3 +321,19 @@ def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch
     assert len(slices) == 6
     # Three times for each bid's check, and once for each side of what it moves.
     assert len(refreshed) == 2 * 5
+
+
+def test_a_bid_counts_what_looking_at_its_bidder_takes(make_world, monkeypatch):
+    world = make_world(markets=3, balance=100_000, liquidation=PARAMS)
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 100))
+    for name in (world.BOB, world.CAROL, world.DAVE):
+        world.deposit(name, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
+    for market in (1, 2, 3):
+        world.one(world.CAROL, PlaceOrder(market, Side.BUY, 900, 1))
+    world.set_index(930)
+    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 9)
+    # The account has one position; Carol counts four, for herself and three markets, Dave one.
+    for name, count in ((world.CAROL, 1), (world.DAVE, 4)):
+        receipts = world.run(name, *[Bid(world.ALICE, 1_000, 0)] * 5)
+        assert [receipt.code for receipt in receipts].count("ok") == count

@@ -189,3 +189,22 @@ def test_no_balance_leaves_its_bounds_by_deleveraging(make_world, monkeypatch):
     world.set_index(890)
     assert events(world, DeleverageEvent) == []
     assert world.position(world.ALICE) == 100
+
+
+def test_a_ranking_counts_the_markets_that_it_looks_at(make_world, monkeypatch):
+    world = make(make_world, markets=2)
+    trade(world, world.ALICE, world.BOB, 10)
+    trade(world, world.ALICE, world.CAROL, 10)
+    trade(world, world.DAVE, world.BOB, 10, market=2)
+    market = world.state.markets[1]
+    for looks, names in (
+        (1, []),
+        (2, [world.BOB]),
+        (4, [world.BOB]),
+        (5, [world.BOB, world.CAROL]),
+    ):
+        # Alice is one look, Bob three: himself and two markets.
+        world.state.liquidations.cursor = bytes(32)
+        monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_LOOKS_MAX", looks)
+        ranking = rank_positions(world.state, market, -1)
+        assert sorted(exposure.account.account_id for exposure in ranking) == names
