@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-import crypto.dkg.dealing
-import crypto.dkg.receiving
 from committee.ceremony.checks import (
     AcknowledgementCheck,
     Check,
@@ -28,9 +26,11 @@ from committee.ceremony.transactions import (
 )
 from crypto.codec import DecodeError, decode
 from crypto.dkg.acknowledgement import is_acknowledgement_right
+from crypto.dkg.dealing import Dealing as DealingBody
 from crypto.dkg.dealing import find_dealing_fault
 from crypto.dkg.outcome import form_keys
 from crypto.dkg.receiving import Blame, judge_complaint
+from crypto.dkg.receiving import Complaint as ComplaintBody
 from crypto.dkg.sharing import Keys, Recipient, Sharing
 from crypto.scheme import IdentityScheme
 
@@ -80,7 +80,7 @@ def make_sharing(terms: CeremonyTerms, old_keys: Mapping[bytes, Keys]) -> Sharin
 
 @lru_cache(maxsize=OUTCOMES_MAX)
 def _form_keys(sharing: Sharing, bodies: tuple[bytes, ...]) -> Keys:
-    return form_keys(sharing, [decode(crypto.dkg.dealing.Dealing, body) for body in bodies])
+    return form_keys(sharing, [decode(DealingBody, body) for body in bodies])
 
 
 def form_ceremony_keys(sharing: Sharing, dealings: Sequence[CeremonyTransaction]) -> Keys:
@@ -88,11 +88,11 @@ def form_ceremony_keys(sharing: Sharing, dealings: Sequence[CeremonyTransaction]
     return _form_keys(sharing, tuple(dealing.message.body for dealing in dealings))
 
 
-def decode_dealing(transaction: CeremonyTransaction) -> crypto.dkg.dealing.Dealing:
+def decode_dealing(transaction: CeremonyTransaction) -> DealingBody:
     """Return what a dealing's transaction carries. Raises `DecodeError`."""
     message = transaction.message
     assert isinstance(message, Dealing)
-    dealing = decode(crypto.dkg.dealing.Dealing, message.body)
+    dealing = decode(DealingBody, message.body)
     if (dealing.dealer, dealing.old_ticket) != message.slot:
         raise DecodeError("the body is for another slot")
     return dealing
@@ -108,7 +108,7 @@ def _is_complaint_right(
     message = transaction.message
     assert isinstance(message, Complaint)
     dealing = decode_dealing(about)
-    complaint = decode(crypto.dkg.receiving.Complaint, message.body)
+    complaint = decode(ComplaintBody, message.body)
     if complaint.recipient != message.complainer or complaint.dealing != dealing.compute_digest():
         return False
     return judge_complaint(sharing, dealing, complaint) is Blame.DEALER

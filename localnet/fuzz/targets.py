@@ -9,6 +9,7 @@ from localnet.fuzz.corpus import Corpus
 from localnet.fuzz.door_targets import DOOR_TARGETS, harvest_door
 from localnet.fuzz.file_targets import FILE_TARGETS
 from localnet.fuzz.harvest import harvest
+from localnet.fuzz.key_targets import KEY_TARGETS, harvest_keys
 from localnet.fuzz.proof_targets import PROOF_TARGETS, harvest_proofs
 from localnet.fuzz.stored_targets import STORED_TARGETS, wrap_records
 from localnet.fuzz.stream_targets import STREAM_TARGETS, harvest_streams
@@ -21,6 +22,7 @@ TARGETS: Final = (
     *STORED_TARGETS,
     *PROOF_TARGETS,
     *CEREMONY_TARGETS,
+    *KEY_TARGETS,
     *FILE_TARGETS,
     *CLUSTER_TARGETS,
 )
@@ -35,4 +37,5 @@ def prepare_corpus() -> Corpus:
     harvest_door(corpus)
     harvest_proofs(corpus)
     harvest_ceremonies(corpus)
+    harvest_keys(corpus)
     return corpus
