@@ -21,6 +21,7 @@ class ProofError(Exception):
     | `proof.too_large` | more bytes than any proof has |
     | `proof.malformed` | the bytes are no canonical proof |
     | `proof.invalid` | the proof does not lead from what is asked to the root |
+    | `proof.certificate` | the root is not certified, or another one is |
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -147,8 +147,8 @@ QUERIES: Final[dict[str, QueryForm]] = {
     "commit": QueryForm("[height or block id]", "the quorum certificate that certifies the block"),
     "certificate": QueryForm(
         "[height or block id]",
-        "the checkpoint header of a height and its state certificate, if any; default: the newest"
-        " own checkpoint",
+        "the checkpoint header of a height and its state certificate, if any, also as it was"
+        " signed; default: the newest own checkpoint",
     ),
     "envelope": QueryForm("envelope id", "its level, height, code and results"),
     "markets": QueryForm("", "all markets"),
@@ -175,6 +175,11 @@ QUERIES: Final[dict[str, QueryForm]] = {
         " what the account is owed; default: the newest that is certified",
     ),
     "order": QueryForm("order id", "one open or waiting order"),
+    "proof": QueryForm(
+        "`account` and its id, `market` or `withdrawal` and its number, or `system`",
+        "height and market root of the newest state, and the proof of this leaf under it; the"
+        " height's `certificate` certifies the root if it is a checkpoint",
+    ),
     "liquidations": QueryForm(
         "[account id to start after or nil], [limit]",
         "accounts under liquidation, by rising id: stage, holdings, and what an auction offers",

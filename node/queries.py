@@ -298,6 +298,7 @@ class Queries:
         if own is None and certificate is None:
             raise QueryError("checkpoint.unknown", f"height {height} is no checkpoint here")
         answer: dict[str, Any] = {"height": height, "certified": certificate is not None}
+        answer["encoded"] = certificate
         header: CheckpointHeader
         if certificate is not None:
             decoded = decode(StateCertificate, certificate)

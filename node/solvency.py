@@ -15,9 +15,6 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from committee.committee import Committee
-from consensus.types import StateCertificate
-from crypto.bitmap import BitmapError, decode_bitmap
-from crypto.codec import DecodeError, decode
 from crypto.scheme import SignatureScheme
 from engine.commitment.solvency import (
     SolvencyStatement,
@@ -27,6 +24,7 @@ from engine.commitment.solvency import (
 )
 from engine.errors import ProofError, SolvencyError
 from node.exit_codes import ExitCode, OperatorError
+from node.leaf_proofs import verify_state_certificate
 
 
 class RefutedError(OperatorError):
@@ -97,20 +95,9 @@ def _verify_certificate(
             code="solvency.uncertified",
             exit_code=ExitCode.TIMED_OUT,
         )
-    try:
-        certificate = decode(StateCertificate, encoded)
-        signers = decode_bitmap(certificate.signers, len(committee))
-    except (DecodeError, BitmapError) as error:
-        raise _refuted(f"the certificate is malformed: {error}") from error
-    header = certificate.header
-    if (header.height, header.market_root) != (statement.height, statement.state_root):
-        raise _refuted("the certificate is for another state")
-    keys = [committee.members[index].consensus_key for index in signers]
-    message = header.signing_bytes(chain_id)
-    is_enough = committee.power_of(signers) >= committee.quorum_power
-    if not is_enough or not scheme.verify_aggregate(keys, message, certificate.signature):
-        raise _refuted("no quorum of the committee signed the certificate")
-    return signers
+    return verify_state_certificate(
+        encoded, statement.height, statement.state_root, chain_id, committee, scheme
+    )
 
 
 def _refuted(detail: str) -> RefutedError:

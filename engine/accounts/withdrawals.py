@@ -68,6 +68,12 @@ def encode_withdrawal(withdrawal: Withdrawal) -> bytes:
     )
 
 
+def decode_withdrawal(value: bytes) -> tuple[bytes, bytes, int, int]:
+    """Account, destination, micro-quote and height of a withdrawal's leaf, which was proven."""
+    account_id, destination, amount, height = _RECORD.unpack(value)
+    return account_id, destination, amount, height
+
+
 def add_withdrawal(state: EngineState, withdrawal: Withdrawal) -> None:
     """Put a withdrawal on all tables; its amount has left the balance."""
     withdrawal_id = withdrawal.withdrawal_id

@@ -127,4 +127,9 @@ def list_questions(state: EngineState) -> list[tuple[str, tuple[Any, ...]]]:
         ("liquidations", ()),
         ("liquidations", (None, 5)),
         ("insurance", ()),
+        ("proof", ("account", accounts[0])),
+        ("proof", ("account", bytes(32))),
+        ("proof", ("market", MARKET)),
+        ("proof", ("withdrawal", 1)),
+        ("proof", ("system",)),
     ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
-from node.cli import collateral, margin_mode, sessions, solvency, watch
+from node.cli import collateral, margin_mode, proofs, sessions, solvency, watch
 from node.cli.account_tables import (
     make_account_tables,
     make_position_table,
@@ -49,6 +49,7 @@ app.add_typer(sessions.app, name="session")
 app.command("margin")(margin_mode.margin)
 app.command("solvency")(solvency.solvency)
 app.command("watch")(watch.watch)
+app.command("prove")(proofs.prove)
 
 
 @app.command("list")

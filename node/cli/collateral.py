@@ -19,6 +19,7 @@ from node.cli.target import (
     PasswordFileOption,
     account_id,
 )
+from node.cli.views import ReceiptInfo
 from node.client import DoorClient
 
 AmountArgument = Annotated[str, typer.Argument(help="Amount of quote currency, as 250 or 0.5.")]
@@ -112,7 +113,14 @@ def withdraw(
     async def make(_: DoorClient) -> Order:
         return instruction, None
 
-    height = desk.submit(make, noun="withdrawal")
+    numbers: list[int] = []
+
+    def tell(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:
+        numbers.append(receipt.order_id)
+        return {"withdrawal_id": receipt.order_id}, ""
+
+    height = desk.submit(make, tell, noun="withdrawal")
     rota, who = rota_command(directory), desk.account_words
     desk.output.note(f"pending: {rota}account show {who}")
+    desk.output.note(f"its proof: {rota}account prove {who} --withdrawal {numbers[0]}")
     desk.output.note(f"its end: {rota}account watch {who} --from {height}")

@@ -69,7 +69,7 @@ def solvency(
       rota account solvency alice
       rota account solvency bob --sub 1 --json
     """
-    chain = _load_genesis(directory, genesis)
+    chain = load_chain(directory, genesis)
     owner = account_id(directory, account)
     identifier = compute_sub_account_id(owner, sub) if sub else owner
 
@@ -97,7 +97,8 @@ def solvency(
         )
 
 
-def _load_genesis(directory: Path, genesis: Path | None) -> Genesis:
+def load_chain(directory: Path, genesis: Path | None) -> Genesis:
+    """The genesis that answers are checked against: the one named, or the localnet's."""
     return load_network(directory).genesis() if genesis is None else read_genesis(genesis)
 
 

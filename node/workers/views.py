@@ -10,6 +10,7 @@
 | `order` | order id | one open or waiting order |
 | `liquidations` | as `accounts` | who is under liquidation, by id |
 | `insurance` | | the insurance fund and the other pools |
+| `proof` | `account` and its id, `market` or `withdrawal` and its number, or `system` | a leaf |
 
 A struct becomes a map by field name, an enumeration the name of its value in lower case; numbers
 mean something to our own structs alone.
@@ -23,6 +24,14 @@ from msgspec import Struct
 
 from crypto.codec import DecodeError, decode_lenient, encode
 from crypto.digest import DIGEST_SIZE_BYTES
+from engine.commitment.proofs import prove_leaf
+from engine.commitment.root import (
+    SYSTEM_KEY,
+    account_key,
+    compute_state_root,
+    market_key,
+    withdrawal_key,
+)
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.liquidation.views import view_insurance, view_liquidations
 from engine.state import EngineState
@@ -55,6 +64,17 @@ class AccountSummary(Struct, frozen=True):
     open_orders: int
 
 
+class LeafProof(Struct, frozen=True):
+    """The answer to `proof`, of the newest state: whether that is certified is another question."""
+
+    height: int
+    market_root: bytes
+    key: bytes
+    """The leaf's (`engine.commitment.root`)."""
+    proof: bytes
+    """Of its value, or that there is none (`engine.commitment.proofs`)."""
+
+
 class Views:
     """Answers queries about one state. Never changes it."""
 
@@ -71,6 +91,7 @@ class Views:
             "order": self._order,
             "liquidations": self._liquidations,
             "insurance": self._insurance,
+            "proof": self._proof,
         }
 
     def answer(self, name: str, arguments: bytes) -> bytes:
@@ -154,6 +175,24 @@ class Views:
         if arguments:
             raise WorkerQueryError("query.malformed", "insurance takes no argument")
         return view_insurance(self._state)
+
+    def _proof(self, arguments: tuple[Any, ...]) -> LeafProof:
+        match arguments:
+            case ("account", bytes(account_id)) if _is_id(account_id):
+                key = account_key(account_id)
+            case ("market", int(number)) if 0 <= number < 2**32:
+                key = market_key(number)
+            case ("withdrawal", int(number)) if number >= 0:
+                key = withdrawal_key(number)
+            case ("system",):
+                key = SYSTEM_KEY
+            case _:
+                raise WorkerQueryError(
+                    "query.malformed",
+                    "give `account` and an id, `market` or `withdrawal` and a number, or `system`",
+                )
+        state = self._state
+        return LeafProof(state.height, compute_state_root(state), key, prove_leaf(state, key))
 
 
 def _read_page(arguments: tuple[Any, ...], limit_max: int) -> tuple[bytes, int]:

@@ -173,6 +173,7 @@ async def test_every_listed_query_is_answered_or_refused_for_its_arguments(ask, 
         "account": (account,),
         "orders": (account,),
         "events": (account, 1),
+        "proof": ("system",),
     }
     for name in QUERIES:
         if name == "order":

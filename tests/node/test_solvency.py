@@ -315,7 +315,7 @@ def test_the_command_shows_what_it_proved_and_who_states_otherwise(
 ):
     network = create_network(tmp_path / "net", port_first=24_100)
     genesis = SimpleNamespace(chain_id=lambda: CHAIN_ID, committee=lambda: keys.committee)
-    monkeypatch.setattr(command, "_load_genesis", lambda *_: genesis)
+    monkeypatch.setattr(command, "load_chain", lambda *_: genesis)
     monkeypatch.setattr(command, "BLS", keys.scheme)
     answer = make_answer(store, keys, state)
     others = dict.fromkeys(range(24_100, 24_140), answer)

@@ -1,0 +1,183 @@
+"""`rota account prove`: what the certified state says of an account or of a withdrawal."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import trio
+import typer
+
+from crypto.bls import BLS
+from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.withdrawals import decode_withdrawal
+from engine.commitment.root import account_key, withdrawal_key
+from engine.limits import SEQUENCE_MAX
+from node.cli.amounts import format_quote
+from node.cli.order_options import WAIT_DEFAULT_S, SubOption, WaitOption
+from node.cli.output import JsonOption, current_output, record
+from node.cli.solvency import load_chain
+from node.cli.target import (
+    ACCOUNT_DEFAULT,
+    DIR_DEFAULT,
+    DirOption,
+    NodeOption,
+    account_id,
+    query_at_door,
+)
+from node.cli.views import read_view
+from node.client import DoorClient
+from node.client_stream import DoorError
+from node.exit_codes import ExitCode, OperatorError
+from node.leaf_proofs import DisprovenError, LeafAnswer, verify_leaf
+
+POLL_S: Final = 0.1
+"""Between two looks whether a height is certified by now."""
+
+CERTIFICATE_POLLS_MAX: Final = 50
+"""Looks at one height, before a newer state is proven: not every height is certified by itself."""
+
+
+class UncertifiedError(OperatorError):
+    """No state was certified in time."""
+
+    code = "proof.uncertified"
+    exit_code = ExitCode.TIMED_OUT
+
+
+def prove(
+    context: typer.Context,
+    account: Annotated[
+        str, typer.Argument(help="Name in the localnet, or the account's id.")
+    ] = ACCOUNT_DEFAULT,
+    sub: SubOption = 0,
+    withdrawal: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=SEQUENCE_MAX,
+            help="A pending withdrawal of it, by number, instead of the account.",
+            show_default=False,
+        ),
+    ] = None,
+    directory: DirOption = DIR_DEFAULT,
+    node: NodeOption = None,
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The chain's genesis.json [default: the localnet's].",
+            show_default=False,
+        ),
+    ] = None,
+    timeout_s: WaitOption = WAIT_DEFAULT_S,
+    json: JsonOption = False,
+) -> None:
+    """Prove what the state says of an account, or of one of its pending withdrawals.
+
+    A node shows the leaf and its path to the root of its newest state, and the certificate of that
+    root; both are checked here, against the keys in genesis.json alone. A withdrawal that is proven
+    to be absent was settled on L1, or never requested. With --json the proof comes with it, to be
+    checked again by others. Exit code 20 if a proof does not hold.
+
+    \b
+    Examples:
+      rota account prove alice
+      rota account prove alice --withdrawal 1 --json
+    """
+    chain = load_chain(directory, genesis)
+    owner = account_id(directory, account)
+    identifier = compute_sub_account_id(owner, sub) if sub else owner
+    if withdrawal is None:
+        question: tuple[object, ...] = ("account", identifier)
+        key = account_key(identifier)
+    else:
+        question, key = ("withdrawal", withdrawal), withdrawal_key(withdrawal)
+
+    async def work(client: DoorClient) -> tuple[LeafAnswer, bytes]:
+        with trio.move_on_after(timeout_s):
+            return await _ask(client, question)
+        raise UncertifiedError(
+            f"no state was certified within {timeout_s:g} s",
+            advice="ask again, or another node with --node",
+        )
+
+    answer, certificate = query_at_door(directory, node, work)
+    committee = chain.committee()
+    proven = verify_leaf(
+        key, answer, certificate, chain_id=chain.chain_id(), committee=committee, scheme=BLS
+    )
+    names = [committee.members[each].name for each in proven.signers]
+    document: dict[str, Any] = {
+        "account": identifier,
+        "withdrawal_id": withdrawal,
+        "height": proven.height,
+        "market_root": proven.market_root,
+        "is_present": proven.value is not None,
+        "key": key,
+        "value": proven.value,
+        "proof": answer.proof,
+        "certificate": certificate,
+        "certified_by": names,
+    }
+    rows: list[tuple[str, object]] = [("account", identifier.hex())]
+    if withdrawal is not None:
+        facts, told = _read_withdrawal(proven.value, identifier)
+        document |= facts
+        rows += [("withdrawal", withdrawal), *told]
+    else:
+        exists = proven.value is not None
+        rows.append(("proven", "it exists, with this leaf" if exists else "there is none"))
+        rows += [("leaf", proven.value.hex())] if proven.value is not None else []
+    rows += [
+        ("height", proven.height),
+        ("state root", proven.market_root.hex()),
+        ("certified by", ", ".join(names)),
+    ]
+    current_output(context).data(document, record(rows))
+
+
+def _read_withdrawal(
+    value: bytes | None, identifier: bytes
+) -> tuple[dict[str, Any], list[tuple[str, object]]]:
+    if value is None:
+        return {}, [("proven", "it is not pending: settled on L1, or never requested")]
+    owner, destination, amount, height = decode_withdrawal(value)
+    if owner != identifier:
+        return {}, [("proven", f"it is pending, of another account: {owner.hex()}")]
+    facts = {
+        "destination": destination,
+        "amount_microquote": amount,
+        "requested_height": height,
+    }
+    words = f"{format_quote(amount)} to 0x{destination.hex()}, requested at height {height}"
+    return facts, [("proven", f"it is pending: {words}")]
+
+
+async def _ask(client: DoorClient, question: tuple[object, ...]) -> tuple[LeafAnswer, bytes]:
+    """A proof with the certificate of its state. Raises `DoorError` and `DisprovenError`."""
+    while True:
+        answer = read_view(LeafAnswer, await client.query("proof", *question), "proof")
+        for _ in range(CERTIFICATE_POLLS_MAX):
+            try:
+                found = read_view(
+                    dict[str, Any], await client.query("certificate", answer.height), "certificate"
+                )
+            except DoorError as error:
+                if error.code not in ("checkpoint.unknown", "query.malformed"):
+                    raise
+                found = {}
+            encoded = found.get("encoded")
+            if isinstance(encoded, bytes):
+                return answer, encoded
+            if not found and await _is_passed(client, answer.height):
+                break
+            await trio.sleep(POLL_S)
+
+
+async def _is_passed(client: DoorClient, height: int) -> bool:
+    """Is a later height certified? Then this one is no checkpoint."""
+    status = read_view(dict[str, Any], await client.query("status"), "status")
+    certified = status.get("certified_height")
+    if not isinstance(certified, int):
+        raise DisprovenError("the node tells no certified height", advice="ask another node")
+    return certified > height
