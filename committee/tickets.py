@@ -51,6 +51,10 @@ class Tickets(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     spare: TicketCount
     """The most tickets that any set below honest power holds: what may fail without harm."""
 
+    def __post_init__(self) -> None:
+        if not max(self.threshold, self.spare) <= self.total <= TICKETS_MAX:
+            raise ValueError("the tickets do not fit their threshold")
+
     @property
     def total(self) -> int:
         """W."""

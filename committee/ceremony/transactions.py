@@ -1,10 +1,11 @@
 """What members say in a ceremony: dealings, complaints and acknowledgements, as the chain has them.
 
-The order state reads who speaks about what. What it takes cryptography to judge is an opaque body,
-encoded by whoever judges it (`committee.ceremony.checks`).
+The order state reads who speaks about what. What it takes cryptography to judge is an opaque body
+(`committee.ceremony.dkg` says what it holds).
 
-A dealing is random, so a member must have it on disk before it sends it: made again after a crash
-it would be another, and two different dealings convict their dealer.
+A dealing is random, so a member must have it on disk, or the seed that it follows from, before it
+sends it: made again after a crash from another seed it would be another, and two different dealings
+convict their dealer.
 """
 
 from typing import Annotated, Final
@@ -18,22 +19,22 @@ from crypto.codec import decode, encode
 from crypto.digest import Domain, digest
 from crypto.types import Digest, Ed25519Signature
 
-_COMMITMENT_SIZE_BYTES = 96
+_COMMITMENT_SIZE_BYTES = 98
+"""A compressed point of G2 and the head of its encoding."""
 _SHARE_SIZE_BYTES = 32
-_PROOF_OF_SHARE_SIZE_BYTES = 48
 _SECRETS = 2
 """Each dealing shares two secrets: one opens envelopes, the other makes the beacon."""
 
 DEALING_BODY_MAX_BYTES: Final = (
-    _SECRETS * TICKETS_MAX * (_COMMITMENT_SIZE_BYTES + _SHARE_SIZE_BYTES) + 1024
+    _SECRETS * TICKETS_MAX * (_COMMITMENT_SIZE_BYTES + _SHARE_SIZE_BYTES) + 2048
 )
 """Commitments to the polynomials, an encrypted share for each ticket, and proofs of knowledge."""
 
 COMPLAINT_BODY_MAX_BYTES: Final = 512
 """One opened Diffie-Hellman key and the proof that it is the right one."""
 
-ACKNOWLEDGEMENT_BODY_MAX_BYTES: Final = _SECRETS * TICKETS_MAX * _PROOF_OF_SHARE_SIZE_BYTES + 1024
-"""A proof of share for each ticket and secret."""
+ACKNOWLEDGEMENT_BODY_MAX_BYTES: Final = 512
+"""One proof for all shares of a member."""
 
 TRANSACTION_MAX_BYTES: Final = DEALING_BODY_MAX_BYTES + 256
 """Of an encoded `CeremonyTransaction`; callers refuse longer bytes before they decode them."""
