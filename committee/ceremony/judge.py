@@ -32,6 +32,7 @@ from crypto.dkg.outcome import form_keys
 from crypto.dkg.receiving import Blame, judge_complaint
 from crypto.dkg.receiving import Complaint as ComplaintBody
 from crypto.dkg.sharing import Keys, Recipient, Sharing
+from crypto.group import GroupError, decode_g1
 from crypto.scheme import IdentityScheme
 
 OUTCOMES_MAX: Final = 4
@@ -40,10 +41,15 @@ OUTCOMES_MAX: Final = 4
 
 
 class KeyJudge:
-    """A `CeremonyJudge`. It knows the old keys that plans name, and nothing secret."""
+    """A `CeremonyJudge`. It knows the old keys that plans name, and nothing secret.
+
+    Evidence shows its terms, and whoever made it up may have made up those. Terms that no ceremony
+    can have, or that reshare a key that this judge was not given, convict nobody: whatever is said
+    under them counts as forged.
+    """
 
     def __init__(self, identity: IdentityScheme, old_keys: Mapping[bytes, Keys]) -> None:
-        """`old_keys` by `Keys.compute_digest`; they must hold those of every plan asked about."""
+        """`old_keys` by `Keys.compute_digest`."""
         self._identity = identity
         self._old_keys = old_keys
 
@@ -52,6 +58,8 @@ class KeyJudge:
         transaction = check.transaction
         message_id = compute_message_id(transaction.message)
         if not self._identity.verify(check.author_key, message_id, transaction.signature):
+            return Verdict.FORGED
+        if not self._are_possible(check.terms):
             return Verdict.FORGED
         sharing = make_sharing(check.terms, self._old_keys)
         try:
@@ -66,9 +74,28 @@ class KeyJudge:
             is_upheld = False
         return Verdict.UPHELD if is_upheld else Verdict.REFUTED
 
+    def _are_possible(self, terms: CeremonyTerms) -> bool:
+        old_key = terms.plan.old_key
+        if old_key is not None:
+            keys = self._old_keys.get(old_key.key_digest)
+            shape = sum(holder.tickets for holder in old_key.holders), old_key.threshold
+            if keys is None or any((each.tickets, each.threshold) != shape for each in keys.both):
+                return False
+        return _are_points(tuple(each.encryption_key for each in terms.plan.participants))
+
+
+@lru_cache(maxsize=OUTCOMES_MAX)
+def _are_points(encoded: tuple[bytes, ...]) -> bool:
+    try:
+        for each in encoded:
+            decode_g1(each)
+    except GroupError:
+        return False
+    return True
+
 
 def make_sharing(terms: CeremonyTerms, old_keys: Mapping[bytes, Keys]) -> Sharing:
-    """Return what the mathematics needs to know of an attempt."""
+    """Return what the mathematics needs to know of an attempt; the old key must be there."""
     plan, tickets = terms.plan, terms.tickets
     recipients = tuple(
         Recipient(participant.encryption_key, count)
@@ -110,6 +137,10 @@ def _is_complaint_right(
     dealing = decode_dealing(about)
     complaint = decode(ComplaintBody, message.body)
     if complaint.recipient != message.complainer or complaint.dealing != dealing.compute_digest():
+        return False
+    if find_dealing_fault(sharing, dealing) is not None:
+        # Only in evidence: the chain hears complaints about dealings that stand. Another check says
+        # what becomes of such a dealing, and then nobody asks about shares.
         return False
     return judge_complaint(sharing, dealing, complaint) is Blame.DEALER
 

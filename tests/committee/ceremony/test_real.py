@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from committee.ceremony.attempt import CeremonyRefusal
 from committee.ceremony.checks import ComplaintCheck, DealingCheck, JudgedTransaction, Verdict
-from committee.ceremony.faults import OffenceKind, compute_offence, find_checks
+from committee.ceremony.faults import OffenceKind, ShareDispute, compute_offence, find_checks
 from committee.ceremony.judge import KeyJudge, form_ceremony_keys, make_sharing
 from committee.ceremony.machine import Ceremony
 from committee.ceremony.member import (
@@ -26,7 +26,12 @@ from committee.ceremony.plan import (
     Slot,
     Windows,
 )
-from committee.ceremony.transactions import CeremonyTransaction, Complaint, compute_message_id
+from committee.ceremony.transactions import (
+    CeremonyTransaction,
+    Complaint,
+    Dealing,
+    compute_message_id,
+)
 from crypto.codec import decode, encode
 from crypto.dkg.dealing import Dealing as DealtOut
 from crypto.dkg.dealing import compute_dealing_context, draw_scalars, prove_dealing
@@ -303,3 +308,43 @@ def test_encryption_keys_are_proven_for_chain_and_owner():
     context = compute_encryption_key_context(CHAIN_ID, b"\x01" * 32)
     assert context != compute_encryption_key_context(CHAIN_ID, b"\x02" * 32)
     assert context != compute_encryption_key_context(bytes(32), b"\x01" * 32)
+
+
+def test_terms_that_no_ceremony_can_have_convict_nobody(first):
+    again = Real([2, 1, 2], before=first, epoch=2)
+    dealing = again.deal(Slot(1, 2), first.secrets[1][0])
+    plan = again.terms.plan
+    one, *others = plan.participants
+    no_key = replace(one, encryption_key=b"\xff" * 48)
+    for changed in (
+        replace(plan, participants=(no_key, *others)),
+        replace(plan, old_key=replace(plan.old_key, key_digest=bytes(32))),
+        replace(plan, old_key=replace(plan.old_key, threshold=2)),
+        replace(plan, old_key=replace(plan.old_key, holders=plan.old_key.holders[:3])),
+    ):
+        terms = replace(again.terms, plan=changed)
+        message = replace(dealing.message, terms_id=terms.terms_id)
+        check = DealingCheck(terms, first.members[1].key, first.members[1].sign(message))
+        assert again.judge.judge(check) is Verdict.FORGED
+    check = DealingCheck(again.terms, first.members[1].key, dealing)
+    assert again.judge.judge(check) is Verdict.UPHELD
+
+
+def test_a_dispute_about_what_is_no_dealing_convicts_nobody_of_anything_about_shares():
+    real = Real([3, 3, 3, 3])
+    dealing = decode(DealtOut, real.deal(Slot(1, 0)).message.body)
+    for wrong in (
+        replace(dealing, encrypted=dealing.encrypted[:2]),
+        replace(dealing, ephemeral=bytes(48)),
+        replace(dealing, commitments=(dealing.commitments[0], (b"\xff" * 96,) * 3)),
+    ):
+        message = Dealing(real.terms.terms_id, 1, 0, encode(wrong))
+        opened = OpenedComplaint(wrong.compute_digest(), 2, dealing.ephemeral, bytes(48))
+        named = compute_message_id(message)
+        complaint = Complaint(real.terms.terms_id, 2, 1, 0, named, encode(opened))
+        fault = ShareDispute(
+            real.terms, real.members[1].sign(message), real.members[2].sign(complaint)
+        )
+        verdicts = [real.judge.judge(check) for check in find_checks(fault)]
+        assert verdicts == [Verdict.REFUTED, Verdict.REFUTED]
+        assert compute_offence(fault, verdicts) is None
