@@ -189,7 +189,7 @@ class NodeCluster:
             time_ms=0,
             seed=7,
             members=self.keys.committee.members,
-            engine=EngineGenesis(make_markets(), deposits, fee_tiers=FEE_TIERS),
+            engine=EngineGenesis(make_markets(self._seed), deposits, fee_tiers=FEE_TIERS),
             fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
         )
 

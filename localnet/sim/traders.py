@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from engine.genesis import FeeTier, FeeTiers, MarketParams, MarkParams, OpenInterestParams
+from engine.genesis import FeeTier, FeeTiers, MarketParams, MarkParams, Matching, OpenInterestParams
 from engine.instructions import (
     AccountInstruction,
     Amend,
@@ -47,6 +47,9 @@ MARK: Final = MarkParams(10**6, 20_000, average_ms=2_000, interval_ms=500)
 OPEN_INTEREST: Final = OpenInterestParams(5 * 10**6, 10**9)
 """So, too."""
 
+AUCTIONS_EVERY: Final = 4
+"""Of seeds, so many to one whose large market matches by auctions."""
+
 NAMES_KEPT: Final = 12
 """An account cancels and amends one of so many orders that it named last, open or not."""
 
@@ -60,13 +63,15 @@ _LASTING: Final = (
 )
 
 
-def make_markets() -> tuple[MarketParams, ...]:
-    """The markets of a simulated chain: a plain one, and one with a mark of its own and a margin
-    that grows with what is open."""
+def make_markets(seed: int) -> tuple[MarketParams, ...]:
+    """The markets of a simulated chain: a plain one, which calls auctions with a share of the
+    seeds, and one with a mark of its own and a margin that grows with what is open."""
     plain, other = (
         make_plain_market(market, symbol)
         for market, symbol in zip(MARKETS, ("SIM-PERP", "SMALL-PERP"), strict=True)
     )
+    if seed % AUCTIONS_EVERY == AUCTIONS_EVERY - 1:
+        plain = replace(plain, matching=Matching.AUCTION)
     return plain, replace(other, mark=MARK, open_interest=OPEN_INTEREST)
 
 

@@ -39,6 +39,8 @@ QUIET = Schedule(seed=5, views=20)
 CROWDED = Schedule(seed=8, views=20, traffic=Traffic(interval_ms=20))
 """Some orders wait until they have expired."""
 BUSY = Schedule(seed=5, views=40, traffic=Traffic(interval_ms=8))
+CALLED = Schedule(seed=3, views=40, traffic=Traffic(interval_ms=8))
+"""With a seed whose large market calls auctions."""
 PLANTED = Token("plant", 1)
 """Whatever comes back for it is nobody's."""
 
@@ -512,6 +514,24 @@ def test_a_wrong_fee_is_found(fee: str) -> None:
 )  # fmt: skip
 def test_an_engine_that_trades_by_other_rules_is_found(target: str, old: str, new: str) -> None:
     assert find_planted(f"engine.{target}", old, new, BUSY).oracle == "Trades"
+
+
+@pytest.mark.parametrize(
+    ("target", "old", "new"),
+    [
+        ("clearing:clear", "min(max(reference, floor), ceiling)", "floor"),
+        ("clearing:_share_out", "margin[position].filled += 1",
+         "margin[-1 - position].filled += 1"),
+        ("auction:Auction._charge", "if offer.is_taker:",
+         "if offer.is_taker and offer.order.side > 0:"),
+        ("auction:Auction._prevent_self_trade", "if mode != SelfTradeMode.CANCEL_MAKER:",
+         "if mode == SelfTradeMode.CANCEL_TAKER:"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_calls_auctions_by_other_rules_is_found(
+    target: str, old: str, new: str
+) -> None:
+    assert find_planted(f"engine.trading.{target}", old, new, CALLED).oracle == "Trades"
 
 
 # ---- memory, lost and held -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from engine.genesis import EngineGenesis
+from engine.genesis import EngineGenesis, Matching
 from engine.instructions import PlaceOrder
 from engine.receipts import Event, Fill, TransferEvent, WithdrawalEvent, WithdrawalState
 from engine.state import EngineState
@@ -53,6 +53,11 @@ class Books(Watcher):
         self._world = world
         self.exempt = frozenset(exempt)
         self.markets = {params.market: params for params in genesis.markets}
+        self.calls = frozenset(
+            params.market for params in genesis.markets if params.matching is Matching.AUCTION
+        )
+        """Markets that call auctions. What their fills cost, `Trades` judges: it knows who had
+        waited."""
         self.height = 0
         self.balances: Counter[bytes] = Counter()
         """Micro-quote by account."""
@@ -105,30 +110,42 @@ class Books(Watcher):
                     maker, taker = tier.maker_reduction_ppm, tier.taker_reduction_ppm
         return maker, taker
 
+    def _find_epoch(self, time_ms: int) -> int:
+        return 0 if self.tiers is None else time_ms // self.tiers.epoch_ms + 1
+
+    def find_rates(self, account: bytes, market: int, time_ms: int) -> tuple[int, int]:
+        """What an account pays of a notional, in millionths, as (maker, taker)."""
+        params = self.markets[market]
+        maker_less, taker_less = self._reduce(account, self._find_epoch(time_ms))
+        return params.maker_fee_ppm - maker_less, params.taker_fee_ppm - taker_less
+
+    def value(self, fill: Fill) -> int:
+        """The notional of a fill, micro-quote."""
+        params = self.markets[fill.market]
+        ticks = fill.price_ticks * fill.size_lots
+        notional, rest = divmod(ticks * params.tick_size_microquote, params.lots_per_base)
+        assert not rest, "prices are whole in micro-quote"
+        return notional
+
     def _book(self, fills: Iterable[Fill], time_ms: int) -> None:
-        epoch = 0 if self.tiers is None else time_ms // self.tiers.epoch_ms + 1
+        epoch = self._find_epoch(time_ms)
         notionals: Counter[int] = Counter()
         charged: Counter[int] = Counter()
         for fill in fills:
-            params = self.markets[fill.market]
-            ticks = fill.price_ticks * fill.size_lots
-            notional, rest = divmod(ticks * params.tick_size_microquote, params.lots_per_base)
-            assert not rest, "prices are whole in micro-quote"
+            notional = self.value(fill)
             order_id = fill.taker_order_id
             notionals[order_id] += notional
             charged[order_id] += fill.taker_fee_microquote
-            maker_less, _ = self._reduce(fill.maker, epoch)
-            _, taker_less = self._reduce(fill.taker, epoch)
-            due = (
-                _round_up(notional * (params.maker_fee_ppm - maker_less)),
-                _round_up(notionals[order_id] * (params.taker_fee_ppm - taker_less)),
-            )
             owners = {self.owner_of(fill.maker), self.owner_of(fill.taker)}
             if epoch and len(owners) == 2:
                 for owner in sorted(owners):
                     self.volumes[owner, epoch] += notional
-            found = (fill.maker_fee_microquote, charged[order_id])
-            assert found == due, f"height {self.height}: fees {found}, due {due}"
+            if fill.market not in self.calls:
+                maker_ppm, _ = self.find_rates(fill.maker, fill.market, time_ms)
+                _, taker_ppm = self.find_rates(fill.taker, fill.market, time_ms)
+                due = (round_up(notional * maker_ppm), round_up(notionals[order_id] * taker_ppm))
+                found = (fill.maker_fee_microquote, charged[order_id])
+                assert found == due, f"height {self.height}: fees {found}, due {due}"
             side = int(fill.taker_side)
             self.balances[fill.taker] -= side * notional + fill.taker_fee_microquote
             self.balances[fill.maker] -= fill.maker_fee_microquote - side * notional
@@ -225,6 +242,6 @@ class Books(Watcher):
         assert not gone, f"{where}: {len(gone)} accounts are gone"
 
 
-def _round_up(amount_millionths: int) -> int:
+def round_up(amount_millionths: int) -> int:
     """Millionths to whole ones: who pays more pays the rest, who gets less gives it."""
     return -(-amount_millionths // _PPM)

@@ -1,18 +1,21 @@
 """An order book of our own: what orders must come to, worked out by rules written down here.
 
-Price first, then the lower id; up to the limit; never with one's own orders. Plain and slow: a
-sorted list for each side, and every order by its id.
+Price first, then the lower id; up to the limit; never with one's own orders; or all at one price
+where a market calls auctions (`call`). Plain and slow: a sorted list for each side, and every order
+by its id.
 """
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.instructions import Amend, Cancel, CancelAll, PlaceOrder, SelfTradeMode, Side
 from engine.instructions import TimeInForce as Lasts
+from engine.limits import AUCTION_ROUNDS_MAX
 from engine.receipts import ReasonCode, Receipt, Status
+from localnet.sim.oracles.call import Wish, find_price, pair_off, share_out
 
 
 @dataclass(slots=True)
@@ -187,6 +190,133 @@ class Mirror:
             status = Status.RESTING if left else Status.CANCELLED
         return Receipt(
             receipt.envelope_id, receipt.index, status, code, order_id, filled, resting_lots=left
+        )
+
+    # ---- call auctions -------------------------------------------------------------------------
+
+    def call(
+        self, market: int, joined: Sequence[tuple[Receipt, bytes, PlaceOrder]], index_ticks: int
+    ) -> list[Receipt]:
+        """Let orders join an auction in turn and clear it; returns what their receipts must say,
+        but for money."""
+        asked = {receipt.order_id: order for receipt, _, order in joined}
+        for receipt, owner, order in joined:
+            self._join(receipt.order_id, owner, order)
+        entered = {
+            order_id: self.orders[order_id].lots if order_id in self.orders else 0
+            for order_id in asked
+        }
+        killed, price, traded = self._clear(market, asked, index_ticks)
+        wishes = self._list_wishes(market)
+        if price is not None:
+            for bid_id, ask_id, lots in pair_off(wishes, traded):
+                self._trade(self.orders[bid_id], self.orders[ask_id], price, lots)
+        receipts = []
+        for receipt, _, order in joined:
+            order_id, lots = receipt.order_id, entered[receipt.order_id]
+            left = self.orders.get(order_id)
+            if left is not None and order.tif is Lasts.IOC:
+                self._remove(left)
+                left = None
+            filled, resting = traded.get(order_id, 0), 0 if left is None else left.lots
+            code = ReasonCode.ORDER_SELF_TRADE if lots < order.size_lots else ReasonCode.OK
+            if order_id in killed:
+                code = ReasonCode.ORDER_FOK_UNFILLABLE
+            elif filled + resting < lots:
+                assert order.tif is Lasts.IOC, f"order {order_id} loses {lots - filled - resting}"
+                code = ReasonCode.ORDER_IOC_REMAINDER
+            if filled:
+                status = Status.FILLED if filled == order.size_lots else Status.PARTIALLY_FILLED
+            else:
+                status = Status.RESTING if resting else Status.CANCELLED
+            receipts.append(
+                Receipt(
+                    receipt.envelope_id,
+                    receipt.index,
+                    status,
+                    code,
+                    order_id,
+                    filled,
+                    resting_lots=resting,
+                )
+            )
+        return receipts
+
+    def _join(self, order_id: int, owner: bytes, order: PlaceOrder) -> None:
+        """Stand in the book, with nothing of one's own on the other side at such a price."""
+        mode, lots = order.self_trade, order.size_lots
+        own = [
+            each
+            for each in self.of(owner)
+            if each.order.market == order.market
+            and each.order.side != order.side
+            and int(order.side) * (order.price_ticks - each.order.price_ticks) >= 0
+        ]
+        for each in sorted(own, key=lambda each: each.place):
+            if mode == SelfTradeMode.CANCEL_TAKER:
+                return
+            if mode == SelfTradeMode.DECREMENT:
+                less = min(lots, each.lots)
+                lots -= less
+                self._lose(each, ReasonCode.ORDER_SELF_TRADE, less)
+            else:
+                self._lose(each, ReasonCode.ORDER_SELF_TRADE)
+            if mode == SelfTradeMode.CANCEL_BOTH or not lots:
+                return
+        self._add(Open(order_id, owner, order, lots))
+
+    def _clear(
+        self, market: int, asked: Mapping[int, PlaceOrder], index_ticks: int
+    ) -> tuple[set[int], int | None, dict[int, int]]:
+        """Which orders were killed, the price, and who trades what: fill-or-kill orders that are
+        not filled go, half of them at a time, who misses most first, later ids before earlier."""
+        killed: set[int] = set()
+        for rounds_left in range(AUCTION_ROUNDS_MAX, -1, -1):
+            wishes = self._list_wishes(market)
+            price = find_price(wishes, index_ticks)
+            traded = {} if price is None else share_out(wishes, price)
+            alive = [
+                order_id
+                for order_id, order in asked.items()
+                if order.tif is Lasts.FOK and order_id in self.orders
+            ]
+            missing = sorted(
+                (traded.get(each, 0) - asked[each].size_lots, -each)
+                for each in alive
+                if traded.get(each, 0) < asked[each].size_lots
+            )
+            if not missing:
+                break
+            chosen = [-each for _, each in missing[: (len(missing) + 1) // 2]]
+            for order_id in chosen if rounds_left > 1 else alive:
+                killed.add(order_id)
+                self._remove(self.orders[order_id])
+        return killed, price, traded
+
+    def _list_wishes(self, market: int) -> list[Wish]:
+        return [
+            Wish(each.order_id, int(each.order.side), each.order.price_ticks, each.lots)
+            for each in self.orders.values()
+            if each.order.market == market
+        ]
+
+    def _trade(self, bid: Open, ask: Open, price: int, lots: int) -> None:
+        """Whoever came first is the maker."""
+        maker, taker = sorted((bid, ask), key=lambda each: each.order_id)
+        self._reduce(bid, lots)
+        self._reduce(ask, lots)
+        self.trades.append(
+            Trade(
+                bid.order.market,
+                price,
+                lots,
+                taker.order.side,
+                maker.order_id,
+                taker.order_id,
+                maker.owner,
+                taker.owner,
+                maker.lots,
+            )
         )
 
     # ---- the lists -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Reduce-only orders and what waits for a price or a time, which no trader of a ru
 judgement.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import zip_longest
@@ -38,7 +39,7 @@ from engine.snapshots.whole import snapshot
 from engine.state import EngineState
 from engine.trading.market import Market
 from localnet.sim.node_world import Engine
-from localnet.sim.oracles.books import Books, derive_sub_account
+from localnet.sim.oracles.books import Books, derive_sub_account, round_up
 from localnet.sim.oracles.mirror import Loss, Mirror, Trade
 from localnet.sim.oracles.watchers import Execution, Watcher
 
@@ -76,6 +77,9 @@ class Trades(Watcher):
         self._priced: set[int] = set()
         """Markets in which an order was admitted once: they have an index for ever."""
         self.is_judging = True
+        self._calls = books.calls
+        self._joined: set[int] = set()
+        """Orders that came for an auction of this height."""
 
     def on_executed(self, index: int, execution: Execution) -> None:
         height = execution.request.height
@@ -88,13 +92,15 @@ class Trades(Watcher):
         if has_caps or any(_is_beyond_rules(task.instruction) for task in tasks):
             self.is_judging = False
             return
-        self._run(execution.block.time_ms, tasks, f"height {height}: ")
-        self._compare_told(execution.output, f"height {height}: ")
-        self._compare_open(self._engines[index].state, f"node {index}, height {height}")
+        where, state = f"height {height}: ", self._engines[index].state
+        self._run(execution.block.time_ms, tasks, state, where)
+        self._compare_told(execution.output, where)
+        self._compare_fees(execution.output, execution.block.time_ms, where)
+        self._compare_open(state, f"node {index}, height {height}")
 
     # ---- one height ----------------------------------------------------------------------------
 
-    def _run(self, time_ms: int, tasks: list[_Task], where: str) -> None:
+    def _run(self, time_ms: int, tasks: list[_Task], state: EngineState, where: str) -> None:
         mirror = self._mirror
         mirror.begin()
         mirror.expire(time_ms)
@@ -121,14 +127,25 @@ class Trades(Watcher):
         admitted.sort(key=lambda each: each[0].receipt.order_id)
         makers = [order.tif is TimeInForce.POST_ONLY for _, order in admitted]
         assert makers == sorted(makers, reverse=True), f"{where}a taker goes before a post-only"
+        called: dict[int, list[tuple[Receipt, bytes, PlaceOrder]]] = {}
         for task, order in admitted:
             said = task.receipt
             self._last_id += 1
             assert said.order_id == self._last_id, f"{where}order {said.order_id} out of turn"
-            due = mirror.place(said, task.sender, order)
-            found = (said.status, said.code, said.filled_lots, said.resting_lots)
-            expected = (due.status, due.code, due.filled_lots, due.resting_lots)
-            assert found == expected, f"{where}order {due.order_id} came to {found}, due {expected}"
+            if order.market in self._calls and order.tif is not TimeInForce.POST_ONLY:
+                assert order.market >= max(called, default=0), f"{where}auctions out of turn"
+                called.setdefault(order.market, []).append((said, task.sender, order))
+                continue
+            assert not called or order.tif is TimeInForce.POST_ONLY, (
+                f"{where}order {said.order_id} goes after an auction"
+            )
+            _compare_receipt(said, mirror.place(said, task.sender, order), where)
+        for market, joined in called.items():
+            # The index is set before anybody trades.
+            due = mirror.call(market, joined, state.markets[market].index_price)
+            for (said, _, _), each in zip(joined, due, strict=True):
+                _compare_receipt(said, each, where)
+        self._joined = {said.order_id for joined in called.values() for said, _, _ in joined}
 
     def _admit(
         self, task: _Task, order: PlaceOrder, where: str
@@ -182,6 +199,27 @@ class Trades(Watcher):
         ]
         _compare_lists(fills, self._mirror.trades, where)
         _compare_lists(losses, self._mirror.losses, where)
+
+    def _compare_fees(self, output: BlockOutput, time_ms: int, where: str) -> None:
+        """In an auction whoever joins it pays a taker's fee, also where two of these trade."""
+        notionals: Counter[int] = Counter()
+        charged: Counter[int] = Counter()
+        for fill in output.fills:
+            if fill.market not in self._calls:
+                continue
+            notional = self._books.value(fill)
+            for order_id, owner, fee in (
+                (fill.maker_order_id, fill.maker, fill.maker_fee_microquote),
+                (fill.taker_order_id, fill.taker, fill.taker_fee_microquote),
+            ):
+                maker_ppm, taker_ppm = self._books.find_rates(owner, fill.market, time_ms)
+                notionals[order_id] += notional
+                charged[order_id] += fee
+                if order_id in self._joined:
+                    due, paid = round_up(notionals[order_id] * taker_ppm), charged[order_id]
+                else:
+                    due, paid = round_up(notional * maker_ppm), fee
+                assert paid == due, f"{where}order {order_id} pays {paid}, due {due}"
 
     def _compare_open(self, state: EngineState, where: str) -> None:
         found, due = len(state.orders), len(self._mirror.orders)
@@ -381,6 +419,12 @@ def _compare_cancelled(task: _Task, due: tuple[Status, ReasonCode, int, int], wh
     said = task.receipt
     found = (said.status, said.code, said.order_id, said.cancelled_count)
     assert found == due, f"{where}{task.instruction} came to {found}, due {due}"
+
+
+def _compare_receipt(said: Receipt, due: Receipt, where: str) -> None:
+    found = (said.status, said.code, said.filled_lots, said.resting_lots)
+    expected = (due.status, due.code, due.filled_lots, due.resting_lots)
+    assert found == expected, f"{where}order {due.order_id} came to {found}, due {expected}"
 
 
 def _limit(order: MarketOrder) -> PlaceOrder:
