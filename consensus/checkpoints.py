@@ -99,7 +99,11 @@ class Checkpoints:
         committee: Committee,
         me: int,
         recovered: RecoveredCheckpoints = NO_CHECKPOINTS,
+        *,
+        is_signing: bool = True,
     ) -> None:
+        """A node that is not signing compares its results with what others certify."""
+        self._is_signing = is_signing
         self._committee = committee
         self._newest = recovered.certificate
         self._own = dict(recovered.votes)
@@ -154,7 +158,7 @@ class Checkpoints:
             del self._certified[height]
         self._votes.drop_outside(self._window())
         certified_height = self._certified_height()
-        if header.height <= certified_height:
+        if header.height <= certified_height or not self._is_signing:
             return []
         return self._signer.vote(header, certified_height)
 

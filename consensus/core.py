@@ -91,9 +91,12 @@ class ConsensusCore:
         payload: PayloadSource,
         recovered: Recovered,
         certificates: CertificateCache | None = None,
+        seat: int | None = None,
     ) -> None:
-        """`me` is this node's index, None for an observer, who follows and never signs.
+        """`me` is this node's index, None for an observer, who follows and never signs. `seat` is
+        the index by which the others know an observer that is in the committee.
         `certificates` may be shared with other cores that verify the same certificates."""
+        seat = seat if me is None else me
         self._config = config
         self._chain_id = chain_id
         self._committee = committee
@@ -128,14 +131,14 @@ class ConsensusCore:
         self._votes = VoteCollector(chain_id, committee, bans, self._compute_vote_wait_ms)
         self._timeouts = TimeoutCollector(chain_id, committee, bans)
         self._exchange = Exchange(
-            chain_id, len(committee), me, self._chain, self._out, config.sync_retry_ms, bans
+            chain_id, len(committee), seat, self._chain, self._out, config.sync_retry_ms, bans
         )
-        self._others = tuple(index for index in range(len(committee)) if index != me)
+        self._others = tuple(index for index in range(len(committee)) if index != seat)
         self._unannounced_qc: QC | None = None
         self._accuser = Accuser(
             chain_id,
             committee,
-            me,
+            seat,
             self._schedule,
             self._validator,
             self._pacemaker,
@@ -258,6 +261,9 @@ class ConsensusCore:
         """What must verify before the message counts; None if it is of no use any more."""
         view = self._pacemaker.view
         match message:
+            case Vote() if self._me is None:
+                # Whoever sends it takes this node for a leader, rightly.
+                return None
             case Vote(data=data):
                 self._validator.check_vote(sender, message)
                 if data.view < view - VIEW_BEHIND_MAX:

@@ -112,11 +112,16 @@ class Lanes:
         me: int,
         recovered: RecoveredLanes = NOTHING_RECOVERED,
         certificate_cache: CertificateCache | None = None,
+        *,
+        is_signing: bool = True,
     ) -> None:
+        """A node that is not signing holds, checks, fetches and serves batches; it has none of its
+        own, and acknowledges none."""
         self._config = config
         self._chain_id = chain_id
         self._committee = committee
         self._me = me
+        self._is_signing = is_signing
         self._peers = tuple(index for index in range(len(committee)) if index != me)
         self._tokens = Tokens(Component.LANES)
         cursors = recovered.cursors
@@ -165,8 +170,10 @@ class Lanes:
 
     def can_propose(self) -> bool:
         """May `propose_batch` be called? False while the own backlog is full or the previous
-        batch is not durable yet, and for good once an own batch failed its check."""
-        return self._author.can_propose() and self._me not in self._intake.bans
+        batch is not durable yet, and for good once an own batch failed its check, or where nothing
+        is signed."""
+        is_able = self._is_signing and self._author.can_propose()
+        return is_able and self._me not in self._intake.bans
 
     def certified_tips(self) -> Mapping[int, AvailabilityCertificate]:
         """The newest verified certificate of each lane above its cursor, by rising author."""
@@ -325,6 +332,8 @@ class Lanes:
     def _acknowledge(self, now_ms: int, author: int) -> list[Effect]:
         chain = self._chains[author]
         chain.apply_ready()
+        if not self._is_signing:
+            return []
         return self._signer.poll(now_ms, author, chain, self._covered_sequence(author))
 
     def _on_signed(self, now_ms: int, event: Signed) -> list[Effect]:
@@ -345,6 +354,9 @@ class Lanes:
 
     def _on_ack(self, now_ms: int, sender: int, ack: Ack) -> list[Effect]:
         data = ack.data
+        if not self._is_signing:
+            # For a batch of an earlier life, which is forgotten here.
+            return []
         if ack.signer != sender or data.author != self._me:
             return [Misbehaviour(sender, "lane.ack_forged")]
         if data.epoch != self._committee.epoch or sender in self._collector.bans:

@@ -31,6 +31,11 @@ SYNC_RESPONSE_MAX_BYTES: Final = 4 << 20
 """A response stops adding items once it holds this much."""
 BATCHES_MAX_PER_REQUEST: Final = 16
 
+SNAPSHOT_OFFER_MAX_BYTES: Final = 4 << 20
+"""More than a block, its certificates and the largest list of pieces have."""
+SNAPSHOT_CHUNK_MAX_BYTES: Final = 262_144
+"""One piece of a snapshot."""
+
 CONTROL_FRAME_MAX_BYTES: Final = 1 << 20
 BULK_FRAME_MAX_BYTES: Final = SYNC_RESPONSE_MAX_BYTES + BATCH_BODY_MAX_BYTES + (64 << 10)
 
@@ -158,6 +163,41 @@ class LaneRequest(
     above_sequence: Uint
 
 
+class SnapshotRequest(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="snapshot_request"
+):
+    """Ask for the newest snapshot of a certified state above a height: from a node that joins."""
+
+    above_height: Uint
+
+
+class ChunkRequest(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="chunk_request"
+):
+    """Ask for a piece of a snapshot that was offered, by its digest."""
+
+    name: Digest
+
+
+class SnapshotOffer(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="snapshot_offer"
+):
+    """The answer to a `SnapshotRequest`."""
+
+    offer: Annotated[bytes, Meta(max_length=SNAPSHOT_OFFER_MAX_BYTES)]
+    """An encoded `node.offers.Offer`; empty if there is none."""
+
+
+class SnapshotChunk(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="snapshot_chunk"
+):
+    """The answer to a `ChunkRequest`."""
+
+    name: Digest
+    data: Annotated[bytes, Meta(max_length=SNAPSHOT_CHUNK_MAX_BYTES)]
+    """Empty if the responder has no such piece, or no more."""
+
+
 class BatchMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="batch"):
     """A batch: from its author to all, or one of the answers to a request."""
 
@@ -202,8 +242,10 @@ ControlMessage = (
     | CommittedRequest
     | BatchRequest
     | LaneRequest
+    | SnapshotRequest
+    | ChunkRequest
 )
-BulkMessage = BatchMessage | BlockResponse | CommittedResponse
+BulkMessage = BatchMessage | BlockResponse | CommittedResponse | SnapshotOffer | SnapshotChunk
 Message = ControlMessage | BulkMessage
 
 

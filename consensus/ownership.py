@@ -15,6 +15,8 @@ class Component(StrEnum):
     CONSENSUS = "consensus"
     LANES = "lanes"
     CHECKPOINTS = "checkpoints"
+    SNAPSHOTS = "snapshots"
+    """Giving snapshots to nodes that join, and joining."""
     NODE = "node"
     """Whoever composes the others, where it asks in its own name."""
 

@@ -44,6 +44,23 @@ def make_genesis_tip(chain_id: bytes, committee: Committee, genesis_time_ms: int
     )
 
 
+def recover_observer(
+    chain_id: bytes, committee: Committee, genesis_time_ms: int, archived_tip: bytes | None
+) -> Recovered:
+    """Where a node begins that signs nothing: at its archive's tip, without a safety record.
+
+    Raises `RecoveryError` if the tip is damaged.
+    """
+    try:
+        tip = make_genesis_tip(chain_id, committee, genesis_time_ms)
+        if archived_tip is not None:
+            tip = decode(CommittedTip, archived_tip)
+    except DecodeError as error:
+        raise RecoveryError("recovery.damaged", str(error)) from error
+    state = make_initial_state(committee.epoch, make_genesis_qc(chain_id, committee))
+    return Recovered(apply_qc(state, tip.qc), tip, (), is_first_start=False)
+
+
 def recover(
     chain_id: bytes,
     committee: Committee,

@@ -173,10 +173,11 @@ class BlockSync:
     def poll(self, now_ms: int) -> list[Outgoing]:
         """An observer's request for what comes next, to one member after another: nobody sends
         it proposals."""
-        peer = self._poll_count % self._member_count
-        self._poll_count += 1
         if self._in_flight:
             return []
+        peers = [peer for peer in range(self._member_count) if peer != self._me]
+        peer = peers[self._poll_count % len(peers)]
+        self._poll_count += 1
         self._in_flight[peer] = _Request(None, None, now_ms + self._retry_ms)
         return [Outgoing(peer, CommittedRequest(self._compute_from_height()))]
 

@@ -188,9 +188,12 @@ def audit_stores(
     nodes = []
     for index, member in enumerate(genesis.members):
         name = member.name
-        newest = load_records(
-            network.home(name).safety_path, owner=network.chain_id + member.identity_key
-        )
+        home = network.home(name)
+        if home.load_config().config.node.follow and not home.safety_path.exists():
+            # It forgot what it signed, and signs nothing since: there is nothing to compare with.
+            newest = OwnRecords({})
+        else:
+            newest = load_records(home.safety_path, owner=network.chain_id + member.identity_key)
         states = [*(earlier or {}).get(name, ()), newest]
         nodes.append(_audit_node(name, states, signed.by_member[index], contradictions))
     return AuditReport(

@@ -298,6 +298,27 @@ def restart(
     _call(context, directory, "restart", node, f"started {node}; watch: {next_command}")
 
 
+@app.command()
+def wipe(
+    context: typer.Context,
+    node: NodeArgument,
+    directory: DirOption = DIR_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Take all data from a node but its keys, and start it: it joins by a snapshot of the others.
+
+    A node that forgot what it signed must not sign again, so from then on it only follows
+    (node.follow in its node.toml): it executes the chain, answers queries and helps others to join,
+    and orders nothing. The others go on without it as without a node that is down.
+
+    \b
+    Example:
+      rota localnet wipe node3
+    """
+    next_command = f"{rota_command(directory)}localnet status"
+    _call(context, directory, "wipe", node, f"{node} joins again; watch: {next_command}")
+
+
 def _call(context: typer.Context, directory: Path, command: str, node: str, note: str) -> None:
     output = current_output(context)
     network = load_network(directory)

@@ -26,6 +26,7 @@ from localnet.tally import TapeProgress
 from node.cli.hints import rota_command
 from node.exit_codes import ExitCode, OperatorError
 from node.network import Network
+from node.wiping import wipe_home
 
 READY_TIMEOUT_S: Final = 90.0
 """From the start of the first process until all nodes answer and all markets are quoted."""
@@ -260,11 +261,19 @@ class Cluster:
             self.note(f"{name} was restarted")
             return self._describe_process(name)
 
+        async def wipe(name: str) -> object:
+            await self.supervisor.stop(name)
+            home = self.network.home(name)
+            await trio.to_thread.run_sync(wipe_home, home)
+            await self.supervisor.start(name)
+            self.note(f"{name} lost its data and joins again, following")
+            return self._describe_process(name)
+
         async def down(_argument: str) -> object:
             self.stopped.set()
             return {"stopping": self.supervisor.names()}
 
-        return {"status": status, "kill": kill, "restart": restart, "down": down}
+        return {"status": status, "kill": kill, "restart": restart, "wipe": wipe, "down": down}
 
     def _describe_process(self, name: str) -> dict[str, Any]:
         status = self.supervisor.status(name)

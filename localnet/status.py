@@ -37,6 +37,7 @@ class NodeStatus(Struct, frozen=True):
     executed_height: int = 0
     state_root: bytes = b""
     state_root_height: int = 0
+    is_following: bool = False
 
 
 class _Checkpoint(Struct, frozen=True):
@@ -213,12 +214,13 @@ async def compute_status(network: Network) -> dict[str, Any]:
 
 
 def _describe_condition(answer: NodeAnswer, process: Mapping[str, Any]) -> str:
-    """`up`, `starting`, `not answering` (frozen or hanging) or `down`.
+    """`up`, `follows` (up, and signing nothing), `starting`, `not answering` (frozen or hanging) or
+    `down`.
 
     `process` is what the supervisor says of it; empty without one.
     """
     if answer.status is not None:
-        return "up"
+        return "follows" if answer.status.is_following else "up"
     if process.get("pid") is None:
         return "not answering" if answer.is_listening else "down"
     return "starting" if process["uptime_s"] < STARTING_MAX_S else "not answering"

@@ -48,6 +48,8 @@ class AdmissionConfig(Struct, frozen=True):
     """Pending envelopes, encoded; as much again may wait in opaque transactions."""
     pool_count: Annotated[int, Meta(ge=1)] = 1 << 16
     """Pending envelopes."""
+    is_open: bool = True
+    """Does this node order anything? One that only follows refuses all as `node.follows`."""
 
 
 class Refusal(Struct, frozen=True):
@@ -128,6 +130,8 @@ class Admission:
             envelope, summary = validate_envelope(self._chain_id, data)
         except EnvelopeInvalidError as error:
             return Refusal(b"", error.code)
+        if not self._config.is_open:
+            return Refusal(summary.envelope_id, RefusalCode.NODE_FOLLOWS)
         refusal = self._check(now_ms, summary, len(data))
         if refusal is not None:
             return Refusal(summary.envelope_id, refusal)
@@ -177,6 +181,8 @@ class Admission:
             or len(data) % transaction_size_bytes
         ):
             return RefusalCode.OPAQUE_MALFORMED
+        if not self._config.is_open:
+            return RefusalCode.NODE_FOLLOWS
         cost_bytes = len(data) + ITEM_OVERHEAD_BYTES
         limit_bytes = self._config.pool_size_bytes
         if self._batcher.waiting_opaque_bytes + cost_bytes > limit_bytes:

@@ -41,3 +41,4 @@ class RefusalCode(StrEnum):
     SENDER_FULL = "pool.sender_full"
     POOL_FULL = "pool.full"
     OPAQUE_MALFORMED = "opaque.malformed"
+    NODE_FOLLOWS = "node.follows"

@@ -69,6 +69,13 @@ class NodeSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         bool,
         Meta(description="Open keystores with the cheap key derivation of localnets."),
     ] = False
+    follow: Annotated[
+        bool,
+        Meta(
+            description="Follow the chain and sign nothing; an empty disk joins by a snapshot of "
+            "the other members."
+        ),
+    ] = False
 
 
 class PeerSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

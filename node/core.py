@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from consensus.certificates import CertificateCache
@@ -32,7 +33,6 @@ from consensus.effects import (
     CheckBatch,
     Committed,
     Delete,
-    Effect,
     Event,
     EvidenceFound,
     Halt,
@@ -54,8 +54,12 @@ from consensus.messages import (
     Ack,
     BatchMessage,
     BatchRequest,
+    ChunkRequest,
     LaneCertificate,
     LaneRequest,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotRequest,
     StateVote,
 )
 from consensus.ownership import Component, Tokens, find_timer_owner, make_timer_name
@@ -103,6 +107,7 @@ from node.recovery import (
     RecoveredNode,
 )
 from node.results import Results
+from node.snapshot_giver import SnapshotGiver
 from node.snapshot_schedule import SnapshotSchedule
 from node.submissions import Submissions
 
@@ -113,6 +118,10 @@ _OWNERS: Final[Mapping[type, Component]] = {
     BatchRequest: Component.LANES,
     LaneRequest: Component.LANES,
     StateVote: Component.CHECKPOINTS,
+    SnapshotRequest: Component.SNAPSHOTS,
+    ChunkRequest: Component.SNAPSHOTS,
+    SnapshotOffer: Component.SNAPSHOTS,
+    SnapshotChunk: Component.SNAPSHOTS,
 }
 """Whom a message is for; all others are for consensus."""
 
@@ -141,17 +150,34 @@ class NodeCore:
         self._config = config
         self._recovered: RecoveredNode | None = recovered
         certificates = CertificateCache()
+        is_signing = not config.is_following
         self._lanes = Lanes(
-            config.lanes, self.chain_id, committee, me, recovered.lanes, certificates
+            config.lanes,
+            self.chain_id,
+            committee,
+            me,
+            recovered.lanes,
+            certificates,
+            is_signing=is_signing,
         )
-        self._checkpoints = Checkpoints(self.chain_id, committee, me, recovered.checkpoints)
+        self._checkpoints = Checkpoints(
+            self.chain_id, committee, me, recovered.checkpoints, is_signing=is_signing
+        )
         self._consensus = ConsensusCore(
-            config.consensus, self.chain_id, committee, me, self, recovered.consensus, certificates
+            config.consensus,
+            self.chain_id,
+            committee,
+            me if is_signing else None,
+            self,
+            recovered.consensus,
+            certificates,
+            seat=me,
         )
-        self._parts: Mapping[str, Callable[[int, Event], list[Effect]]] = {
+        self._parts: Mapping[str, Callable[[int, Event], Sequence[NodeEffect]]] = {
             Component.CONSENSUS: self._consensus.step,
             Component.LANES: self._lanes.step,
             Component.CHECKPOINTS: self._checkpoints.step,
+            Component.SNAPSHOTS: SnapshotGiver(len(committee)).step,
         }
         self._handlers: Mapping[type, _Handler] = {
             Received: self._on_received,
@@ -177,7 +203,10 @@ class NodeCore:
         )
         self._batcher = Batcher(config.batcher)
         self._admission = Admission(
-            config.admission, self.chain_id, recovered.ledger, self._batcher
+            replace(config.admission, is_open=is_signing),
+            self.chain_id,
+            recovered.ledger,
+            self._batcher,
         )
         self._submissions = Submissions(self._admission)
         self._evidence = PendingEvidence(recovered.order_state.convictions(), recovered.evidence)
@@ -298,6 +327,7 @@ class NodeCore:
             queued_blocks=self._delivery.queued_blocks,
             summaries_held=self._delivery.summaries_held,
             is_catching_up=self.is_catching_up,
+            is_following=self._config.is_following,
             verifying_bytes=self._submissions.size_bytes,
             convictions=tuple(
                 (record.offender, record.kind)
@@ -343,7 +373,7 @@ class NodeCore:
         else:
             self._on_answer(now_ms, event, out)
 
-    def _absorb(self, now_ms: int, effects: Sequence[Effect], out: list[NodeEffect]) -> None:
+    def _absorb(self, now_ms: int, effects: Sequence[NodeEffect], out: list[NodeEffect]) -> None:
         """Pass a part's effects on, acting on those that other parts must hear of.
 
         Commits wait for the end of the step: a block's own archive record then precedes whatever

@@ -25,6 +25,9 @@ class NodeCoreConfig(Struct, frozen=True):
     snapshot_interval_ms: int = 60_000
     """And whenever so much time has passed on the chain: a slow chain needs many minutes for those
     heights, and a node that is killed before each save would never come forward."""
+    is_following: bool = False
+    """Follow the chain, execute and serve it, and sign nothing: for a node without the record of
+    what its keys signed. It takes no orders."""
     queued_blocks_max: int = QUEUED_BLOCKS_MAX
     queued_loaded_blocks_max: int = QUEUED_LOADED_BLOCKS_MAX
     execution_ahead_max: int = EXECUTION_AHEAD_MAX
@@ -48,6 +51,8 @@ class NodeStatistics(Struct, frozen=True):
     """Checked batches that are not delivered yet."""
     is_catching_up: bool
     """So far behind its own commits that it takes no part in consensus."""
+    is_following: bool
+    """It signs nothing."""
     verifying_bytes: int
     """Clients' envelopes whose signatures are being verified."""
     convictions: tuple[tuple[int, str], ...]

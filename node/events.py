@@ -166,6 +166,21 @@ class CertifiedNotice(Struct, frozen=True):
     """This node's checkpoints up to that height that were not announced before, rising."""
 
 
+class ServeOffer(Struct, frozen=True):
+    """Offer a member the newest snapshot above a height in a `SnapshotOffer`, or none."""
+
+    to: int
+    above_height: int
+
+
+class ServeChunk(Struct, frozen=True):
+    """Send a member a piece of an offered snapshot in a `SnapshotChunk`, or say that there is
+    none."""
+
+    to: int
+    name: bytes
+
+
 NodeEffect = (
     Effect
     | VerifyEnvelopes
@@ -178,4 +193,6 @@ NodeEffect = (
     | BlockNotice
     | DeliveredNotice
     | CertifiedNotice
+    | ServeOffer
+    | ServeChunk
 )

@@ -7,7 +7,7 @@
 | `keys/{identity,consensus,oracle}.json` | EIP-2335 keystores | 0600 in 0700 |
 | `keys/signing-*.json` | that the keys may have signed for a chain (`node.signing_marker`) | 0600 |
 | `secrets/password` | optional: the keystores' password, for unattended starts | 0600 in 0700 |
-| `data/` | `safety.db`, `chain.db`, `segments/`, `engine/`: the storage layer's | 0700 |
+| `data/` | `safety.db`, `chain.db`, `segments/`, `engine/`, `join/`: the storage layer's | 0700 |
 | `data/chain_id` | the chain that this data belongs to | |
 | `data/HALTED` | why the node halted; it does not start again while this is here | |
 | `log/node.jsonl` | the log, rotated | |
@@ -84,6 +84,7 @@ class NodeHome:
         self.chain_path = self.data_dir / "chain.db"
         self.segments_dir = self.data_dir / "segments"
         self.engine_dir = self.data_dir / "engine"
+        self.join_dir = self.data_dir / "join"
         self.chain_id_path = self.data_dir / "chain_id"
         self.halted_path = self.data_dir / "HALTED"
         self.log_dir = self.path / "log"

@@ -63,6 +63,8 @@ from node.events import (
     OpenBatches,
     ReceiptUpdate,
     SaveState,
+    ServeChunk,
+    ServeOffer,
     SubmitReply,
     VerifyEnvelopes,
 )
@@ -70,8 +72,10 @@ from node.executor import Executor, read_bodies
 from node.keystores import NodeKeys
 from node.logs import is_doubling
 from node.serving import Serving
+from node.snapshot_library import SnapshotLibrary
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BatchStore, StoredBatch
+from node.storage.errors import SafetyError
 from node.storage.group_commit import GroupCommitter
 from node.storage.records import RecordWrite
 from node.timers import Timers
@@ -105,6 +109,15 @@ class HaltError(Exception):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+def _refuse_to_sign(_: NodeEffect) -> None:
+    """The last guard of a node that only follows."""
+    raise SafetyError(
+        "a node that follows was asked to sign: a bug",
+        advice="report it; nothing was signed",
+        code="safety.following",
+    )
 
 
 class Network(Protocol):
@@ -153,7 +166,10 @@ class NodeHost:
         pool: CryptoPool,
         crypto: ConsensusCrypto,
         engine: EngineWorker,
+        library: SnapshotLibrary,
+        is_signing: bool = True,
     ) -> None:
+        """A node that is not signing has nothing to sign with: one that is asked to ends."""
         self.core = core
         self.clock = clock
         self._me = me
@@ -171,7 +187,7 @@ class NodeHost:
             safety=safety, archive=archive_writes, batches=batch_writes, send_now=self._send_now
         )
         self._serving = Serving(
-            batches, archive, lambda to, frame: network.send(to, Traffic.BULK, frame)
+            batches, archive, library, lambda to, frame: network.send(to, Traffic.BULK, frame)
         )
         self._executor = Executor(
             engine, batches, archive_writes, audience.on_output, self.dispatch
@@ -206,7 +222,11 @@ class NodeHost:
             OpenBatches: lambda effect: self._start(self._open_batches, effect),
             ServeBatches: self._serving.serve,
             ServeCommitted: self._serving.serve,
+            ServeOffer: self._serving.serve,
+            ServeChunk: self._serving.serve,
         }
+        if not is_signing:
+            self._handlers |= {Sign: _refuse_to_sign, SignIdentity: _refuse_to_sign}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the core and carry out its effects until cancelled.

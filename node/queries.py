@@ -197,6 +197,7 @@ class Queries:
             "queued_blocks": core.queued_blocks,
             "summaries_held": core.summaries_held,
             "is_catching_up": core.is_catching_up,
+            "is_following": core.is_following,
             "convictions": [
                 {"member": members[index].name, "offence": offence}
                 for index, offence in core.convictions

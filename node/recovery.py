@@ -27,7 +27,7 @@ from consensus.evidence import EvidenceError, decode_evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.lane_chain import LanePoint
 from consensus.lane_recovery import RecoveredLanes, recover_lanes
-from consensus.recovery import Recovered, RecoveryError, recover
+from consensus.recovery import Recovered, RecoveryError, recover, recover_observer
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
     AvailabilityCertificate,
@@ -199,12 +199,16 @@ def make_genesis_order(genesis: Genesis, committee: Committee) -> tuple[OrderSta
 def recover_node(
     genesis: Genesis,
     me: int,
-    safety_records: Mapping[str, Mapping[bytes, bytes]],
+    safety_records: Mapping[str, Mapping[bytes, bytes]] | None,
     archive: Archive,
     batches: BatchIndex,
     engine_height: int,
 ) -> RecoveredNode:
-    """Read the stores. Raises `RecoveryError` if they contradict each other."""
+    """Read the stores. Raises `RecoveryError` if they contradict each other.
+
+    Without `safety_records`, which is another thing than with empty ones, it is the start of a node
+    that signs nothing (`NodeCoreConfig.is_following`).
+    """
     try:
         return _recover(genesis, me, safety_records, archive, batches, engine_height)
     except (DecodeError, EvidenceError) as error:
@@ -214,20 +218,18 @@ def recover_node(
 def _recover(
     genesis: Genesis,
     me: int,
-    safety_records: Mapping[str, Mapping[bytes, bytes]],
+    safety_records: Mapping[str, Mapping[bytes, bytes]] | None,
     archive: Archive,
     batches: BatchIndex,
     engine_height: int,
 ) -> RecoveredNode:
     chain_id, committee = genesis.chain_id(), genesis.committee()
-    consensus = recover(
-        chain_id,
-        committee,
-        genesis.time_ms,
-        safety_records,
-        archive.read(ARCHIVE_TIP_TABLE, ARCHIVE_TIP_KEY),
-    )
-    _validate_memory(consensus, me)
+    archived_tip = archive.read(ARCHIVE_TIP_TABLE, ARCHIVE_TIP_KEY)
+    if safety_records is None:
+        consensus = recover_observer(chain_id, committee, genesis.time_ms, archived_tip)
+    else:
+        consensus = recover(chain_id, committee, genesis.time_ms, safety_records, archived_tip)
+        _validate_memory(consensus, me)
     order_state, ledger = _restore_order(genesis, committee, archive, engine_height)
     blocks = _read_blocks(chain_id, archive, order_state.height, consensus.tip.height)
     cursors: dict[int, LanePoint] = {}
@@ -265,7 +267,7 @@ def _recover(
     return RecoveredNode(
         consensus=consensus,
         lanes=lanes,
-        checkpoints=_recover_checkpoints(safety_records, archive),
+        checkpoints=_recover_checkpoints(safety_records or {}, archive),
         order_state=order_state,
         ledger=ledger,
         order_snapshots=tuple(int.from_bytes(key, "big") for key, _ in reversed(snapshots)),

@@ -1,15 +1,16 @@
 """Replay: anybody with a node's data can repeat the whole chain and compare every root.
 
-From genesis on, each height is rebuilt from archived blocks and stored batches alone: the chain of
-blocks and their certificates, every batch's digest, author and envelope signatures, the header
-ledger's verdicts, and the engine. Nothing that the node computed is used; what it recorded
-(checkpoints) and what a quorum certified is only compared. It may run beside a running node.
+From genesis on, or from the certified snapshot that a node joined by, each height is rebuilt from
+archived blocks and stored batches alone: the chain of blocks and their certificates, every batch's
+digest, author and envelope signatures, the header ledger's verdicts, and the engine. Nothing that
+the node computed is used; what it recorded (checkpoints) and what a quorum certified is only
+compared. It may run beside a running node.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -28,8 +29,8 @@ from consensus.types import (
 )
 from crypto.bitmap import BitmapError, decode_bitmap
 from crypto.bls import BLS
-from crypto.codec import DecodeError, decode
-from crypto.digest import ZERO_DIGEST
+from crypto.codec import DecodeError, decode, encode
+from crypto.digest import ZERO_DIGEST, Domain, digest
 from crypto.ed25519 import ED25519
 from crypto.scheme import IdentityScheme, SignatureScheme
 from engine.apply import apply_block
@@ -43,6 +44,7 @@ from node.execution import make_checkpoint_header
 from node.exit_codes import ExitCode, OperatorError
 from node.genesis import Genesis
 from node.home import NodeHome
+from node.offers import Joined, Offer, OfferError, restore_offer, verify_offer
 from node.recovery import (
     CERTIFICATE_BY_HEIGHT_TABLE,
     CHECKPOINT_TABLE,
@@ -52,11 +54,19 @@ from node.recovery import (
 )
 from node.storage.archive import ArchiveStore
 from node.storage.batch_reader import BatchReader
+from node.storage.join_files import JoinFiles
 
 _T = TypeVar("_T")
 
 OnBlock = Callable[[EngineState, BlockOutput], None]
 """Sees the state after a block, and what came of it."""
+
+
+class Base(NamedTuple):
+    """Where the replay of a node begins that joined by a snapshot."""
+
+    offer: Offer
+    joined: Joined
 
 
 class ReplayError(OperatorError):
@@ -70,6 +80,8 @@ class ReplayReport(Struct, frozen=True):
     """What was repeated and compared."""
 
     chain_id: bytes
+    base_height: int
+    """Of the certified snapshot that the replay began with; 0: genesis."""
     heights: int
     batches: int
     envelopes: int
@@ -101,6 +113,7 @@ class ChainReplay:
         scheme: SignatureScheme = BLS,
         identity_scheme: IdentityScheme = ED25519,
         on_block: OnBlock | None = None,
+        base: Base | None = None,
     ) -> None:
         self._genesis = genesis
         self._chain_id = genesis.chain_id()
@@ -112,11 +125,16 @@ class ChainReplay:
         self._identity_scheme = identity_scheme
         self._on_block = on_block
         self._bodies: dict[bytes, bytes] = {}
-        self._engine = create_state(genesis.engine)
-        order_state, ledger = make_genesis_order(genesis, self._committee)
+        if base is None:
+            self._engine = create_state(genesis.engine)
+            order_state, ledger = make_genesis_order(genesis, self._committee)
+            self._parent_id = genesis_block_id(self._chain_id)
+        else:
+            self._engine = base.joined.state
+            order_state, ledger = base.joined.order_state, base.joined.ledger
+            self._parent_id = base.offer.certificate.header.block_id
         self._delivery = Delivery(order_state, ledger, self._batches_of)
         self._block: Block | None = None
-        self._parent_id = genesis_block_id(self._chain_id)
         self._reporters = make_reporters(self._committee.members)
         self.counts = dict.fromkeys(
             (
@@ -294,6 +312,30 @@ def _mismatch(height: int, detail: str) -> ReplayError:
     )
 
 
+def _load_base(home: NodeHome, genesis: Genesis, archive: Archive) -> Base | None:
+    """What the node joined by; None if its chain begins at genesis. Its signatures are verified and
+    its pieces compared with the certified roots, as when it joined. Raises `ReplayError`."""
+    files = JoinFiles(home.join_dir)
+    encoded = files.read_offer()
+    if encoded is None or archive.read(ARCHIVE_BLOCK_TABLE, compute_key(1)) is not None:
+        return None
+    try:
+        checked = verify_offer(encoded, genesis.chain_id(), genesis.committee(), BLS)
+        missing = checked.pieces().keys() - files.find_held()
+        if missing:
+            raise OfferError("offer.false", f"{len(missing)} pieces are not in {home.join_dir}")
+        joined = restore_offer(
+            checked.offer,
+            files.read_chunks(each.digest for each in checked.manifest.chunks),
+            files.read_chunks(each.digest for each in checked.offer.order),
+            chain_id=genesis.chain_id(),
+            genesis_digest=digest(Domain.GENESIS, encode(genesis.engine)),
+        )
+    except OfferError as error:
+        raise _mismatch(0, f"the snapshot that this node joined by: {error}") from error
+    return Base(checked.offer, joined)
+
+
 def replay(
     home: NodeHome,
     *,
@@ -301,7 +343,8 @@ def replay(
     on_progress: Callable[[int], None] | None = None,
     on_block: OnBlock | None = None,
 ) -> ReplayReport:
-    """Repeat the chain that a home holds. Raises `OperatorError` with what differed where.
+    """Repeat the chain that a home holds, from where it begins. Raises `OperatorError` with what
+    differed where.
 
     `on_progress` is told each height done, `on_block` sees what each block made of the engine and
     is to change nothing.
@@ -312,8 +355,12 @@ def replay(
         opened.callback(archive.close)
         batches = BatchReader(home.segments_dir)
         opened.callback(batches.close)
-        run = ChainReplay(genesis, archive, batches, check_roots=check_roots, on_block=on_block)
-        height = 1
+        base = _load_base(home, genesis, archive)
+        base_height = 0 if base is None else base.offer.height
+        run = ChainReplay(
+            genesis, archive, batches, check_roots=check_roots, on_block=on_block, base=base
+        )
+        height = base_height + 1
         while run.apply(height):
             if on_progress is not None:
                 on_progress(height)
@@ -321,6 +368,7 @@ def replay(
     newest = run.newest
     return ReplayReport(
         chain_id=genesis.chain_id(),
+        base_height=base_height,
         state_root=newest.state_root if newest else ZERO_DIGEST,
         state_root_height=newest.height if newest else 0,
         refused_codes=dict(sorted(run.refused_codes.items())),

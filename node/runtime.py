@@ -17,7 +17,7 @@ that is what `node.recovery` is for.
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
@@ -41,14 +41,17 @@ from node.failures import explaining_end
 from node.genesis import Genesis
 from node.home import NodeHome, RunState
 from node.host import NodeHost
+from node.join import has_beginning, join
 from node.keystores import NodeKeys
 from node.protocol import DOOR_VERSION, Welcome
 from node.queries import Queries
 from node.recovery import recover_node
 from node.signing_marker import mark_signing, may_create_safety_records
+from node.snapshot_library import SnapshotLibrary
 from node.storage.archive import ArchiveStore
 from node.storage.batches import BATCHES_PER_COMMIT_MAX, BatchStore
 from node.storage.disk import Disk
+from node.storage.errors import SafetyError
 from node.storage.group_commit import GroupCommitter
 from node.storage.records import RecordWrite
 from node.storage.safety import SafetyStore
@@ -58,6 +61,7 @@ from node.transport.network import PeerAddress, PeerNetwork
 from node.transport.queues import Inbox, Traffic
 from node.workers.crypto import CryptoPool, open_crypto_pool
 from node.workers.engine import EngineWorker, open_engine_worker
+from node.workers.manifests import ManifestFiles
 from node.workers.statements import StatementStore
 from node.workers.threads import ConsensusCrypto
 
@@ -70,6 +74,15 @@ ARCHIVE_COMMIT_PAUSE_S: Final = 0.025
 """Between two commits of the archive: what a crash may lose of it, and must fetch again."""
 
 _log = structlog.get_logger()
+
+
+def refuse_record(_: Sequence[RecordWrite]) -> None:
+    """Where a node that follows would keep what it signed. Raises `SafetyError`."""
+    raise SafetyError(
+        "a node that follows was to record what it signs: a bug",
+        advice="report it; nothing was signed",
+        code="safety.following",
+    )
 
 
 class HostParts(NamedTuple):
@@ -108,6 +121,7 @@ def make_core_config(config: NodeConfig, genesis: Genesis) -> NodeCoreConfig:
         ),
         snapshot_interval_blocks=config.storage.snapshot_interval_blocks,
         snapshot_interval_ms=config.storage.snapshot_interval_ms,
+        is_following=config.node.follow,
     )
 
 
@@ -156,32 +170,36 @@ class _Node:
         self._keys = keys
         self._chain_id = genesis.chain_id()
         self._committee = genesis.committee()
-        limits, endpoint = config.limits, config.peer.endpoint()
+        limits = config.limits
         self._door = Door(
             self,
             connections_max=limits.door_connections_max,
             send_queue_max_bytes=limits.door_send_queue_bytes,
             idle_timeout_s=limits.door_idle_timeout_ms / 1000,
         )
+        self._network = self._make_network()
+        self._host: NodeHost
+        self._queries: Queries
+        self._stores: dict[str, GroupCommitter[Any]]
+
+    def _make_network(self) -> PeerNetwork:
+        endpoint = self._config.peer.endpoint()
         try:
-            self._network = parts.make_network(
-                me=me,
+            return self._parts.make_network(
+                me=self._me,
                 committee=self._committee,
                 chain_id=self._chain_id,
-                identity_secret=keys.identity,
+                identity_secret=self._keys.identity,
                 listen=(endpoint.host, endpoint.port),
                 peers=self._peer_addresses(),
             )
         except CertificateError as error:
             raise ConfigError(
-                f"{home.config_path}: {error}",
+                f"{self._home.config_path}: {error}",
                 advice="paste the [peers.NAME] table that `rota node init` printed on that "
                 "member's host",
                 code="config.certificate",
             ) from error
-        self._host: NodeHost
-        self._queries: Queries
-        self._stores: dict[str, GroupCommitter[Any]]
 
     def _peer_addresses(self) -> dict[int, PeerAddress]:
         addresses = {}
@@ -194,13 +212,13 @@ class _Node:
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
         """Open the stores and workers, run until stopped, close everything."""
         home = self._home
-        owner = self._chain_id + self._committee.members[self._me].identity_key
+        is_following = self._config.node.follow
+        if is_following and not await self._join(stop):
+            return
         with ExitStack() as stores:
-            create = may_create_safety_records(home, self._chain_id)
-            safety = SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
-            stores.callback(safety.close)
-            consensus_key = self._committee.members[self._me].consensus_key
-            mark_signing(home, self._chain_id, consensus_key)
+            safety = None if is_following else self._open_safety()
+            if safety is not None:
+                stores.callback(safety.close)
             archive = ArchiveStore(home.chain_path, owner=self._chain_id, vfs=self._parts.vfs)
             stores.callback(archive.close)
             batches = BatchStore(home.segments_dir, disk=self._parts.disk)
@@ -210,7 +228,12 @@ class _Node:
                 open_engine_worker(self._genesis.engine, home.engine_dir, self._chain_id) as engine,
             ):
                 recovered = recover_node(
-                    self._genesis, self._me, safety.load(), archive, batches, engine.height
+                    self._genesis,
+                    self._me,
+                    None if safety is None else safety.load(),
+                    archive,
+                    batches,
+                    engine.height,
                 )
                 _log.info(
                     "node_recovered",
@@ -224,7 +247,7 @@ class _Node:
                     self._me,
                     recovered,
                 )
-                safety_writes = GroupCommitter(safety.commit)
+                safety_writes = GroupCommitter(refuse_record if safety is None else safety.commit)
                 archive_writes = GroupCommitter(archive.commit, pause_s=ARCHIVE_COMMIT_PAUSE_S)
                 batch_writes = GroupCommitter(
                     batches.commit, items_per_commit_max=BATCHES_PER_COMMIT_MAX
@@ -247,6 +270,8 @@ class _Node:
                     pool=pool,
                     crypto=ConsensusCrypto(self._chain_id),
                     engine=engine,
+                    library=SnapshotLibrary(ManifestFiles(home.engine_dir), archive),
+                    is_signing=not is_following,
                 )
                 self._queries = Queries(
                     name=self._config.node.name,
@@ -268,6 +293,43 @@ class _Node:
                     # As before every save: what the engine has behind it is archived for good.
                     archive.commit((RecordWrite((), is_synced=True),))
                     await engine.save_now(engine.height)
+
+    def _open_safety(self) -> SafetyStore:
+        """The record of what this node signed, before which it signs nothing."""
+        home, member = self._home, self._committee.members[self._me]
+        create = may_create_safety_records(home, self._chain_id)
+        owner = self._chain_id + member.identity_key
+        safety = SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
+        try:
+            mark_signing(home, self._chain_id, member.consensus_key)
+        except BaseException:
+            safety.close()
+            raise
+        return safety
+
+    async def _join(self, stop: trio.Event) -> bool:
+        """Begin with a snapshot of others if the disk is empty; False if stopped before."""
+        home, vfs = self._home, self._parts.vfs
+        if has_beginning(home, self._chain_id, vfs):
+            return True
+        is_joined = False
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                nonlocal is_joined
+                clock = self._parts.make_clock()
+                try:
+                    await join(home, self._genesis, self._me, self._make_network(), clock, vfs)
+                except* OSError as group:
+                    listen, cause = self._config.peer.listen, group.exceptions[0]
+                    raise _explain_listen("peer.listen", listen, cause) from cause
+                is_joined = True
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+        return is_joined
 
     async def _run_tasks(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as writers:

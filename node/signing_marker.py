@@ -54,7 +54,8 @@ def validate_memory(home: NodeHome, chain_id: bytes) -> None:
     raise SafetyError(
         f"{home.safety_path} is missing, but the keys of this home may have signed for this chain",
         advice=f"restore {home.data_dir} as it was when this node last ran; if it is lost, retire "
-        "these keys: without their records they must never sign for this chain again",
+        "these keys: without their records they must never sign for this chain again. Without "
+        "signing the node can follow: rota node start --follow",
         code="safety.missing",
     )
 

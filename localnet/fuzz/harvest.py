@@ -6,7 +6,12 @@ from typing import Any, Final
 
 from consensus.effects import CheckBatch, Persist, VerifyIdentities
 from consensus.evidence import decode_evidence
-from consensus.messages import BatchMessage, Message, encode_message
+from consensus.messages import (
+    BatchMessage,
+    Message,
+    SnapshotOffer,
+    encode_message,
+)
 from consensus.types import Block
 from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
@@ -78,6 +83,11 @@ SCHEDULES: Final = (
     ),
     Schedule(seed=1, views=14, liars=(Liar(member=3, behaviour="equivocating_leader_one"),)),
     Schedule(seed=3, views=110, faults=(WipeFault(at_ms=200, duration_ms=60_000, host=2),)),
+    Schedule(
+        seed=3,
+        views=60,
+        faults=(WipeFault(at_ms=700, duration_ms=200, host=2, is_joining=True),),
+    ),
     *(
         Schedule(seed=2, views=12, liars=(Liar(member=3, behaviour=name),))
         for name in (
@@ -125,6 +135,8 @@ class _Reaper(Watcher):
     def on_sent(self, index: int, message: Message) -> None:
         corpus = self._corpus
         corpus.add(kind_of("message", type(message)), encode_message(message))
+        if isinstance(message, SnapshotOffer) and message.offer:
+            corpus.add("offer", message.offer)
         if not isinstance(message, BatchMessage):
             return
         corpus.add("batch", message.body)

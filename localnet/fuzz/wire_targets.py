@@ -2,6 +2,7 @@
 
 from typing import Any, Final, get_args
 
+from consensus.effects import Misbehaviour, Received, Verified, Verify
 from consensus.evidence import (
     EvidenceError,
     compute_evidence_claims,
@@ -47,6 +48,8 @@ from mempool.validity import EnvelopeInvalidError, validate_envelope
 from node.door import decode_request
 from node.engine_input import make_reporters
 from node.host import decode_frame
+from node.joining import Joiner
+from node.offers import OfferError, check_offer
 from node.protocol import ClientFrame, ServerFrame
 from node.transport.queues import Traffic
 from node.workers.errors import WorkerQueryError
@@ -102,6 +105,29 @@ def check_message(data: bytes) -> None:
                 validator.check_block(block)
         case _:
             pass
+
+
+def read_offer(data: bytes) -> None:
+    """A snapshot that somebody offers to a node that joins."""
+    cluster = prepare_ground().cluster
+    checked = check_offer(data, cluster.chain_id, cluster.keys.committee)
+    require(encode(checked.offer) == data, "two encodings of one offer")
+    require(bool(checked.pieces()), "there is something to fetch")
+    checked.offer.compute_name()
+
+
+def tell_joiner(data: bytes) -> None:
+    """A node that joins hears a bulk message, whatever it is."""
+    cluster = prepare_ground().cluster
+    message: Message = decode_lenient(BulkMessage, data)  # type: ignore[arg-type]  # a union
+    joiner = Joiner(cluster.chain_id, cluster.keys.committee, 3)
+    effects = list(joiner.start(0))
+    for sender in (0, 1):
+        effects += joiner.step(1, Received(sender, message))
+    for verify in [each for each in effects if isinstance(each, Verify)]:
+        effects += joiner.step(2, Verified(verify.token, (True,) * len(verify.claims)))
+    blamed = {each.member for each in effects if isinstance(each, Misbehaviour)}
+    require(blamed <= {0, 1}, "blames who said nothing")
 
 
 def read_evidence(data: bytes) -> None:
@@ -240,6 +266,21 @@ WIRE_TARGETS: Final = (
         ("message.*",),
         check_message,
         (DecodeError, ValidationError),
+    ),
+    Target(
+        "offer",
+        ("offer",),
+        read_offer,
+        (OfferError,),
+        types=("Offer",),
+        weight=4,
+    ),
+    Target(
+        "joiner",
+        BULK_KINDS,
+        tell_joiner,
+        (DecodeError,),
+        weight=4,
     ),
     Target(
         "evidence",

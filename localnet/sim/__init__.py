@@ -5,7 +5,7 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
 
 - worlds: `network` hosts any machine with `start` and `step`, `links` bends what travels there,
   `disk` is what outlives a crash; `node_world` adds what whole nodes need: batch stores, archives,
-  engines.
+  engines; `joining` their snapshots, for whoever joins.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes), `traders` (their
   clients), `solo` (one core among scripted peers).
 - what is asked of them: `oracles`; `violation` names the rule that broke and its verdict.

@@ -140,6 +140,13 @@ class NodeDisk(Disk):
         self.batches: dict[bytes, Batch] = {}
         self.engine_snapshots: dict[int, bytes] = {}
         """Files as the engine's worker writes them."""
+        self.is_following = False
+        """Does its node sign nothing?"""
+        self.is_joining = False
+        """Does its node begin with a snapshot of others?"""
+        self.join_offer: bytes | None = None
+        self.join_chunks: dict[bytes, bytes] = {}
+        """What a node that joins has fetched."""
         self.damaged_batches: dict[bytes, bytes] = {}
         """What is on the disk instead of a record of `batches`."""
         self.archive_log: deque[list[tuple[str, bytes, bytes | None]]] = deque(

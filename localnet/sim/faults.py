@@ -186,6 +186,8 @@ class WipeFault(_OnHost, frozen=True, kw_only=True, tag="wipe"):
 
     is_chain_kept: bool = False
     """Only its memory of what it signed is gone: it must not start any more."""
+    is_joining: bool = False
+    """It follows from then on, as such a node must, and begins with a snapshot of the others."""
 
 
 class LateJoinFault(_OnHost, frozen=True, kw_only=True, tag="late_join"):
@@ -316,12 +318,13 @@ class Nemesis:
             case PowerLossFault(host=index, archive_writes=writes):
                 world.lose_power(index, writes)
                 self._kill(index, fault.duration_ms)
-            case WipeFault(host=index, is_chain_kept=is_chain_kept):
+            case WipeFault(host=index):
                 world.crash(index)
-                if is_chain_kept:
+                if fault.is_chain_kept:
                     world.disk(index).stores[Store.SAFETY].clear()
                 else:
-                    world.hosts[index].disk = NodeDisk()
+                    disk = world.hosts[index].disk = NodeDisk()
+                    disk.is_following = disk.is_joining = fault.is_joining
                 self._kill(index, fault.duration_ms)
             case LateJoinFault(host=index):
                 self._later(fault.duration_ms, lambda: self._start(index))

@@ -230,7 +230,11 @@ class _Draw:
             at_ms, duration_ms = at_ms // 2, max(1, at_ms // 2)
             return [RollbackFault(at_ms=at_ms, duration_ms=duration_ms, host=member)]
         if kind == 1:
-            return [WipeFault(at_ms=at_ms, duration_ms=duration_ms, host=member)]
+            # Every other one, without a draw of its own: what is drawn after it stays as it is.
+            is_joining = at_ms % 2 == 0
+            return [
+                WipeFault(at_ms=at_ms, duration_ms=duration_ms, host=member, is_joining=is_joining)
+            ]
         return [
             BitFlipFault(
                 at_ms=at_ms,

@@ -31,7 +31,7 @@ from consensus.effects import (
     VerifyIdentities,
     compute_key,
 )
-from consensus.messages import BatchMessage
+from consensus.messages import BatchMessage, SnapshotChunk, SnapshotOffer
 from crypto.codec import encode
 from crypto.scheme import Claim, IdentityScheme, SignatureScheme
 from engine.apply import apply_block
@@ -40,6 +40,7 @@ from engine.genesis import EngineGenesis
 from engine.snapshots.whole import snapshot
 from engine.state import EngineState, create_state
 from localnet.sim.disk import Batch, Disk, NodeDisk
+from localnet.sim.joining import open_library, restore_joined
 from localnet.sim.network import Conditions, Host, World
 from localnet.sim.oracles.watchers import Execution
 from mempool.batch import BatchVerdict, check_batch, decode_batch_body, reopen_batch
@@ -55,9 +56,13 @@ from node.events import (
     NodeEvent,
     OpenBatches,
     SaveState,
+    ServeChunk,
+    ServeOffer,
     VerifyEnvelopes,
 )
+from node.joining import JoinEnded, Joiner, KeepChunk, KeepOffer, Restore, Restored
 from node.recovery import OUTPUT_TABLE
+from node.snapshot_library import SnapshotLibrary
 from node.storage.errors import StorageError
 from node.workers.snapshots import SNAPSHOTS_KEPT, decode_snapshot, encode_header
 
@@ -127,6 +132,7 @@ class NodeWorld(World):
         self._identity_scheme = identity_scheme
         self._chain_id = chain_id
         self._identity_secrets: dict[int, bytes] = {}
+        self._genesis_digests: dict[int, bytes] = {}
         self._storing: dict[int, deque[StoreBatch]] = {}
         self._stored_at_ms: dict[int, int] = {}
         self._host_tokens = 0
@@ -139,6 +145,12 @@ class NodeWorld(World):
             VerifyEnvelopes: self._verify_envelopes,
             VerifyIdentities: self._verify_members,
             ServeBatches: self._serve_batches,
+            ServeOffer: self._serve_offer,
+            ServeChunk: self._serve_chunk,
+            KeepOffer: self._keep_offer,
+            KeepChunk: self._keep_chunk,
+            Restore: self._restore,
+            JoinEnded: self._end_joining,
             Execute: self._queue_engine,
             SaveState: self._queue_engine,
         }
@@ -148,7 +160,7 @@ class NodeWorld(World):
     def add_node(
         self,
         index: int,
-        make: Callable[[NodeDisk, int], NodeCore],
+        make: Callable[[NodeDisk, int], NodeCore | Joiner],
         genesis: EngineGenesis,
         secret: bytes,
         identity_secret: bytes,
@@ -157,13 +169,14 @@ class NodeWorld(World):
         """Put a node into the world, not running yet. `make` gets its disk and the height at
         which its engine stands; `member` as in `World.add`."""
 
-        def factory(disk: Disk) -> NodeCore:
+        def factory(disk: Disk) -> NodeCore | Joiner:
             assert isinstance(disk, NodeDisk)
             engine = self.engines[index] = Engine.load(disk, genesis, self._chain_id)
             return make(disk, engine.state.height)
 
         self.add(index, factory, secret, member)
         self._identity_secrets[index] = identity_secret
+        self._genesis_digests[index] = create_state(genesis).genesis_digest
         self._storing[index] = deque()
         self.hosts[index].disk = NodeDisk()
 
@@ -327,6 +340,57 @@ class NodeWorld(World):
                 self._send(host, Send((to,), BatchMessage(*stored)))
 
         self._soon(host, self.conditions.work_ms, serve)
+
+    # ---- snapshots ------------------------------------------------------------------------------
+
+    def _serve_offer(self, host: Host, effect: ServeOffer) -> None:
+        def serve() -> None:
+            offer = self.open_library(host.index).read_offer(effect.above_height)
+            self._send(host, Send((effect.to,), SnapshotOffer(offer)))
+
+        self._soon(host, self.conditions.work_ms, serve)
+
+    def _serve_chunk(self, host: Host, effect: ServeChunk) -> None:
+        def serve() -> None:
+            library = self.open_library(host.index)
+            # A node remembers what it offered; here it looks again.
+            library.read_offer(0)
+            data = library.read_chunk(effect.name)
+            self._send(host, Send((effect.to,), SnapshotChunk(effect.name, data)))
+
+        self._soon(host, self.conditions.work_ms, serve)
+
+    def open_library(self, index: int) -> SnapshotLibrary:
+        """What a node gives to those that join."""
+        return open_library(self.disk(index), self._chain_id, self._genesis_digests[index])
+
+    def _keep_offer(self, host: Host, effect: KeepOffer) -> None:
+        self.disk(host.index).join_offer = effect.offer
+
+    def _keep_chunk(self, host: Host, effect: KeepChunk) -> None:
+        self.disk(host.index).join_chunks[effect.name] = effect.data
+
+    def _restore(self, host: Host, effect: Restore) -> None:
+        def restore() -> None:
+            error = restore_joined(
+                self.disk(host.index),
+                effect.offer,
+                self._chain_id,
+                self._genesis_digests[host.index],
+            )
+            self._deliver(host.index, Restored(effect.token, error))
+
+        self._soon(host, self.node_conditions.save_ms, restore)
+
+    def _end_joining(self, host: Host, effect: JoinEnded) -> None:
+        """The node that the stores are for takes over."""
+        self.disk(host.index).is_joining = False
+
+        def restart() -> None:
+            self.crash(host.index)
+            self.start(host.index)
+
+        self._soon(host, (0, 0), restart)
 
     # ---- the engine ----------------------------------------------------------------------------
 

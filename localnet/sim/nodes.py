@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from consensus.chain import ARCHIVE_BLOCK_TABLE
 from consensus.config import ConsensusConfig
 from consensus.effects import Store, compute_key
@@ -16,6 +18,7 @@ from engine.instructions import Bundle, Instruction, OracleReport
 from engine.invariants import validate_all
 from localnet.byzantine import Behaviour, LyingNode, make_liar
 from localnet.sim.disk import Batch, NodeDisk
+from localnet.sim.joining import read_resumed
 from localnet.sim.keys import Keys
 from localnet.sim.node_world import NodeConditions, NodeWorld
 from localnet.sim.oracles.books import Books
@@ -44,6 +47,7 @@ from node.core import CoreFactory, NodeCore
 from node.core_config import NodeCoreConfig
 from node.events import EnvelopesSubmitted, OpaqueSubmitted
 from node.genesis import FeeCredit, Genesis
+from node.joining import Joiner
 from node.recovery import recover_node
 
 ACCOUNTS: Final = 6
@@ -88,10 +92,12 @@ class NodeCluster:
         guilty: Sequence[int] = (),
         liars: Mapping[int, type[Behaviour]] | None = None,
         twins: Sequence[int] = (),
+        followers: Sequence[int] = (),
         keys: Keys | None = None,
     ) -> None:
         """`guilty` members may be blamed; whether they lie is up to the test. `liars` run a
-        behaviour and `twins` have a second host, with index `count` and up; both are guilty."""
+        behaviour and `twins` have a second host, with index `count` and up; both are guilty.
+        `followers` sign nothing and promise nothing, and nobody may blame them."""
         powers = tuple(powers) or (1,) * count
         count = len(powers)
         self.liars = dict(liars or {})
@@ -99,6 +105,7 @@ class NodeCluster:
         """The lives of liars."""
         self._seed = seed
         self.twins = tuple(twins)
+        self.followers = frozenset(followers)
         self.guilty = frozenset({*guilty, *self.liars, *self.twins})
         self.config = config if config is not None else make_config()
         self.keys = keys if keys is not None else Keys(powers)
@@ -110,7 +117,8 @@ class NodeCluster:
         self.world = NodeWorld(seed, self.keys.scheme, self.identity, self.chain_id, conditions)
         self.members = tuple(range(count))
         self.hosts = (*self.members, *range(count, count + len(self.twins)))
-        self.honest = tuple(index for index in self.members if index not in self.guilty)
+        others = self.guilty | self.followers
+        self.honest = tuple(index for index in self.members if index not in others)
         """Hosts that promise everything; `guilty` members promise nothing."""
         self.exempt = frozenset(self.hosts) - frozenset(self.honest)
         """All the others: of what they do, most oracles hear nothing."""
@@ -197,7 +205,7 @@ class NodeCluster:
         """Whom a host speaks for."""
         return host if host < len(self.members) else self.twins[host - len(self.members)]
 
-    def _make_factory(self, member: int) -> Callable[[NodeDisk, int], NodeCore]:
+    def _make_factory(self, member: int) -> Callable[[NodeDisk, int], NodeCore | Joiner]:
         make_core: CoreFactory = NodeCore
         if member in self.liars:
             make_core = make_liar(
@@ -209,11 +217,14 @@ class NodeCluster:
                 seed=self._seed,
             )
 
-        def make(disk: NodeDisk, engine_height: int) -> NodeCore:
-            recovered = recover_node(
-                self.genesis, member, disk.stores[Store.SAFETY], disk, disk, engine_height
-            )
-            node = make_core(self.config, self.genesis, member, recovered)
+        def make(disk: NodeDisk, engine_height: int) -> NodeCore | Joiner:
+            if disk.is_joining:
+                return Joiner(self.chain_id, self.keys.committee, member, read_resumed(disk))
+            is_following = disk.is_following or member in self.followers
+            safety = None if is_following else disk.stores[Store.SAFETY]
+            recovered = recover_node(self.genesis, member, safety, disk, disk, engine_height)
+            config = replace(self.config, is_following=is_following)
+            node = make_core(config, self.genesis, member, recovered)
             if isinstance(node, LyingNode):
                 self.lying.append(node)
             return node
@@ -232,6 +243,14 @@ class NodeCluster:
         """Kill some hosts, or all."""
         for index in indices or self.hosts:
             self.world.crash(index)
+
+    def wipe(self, index: int, *, is_joining: bool = False) -> None:
+        """Take everything from the disk of a host that is down and of which nothing is expected:
+        what it signed is forgotten, so it only follows from now on; with a snapshot of others if
+        it `is_joining`, or else from the first block on."""
+        assert index in self.exempt, "oracles remember what a disk held"
+        disk = self.world.hosts[index].disk = NodeDisk()
+        disk.is_following, disk.is_joining = True, is_joining
 
     def core(self, index: int) -> NodeCore:
         """A running node."""

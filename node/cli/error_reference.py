@@ -21,6 +21,7 @@ from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
 from node.client_stream import DoorError
 from node.exit_codes import OperatorError
 from node.framing import FramingError
+from node.offers import OfferError
 from node.storage.errors import SafetyError, StorageError
 from node.transport import network
 from node.transport.errors import PeerError
@@ -112,7 +113,8 @@ def render_errors(head: str) -> str:
         "Counted in the status (`misbehaviours`) and logged as `peer_misbehaviour`, at the first"
         " and at every doubling.",
         _call_rows((Path(consensus.__file__).parent, Path(node.__file__).parent), _PEER_REPORTS)
-        | dict.fromkeys((code.value for code in BatchError), "see `mempool.batch`"),
+        | dict.fromkeys((code.value for code in BatchError), "see `mempool.batch`")
+        | _doc_rows(OfferError),
     )
     parts += _section(
         "Alarms",

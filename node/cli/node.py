@@ -168,9 +168,19 @@ def start(
         bool,
         typer.Option("--clear-halt", help="Start a node that halted; only once you know why."),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Sign nothing; an empty disk joins by a snapshot of other members."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run a node until SIGINT or SIGTERM, which stop it in good order (exit code 0).
+
+    With --follow (or node.follow in node.toml) it follows the chain without a part in it: it
+    executes and serves everything and signs nothing. So it may run without the safety records that
+    a member must have, as after the loss of its data.
 
     Other exit codes: 3 configuration, genesis or home is wrong; 7 key or password; 70 halted,
     and it stays halted until --clear-halt; 71 the safety records forbid signing, or another
@@ -180,7 +190,9 @@ def start(
     Examples:
       rota node start --home ~/north --password-file ~/north.password
       rota node start --home ~/north --set log.level=debug
+      rota node start --home ~/north --follow
     """
+    settings = [*(settings or ()), *(["node.follow=true"] if follow else [])]
     start_node(home, settings, password_file, clear_halt=clear_halt)
 
 
@@ -238,7 +250,8 @@ def _start(
     me = home.validate_member(config, genesis)
     with home.locked():
         with mapping_errors(f"write to {home.data_dir}"):
-            validate_memory(home, genesis.chain_id())
+            if not config.node.follow:
+                validate_memory(home, genesis.chain_id())
             make_private_dir(home.data_dir)
             home.bind_chain(genesis.chain_id())
         if clear_halt:

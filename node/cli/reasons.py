@@ -95,6 +95,9 @@ REFUSAL_REASONS: Final = {
     RefusalCode.OPAQUE_MALFORMED: Reason(
         "the bytes are no whole number of transactions of the given size", _REPORT_BUG
     ),
+    RefusalCode.NODE_FOLLOWS: Reason(
+        "the node follows the chain without a part in it: it orders nothing", "try another --node"
+    ),
 }
 """The whole envelope was turned away."""
 

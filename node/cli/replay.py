@@ -32,7 +32,8 @@ def replay(
     ] = True,
     json: JsonOption = False,
 ) -> None:
-    """Repeat a node's whole chain from its blocks and batches, and compare every root.
+    """Repeat a node's whole chain from its blocks and batches, and compare every root. The chain of
+    a node that joined by a snapshot begins with that, whose certificate is checked first.
 
     Checks all certificates, batches and signatures, and executes every order again. Exit code 22
     if anything comes out differently.

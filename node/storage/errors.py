@@ -48,6 +48,7 @@ class SafetyError(OperatorError):
     |---|---|
     | `safety.locked` | another process has them open |
     | `safety.missing` | they are not where they were: amnesia, not a fresh start |
+    | `safety.following` | a node that only follows was asked to sign or to keep such a record |
     """
 
     code = "safety.missing"

@@ -81,14 +81,13 @@ class SnapshotStore:
                     print(f"{path} is passed over: {error}", file=sys.stderr)  # noqa: T201 - a log
         return state
 
-    def save(self, state: EngineState) -> int:
+    def save(self, state: EngineState) -> None:
         """`write`, then `remove_obsolete`. Raises `StorageError`."""
-        size_bytes = self.write(state)
+        self.write(state)
         self.remove_obsolete(state.height)
-        return size_bytes
 
-    def write(self, state: EngineState) -> int:
-        """Make a snapshot durable and return its size in bytes. Raises `StorageError`.
+    def write(self, state: EngineState) -> bytes:
+        """Make a snapshot durable and return the state's bytes in it. Raises `StorageError`.
 
         Removes nothing: a process that only writes may outlive the one that it writes for, and must
         not take anything from the next one.
@@ -102,10 +101,9 @@ class SnapshotStore:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-                size_bytes = file.tell()
             unfinished.replace(path)
             sync_directory(self._directory)
-        return size_bytes
+        return body
 
     def remove_obsolete(self, height: int) -> None:
         """Keep the snapshot of a height that was just saved, and the one before it. Newer ones go
@@ -124,6 +122,18 @@ class SnapshotStore:
         if path.name != _name(state.height):
             raise SnapshotError("its name is not the one of its state")
         return state
+
+
+def read_state_range(path: Path, offset: int, size_bytes: int) -> bytes:
+    """A range of the state in a snapshot's file, shorter where that ends. Raises `OSError`."""
+    start = len(_MAGIC) + _SIZE_SIZE_BYTES
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header_size_bytes = int.from_bytes(os.pread(file, _SIZE_SIZE_BYTES, len(_MAGIC)), "big")
+        begin = start + header_size_bytes + DIGEST_SIZE_BYTES
+        return os.pread(file, size_bytes, begin + offset)
+    finally:
+        os.close(file)
 
 
 def encode_header(chain_id: bytes, state: EngineState, body: bytes) -> bytes:

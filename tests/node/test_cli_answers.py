@@ -162,6 +162,7 @@ def test_a_replay_says_why_envelopes_were_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = ReplayReport(
+        base_height=0,
         chain_id=bytes(32),
         heights=9,
         batches=9,

@@ -15,6 +15,8 @@ from consensus.effects import (
     Received,
     Send,
     SetTimer,
+    Sign,
+    SignIdentity,
     Store,
     TimerFired,
     Token,
@@ -26,8 +28,10 @@ from crypto.ed25519 import public_key, sign
 from mempool.batch import BatchBody, BatchSummary, BatchVerdict, OpaqueChunk, encode_batch_body
 from node.clock import Clock
 from node.events import BatchToOpen, OpenBatches
+from node.exit_codes import ExitCode
+from node.groups import walk_leaves
 from node.host import HaltError, NodeHost
-from node.storage.errors import StorageError
+from node.storage.errors import SafetyError, StorageError
 from node.storage.group_commit import GroupCommitter
 from node.transport.queues import Traffic
 from node.workers.threads import ConsensusCrypto
@@ -71,7 +75,9 @@ class FakeAudience:
 
 
 class Bench:
-    def __init__(self, core, commit=lambda items: None, *, batches=None, pool=None):
+    def __init__(
+        self, core, commit=lambda items: None, *, batches=None, pool=None, is_signing=True
+    ):
         self.core, self.network = core, FakeNetwork()
         self.safety = GroupCommitter(commit)
         self.host = NodeHost(
@@ -89,6 +95,8 @@ class Bench:
             pool=pool,
             crypto=ConsensusCrypto(core.chain_id),
             engine=None,
+            library=None,
+            is_signing=is_signing,
         )
 
     async def run(self, then=None):
@@ -273,6 +281,16 @@ async def test_a_halt_of_the_core_ends_the_host():
     with pytest.raises(BaseExceptionGroup) as raised:
         await bench.run()
     assert raised.group_contains(HaltError, match="state.contradicted: another root")
+
+
+@pytest.mark.parametrize("kind", [Sign, SignIdentity])
+async def test_a_node_that_follows_ends_rather_than_sign(kind):
+    bench = Bench(ScriptedCore([kind(Token("test", 1), b"message")]), is_signing=False)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await bench.run()
+    (error,) = walk_leaves(raised.value)
+    assert isinstance(error, SafetyError)
+    assert (error.code, error.exit_code) == ("safety.following", ExitCode.REFUSED_TO_SIGN)
 
 
 async def test_misbehaviours_are_counted_and_logged_at_every_doubling():

@@ -91,6 +91,7 @@ def make_host(cluster):
         pool=None,
         crypto=ConsensusCrypto(cluster.chain_id),
         engine=None,
+        library=None,
     )
 
 

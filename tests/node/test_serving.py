@@ -8,11 +8,18 @@ from trio.testing import wait_all_tasks_blocked
 
 from consensus.chain import ARCHIVE_BLOCK_TABLE, ARCHIVE_COMMIT_TABLE
 from consensus.effects import ServeBatches, ServeCommitted, compute_key
-from consensus.messages import BLOCKS_MAX_PER_RESPONSE, SYNC_RESPONSE_MAX_BYTES, BulkMessage
+from consensus.messages import (
+    BLOCKS_MAX_PER_RESPONSE,
+    SYNC_RESPONSE_MAX_BYTES,
+    BulkMessage,
+    SnapshotChunk,
+    SnapshotOffer,
+)
 from consensus.types import SignedBatchHeader
 from crypto.codec import decode_lenient, encode
 from localnet.sim.nodes import NodeCluster
 from node import serving
+from node.events import ServeChunk, ServeOffer
 from node.serving import ANSWERS_WAITING_MAX, Serving, read_committed
 
 DEADLINE_S = 10
@@ -59,11 +66,32 @@ def chain():
     return FakeArchive(disk.stores["archive"]), dict(disk.batches)
 
 
+class FakeLibrary:
+    """Reads are noted, and never two at once."""
+
+    def __init__(self):
+        self.reads = []
+        self.turn = threading.Lock()
+
+    def _read(self, what):
+        assert self.turn.acquire(blocking=False)
+        self.reads.append(what)
+        self.turn.release()
+        return b"data"
+
+    def read_offer(self, above_height):
+        return self._read(above_height)
+
+    def read_chunk(self, name):
+        return self._read(name)
+
+
 class Bench:
     def __init__(self, archive, batches):
         self.batches = GatedBatches(batches)
         self.sent = []
-        self.serving = Serving(self.batches, archive, self.send)
+        self.library = FakeLibrary()
+        self.serving = Serving(self.batches, archive, self.library, self.send)
 
     def send(self, to, frame):
         message = decode_lenient(BulkMessage, frame)
@@ -179,3 +207,14 @@ async def test_an_archive_that_fails_ends_the_node(chain):
     with pytest.raises(BaseExceptionGroup) as raised:
         await run()
     assert raised.group_contains(OSError, match="the disk is gone")
+
+
+async def test_snapshots_are_offered_and_given_in_pieces(bench):
+    name = bytes(range(32))
+    bench.serving.serve(ServeOffer(1, 7))
+    bench.serving.serve(ServeChunk(1, name))
+    bench.serving.serve(ServeChunk(2, name))
+    await bench.settle(3)
+    to_first = [message for to, message in bench.sent if to == 1]
+    assert to_first == [SnapshotOffer(b"data"), SnapshotChunk(name, b"data")]
+    assert sorted(map(str, bench.library.reads)) == sorted(map(str, [7, name, name]))

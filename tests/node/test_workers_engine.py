@@ -41,6 +41,7 @@ from node.workers.engine import (
 from node.workers.engine_main import EngineServer
 from node.workers.engine_messages import Answered, Ask
 from node.workers.errors import INVARIANT_CODE
+from node.workers.manifests import MANIFEST_SUFFIX
 from node.workers.snapshots import SNAPSHOTS_KEPT, SnapshotStore
 from node.workers.state_files import StateFiles
 from node.workers.statements import STATEMENT_SUFFIX
@@ -289,7 +290,8 @@ async def run_blocks(directory, *heights: int, save: tuple[int, ...] = ()) -> li
 
 
 def names(directory) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.suffix != STATEMENT_SUFFIX)
+    beside = (MANIFEST_SUFFIX, STATEMENT_SUFFIX)
+    return sorted(path.name for path in directory.iterdir() if path.suffix not in beside)
 
 
 async def test_a_restarted_worker_goes_on_from_its_newest_snapshot(tmp_path):

@@ -2,23 +2,25 @@
 
 A member that lost its memory counts toward f: it may contradict what it signed. But it need not
 lie to its own clients. Once everything is healed it comes to the others' height, blocks and
-results, or it halts since it found out; only what it signs is not judged.
+results, or it halts since it found out; only what it signs is not judged, and that one that follows
+signs nothing. Who joined by a snapshot has the others' blocks and results from there on.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from consensus.effects import Halt, Store, compute_key
+from consensus.effects import Halt, Sign, SignIdentity, Store, compute_key
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.certificates import hash_parts
 from localnet.sim.oracles.watchers import Watcher
 from localnet.verdicts import Verdict
+from node.core import NodeCore
 
 
 class Joining(Watcher):
     """See the module docstring."""
 
-    effects = (Halt,)
+    effects = (Halt, Sign, SignIdentity)
     verdict = Verdict.LIVENESS
 
     def __init__(self, cluster: NodeCluster, hosts: Iterable[int]) -> None:
@@ -32,7 +34,11 @@ class Joining(Watcher):
         self._halted.discard(index)
 
     def on_effect(self, index: int, effect: Any) -> None:
-        self._halted.add(index)
+        if isinstance(effect, Halt):
+            self._halted.add(index)
+            return
+        is_following = self._cluster.world.disk(index).is_following
+        assert not is_following, f"node {index} signs, but has forgotten what it signed"
 
     def find_judged(self) -> list[int]:
         """The hosts that run, and found nothing to halt for."""
@@ -47,7 +53,8 @@ class Joining(Watcher):
         return [
             index
             for index in self.find_judged()
-            if cluster.core(index).certified_height < height
+            if not isinstance(machine := cluster.world.hosts[index].machine, NodeCore)
+            or machine.certified_height < height
             or (height and key not in cluster.world.disk(index).table(Store.ARCHIVE, "block"))
         ]
 
@@ -59,7 +66,9 @@ class Joining(Watcher):
         for index in self.find_judged():
             disk = cluster.world.disk(index)
             blocks = disk.table(Store.ARCHIVE, "block")
-            for place in range(1, height + 1):
+            # Who joined by a snapshot has no block below it.
+            first = int.from_bytes(min(blocks), "big") if disk.is_following and blocks else 1
+            for place in range(first, height + 1):
                 encoded = blocks.get(compute_key(place))
                 assert encoded is not None, f"node {index} has no block of height {place}"
                 block_id = hash_parts("rota/block/v1", cluster.chain_id, encoded)
