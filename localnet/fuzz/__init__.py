@@ -8,7 +8,7 @@ Nothing here is part of the node. docs/simulator.md tells how to use it.
   `mutator` makes a few changes to the tree or to the bytes, all from one seed.
 - what reads it: `contract` says what a decoder owes to any input, and judges one input; `targets`
   lists all decoders, from `wire_targets`, `door_targets`, `stream_targets`, `stored_targets`,
-  `proof_targets`, `file_targets` and `cluster_targets`.
+  `proof_targets`, `key_targets`, `ceremony_targets`, `file_targets` and `cluster_targets`.
 - whole clusters: `peer` and `client` speak to one, `hostile` is the member in whose name, `script`
   is what was said.
 - many inputs: `campaign` runs seeds and keeps inputs that came to something new, `workers` survive
