@@ -5,8 +5,8 @@ what nodes say and write, the codec and the signature schemes.
 the run of a schedule. Hosts that promise nothing are `exempt`. docs/simulator.md says of each
 oracle what it holds, and whose code it is.
 
-- one order and one result: `order`, `ancestry`, `delivery`, `books`, `trades` with `mirror`,
-  `replay` (with the product's own code).
+- one order and one result: `order`, `ancestry`, `delivery`, `books`, `trades` with `mirror` and
+  `call`, `replay` (with the product's own code).
 - what is said to clients: `door`, `promises`; to members: `wire`.
 - what members sign: `signing`, `rulebook`, with `certificates` for what they adopt.
 - blame: `innocence`, `justice` with `proof`, `forms`.
