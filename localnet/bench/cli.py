@@ -14,6 +14,12 @@ from localnet.bench import latency as latency_bench
 from localnet.bench import ordering as ordering_bench
 from localnet.bench import orders as orders_bench
 from localnet.bench.book import MESSAGES_DEFAULT
+from localnet.bench.ceremonies import (
+    MEMBERS_DEFAULT,
+    MEMBERS_MAX,
+    MEMBERS_MIN,
+    measure_ceremonies,
+)
 from localnet.bench.cluster import BenchCluster, open_cluster
 from localnet.bench.describe import describe_machine_line, describe_result
 from localnet.bench.engine import EngineResult, measure_engine
@@ -22,6 +28,7 @@ from localnet.bench.fairness import SEED_DEFAULT, TRIALS_DEFAULT, measure_fairne
 from localnet.bench.latency import LatencyResult
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
+from localnet.bench.sealing import BODIES_DEFAULT, BODIES_MAX, measure_sealing
 from localnet.bench.workload import WorkloadConfig
 from localnet.machine import describe_machine
 from localnet.markets import ACCOUNTS, AccountPlan
@@ -190,6 +197,40 @@ def fairness(
     output = current_output(context)
     output.note(f"playing {trials:,} trials of seed {seed} in each way, in both modes")
     _print(output, {"fairness": measure_fairness(seed, trials)})
+
+
+@app.command()
+def keys(
+    context: typer.Context,
+    members: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--members",
+            min=MEMBERS_MIN,
+            max=MEMBERS_MAX,
+            help="Members of a ceremony; may be given several times [default: 4, 7, 16, 32].",
+            show_default=False,
+        ),
+    ] = None,
+    bodies: Annotated[
+        int,
+        typer.Option("--bodies", min=1, max=BODIES_MAX, help="Sealed bodies of one block."),
+    ] = BODIES_DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Measure the committee's keys in one process: what sealing, checking and opening cost a body,
+    and what key ceremonies cost and come to where members lie.
+
+    \b
+    Example:
+      rota bench keys --members 4 --members 64
+    """
+    output = current_output(context)
+    results: dict[str, Struct] = {
+        "sealing": measure_sealing(bodies, output.note),
+        "ceremonies": measure_ceremonies(members or MEMBERS_DEFAULT, output.note),
+    }
+    _print(output, results)
 
 
 @app.command("all")

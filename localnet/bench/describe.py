@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from localnet.bench.ceremonies import CeremoniesResult
 from localnet.bench.cluster import CpuUse
 from localnet.bench.engine import EngineResult
 from localnet.bench.fairness import FairnessResult, Figure
 from localnet.bench.latency import LatencyResult
 from localnet.bench.ordering import OrderingResult
 from localnet.bench.orders import OrdersResult
+from localnet.bench.sealing import SealingResult
 from localnet.machine import Machine
 from localnet.percentiles import Percentiles
 from node.cli.output import table
@@ -106,6 +108,10 @@ def describe_result(name: str, result: object) -> list[object]:
             return _table(title, rows, result.met)
         case FairnessResult():
             return _describe_fairness(name, result)
+        case SealingResult():
+            return _describe_sealing(name, result)
+        case CeremoniesResult():
+            return _describe_ceremonies(name, result)
     raise AssertionError(f"no description of {type(result).__name__}")
 
 
@@ -146,6 +152,84 @@ def _describe_fairness(name: str, result: FairnessResult) -> list[object]:
             title=f"a trader who wants {result.wanted_lots} lots and splits over accounts",
         ),
     ]
+
+
+def _describe_sealing(name: str, result: SealingResult) -> list[object]:
+    rows = [
+        (
+            f"{steps.threshold} of {steps.tickets}",
+            *(
+                f"{value:,.0f}"
+                for value in (
+                    steps.seal_us,
+                    steps.check_us,
+                    steps.check_with_false_us,
+                    steps.share_us,
+                    steps.open_us,
+                    steps.open_with_bad_us,
+                    steps.verify_us,
+                    steps.decrypt_us,
+                )
+            ),
+        )
+        for steps in result.steps
+    ]
+    columns = [
+        "tickets",
+        "seal>",
+        "check>",
+        "one false>",
+        "share>",
+        "open>",
+        "one bad>",
+        "verify>",
+        "decrypt>",
+    ]
+    title = (
+        f"{name}: microseconds of one core a body, blocks of {result.bodies} bodies of "
+        f"{result.body_bytes:,} bytes"
+    )
+    verdict = "target met" if result.met else "target NOT met"
+    return [
+        table(columns, rows, title=title),
+        f"256 bodies open in {result.open_ms:.0f} ms, target {result.target_open_ms:.0f}: "
+        f"{verdict}",
+    ]
+
+
+def _describe_ceremonies(name: str, result: CeremoniesResult) -> list[object]:
+    rows = [
+        (
+            row.members,
+            f"{row.threshold} of {row.tickets}",
+            row.kind,
+            row.dealings,
+            f"{row.deal_ms:,.0f}",
+            f"{row.check_ms:,.0f}",
+            f"{row.receive_ms:,.0f}",
+            f"{row.acknowledge_ms:,.0f}",
+            f"{row.node_ms:,.0f}",
+            f"{row.chain_bytes / 1000:,.0f}",
+            ", ".join(row.convicted) or ("same key" if row.is_same_key else ""),
+        )
+        for row in result.rows
+    ]
+    columns = [
+        "members>",
+        "tickets",
+        "key",
+        "count>",
+        "deal>",
+        "check>",
+        "receive>",
+        "ack>",
+        "node ms>",
+        "chain kB>",
+        "came to",
+    ]
+    title = f"{name}: milliseconds of one core a node; power of member i is 1/i"
+    verdict = "as it should be" if result.met else "NOT as it should be"
+    return [table(columns, rows, title=title), verdict]
 
 
 def _figure(figure: Figure) -> str:

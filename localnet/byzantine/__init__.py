@@ -11,6 +11,7 @@ secrets and nobody else's: what it cannot sign, it cannot forge.
 | `liar` | the core that lies |
 | `guard` | tells what is wrong with a behaviour of somebody's own |
 | `leading`, `notebook`, `forging` | what several behaviours share |
+| `bad_dealings` | lies of a key ceremony |
 | `registry` | all behaviours by name |
 | the others | the behaviours |
 """
