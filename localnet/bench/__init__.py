@@ -1,4 +1,4 @@
-"""Benchmarks of this machine: `rota bench ordering|orders|engine|latency|fairness|all`.
+"""Benchmarks of this machine: `rota bench ordering|orders|engine|latency|fairness|keys|all`.
 
 | module | what it measures |
 |---|---|
@@ -6,6 +6,7 @@
 | `orders` | signed instructions executed and certified, a second |
 | `latency` | milliseconds from sending an order to seeing it committed, and executed |
 | `engine` | instructions a second in one process, without and with state roots, and from a log |
+| `sealing`, `ceremonies` | what sealed bodies cost, and key ceremonies in which members lie |
 | `fairness` | what omitting, delaying and splitting gains in a block, in both modes of matching |
 
 The first three run real node processes on this machine, so all nodes share its cores. Each warms
