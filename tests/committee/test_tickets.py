@@ -56,6 +56,24 @@ def test_no_set_below_half_reaches_the_threshold_and_every_set_of_two_thirds_doe
     assert tickets.tickets_to_switch == tickets.total, "the threshold is the highest there is"
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=16, max_size=64))
+def test_no_set_of_many_members_breaks_either_promise(powers):
+    """By another count than the scan's own: the most and the fewest tickets for each power."""
+    tickets = compute_tickets(powers)
+    total_power = sum(powers)
+    most, fewest = [0] + [-1] * total_power, [0] + [tickets.total + 1] * total_power
+    for power, count in zip(powers, tickets.counts, strict=True):
+        for held in range(total_power, power - 1, -1):
+            if most[held - power] >= 0:
+                most[held] = max(most[held], most[held - power] + count)
+                fewest[held] = min(fewest[held], fewest[held - power] + count)
+    minority = (total_power - 1) // 2
+    assert max(most[: minority + 1]) < tickets.threshold
+    assert min(fewest[-(-2 * total_power // 3) :]) >= tickets.threshold
+    assert max(most[: total_power // 3 + 1]) == tickets.spare
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9)), min_size=1, max_size=9), st.data()
