@@ -107,6 +107,7 @@ def test_evidence_whose_parts_do_not_belong_together_is_refused(group, terms):
     stranger = group.members[0].sign(Dealing(terms.terms_id, 9, 0, b"\x01"))
     foreign = group.members[0].sign(Dealing(terms.terms_id, 0, 1, b"\x01"))
     nobody = group.members[9].complain(terms, 9, dealing)
+    elsewhere = group.members[1].complain(other_terms, 1, dealing)
     for fault in (
         InvalidDealing(other_terms, dealing),
         InvalidDealing(terms, complaint),
@@ -117,6 +118,7 @@ def test_evidence_whose_parts_do_not_belong_together_is_refused(group, terms):
         ShareDispute(terms, dealing, dealing),
         ShareDispute(terms, complaint, complaint),
         ShareDispute(terms, dealing, nobody),
+        ShareDispute(terms, dealing, elsewhere),
         ShareDispute(other_terms, dealing, complaint),
     ):
         with pytest.raises(CeremonyFaultError):

@@ -348,3 +348,15 @@ def test_a_dispute_about_what_is_no_dealing_convicts_nobody_of_anything_about_sh
         verdicts = [real.judge.judge(check) for check in find_checks(fault)]
         assert verdicts == [Verdict.REFUTED, Verdict.REFUTED]
         assert compute_offence(fault, verdicts) is None
+
+
+def test_a_complaint_of_somebody_else_is_nobodys_own():
+    real = Real([3, 3, 3, 3])
+    bad = real.spoil(real.deal(Slot(1, 0)), 3)
+    secret = real.members[3].encryption_secret
+    (right,) = find_complaints(real.terms, real.sharing, [bad], 3, secret)
+    taken = replace(right, complainer=2)
+    for member, message, verdict in ((3, right, Verdict.UPHELD), (2, taken, Verdict.REFUTED)):
+        signed = real.members[member].sign(message)
+        check = ComplaintCheck(real.terms, real.members[member].key, signed, bad)
+        assert real.judge.judge(check) is verdict
