@@ -17,9 +17,10 @@ markets* (rejected): two to the power of their number. Equity counts options at 
 are whole ticks; what these are above the value in the scenarios is part of the margin, so that
 rounding up lends nothing.
 
-    arriving    admitted if equity covers IM with all of it filled, or if that leaves the account
-                with no less above (or more below) its IM than it has now
+    arriving    admitted if equity covers IM with all of it filled
     maker       trades if equity covers IM before, or the IM of the positions after the fill
+    either      else only as a hedge: the IM of the positions falls, what equity has above it (or
+                lacks) gets no worse, and neither does the ratio of equity to MM
 
 Needs are convex in what fills, so partial fills are never worse than the worse of both ends.
 
@@ -263,8 +264,30 @@ def is_portfolio_trade_allowed(
     `orders_margin` is what its open orders need besides. The caches are fresh.
     """
     account = exposure.account
+    initial, maintenance = compute_requirements(account, exposure.market, lots)
+    if account.equity + equity_change - initial >= orders_margin:
+        return True
+    return _is_hedging_transition(account, initial, maintenance, equity_change)
+
+
+def _is_hedging_transition(
+    account: Account, initial: int, maintenance: int, equity_change: int
+) -> bool:
+    """May an account that does not cover its margin go over to positions with this IM and MM?
+
+    As with cross margin (`engine.margin.is_reducing_transition`): what it gives away must not lower
+    the ratio of equity to MM, `equity' x MM >= equity x MM'` in integers. So nobody trades equity
+    below zero, and whose equity is negative already hedges only at a gain. Besides, IM falls, by no
+    less than equity does; and MM does not rise, for with less than nothing a ratio rises with it.
+    """
     cache = account.portfolio
     assert cache is not None, "it has opted in"
-    initial, _ = compute_requirements(account, exposure.market, lots)
-    excess = account.equity + equity_change - initial
-    return excess >= orders_margin or excess >= account.equity - cache.initial
+    if initial >= cache.initial or maintenance > cache.maintenance:
+        return False
+    if equity_change < initial - cache.initial:
+        return False
+    equity = account.equity
+    if cache.maintenance == 0:
+        # There is no ratio: what it has may be lost, what it has not may not.
+        return equity + equity_change >= min(equity, 0)
+    return (equity + equity_change) * cache.maintenance >= equity * maintenance

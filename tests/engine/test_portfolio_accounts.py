@@ -289,6 +289,52 @@ def test_below_its_margin_an_account_may_do_what_makes_that_better(make_exchange
     assert after.initial_margin_microquote < view.initial_margin_microquote // 2
 
 
+@pytest.fixture
+def insolvent(make_exchange):
+    """Alice is long one unit of the perpetual, and has lost more than all that she had."""
+    exchange = make_exchange(balance=18_000 * 10**6)
+    exchange.one(exchange.ALICE, PORTFOLIO)
+    trade(exchange, exchange.ALICE, exchange.state.markets[1], 10_000)
+    exchange.time_ms += 1_000
+    report(exchange, 418_000)
+    assert view_account(exchange.state, exchange.ALICE).equity_microquote < 0
+    return exchange
+
+
+@pytest.mark.parametrize("is_maker", [False, True])
+def test_who_is_insolvent_sells_nothing_to_a_friend_below_the_mark(insolvent, is_maker):
+    market = insolvent.state.markets[1]
+    bid = PlaceOrder(1, Side.BUY, market.band_low, 10_000)
+    offer = PlaceOrder(1, Side.SELL, market.band_low, 10_000)
+    alice, friend = (insolvent.ALICE, offer), (insolvent.DAVE, bid)
+    for who, order in (alice, friend) if is_maker else (friend, alice):
+        insolvent.one(who, order)
+    assert insolvent.state.accounts[insolvent.ALICE].exposures[1].lots == 10_000
+
+
+def test_who_is_insolvent_turns_no_position_round(insolvent):
+    market = insolvent.state.markets[1]
+    trade(insolvent, insolvent.ALICE, market, -20_000, code="margin.insufficient")
+
+
+def test_below_its_margin_an_account_loses_no_more_than_its_share_in_closing(make_exchange):
+    exchange = make_exchange(balance=18_000 * 10**6)
+    exchange.one(exchange.ALICE, PORTFOLIO)
+    market = exchange.state.markets[1]
+    trade(exchange, exchange.ALICE, market, 10_000)
+    exchange.time_ms += 1_000
+    report(exchange, 421_000)
+    # Of 100 that are left, half of the position may cost 50: 1,000 ticks of 0.05.
+    view = view_account(exchange.state, exchange.ALICE)
+    assert view.equity_microquote == 100 * 10**6 < view.maintenance_margin_microquote
+    exchange.one(exchange.BOB, PlaceOrder(1, Side.BUY, 419_900, 10_000))
+    half = PlaceOrder(1, Side.SELL, 419_900, 5_000)
+    assert exchange.one(exchange.ALICE, half).code == "margin.insufficient"
+    exchange.one(exchange.BOB, CancelAll())
+    exchange.one(exchange.BOB, PlaceOrder(1, Side.BUY, 420_100, 10_000))
+    assert exchange.one(exchange.ALICE, replace(half, price_ticks=420_100)).filled_lots == 5_000
+
+
 def test_an_account_is_in_so_many_markets_only(make_exchange):
     exchange = make_exchange(balance=10**15)
     exchange.one(exchange.ALICE, PORTFOLIO)
