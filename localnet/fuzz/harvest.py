@@ -41,6 +41,7 @@ from engine.snapshots.whole import snapshot
 from localnet.fuzz.corpus import Corpus, kind_of
 from localnet.fuzz.door_harvest import DoorHarvest
 from localnet.fuzz.file_harvest import harvest_files
+from localnet.fuzz.ground import SCHEDULE
 from localnet.fuzz.worker_harvest import harvest_execution, harvest_workers
 from localnet.sim.faults import CrashFault, LossFault, WipeFault
 from localnet.sim.nodes import EXPIRY_HEIGHTS, NodeCluster
@@ -83,8 +84,9 @@ SCHEDULES: Final = (
     ),
     Schedule(seed=1, views=14, liars=(Liar(member=3, behaviour="equivocating_leader_one"),)),
     Schedule(seed=3, views=110, faults=(WipeFault(at_ms=200, duration_ms=60_000, host=2),)),
+    # Of the ground's own chain, or no offer would be taken there.
     Schedule(
-        seed=3,
+        seed=SCHEDULE.seed,
         views=60,
         faults=(WipeFault(at_ms=700, duration_ms=200, host=2, is_joining=True),),
     ),
