@@ -36,11 +36,12 @@ class MarketView(Struct, frozen=True, array_like=True):
     lots_per_base: int
     unit_microquote: int
     initial_margin_ppm: int
+    """Of the value at the mark; of an option all of it, for long positions alone (`option`)."""
     maintenance_margin_ppm: int
     maker_fee_ppm: int
     taker_fee_ppm: int
     index_price_ticks: int
-    """0 before the first index."""
+    """0 before the first index. Of an option its mark: the index is that of its underlying."""
     is_stale: bool
     band_low_ticks: int
     band_high_ticks: int

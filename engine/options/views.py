@@ -46,6 +46,13 @@ class OptionView(Struct, frozen=True, array_like=True):
     """Of the index, for the settlement price, so far."""
     greeks: GreeksView
     """Of one option on a whole unit of the base asset."""
+    short_initial_ppm: int
+    """Initial margin of a short one under cross margin, of the underlying's index, less what it is
+    out of the money. A long one's is all of its mark, as its maintenance margin."""
+    short_initial_min_ppm: int
+    """At least this, of the underlying's index. A put never needs more than its strike."""
+    short_maintenance_ppm: int
+    """Maintenance margin of a short one, of the underlying's index."""
 
 
 def view_option(market: Market) -> OptionView | None:
@@ -66,6 +73,9 @@ def view_option(market: Market) -> OptionView | None:
         expiry.is_closed,
         expiry.sample_count,
         view_greeks(market, market.params.lots_per_base),
+        chain.params.short_initial_ppm,
+        chain.params.short_initial_min_ppm,
+        chain.params.short_maintenance_ppm,
     )
 
 

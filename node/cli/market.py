@@ -9,7 +9,7 @@ import typer
 from engine.margin import compute_portfolio_margin
 from node.cli import liquidations, options_chain
 from node.cli.amounts import format_percent, format_price, format_size
-from node.cli.options_chain import make_option_rows
+from node.cli.options_chain import format_index, make_margin_rows, make_option_rows
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.portfolio import describe_margin, read_portfolio
 from node.cli.target import (
@@ -58,10 +58,11 @@ def list_markets(
       rota market list --json
     """
     markets = query_at_door(directory, node, query_markets)
+    by_id = {each.market: each for each in markets}
     rows = [
         (
             market.symbol,
-            _price(market.index_price_ticks or None, market) + (" stale" * market.is_stale),
+            format_index(market, by_id),
             _price(market.mark_price_ticks or None, market),
             _price(market.best_bid_ticks, market),
             _price(market.best_ask_ticks, market),
@@ -119,15 +120,14 @@ def show(
     rows = [
         ("market", found.symbol),
         ("matching", _MATCHING[found.matching]),
-        ("index", _price(found.index_price_ticks or None, found) + (" stale" * found.is_stale)),
+        ("index", format_index(found, markets)),
         ("mark", _price(found.mark_price_ticks or None, found)),
         ("bid", _price(found.best_bid_ticks, found)),
         ("ask", _price(found.best_ask_ticks, found)),
         ("price band", _band(found)),
         ("tick", format_price(1, found)),
         ("lot", format_size(1, found)),
-        ("initial margin", _initial_margin(found)),
-        ("maintenance", format_percent(found.maintenance_margin_ppm)),
+        *make_margin_rows(found),
         ("maker fee", format_percent(found.maker_fee_ppm)),
         ("taker fee", format_percent(found.taker_fee_ppm)),
         ("funding 8h", _funding(found)),
@@ -142,13 +142,6 @@ _MATCHING: Final = {
     "continuous": "continuous: takers of a block trade in turns, in an order that its seed gives",
     "auction": "auction: all takers of a block trade at one price",
 }
-
-
-def _initial_margin(market: MarketInfo) -> str:
-    """The market's own, and beside it what open interest has made of it."""
-    own, now = market.initial_margin_ppm, market.scaled_margin_ppm
-    grown = f", now {format_percent(now)} by open interest" if now > own else ""
-    return format_percent(own) + grown
 
 
 def _band(market: MarketInfo) -> str:

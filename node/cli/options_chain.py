@@ -61,6 +61,44 @@ def make_option_rows(
     ]
 
 
+def make_margin_rows(market: MarketInfo) -> list[tuple[str, object]]:
+    """What a position in the market must hold under cross margin."""
+    option = market.option
+    if option is not None:
+        initial, least, maintenance = (
+            format_percent(each)
+            for each in (
+                option.short_initial_ppm,
+                option.short_initial_min_ppm,
+                option.short_maintenance_ppm,
+            )
+        )
+        most = "" if option.is_call else ", at most the strike"
+        return [
+            (
+                "initial margin",
+                f"long: its mark; short: {initial} of the index less what it is out of the money, "
+                f"at least {least}{most}",
+            ),
+            ("maintenance", f"long: its mark; short: {maintenance} of the index{most}"),
+        ]
+    own, now = market.initial_margin_ppm, market.scaled_margin_ppm
+    grown = f", now {format_percent(now)} by open interest" if now > own else ""
+    return [
+        ("initial margin", format_percent(own) + grown),
+        ("maintenance", format_percent(market.maintenance_margin_ppm)),
+    ]
+
+
+def format_index(market: MarketInfo, markets: Mapping[int, MarketInfo]) -> str:
+    """The index price that a market follows: of an option its underlying's."""
+    option = market.option
+    indexed = market if option is None else markets.get(option.underlying)
+    if indexed is None or not indexed.index_price_ticks:
+        return "-"
+    return format_price(indexed.index_price_ticks, indexed) + " stale" * market.is_stale
+
+
 def list_options(
     context: typer.Context,
     underlying: Annotated[

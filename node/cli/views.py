@@ -32,6 +32,10 @@ class OptionInfo(Struct, frozen=True):
     vol_ppm: int
     is_closed: bool
     greeks: GreeksInfo
+    short_initial_ppm: int
+    """Of the underlying's index, like the other two."""
+    short_initial_min_ppm: int
+    short_maintenance_ppm: int
 
 
 class MarketInfo(Struct, frozen=True):
@@ -43,7 +47,7 @@ class MarketInfo(Struct, frozen=True):
     lots_per_base: int
     unit_microquote: int
     index_price_ticks: int
-    """0 before the first index."""
+    """0 before the first index. Of an option its mark: the index is that of its underlying."""
     is_stale: bool
     band_low_ticks: int
     """Orders below are refused; likewise above the other."""

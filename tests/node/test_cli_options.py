@@ -53,8 +53,12 @@ def make_series(number: int, is_call: bool, strike: int) -> dict[str, Any]:
         "vol_ppm": 553_000,
         "is_closed": False,
         "greeks": make_greeks(503_000 if is_call else -20),
+        "short_initial_ppm": 150_000,
+        "short_initial_min_ppm": 130_000,
+        "short_maintenance_ppm": 75_000,
     }
-    return make_market(number, f"X-{strike}-{'C' if is_call else 'P'}", option=option)
+    symbol = f"X-{strike}-{'C' if is_call else 'P'}"
+    return make_market(number, symbol, option=option, index_price_ticks=50)
 
 
 MARKETS = [
@@ -130,6 +134,18 @@ def test_one_series_is_shown_with_its_terms_and_greeks(rota: Callable[..., str])
     for words in ("call, European", "X-PERP", "100.0", "55.3 %", "0.503, 0.0015", "-0.75 a day"):
         assert words in shown
     assert "European" not in rota("market", "show", "X-PERP")
+
+
+def test_margins_and_index_of_an_option_are_those_that_hold(rota: Callable[..., str]) -> None:
+    shown = rota("market", "show", "X-1000-C")
+    short = "short: 15 % of the index less what it is out of the money, at least 13 %\n"
+    assert f"long: its mark; {short}" in shown
+    assert "long: its mark; short: 7.5 % of the index\n" in shown
+    assert "at least 13 %, at most the strike\n" in rota("market", "show", "X-1000-P")
+    (index,) = [line for line in shown.splitlines() if line.startswith("index")]
+    assert index.split() == ["index", "100.0"]
+    for line in rota("market", "list").splitlines()[1:]:
+        assert line.split()[1] == "100.0"
 
 
 def test_positions_in_options_come_with_all_greeks(rota: Callable[..., str]) -> None:
