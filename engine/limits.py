@@ -201,6 +201,10 @@ LIQUIDATION_STEPS_PER_BLOCK_MAX: Final = 32
 """Accounts under liquidation at which something is done in one block; who waits longest goes
 first."""
 
+DEBT_WAIT_MAX_MS: Final = 600_000
+"""An account with a debt alone, which insurance fund and fees cannot pay, is looked at again after
+as long as it has been so, at most this long: nothing can be done about it, and others wait."""
+
 LIQUIDATION_TRIES_PER_STEP_MAX: Final = 4
 """Markets of one account in which one step may try to close."""
 

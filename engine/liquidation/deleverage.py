@@ -1,8 +1,16 @@
 """Deleveraging: the last step of a liquidation, against the positions of others.
 
 Positions of a market sum to zero, so whoever has a position that cannot be sold stands against
-others who have gained by it. The position is closed with them at its bankruptcy price, at which its
-account keeps nothing and owes nothing: a lot costs its mark value less its share of the equity.
+others who have gained by it. The position is closed with them at mark, and the part of the debt
+that goes with the lots, by their weight, is paid
+
+    by the insurance fund, as far as it reaches, then out of the fees;
+    by who has the other side, in the price of the lots: at most what it has gained with them since
+        it opened its position, or their maintenance margin if that is more.
+
+What that leaves is the account's debt: known, counted by the gate on withdrawals, and paid when
+fund or fees have something again. So a debt that was made elsewhere, by options that have settled,
+say, does not fall on who happens to have the other side of a lot that is left.
 
 First comes who has gained most and has least at stake for it (the ranking of BitMEX):
 
@@ -37,12 +45,14 @@ from engine.limits import (
 )
 from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
+from engine.liquidation.stages import report_step
 from engine.margin import (
     compute_equity,
+    compute_position_margin,
     compute_total_weight,
     compute_weight,
 )
-from engine.receipts import DeleverageEvent, ReasonCode
+from engine.receipts import DeleverageEvent, LiquidationStep, ReasonCode
 from engine.run import bound_amount
 
 if TYPE_CHECKING:
@@ -68,6 +78,8 @@ class Deleveraging:
 
     def close(self, account: Account) -> None:
         """Close the account's positions against others', as far as this block may."""
+        before = self._run.state.insurance + self._run.state.fees
+        insurance = self._run.state.insurance
         held = [
             (market_id, exposure)
             for market_id, exposure in account.exposures.items()
@@ -77,6 +89,10 @@ class Deleveraging:
             ranking = self._rank(exposure.market, -1 if exposure.lots > 0 else 1)
             for needs in (NEEDS_MAINTENANCE, NEEDS_EQUITY):
                 self._close_with(exposure, ranking, needs)
+        state = self._run.state
+        if state.insurance + state.fees != before:
+            step = LiquidationStep.COVERED
+            report_step(self._run, account, step, insurance=state.insurance - insurance)
 
     def _rank(self, market: Market, side: int) -> list[Exposure]:
         """The positions of one side of a market, by rank; none if there were too many rankings."""
@@ -90,7 +106,7 @@ class Deleveraging:
         return ranking
 
     def _close_with(self, exposure: Exposure, ranking: list[Exposure], needs: int) -> None:
-        run = self._run
+        run, state = self._run, self._run.state
         account = exposure.account
         market = exposure.market
         market_id = market.market_id
@@ -102,18 +118,21 @@ class Deleveraging:
                 continue
             size = min(abs(exposure.lots), abs(other.lots))
             lots = size if exposure.lots > 0 else -size
-            # Down: what the account keeps of its equity never exceeds the share; what it lacks
-            # is paid in full.
-            share = account.equity * weight * size // (total_weight * abs(exposure.lots))
-            paid = lots * market.mark_value - share
-            if abs(account.quote + paid) > BALANCE_ABS_MAX_MICROQUOTE or not self._may_check(other):
+            # Up: what the account lacks beside these lots is never more than its share.
+            debt = -(account.equity * weight * size // (total_weight * abs(exposure.lots)))
+            insured = min(debt, state.insurance + max(state.fees, 0))
+            paid = lots * market.mark_value + min(debt - insured, compute_loss_max(other, size))
+            if abs(account.quote + paid + insured) > BALANCE_ABS_MAX_MICROQUOTE:
+                continue
+            if not self._may_check(other):
                 continue
             changes = {market_id: lots}
-            code = check_taking(run.state, other.account, changes, -paid, needs)
+            code = check_taking(state, other.account, changes, -paid, needs)
             if code is not ReasonCode.OK:
                 continue
             self._trades += 1
             hand_over(run, account, other.account, changes, {market_id: paid})
+            pay_debt(state, account, insured)
             weight, total_weight = compute_weight(exposure), compute_total_weight(account)
             run.events.append(
                 DeleverageEvent(
@@ -133,6 +152,26 @@ class Deleveraging:
             return False
         self._checks += cost
         return True
+
+
+def pay_debt(state: EngineState, account: Account, amount: int) -> int:
+    """Pay so much of an account's debt, as far as there is money: out of the insurance fund, and
+    what that lacks out of the fees. Return what the fund has paid."""
+    insured = min(amount, state.insurance)
+    paid = insured + min(amount - insured, max(state.fees, 0))
+    state.insurance -= insured
+    state.fees -= paid - insured
+    account.quote += paid
+    account.equity += paid
+    return insured
+
+
+def compute_loss_max(exposure: Exposure, size: int) -> int:
+    """What others' debts may cost who gives up so many lots: the gain with them since the position
+    was opened, or their maintenance margin if that is more. Rounded down."""
+    held = abs(exposure.lots)
+    gain = (exposure.lots * exposure.market.mark_value - exposure.cost) * size // held
+    return max(gain, compute_position_margin(exposure.market, exposure.lots) * size // held)
 
 
 def _market_id(entry: tuple[int, Exposure]) -> int:

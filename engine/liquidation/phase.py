@@ -37,6 +37,7 @@ from engine.accounts.fees import find_taker_fee_ppm
 from engine.instructions import SelfTradeMode
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
+    DEBT_WAIT_MAX_MS,
     LIQUIDATION_MATCHES_MAX,
     LIQUIDATION_STEPS_PER_BLOCK_MAX,
     LIQUIDATION_TRIES_PER_STEP_MAX,
@@ -44,7 +45,7 @@ from engine.limits import (
     PRICE_MAX_TICKS,
 )
 from engine.liquidation.bidding import answer, run_bids
-from engine.liquidation.deleverage import Deleveraging
+from engine.liquidation.deleverage import Deleveraging, pay_debt
 from engine.liquidation.distress import Distress, Liquidations, is_waiting_for_index
 from engine.liquidation.stages import follow_equity, report_step
 from engine.margin import (
@@ -138,6 +139,12 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
     state.mark_dirty(account)
     is_waiting = is_waiting_for_index(account)
     record.advance(run.time_ms, is_waiting)
+    if not is_waiting and not has_positions(account) and compute_equity(state, account) >= 0:
+        # It has money again, and so may have orders.
+        liquidations.note_equity(record, 0)
+        liquidations.end(record)
+        report_step(run, account, LiquidationStep.ENDED)
+        return
     if not is_waiting:
         cancel_everything(run, account, ReasonCode.LIQUIDATION_ORDER_CANCELLED, None)
         refresh_margin(state, account)
@@ -156,7 +163,11 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
             report_step(run, account, LiquidationStep.ENDED)
             return
         liquidations.note_equity(record, account.equity)
-    liquidations.schedule(record, run.time_ms + params.retry_ms)
+    wait_ms = params.retry_ms
+    if account.equity < 0 and not has_positions(account):
+        # Nothing can be done before somebody has money: longer and longer, others have their turn.
+        wait_ms = max(wait_ms, min(record.elapsed_ms, DEBT_WAIT_MAX_MS))
+    liquidations.schedule(record, run.time_ms + wait_ms)
 
 
 def _must_deleverage(liquidations: Liquidations, insurance: int, record: Distress) -> bool:
@@ -173,17 +184,10 @@ def has_positions(account: Account) -> bool:
 def _cover(run: BlockRun, account: Account) -> None:
     """Pay the debt of an account without positions: out of the insurance fund, and what that lacks
     out of the fees. What both lack remains its debt, to be paid when there is more."""
-    state = run.state
-    debt = -account.equity
-    insured = min(debt, state.insurance)
-    paid = insured + min(debt - insured, max(state.fees, 0))
-    if paid == 0:
-        return
-    state.insurance -= insured
-    state.fees -= paid - insured
-    account.quote += paid
-    account.equity += paid
-    report_step(run, account, LiquidationStep.COVERED, insurance=-insured)
+    equity = account.equity
+    insured = pay_debt(run.state, account, -equity)
+    if account.equity != equity:
+        report_step(run, account, LiquidationStep.COVERED, insurance=-insured)
 
 
 def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> int:

@@ -1,8 +1,10 @@
 """Deleveraging: who is asked first, at what price, and what remains when nobody can be."""
 
+import pytest
+
 from engine.genesis import LiquidationParams
 from engine.instructions import PlaceOrder, Side
-from engine.liquidation.deleverage import compute_rank, rank_positions
+from engine.liquidation.deleverage import compute_loss_max, compute_rank, rank_positions
 from engine.liquidation.phase import is_withdrawal_gated
 from engine.receipts import DeleverageEvent, LiquidationEvent, LiquidationStep
 from engine.views import view_account
@@ -101,8 +103,81 @@ def test_nobody_takes_what_the_fund_could_pay_until_its_time_is_over(make_world)
         assert not events(world, DeleverageEvent)
     world.time_ms += 100
     world.block()
-    assert len(events(world, DeleverageEvent)) == 1
-    assert world.state.insurance == 50_000
+    (event,) = events(world, DeleverageEvent)
+    assert event.paid_microquote == 890_000, "at mark"
+    assert world.state.insurance == 40_000
+    assert (world.quote(world.ALICE), world.quote(world.BOB)) == (0, 210_000)
+
+
+def lend(world, lender, borrower, amount):
+    """Move money between accounts: a debt that was made elsewhere."""
+    for name, sign in ((lender, -1), (borrower, 1)):
+        world.state.accounts[name].quote += sign * amount
+        world.state.accounts[name].margin_epoch = -1
+        world.state.mark_dirty(world.state.accounts[name])
+
+
+@pytest.mark.parametrize(
+    ("insurance", "fees", "lost"), [(600, 400, 0), (500, 50, 400), (0, 0, 400)]
+)
+def test_fund_and_fees_pay_first_and_a_counterparty_no_more_than_its_bound(
+    make_world, insurance, fees, lost
+):
+    """Bob is short one lot, worth 10,000 with a maintenance margin of 400 and no gain, of somebody
+    who owes 1,000 otherwise."""
+    params = LiquidationParams(insurance, part_min_microquote=0, retry_ms=100, insolvent_ms=0)
+    world = make(make_world, params, maintenance_margin_ppm=40_000)
+    state = world.state
+    trade(world, world.ALICE, world.BOB, 1)
+    lend(world, world.ALICE, world.CAROL, 101_000)
+    state.fees += fees
+    state.accounts[world.CAROL].quote -= fees
+    world.block()
+    assert world.position(world.ALICE) == world.position(world.BOB) == 0
+    assert world.quote(world.BOB) == 100_000 - lost
+    left = 1_000 - insurance - fees - lost
+    assert (state.insurance, state.fees, world.quote(world.ALICE)) == (0, 0, -max(left, 0))
+    assert state.liquidations.debts == max(left, 0)
+    assert is_withdrawal_gated(state) is (left > 0)
+    covered = [e for e in events(world, LiquidationEvent) if e.step is LiquidationStep.COVERED]
+    assert [event.insurance_microquote for event in covered] == [-insurance] * (insurance > 0)
+
+
+def test_what_a_counterparty_may_lose_is_its_gain_or_its_maintenance_margin(make_world):
+    world = make(make_world)
+    trade(world, world.ALICE, world.BOB, 10)
+    short = world.state.accounts[world.BOB].exposures[1]
+    assert compute_loss_max(short, 10) == 10 * 500
+    assert compute_loss_max(short, 3) == 3 * 500
+    world.set_index(900)
+    assert compute_loss_max(short, 3) == 3 * 1_000
+    world.set_index(1_100)
+    assert compute_loss_max(short, 3) == 3 * 550
+
+
+def test_debts_alone_that_nobody_can_pay_are_looked_at_ever_more_rarely(make_world, monkeypatch):
+    world = make(make_world)
+    lend(world, world.ALICE, world.CAROL, 100_500)
+    world.block()
+    record = world.state.accounts[world.ALICE].distress
+    looks = set()
+    for _ in range(64):
+        world.time_ms += 100
+        world.block()
+        looks.add(record.due_ms)
+    assert len(looks) == 7, "it doubles"
+    monkeypatch.setattr("engine.liquidation.phase.DEBT_WAIT_MAX_MS", 1_000)
+    world.time_ms = record.due_ms
+    world.block()
+    assert record.due_ms == world.time_ms + 1_000
+    # Who is given what he owes is let go, and keeps the orders that he has placed since.
+    world.deposit(world.ALICE, 100_500)
+    assert world.one(world.ALICE, PlaceOrder(1, Side.BUY, 900, 1)).code == "ok"
+    world.time_ms = record.due_ms
+    world.block()
+    assert world.state.liquidations.records == {}
+    assert len(world.state.accounts[world.ALICE].orders) == 1
+    assert world.state.liquidations.debts == 0
 
 
 def test_several_positions_end_at_zero_together(make_world):
@@ -164,7 +239,8 @@ def test_a_debt_that_nobody_can_pay_stays_and_gates_until_there_is_money(make_wo
     state.insurance += 500
     state.accounts[world.BOB].quote -= 500
     state.mark_dirty(state.accounts[world.BOB])
-    world.time_ms += 100
+    assert not is_withdrawal_gated(state)
+    world.time_ms += 500
     world.block()
     assert not is_withdrawal_gated(state)
     assert state.insurance == 0
