@@ -61,8 +61,34 @@ from engine.waiting.waitlist import expire_waiting, settle_pairs
 _POST_ONLY: Final = TimeInForce.POST_ONLY
 _REFUSED: Final = Status.REFUSED
 
-_WAITING_KINDS: Final = (ConditionalOrder, TrailingStop, OneCancelsOther, TwapOrder)
-"""Placed with the post-only orders: these, too, only wait."""
+_REPORTS: Final = 1
+_BIDS: Final = 3
+_CANCELS: Final = 4
+_TRANSFERS: Final = 5
+_PLACEMENTS: Final = 7
+"""Post-only orders, what only waits, and takers: `_split_placements` tells them apart."""
+_WITHDRAWALS: Final = 10
+
+PHASES: Final[dict[type, int]] = {
+    OracleReport: _REPORTS,
+    VolatilityReport: _REPORTS,
+    Bid: _BIDS,
+    Cancel: _CANCELS,
+    CancelAll: _CANCELS,
+    Amend: _CANCELS,
+    SetMarginMode: _CANCELS,
+    ArmDeadMan: _CANCELS,
+    Transfer: _TRANSFERS,
+    PlaceOrder: _PLACEMENTS,
+    MarketOrder: _PLACEMENTS,
+    ConditionalOrder: _PLACEMENTS,
+    TrailingStop: _PLACEMENTS,
+    OneCancelsOther: _PLACEMENTS,
+    TwapOrder: _PLACEMENTS,
+    Withdraw: _WITHDRAWALS,
+}
+"""In which phase each kind of instruction runs, by the numbers of the package's docstring (the
+first, where there are several); amends are placed again besides."""
 
 
 class _Phases:
@@ -212,27 +238,22 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
                     continue
             task = Task(sender, envelope_id, index, instruction, len(receipts), number)
             receipts.append(None)
-            kind = type(instruction)
-            if kind is PlaceOrder:
+            phase = PHASES[type(instruction)]
+            if phase == _PLACEMENTS:
                 placements.append(task)
-            elif kind is Cancel:
+            elif phase == _CANCELS:
                 phases.cancels.append(task)
-            elif kind is MarketOrder:
-                placements.append(task)
-            elif kind is OracleReport or kind is VolatilityReport:
-                phases.reports.append(task)
-            elif kind is Bid:
-                phases.bids.append(task)
-            elif kind in _WAITING_KINDS:
-                placements.append(task)
-            elif kind is Transfer:
-                phases.transfers.setdefault(sender, []).append(task)
-            elif kind is Withdraw:
-                phases.withdrawals.setdefault(sender, []).append(task)
-            else:
-                phases.cancels.append(task)
-                if kind is Amend:
+                if isinstance(instruction, Amend):
                     placements.append(task)
+            elif phase == _REPORTS:
+                phases.reports.append(task)
+            elif phase == _BIDS:
+                phases.bids.append(task)
+            elif phase == _TRANSFERS:
+                phases.transfers.setdefault(sender, []).append(task)
+            else:
+                assert phase == _WITHDRAWALS, "there is no other phase"
+                phases.withdrawals.setdefault(sender, []).append(task)
     return phases
 
 

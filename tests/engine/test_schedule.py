@@ -1,18 +1,21 @@
 """Phases, turns, and that no proposer can choose an order."""
 
 from itertools import permutations
+from typing import get_args
 
 import pytest
 
 from crypto.codec import encode
-from engine.apply import apply_block
+from engine.apply import PHASES, apply_block
 from engine.block import BlockInput
 from engine.instructions import (
     Amend,
     Bundle,
     Cancel,
     CancelAll,
+    Instruction,
     MarketOrder,
+    OnBehalf,
     PlaceOrder,
     SelfTradeMode,
     Side,
@@ -186,3 +189,7 @@ def test_any_64_bit_number_in_any_field_earns_a_receipt(world, number):
     )
     assert {receipt.status.name for receipt in receipts} == {"REFUSED"}
     assert world.open_lots() == {1: 5}
+
+
+def test_every_kind_of_instruction_has_a_phase():
+    assert set(PHASES) == set(get_args(Instruction)) - {OnBehalf}
