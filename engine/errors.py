@@ -4,7 +4,7 @@
 class InvariantViolation(Exception):  # noqa: N818 - the glossary's word; it is no input error
     """The books do not balance: a bug of ours. The node must halt, never retry."""
 
-    code = "engine.invariant_violated"
+    code = "engine.invariant"
 
 
 class SnapshotError(Exception):

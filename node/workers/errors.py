@@ -2,7 +2,9 @@
 
 from typing import Final
 
-INVARIANT_CODE: Final = "engine.invariant"
+from engine.errors import InvariantViolation
+
+INVARIANT_CODE: Final = InvariantViolation.code
 """The code of an `EngineWorkerError` after which the node must halt."""
 
 
