@@ -18,7 +18,7 @@ from engine.instructions import (
 )
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.liquidation.views import LiquidationView, view_liquidation
-from engine.margin import compute_orders_margin, compute_position_margin
+from engine.margin import compute_equity, compute_orders_margin, compute_position_margin
 from engine.options.views import GreeksView, OptionView, view_greeks, view_option
 from engine.portfolio.accounts import compute_open_margin, compute_requirements
 from engine.prices.funding import compute_settlement
@@ -332,7 +332,7 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
     return AccountView(
         account_id,
         quote,
-        quote + sum(position.value_microquote for position in positions),
+        compute_equity(state, account),
         initial,
         maintenance,
         tuple(positions),
@@ -351,7 +351,7 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         account.owner.account_id if account.sub else None,
         account.sub,
         tuple(
-            SubAccountView(number, each.account_id, _compute_equity(each))
+            SubAccountView(number, each.account_id, compute_equity(state, each))
             for number, each in sorted(account.subs.items())
         ),
         tuple(
@@ -370,14 +370,6 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
         _view_fee_tier(state, account.owner),
         MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,
         view_liquidation(state, account),
-    )
-
-
-def _compute_equity(account: Account) -> int:
-    return (
-        account.quote
-        + compute_settlement(account)
-        + sum(each.lots * each.market.mark_value for each in account.exposures.values())
     )
 
 

@@ -176,7 +176,7 @@ QUERIES: Final[dict[str, QueryForm]] = {
     ),
     "order": QueryForm("order id", "one open or waiting order"),
     "proof": QueryForm(
-        "`account` and its id, `market` or `withdrawal` and its number, or `system`",
+        "`account` and an id; `market`, `options` or `withdrawal` and a number; or `system`",
         "height and market root of the newest state, and the proof of this leaf under it; the"
         " height's `certificate` certifies the root if it is a checkpoint",
     ),

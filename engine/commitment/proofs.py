@@ -32,14 +32,10 @@ from crypto.merkle import (
 from engine.accounts.withdrawals import encode_withdrawal
 from engine.commitment.root import (
     SYSTEM_KEY,
-    account_key,
-    chain_key,
     compute_state_root,
     encode_account,
     encode_market,
     encode_system,
-    market_key,
-    withdrawal_key,
 )
 from engine.errors import ProofError
 from engine.options.chains import encode_chain
@@ -64,27 +60,6 @@ class AbsentLeaf(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 StateProof = PresentLeaf | AbsentLeaf
 """What the bytes of a proof hold."""
-
-
-def prove_account(state: EngineState, account_id: bytes) -> bytes:
-    """The proof of an account's leaf, or that there is no such account."""
-    return prove_leaf(state, account_key(account_id))
-
-
-def prove_market(state: EngineState, market_id: int) -> bytes:
-    """The proof of a market's leaf, or that there is no such market."""
-    return prove_leaf(state, market_key(market_id))
-
-
-def prove_options(state: EngineState, market_id: int) -> bytes:
-    """The proof of the leaf about the options on a market, or that it has none."""
-    return prove_leaf(state, chain_key(market_id))
-
-
-def prove_withdrawal(state: EngineState, withdrawal_id: int) -> bytes:
-    """The proof of a withdrawal that L1 has not settled, or that none of this number is pending:
-    it was settled, or never requested (the totals tell which)."""
-    return prove_leaf(state, withdrawal_key(withdrawal_id))
 
 
 def prove_system(state: EngineState) -> bytes:

@@ -1,6 +1,6 @@
 """The state root: what is committed, in which bytes, updated only where it changed.
 
-One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers big-endian:
+One 16-ary Merkle map (`crypto.merkle`) over five kinds of leaves, all numbers big-endian:
 
     "a" | account id   quote i64 | digest of open orders
                        | (market u32 | position i64 | funding index i256, if it has funding
@@ -11,7 +11,8 @@ One 16-ary Merkle map (`crypto.merkle`) over four kinds of leaves, all numbers b
                        | (2^31 + 2 u32 | epoch, volume u64 | digest of earlier epochs, if it counts
                          volume)?
                        | (2^31 + 50 u32, if it has portfolio margin)?
-                       | (2^31 + 40 u32 | stage u8 | elapsed, seen, due, cool u64 | negative u8)?
+                       | (2^31 + 40 u32 | stage u8
+                          | elapsed, paused, seen, due, cool, debt u64, if liquidated)?
     "m" | market u32   index u64 | stale u8 | digest of the oracle reports | if it has funding:
                        funding index i256 | rate i64 | vote, sample, interval due u64
                        | digest of votes and samples, i64 each | if it has a mark of its own:
@@ -215,6 +216,17 @@ def encode_system(state: EngineState) -> bytes:
     if state.liquidations is not None:
         value += state.liquidations.cursor
     return value
+
+
+def read_totals(value: bytes) -> tuple[int, int, int, int, int, int, int, int] | None:
+    """With what the leaf about the whole engine begins: height, time, next order id, fees,
+    insurance, deposits, pending withdrawals, withdrawals. None if the bytes are no such leaf."""
+    if len(value) < _SYSTEM.size:
+        return None
+    height, time_ms, order_id, fees, insurance, deposits, pending, withdrawals = (
+        _SYSTEM.unpack_from(value)
+    )
+    return height, time_ms, order_id, fees, insurance, deposits, pending, withdrawals
 
 
 def compute_state_root(state: EngineState) -> bytes:

@@ -7,18 +7,19 @@ from typing import Any, Final
 from crypto.codec import DecodeError, decode, decode_lenient, encode
 from engine.commitment.proofs import (
     StateProof,
-    prove_account,
+    prove_leaf,
     prove_system,
-    prove_withdrawal,
     validate_proof,
 )
-from engine.commitment.root import account_key, withdrawal_key
+from engine.commitment.root import (
+    account_key,
+    withdrawal_key,
+)
 from engine.commitment.solvency import (
     EquityProof,
     compute_solvency,
     decode_statement,
     encode_statement,
-    read_mark_prices,
     validate_equity_proof,
 )
 from engine.errors import ChunkError, ProofError, SolvencyError
@@ -40,13 +41,13 @@ def harvest_proofs(corpus: Corpus) -> None:
     root = state.tree.root()
     account = min(state.accounts)
     for kind, key, proof in (
-        ("proof.1", account_key(account), prove_account(state, account)),
+        ("proof.1", account_key(account), prove_leaf(state, account_key(account))),
         ("proof.1", b"s", prove_system(state)),
-        ("proof.0", account_key(_ABSENT), prove_account(state, _ABSENT)),
-        ("proof.0", withdrawal_key(9), prove_withdrawal(state, 9)),
+        ("proof.0", account_key(_ABSENT), prove_leaf(state, account_key(_ABSENT))),
+        ("proof.0", withdrawal_key(9), prove_leaf(state, withdrawal_key(9))),
     ):
         corpus.add(kind, encode((root, key, proof)))
-    solvency = compute_solvency(state, read_mark_prices(state))
+    solvency = compute_solvency(state)
     statement = encode_statement(solvency.statement)
     corpus.add("statement", statement)
     for account in sorted(state.accounts)[:3]:

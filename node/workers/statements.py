@@ -26,14 +26,16 @@ from crypto.codec import DecodeError, decode, encode
 from crypto.digest import DIGEST_SIZE_BYTES, Domain, digest
 from crypto.merkle_sum import LEAVES_MAX, SumProof, compute_widths, find_siblings
 from crypto.types import Digest
-from engine.commitment.proofs import PROOF_MAX_BYTES, prove_system
+from engine.commitment.proofs import (
+    PROOF_MAX_BYTES,
+    prove_system,
+)
 from engine.commitment.solvency import (
     EquityProof,
     SolvencyStatement,
     compute_solvency,
     decode_statement,
     encode_statement,
-    read_mark_prices,
     validate_equity_proof,
 )
 from engine.errors import ProofError, SolvencyError
@@ -174,7 +176,7 @@ def _stored(header: StatementHeader) -> StoredStatement:
 def encode_file(chain_id: bytes, state: EngineState) -> bytes:
     """A whole file about a state between blocks. Raises `InvariantViolation` if the books do not
     balance."""
-    solvency = compute_solvency(state, read_mark_prices(state))
+    solvency = compute_solvency(state)
     statement = encode_statement(solvency.statement)
     header = StatementHeader(chain_id, statement, prove_system(state), len(solvency.owed))
     nodes = (b"".join(level) for level in solvency.tree.levels())

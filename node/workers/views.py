@@ -10,7 +10,7 @@
 | `order` | order id | one open or waiting order |
 | `liquidations` | as `accounts` | who is under liquidation, by id |
 | `insurance` | | the insurance fund and the other pools |
-| `proof` | `account` and its id, `market` or `withdrawal` and its number, or `system` | a leaf |
+| `proof` | `account` and an id; `market`, `options`, `withdrawal` and a number; `system` | a leaf |
 
 A struct becomes a map by field name, an enumeration the name of its value in lower case; numbers
 mean something to our own structs alone.
@@ -28,6 +28,7 @@ from engine.commitment.proofs import prove_leaf
 from engine.commitment.root import (
     SYSTEM_KEY,
     account_key,
+    chain_key,
     compute_state_root,
     market_key,
     withdrawal_key,
@@ -182,6 +183,8 @@ class Views:
                 key = account_key(account_id)
             case ("market", int(number)) if 0 <= number < 2**32:
                 key = market_key(number)
+            case ("options", int(number)) if 0 <= number < 2**32:
+                key = chain_key(number)
             case ("withdrawal", int(number)) if number >= 0:
                 key = withdrawal_key(number)
             case ("system",):
@@ -189,7 +192,8 @@ class Views:
             case _:
                 raise WorkerQueryError(
                     "query.malformed",
-                    "give `account` and an id, `market` or `withdrawal` and a number, or `system`",
+                    "give `account` and an id, `market`, `options` or `withdrawal` and a number, "
+                    "or `system`",
                 )
         state = self._state
         return LeafProof(state.height, compute_state_root(state), key, prove_leaf(state, key))

@@ -9,8 +9,14 @@ import pytest
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput, WithdrawalSettlement
-from engine.commitment.proofs import prove_withdrawal, validate_proof
-from engine.commitment.root import encode_system, withdrawal_key
+from engine.commitment.proofs import (
+    prove_leaf,
+    validate_proof,
+)
+from engine.commitment.root import (
+    encode_system,
+    withdrawal_key,
+)
 from engine.errors import InvariantViolation, ProofError, SnapshotError
 from engine.instructions import Cancel, MarketOrder, PlaceOrder, Side, Transfer, Withdraw
 from engine.invariants import validate_all
@@ -205,7 +211,7 @@ def test_no_transfer_takes_a_balance_beyond_its_bound(world):
 
 def test_a_proof_shows_a_pending_withdrawal_and_later_that_it_is_settled(world):
     world.one(world.ALICE, Withdraw(30_000, ADDRESS))
-    root, proof = world.output.state_root, prove_withdrawal(world.state, 1)
+    root, proof = world.output.state_root, prove_leaf(world.state, withdrawal_key(1))
     value = validate_proof(root, withdrawal_key(1), proof)
     height = world.state.height.to_bytes(8, "big")
     assert value == world.ALICE + ADDRESS + (30_000).to_bytes(8, "big") + height
@@ -213,7 +219,7 @@ def test_a_proof_shows_a_pending_withdrawal_and_later_that_it_is_settled(world):
     with pytest.raises(ProofError):
         validate_proof(root, withdrawal_key(2), proof)
     world.block(settled=[WithdrawalSettlement(1, False)])
-    proof = prove_withdrawal(world.state, 1)
+    proof = prove_leaf(world.state, withdrawal_key(1))
     assert validate_proof(world.output.state_root, withdrawal_key(1), proof) is None
     assert encode_system(world.state).endswith(bytes([128, 0, 0, 0]) + (2).to_bytes(8, "big"))
 

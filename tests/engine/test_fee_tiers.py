@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from crypto.codec import decode, encode
 from crypto.digest import Domain, digest
 from engine.accounts.fees import compute_tier, compute_trailing_volume
-from engine.commitment.proofs import prove_account, validate_proof
-from engine.commitment.root import account_key
+from engine.commitment.proofs import (
+    prove_leaf,
+    validate_proof,
+)
+from engine.commitment.root import (
+    account_key,
+)
 from engine.errors import SnapshotError
 from engine.genesis import (
     EngineGenesis,
@@ -131,13 +136,15 @@ def test_sub_accounts_share_their_owners_volume_and_trades_among_them_do_not_cou
 def test_a_refused_order_in_a_new_epoch_changes_no_leaf(make):
     world = make()
     trade(world, 10)
-    before = prove_account(world.state, world.BOB)
+    before = prove_leaf(world.state, account_key(world.BOB))
     root = world.output.state_root
     value = validate_proof(root, account_key(world.BOB), before)
     world.time_ms += 5 * EPOCH_MS
     world.one(world.BOB, PlaceOrder(1, BUY, 1_000, 1, TimeInForce.FOK))
     after = validate_proof(
-        world.output.state_root, account_key(world.BOB), prove_account(world.state, world.BOB)
+        world.output.state_root,
+        account_key(world.BOB),
+        prove_leaf(world.state, account_key(world.BOB)),
     )
     assert after == value
 
@@ -148,7 +155,7 @@ def test_the_leaf_commits_to_every_epoch_and_snapshots_keep_them(make):
     trade(world, 10)
     world.time_ms += EPOCH_MS
     trade(world, 3)
-    root, proof = world.output.state_root, prove_account(world.state, world.BOB)
+    root, proof = world.output.state_root, prove_leaf(world.state, account_key(world.BOB))
     value = validate_proof(root, account_key(world.BOB), proof)
     earlier = epoch.to_bytes(8, "big") + (100_000).to_bytes(8, "big")
     assert value.endswith(

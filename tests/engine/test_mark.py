@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput
-from engine.commitment.solvency import compute_solvency, read_mark_prices
+from engine.commitment.solvency import compute_solvency
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis, GenesisError, MarketParams, MarkParams, validate_genesis
 from engine.instructions import CancelAll, MarketOrder, OracleReport, PlaceOrder, Side, TimeInForce
@@ -260,7 +260,7 @@ def test_equity_and_margins_go_by_the_mark_and_bands_by_the_index(marked):
     (view,) = view_markets(marked.state)
     assert (view.mark_price_ticks, view.index_price_ticks) == (mark, 1_000)
     assert (view.band_low_ticks, view.band_high_ticks) == (500, 1_500)
-    solvency = compute_solvency(marked.state, read_mark_prices(marked.state))
+    solvency = compute_solvency(marked.state)
     assert solvency.statement.is_covered
     marked.one(marked.BOB, PlaceOrder(1, SELL, 1_200, 1))
     account = marked.state.accounts[marked.BOB]

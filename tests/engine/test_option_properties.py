@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.apply import apply_block
-from engine.commitment.solvency import compute_solvency, read_mark_prices
+from engine.commitment.solvency import compute_solvency
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import (
     Amend,
@@ -153,7 +153,7 @@ def _check(state):
             initial, maintenance = compute_requirements(account)
             assert initial >= maintenance
             assert view.maintenance_margin_microquote == maintenance
-    compute_solvency(state, read_mark_prices(state))
+    compute_solvency(state)
 
 
 def _make(make_world):

@@ -4,6 +4,7 @@
 `engine.commitment.proofs`: it parses the bytes with the msgpack library and hashes with hashlib.
 """
 
+import struct
 from hashlib import sha256
 
 import msgpack
@@ -25,15 +26,17 @@ from engine.commitment.proofs import (
     PROOF_MAX_BYTES,
     AbsentLeaf,
     PresentLeaf,
-    prove_account,
     prove_leaf,
-    prove_market,
     prove_system,
     validate_proof,
 )
-from engine.commitment.root import account_key, compute_state_root, market_key
+from engine.commitment.root import (
+    account_key,
+    compute_state_root,
+    market_key,
+)
 from engine.errors import ProofError
-from engine.genesis import FundingParams
+from engine.genesis import FundingParams, LiquidationParams
 from engine.instructions import MarketOrder, PlaceOrder, Side
 from engine.limits import MARKETS_MAX, POSITION_MAX_LOTS
 from engine.state import create_state
@@ -122,7 +125,7 @@ def test_every_leaf_of_a_random_state_proves_and_both_verifiers_agree(make_world
 def test_absence_proves_and_both_verifiers_agree(make_world, seed, count, name):
     world = make_accounts(make_world, seed, count)
     assume(name not in world.state.accounts)
-    root, absent = world.output.state_root, prove_account(world.state, name)
+    root, absent = world.output.state_root, prove_leaf(world.state, account_key(name))
     for key in (account_key(name), market_key(4), market_key(2**32 - 1), b"", b"other"):
         data = prove_leaf(world.state, key)
         assert validate_proof(root, key, data) is None
@@ -158,8 +161,8 @@ def test_another_value_or_kind_is_refused(crowd):
     world = crowd
     root = world.output.state_root
     key = account_key(world.ALICE)
-    kind, value, levels = msgpack.unpackb(prove_account(world.state, world.ALICE))
-    absent = msgpack.unpackb(prove_account(world.state, b"x" * 32))
+    kind, value, levels = msgpack.unpackb(prove_leaf(world.state, account_key(world.ALICE)))
+    absent = msgpack.unpackb(prove_leaf(world.state, account_key(b"x" * 32)))
     for forged in (
         [kind, value + b"\0", levels],
         [kind, value[:-1], levels],
@@ -174,7 +177,7 @@ def test_another_value_or_kind_is_refused(crowd):
 
 
 def test_a_proof_of_an_older_root_is_refused_under_the_new_one(world):
-    data = prove_account(world.state, world.ALICE)
+    data = prove_leaf(world.state, account_key(world.ALICE))
     old = world.output.state_root
     world.deposit(world.ALICE, 1)
     assert validate_proof(old, account_key(world.ALICE), data) is not None
@@ -224,7 +227,7 @@ def test_the_largest_proofs_fit_their_bound(make_world):
         account.exposure(market).lots = POSITION_MAX_LOTS
     account.position_record = None
     world.state.mark_dirty(account)
-    data = prove_account(world.state, world.ALICE)
+    data = prove_leaf(world.state, account_key(world.ALICE))
     root = compute_state_root(world.state)
     assert validate_proof(root, account_key(world.ALICE), data) is not None
     assert len(data) < NEIGHBOUR_VALUE_MAX_BYTES
@@ -234,11 +237,36 @@ def test_proofs_of_genesis_and_of_a_missing_market(make_world):
     """No block has asked for a root yet."""
     state = create_state(make_world(index=None).genesis)
     assert judge(compute_state_root(state), b"s", prove_system(state))[0] == PRESENT
-    assert judge(compute_state_root(state), market_key(2), prove_market(state, 2)) == (ABSENT, None)
+    assert judge(compute_state_root(state), market_key(2), prove_leaf(state, market_key(2))) == (
+        ABSENT,
+        None,
+    )
 
 
 def test_sizes_are_as_stated():
     workload = Workload(WorkloadConfig(seed=7, markets=4, accounts=2_000, positions_per_account=3))
     state = create_state(workload.genesis())
-    sizes = [len(prove_account(state, account_id)) for account_id in list(state.accounts)[:200]]
+    sizes = [
+        len(prove_leaf(state, account_key(account_id))) for account_id in list(state.accounts)[:200]
+    ]
     assert max(sizes) < 2_000
+
+
+def test_the_part_about_a_liquidation_is_as_documented(make_world):
+    world = make_world(balance=100_000, liquidation=LiquidationParams())
+    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 100))
+    world.deposit(world.BOB, 10_000_000)
+    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
+    world.set_index(947)
+    key = account_key(world.ALICE)
+    leaf = validate_proof(world.output.state_root, key, prove_leaf(world.state, key))
+    assert leaf is not None
+    quote, orders, market, lots = struct.unpack_from(">q32sIq", leaf)
+    cost = int.from_bytes(leaf[52:68], "big", signed=True)
+    assert (quote, orders, market, lots, cost) == (-900_000, bytes(32), 1, 100, 1_000_000)
+    mark, stage, *numbers = struct.unpack(">IBQQQQQQ", leaf[68:])
+    record = world.state.accounts[world.ALICE].distress
+    assert (mark, stage) == (2**31 + 40, record.stage)
+    elapsed, paused, seen, due, cool, debt = numbers
+    assert (elapsed, paused, debt) == (0, 0, 0)
+    assert (seen, due, cool) == (world.time_ms, record.due_ms, record.cool_ms)

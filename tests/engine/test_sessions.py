@@ -9,8 +9,13 @@ from msgspec.structs import replace
 from crypto.codec import decode, encode
 from engine.apply import apply_block
 from engine.block import BlockInput, SessionGrant, SessionRevocation, SessionScope
-from engine.commitment.proofs import prove_account, validate_proof
-from engine.commitment.root import account_key
+from engine.commitment.proofs import (
+    prove_leaf,
+    validate_proof,
+)
+from engine.commitment.root import (
+    account_key,
+)
 from engine.errors import SnapshotError
 from engine.instructions import (
     Amend,
@@ -214,13 +219,15 @@ def test_a_sell_that_is_amended_downwards_counts_as_it_may_trade(world):
 
 def test_hostile_sizes_are_refused_within_a_cap_and_change_nothing(world):
     grant(world, spend_max_microquote=10**6)
-    before = prove_account(world.state, world.ALICE)
+    before = prove_leaf(world.state, account_key(world.ALICE))
     for value in (0, -1, 2**63, 2**64 - 1, -(2**63)):
         for each in (replace(LIMIT, size_lots=value), replace(LIMIT, price_ticks=value)):
             (code,) = ask(world, each)
             assert code.startswith(("order.", "session.spent"))
     root = world.output.state_root
-    value = validate_proof(root, account_key(world.ALICE), prove_account(world.state, world.ALICE))
+    value = validate_proof(
+        root, account_key(world.ALICE), prove_leaf(world.state, account_key(world.ALICE))
+    )
     assert value is not None
     assert value in before
 
@@ -230,7 +237,9 @@ def test_the_leaf_commits_to_keys_and_snapshots_keep_them(world):
     grant(world, SessionScope.CANCEL, OTHER)
     ask(world, LIMIT)
     key = account_key(world.ALICE)
-    value = validate_proof(world.output.state_root, key, prove_account(world.state, world.ALICE))
+    value = validate_proof(
+        world.output.state_root, key, prove_leaf(world.state, account_key(world.ALICE))
+    )
     mark = (2**31 + 3).to_bytes(4, "big")
     assert value[-36:-32] == mark
     twin = restore(snapshot(world.state))

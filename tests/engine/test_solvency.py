@@ -21,7 +21,6 @@ from engine.commitment.solvency import (
     compute_statement_digest,
     decode_statement,
     encode_statement,
-    read_mark_prices,
     validate_equity_proof,
     validate_statement,
 )
@@ -96,7 +95,7 @@ def test_the_statement_is_what_the_accounts_say_and_every_account_can_check(
         # As if a payment had just fallen due, which nobody has settled.
         market.funding.index += move
         market.dirty = True
-    solvency = compute_solvency(state, read_mark_prices(state))
+    solvency = compute_solvency(state)
     statement = solvency.statement
     equities = {name: view_account(state, name).equity_microquote for name in state.accounts}
     assert statement.liabilities_microquote == sum(max(each, 0) for each in equities.values())
@@ -120,16 +119,17 @@ def test_the_statement_is_what_the_accounts_say_and_every_account_can_check(
 
 @pytest.fixture
 def ruined(make_world):
-    """Bob is 100 lots short at 1,000 and the mark will be 1,400: he has 200,000 less than that."""
+    """Bob is 100 lots short at 1,000 and the mark is 1,400: he has 200,000 less than that."""
     world = make_world(balance=200_000)
     world.one(world.BOB, PlaceOrder(1, SELL, 1_000, 100))
     world.one(world.ALICE, PlaceOrder(1, BUY, 1_000, 100))
+    world.state.markets[1].set_mark(1_400)
     return world
 
 
 def test_a_debt_is_stated_beside_the_liabilities_not_taken_off_them(ruined):
     state = ruined.state
-    solvency = compute_solvency(state, {1: 1_400})
+    solvency = compute_solvency(state)
     statement = solvency.statement
     gain = 400 * 100 * UNIT
     assert statement.liabilities_microquote == 4 * 200_000 + gain
@@ -145,13 +145,12 @@ def test_a_debt_is_stated_beside_the_liabilities_not_taken_off_them(ruined):
 
 def test_the_insurance_covers_a_deficit_up_to_its_size(ruined):
     state = ruined.state
-    prices = {1: 1_400}
-    deficit = compute_solvency(state, prices).statement.deficit_microquote
+    deficit = compute_solvency(state).statement.deficit_microquote
     for insurance, is_covered in ((deficit, True), (deficit - 1, False)):
         # As if it had been paid in from outside.
         state.deposits_total += insurance - state.insurance
         state.insurance = insurance
-        statement = compute_solvency(state, prices).statement
+        statement = compute_solvency(state).statement
         assert statement.deficit_microquote == deficit
         assert statement.insurance_microquote == insurance
         assert statement.is_covered == is_covered
@@ -159,23 +158,24 @@ def test_the_insurance_covers_a_deficit_up_to_its_size(ruined):
         assert (owed <= statement.held_microquote) == is_covered
 
 
-def test_the_mark_is_the_callers_and_the_state_is_left_as_it_was(ruined):
+def test_the_mark_decides_and_the_state_is_left_as_it_was(ruined):
     before = snapshot(ruined.state)
-    flat = compute_solvency(ruined.state, {1: 1_000}).statement
-    assert flat.liabilities_microquote == 5 * 200_000
-    assert flat == compute_solvency(ruined.state, read_mark_prices(ruined.state)).statement
-    assert flat.sum_root != compute_solvency(ruined.state, {1: 1_001}).statement.sum_root
+    owed = compute_solvency(ruined.state).statement
     assert snapshot(ruined.state) == before
-    with pytest.raises(KeyError):
-        compute_solvency(ruined.state, {})
+    market = ruined.state.markets[1]
+    market.set_mark(1_000)
+    flat = compute_solvency(ruined.state).statement
+    assert flat.liabilities_microquote == 5 * 200_000 < owed.liabilities_microquote
+    market.set_mark(1_001)
+    assert flat.sum_root != compute_solvency(ruined.state).statement.sum_root
 
 
 def test_a_statement_of_genesis(make_world):
     world = make_world(index=None, balance=7)
-    statement = compute_solvency(world.state, read_mark_prices(world.state)).statement
+    statement = compute_solvency(world.state).statement
     assert statement.liabilities_microquote == statement.held_microquote == 35
     empty = create_state(msgspec.structs.replace(world.genesis, deposits=()))
-    statement = compute_solvency(empty, read_mark_prices(empty)).statement
+    statement = compute_solvency(empty).statement
     assert (statement.accounts, statement.held_microquote) == (0, 0)
     assert decode_statement(encode_statement(statement)) == statement
 
@@ -183,7 +183,7 @@ def test_a_statement_of_genesis(make_world):
 def test_equities_that_do_not_sum_up_halt(world):
     world.state.accounts[world.ALICE].quote += 1
     with pytest.raises(InvariantViolation):
-        compute_solvency(world.state, {1: 1_000})
+        compute_solvency(world.state)
 
 
 def test_no_state_exceeds_the_bounds_of_the_tree():
@@ -193,7 +193,7 @@ def test_no_state_exceeds_the_bounds_of_the_tree():
 
 
 def test_the_bytes_of_a_statement_are_as_documented(ruined):
-    statement = compute_solvency(ruined.state, {1: 1_400}).statement
+    statement = compute_solvency(ruined.state).statement
     data = encode_statement(statement)
     assert data == b"".join(
         (
@@ -227,7 +227,7 @@ def test_the_bytes_of_a_statement_are_as_documented(ruined):
     ],
 )
 def test_impossible_statements_are_refused(ruined, change, code):
-    statement = compute_solvency(ruined.state, {1: 1_400}).statement
+    statement = compute_solvency(ruined.state).statement
     changed = msgspec.structs.replace(statement, **change(statement))
     with pytest.raises(SolvencyError) as caught:
         validate_statement(changed)
@@ -239,7 +239,7 @@ def test_impossible_statements_are_refused(ruined, change, code):
 
 
 def test_bytes_that_are_no_statement_are_refused(ruined):
-    data = encode_statement(compute_solvency(ruined.state, {1: 1_400}).statement)
+    data = encode_statement(compute_solvency(ruined.state).statement)
     for broken in (b"", data[:-1], data + b"\0"):
         with pytest.raises(SolvencyError) as caught:
             decode_statement(broken)
@@ -250,7 +250,7 @@ def test_bytes_that_are_no_statement_are_refused(ruined):
 @given(data=st.data())
 def test_any_flipped_byte_of_a_proof_of_equity_is_refused(make_world, data):
     world = make_world(balance=200_000)
-    solvency = compute_solvency(world.state, {1: 1_000})
+    solvency = compute_solvency(world.state)
     name = data.draw(st.sampled_from(sorted(world.state.accounts)))
     proof = bytearray(solvency.prove_equity(name))
     proof[data.draw(st.integers(0, len(proof) - 1))] ^= data.draw(st.integers(1, 255))
@@ -265,7 +265,7 @@ def test_any_flipped_byte_of_a_proof_of_equity_is_refused(make_world, data):
 )
 def test_a_proof_holds_under_its_own_statement_only(make_world, change, value):
     world = make_world(balance=200_000)
-    solvency = compute_solvency(world.state, {1: 1_000})
+    solvency = compute_solvency(world.state)
     other = msgspec.structs.replace(solvency.statement, **{change: value})
     with pytest.raises(ProofError) as caught:
         validate_equity_proof(other, world.ALICE, solvency.prove_equity(world.ALICE))
@@ -273,7 +273,7 @@ def test_a_proof_holds_under_its_own_statement_only(make_world, change, value):
 
 
 def test_hostile_proofs_of_equity_have_stable_codes(world):
-    solvency = compute_solvency(world.state, {1: 1_000})
+    solvency = compute_solvency(world.state)
     for data, code in (
         (b"", "proof.malformed"),
         (bytes(EQUITY_PROOF_MAX_BYTES + 1), "proof.too_large"),

@@ -10,8 +10,13 @@ from crypto.codec import decode, encode
 from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.apply import apply_block
 from engine.block import BlockInput
-from engine.commitment.proofs import prove_account, validate_proof
-from engine.commitment.root import account_key
+from engine.commitment.proofs import (
+    prove_leaf,
+    validate_proof,
+)
+from engine.commitment.root import (
+    account_key,
+)
 from engine.errors import SnapshotError
 from engine.instructions import (
     ArmDeadMan,
@@ -205,7 +210,7 @@ def test_the_leaf_of_a_sub_account_names_its_owner_and_snapshots_keep_it(world):
     world.run(world.ALICE, Transfer(30_000, sub=2), Transfer(30_000, sub=1))
     sub = sub_of(world.ALICE, 2)
     key = account_key(sub)
-    value = validate_proof(world.output.state_root, key, prove_account(world.state, sub))
+    value = validate_proof(world.output.state_root, key, prove_leaf(world.state, account_key(sub)))
     assert value == (
         (30_000).to_bytes(8, "big")
         + bytes(32)

@@ -15,13 +15,18 @@ from crypto.codec import encode
 from crypto.digest import ZERO_DIGEST
 from engine.apply import apply_block
 from engine.block import BlockInput
-from engine.commitment.proofs import prove_account, prove_system
-from engine.commitment.root import compute_state_root
+from engine.commitment.proofs import (
+    prove_leaf,
+    prove_system,
+)
+from engine.commitment.root import (
+    account_key,
+    compute_state_root,
+)
 from engine.commitment.solvency import (
     compute_solvency,
     decode_statement,
     encode_statement,
-    read_mark_prices,
 )
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.state import create_state
@@ -105,7 +110,7 @@ def test_what_is_kept_gives_the_proofs_that_the_tree_gives(store, count):
     deposits = tuple(GenesisDeposit(each, OWED) for each in ACCOUNTS[:count])
     state = create_state(EngineGenesis((), deposits))
     store.write(state)
-    solvency = compute_solvency(state, read_mark_prices(state))
+    solvency = compute_solvency(state)
     stored = store.load(0)
     assert stored.statement == solvency.statement
     assert stored.totals_proof == prove_system(state)
@@ -252,7 +257,9 @@ def restate(answer: SolvencyAnswer, **changes) -> SolvencyAnswer:
     "lie",
     [
         lambda answer, keys, state: replace(answer, proof=None),
-        lambda answer, keys, state: replace(answer, totals_proof=prove_account(state, ACCOUNTS[0])),
+        lambda answer, keys, state: replace(
+            answer, totals_proof=prove_leaf(state, account_key(ACCOUNTS[0]))
+        ),
         lambda answer, keys, state: replace(answer, totals_proof=b""),
         lambda answer, keys, state: replace(answer, statement=b"short"),
         lambda answer, keys, state: replace(answer, certificate=b"nonsense"),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from crypto.codec import encode
 from engine.apply import apply_block
 from engine.block import BlockInput, BlockOutput
-from engine.commitment.solvency import compute_solvency, read_mark_prices
+from engine.commitment.solvency import compute_solvency
 from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
 from engine.instructions import Instruction, OnBehalf
@@ -83,7 +83,7 @@ class CheckedEngine:
         _validate_pools(self.state)
         _validate_codes(block, output)
         _validate_references(self.state)
-        compute_solvency(self.state, read_mark_prices(self.state))
+        compute_solvency(self.state)
         return output
 
     def _compare_twin(self, before: bytes, block: BlockInput, output: BlockOutput) -> None:
