@@ -1,10 +1,11 @@
 """The market state: a deterministic exchange of perpetuals and options, integers only.
 
 `apply_block(state, block) -> BlockOutput` is the whole interface to the future; everything else
-reads. The package is pure: no clock, no randomness, no I/O, no logs, no floats, no division other
-than floor; nothing that depends on hash seeds or on the order of arrival reaches an output. It
-imports `crypto` alone. Users' mistakes become receipts with stable codes; an exception out of
-`apply_block` is a bug of ours and must halt the node.
+reads. The state root that it gives is the market root of a block's header. The package
+is pure: no clock, no randomness, no I/O, no logs, no floats, no division other than floor; nothing
+that depends on hash seeds or on the order of arrival reaches an output. It imports `crypto` alone.
+Users' mistakes become receipts with stable codes; an exception out of `apply_block` is a bug of
+ours and must halt the node.
 
 Phases of a block, in this order, always:
 
@@ -13,16 +14,17 @@ Phases of a block, in this order, always:
     2 deposits     and what L1 says became of withdrawals
     3 liquidation  bids for slices; accounts found below their maintenance margin; steps of
                    their liquidations
-    4 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends
+    4 cancels      cancel, cancel-all, size-down amends; the cancelling half of other amends;
+                   arming a dead man's switch, choosing how the account is margined
     5 transfers    collateral from account to account, in turns
-    5 triggers     which conditional orders indices and marks reach, which slices are due
-    6 post-only    placed in turns, senders ranked by seed; so is what only waits
-    7 takers       every other order (a GTC order may take and then rest) and what has woken, in
-                   turns likewise; then one auction in each market that matches by them; then, in
-                   rounds, what the trades in the other markets have reached
-    9 withdrawals  collateral on its way to L1, in turns, of what the trades have left
-    10 invariants  conservation of money, positions summing to zero, no crossed book
-    11 root        changed leaves only
+    6 triggers     which conditional orders indices and marks reach, which slices are due
+    7 post-only    placed in turns, senders ranked by seed; so is what only waits
+    8 takers       every other order (a GTC order may take and then rest) and what has woken, in
+                   turns likewise; then one auction in each market that matches by them
+    9 rounds       what the trades in continuous markets have reached, and what it reaches
+    10 withdrawals collateral on its way to L1, in turns, of what the trades have left
+    11 invariants  conservation of money, positions summing to zero, no crossed book
+    12 root        changed leaves only
 
 Inside a phase the order follows from the block's seed and the contents of its envelopes, never
 from their position (`schedule`).

@@ -59,7 +59,7 @@ OPEN_ORDERS_PER_MARKET_MAX: Final = 200_000
 """Upper bound of the market parameter of the same purpose."""
 
 IMPACT_LEVELS_MAX: Final = 200
-"""Levels of one side of a book that a funding vote looks at."""
+"""Levels of one side of a book that a vote of funding or of the mark looks at."""
 
 FUNDING_VOTES_PER_SAMPLE_MAX: Final = 120
 """They are kept, and part of the state root, until their median is taken."""

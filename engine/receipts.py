@@ -1,10 +1,10 @@
 """What the engine answers: receipts, fills and events, with stable reason codes.
 
 A receipt answers one instruction and is keyed by (envelope id, index in the bundle). Fills tell
-both sides of a trade. Events tell an owner what happened to a resting order without an instruction
-of its own (expiry, self-trade prevention, margin, reduce-only) and what became of an order that had
-waited for a price or a time. All of them are leaves under the
-block's receipts root. Like instructions they hold scalars only and cannot form cycles, so the
+both sides of a trade. Events tell what happened without an instruction of the owner's own: to
+resting and waiting orders, to money (deposits, transfers, withdrawals, funding), to accounts
+(sessions, liquidation) and to markets (options). All of them are leaves under the block's
+receipts root. Like instructions they hold scalars only and cannot form cycles, so the
 garbage collector need not know the thousands that each block makes (`gc=False`).
 """
 

@@ -5,10 +5,10 @@ fixed; a sender's envelopes follow its nonces (ties: envelope id). That ranking 
 contents and seed alone, so every permutation of the same envelopes gives the same block.
 
 Cancels run sender by sender: they touch only the sender's own orders, so their order between
-senders cannot matter. Post-only orders and takers run in turns, one instruction of each sender in
-rank order and then round again, so a long bundle cannot take the whole book before anybody else
-has had a turn. Sub-accounts wait in their owner's queue. (More accounts still mean more turns; each
-must carry its own margin.)
+senders cannot matter. Post-only orders, takers, transfers, withdrawals and bids run in turns, one
+instruction of each sender in rank order and then round again, so a long bundle cannot take the
+whole book before anybody else has had a turn. Sub-accounts wait in their owner's
+queue. (More accounts still mean more turns; each must carry its own margin.)
 """
 
 from collections.abc import Sequence

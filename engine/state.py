@@ -113,7 +113,7 @@ class EngineState:
         self.fee_epoch = 0
         """The epoch of the fee schedule that the block time is in, from 1; 0: there is none."""
         self.fees = 0
-        """The fee bucket, micro-quote, like all below."""
+        """The fee bucket, micro-quote."""
         self.funding_pool = 0
         """The other side of every funding payment; what accounts have not settled yet is in it."""
         self.funding_paid: list[tuple[bytes, int]] = []

@@ -4,9 +4,6 @@ A snapshot holds what the root commits to and nothing else: caches are rebuilt. 
 equal bytes, however they came to be. `restore` trusts nothing: the bytes are checked for form, the
 books are rebuilt in the order of the ids (which is their priority), and the root computed from the
 result must be the one claimed, which the caller compares with a certified one.
-
-A state in which something waits for a price or a time has a form of its own, which is the plain one
-and three lists more. So a state that knows nothing of this has the bytes that it always had.
 """
 
 from collections.abc import Sequence
