@@ -23,6 +23,9 @@ rounding up lends nothing.
                 lacks) gets no worse, and neither does the ratio of equity to MM
 
 Needs are convex in what fills, so partial fills are never worse than the worse of both ends.
+That holds for several orders, too. Orders that join a call auction stand beside each other until it
+clears, and of one account only those of one side can trade: so a hedge among them is one by itself
+and with all that have joined before it. Then every part of them is one that may trade at once.
 
 Prices in all scenarios are computed once for new marks, when the first account asks.
 """
@@ -238,17 +241,30 @@ def make_parameters(rules: PortfolioRules) -> PortfolioParameters:
     )
 
 
-def check_portfolio_order(exposure: Exposure, lots: int, equity_change: int) -> ReasonCode:
-    """May an order of `lots` (signed) be placed? The caches are fresh."""
+def check_portfolio_order(
+    exposure: Exposure, lots: int, equity_change: int, joined: int = 0
+) -> ReasonCode:
+    """May an order of `lots` (signed) be placed? The caches are fresh.
+
+    `joined` are the lots (signed) of orders of its side that may trade together with it, which are
+    open and have been checked; what they may cost is in `equity_change`.
+    """
     account = exposure.account
     assert account.portfolio is not None, "it has opted in"
     is_new = not exposure.lots and not exposure.order_count
     if is_new and count_markets(account) >= PORTFOLIO_POSITIONS_MAX:
         return ReasonCode.PORTFOLIO_TOO_MANY_MARKETS
     orders_margin = account.im - account.portfolio.initial
-    if is_portfolio_trade_allowed(exposure, lots, equity_change, orders_margin):
+    initial, maintenance = compute_requirements(account, exposure.market, lots)
+    if account.equity + equity_change - initial >= orders_margin:
         return ReasonCode.OK
-    return ReasonCode.MARGIN_INSUFFICIENT
+    if not _is_hedging_transition(account, initial, maintenance, equity_change):
+        return ReasonCode.MARGIN_INSUFFICIENT
+    if joined:
+        initial, maintenance = compute_requirements(account, exposure.market, lots + joined)
+        if not _is_hedging_transition(account, initial, maintenance, equity_change):
+            return ReasonCode.MARGIN_INSUFFICIENT
+    return ReasonCode.OK
 
 
 def count_markets(account: Account) -> int:
@@ -256,16 +272,12 @@ def count_markets(account: Account) -> int:
     return sum(1 for each in account.exposures.values() if each.lots or each.order_count)
 
 
-def is_portfolio_trade_allowed(
-    exposure: Exposure, lots: int, equity_change: int, orders_margin: int
-) -> bool:
-    """May an account trade `lots` (signed), given what that does to its equity?
-
-    `orders_margin` is what its open orders need besides. The caches are fresh.
-    """
+def is_portfolio_fill_allowed(exposure: Exposure, lots: int, equity_change: int) -> bool:
+    """May a resting order of the account trade `lots` (signed), given what that does to its equity?
+    The caches are fresh."""
     account = exposure.account
     initial, maintenance = compute_requirements(account, exposure.market, lots)
-    if account.equity + equity_change - initial >= orders_margin:
+    if account.equity + equity_change >= initial:
         return True
     return _is_hedging_transition(account, initial, maintenance, equity_change)
 

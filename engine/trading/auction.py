@@ -214,7 +214,7 @@ class Auction:
         if abs(account.quote) + reserve.turnover + turnover > BALANCE_ABS_MAX_MICROQUOTE:
             code = ReasonCode.ORDER_BALANCE_OVERFLOW
         else:
-            code = check_risk(state, exposure, order, lots, reserve.equity_change)
+            code = check_risk(state, exposure, order, lots, reserve.equity_change, reserve.lots)
         own = self._find_own(exposure, side, order.price_ticks)
         gives_way = order.self_trade != SelfTradeMode.CANCEL_MAKER
         if code is _OK and own and gives_way and order.tif is _FOK:

@@ -20,7 +20,7 @@ from engine.margin import (
     refresh_margin,
     update_exposure_margin,
 )
-from engine.portfolio.accounts import is_portfolio_trade_allowed
+from engine.portfolio.accounts import is_portfolio_fill_allowed
 from engine.receipts import Fill, ReasonCode
 from engine.run import BlockRun
 from engine.trading.book import Order
@@ -164,7 +164,7 @@ def is_maker_fill_allowed(
         return True
     filled = side * lots
     if account.portfolio is not None:
-        return is_portfolio_trade_allowed(exposure, filled, equity_change, 0)
+        return is_portfolio_fill_allowed(exposure, filled, equity_change)
     position = exposure.lots + filled
     im = account.im - exposure.im
     im += compute_orders_margin(

@@ -168,12 +168,18 @@ def check_good_til(run: BlockRun, good_til_ms: int) -> ReasonCode:
 
 
 def check_risk(
-    state: EngineState, exposure: Exposure, order: PlaceOrder, lots: int, reserved: int = 0
+    state: EngineState,
+    exposure: Exposure,
+    order: PlaceOrder,
+    lots: int,
+    reserved: int = 0,
+    joined_lots: int = 0,
 ) -> ReasonCode:
     """Stale index, position and balance bounds, margin: as if all traded at the limit price.
 
     `reserved` is what the account's equity may yet change by through orders that were checked and
-    have not traded; never positive.
+    have not traded; never positive. `joined_lots` are these, as many as are on the order's side:
+    they are open, which cross margin counts, but a hedge is judged by all that may trade.
     """
     market = exposure.market
     account = exposure.account
@@ -212,7 +218,8 @@ def check_risk(
     gain = lots * market.mark_value - notional
     change = min(gain if is_buy else -gain, 0) - fee + reserved
     if account.portfolio is not None:
-        return check_portfolio_order(exposure, lots if is_buy else -lots, change)
+        sign = 1 if is_buy else -1
+        return check_portfolio_order(exposure, sign * lots, change, sign * joined_lots)
     im = account.im - exposure.im
     im += compute_orders_margin(market, longs, shorts)
     if account.equity + change >= im:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from msgspec.structs import replace
 
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
+from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
 from engine.instructions import (
     CancelAll,
     MarginMode,
@@ -13,6 +13,7 @@ from engine.instructions import (
     PlaceOrder,
     SetMarginMode,
     Side,
+    TimeInForce,
     VolatilityReport,
 )
 from engine.limits import PORTFOLIO_POSITIONS_MAX
@@ -64,14 +65,15 @@ CROSS = SetMarginMode(MarginMode.CROSS)
 
 @pytest.fixture
 def make_exchange(world):
-    def make(balance=10**12, rich=10**15):
+    def make(balance=10**12, rich=10**15, matching=Matching.CONTINUOUS):
         others = (world.BOB, world.CAROL, world.DAVE, world.ERIN)
-        plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None)
+        market = replace(MARKET, matching=matching)
+        plain = replace(market, market=2, symbol="ETH-PERP", options=None)
         deposits = (
             GenesisDeposit(world.ALICE, balance),
             *(GenesisDeposit(n, rich) for n in others),
         )
-        exchange = type(world)(EngineGenesis((MARKET, plain), deposits, START_MS))
+        exchange = type(world)(EngineGenesis((market, plain), deposits, START_MS))
         exchange.time_ms = START_MS
         report(exchange, INDEX)
         return exchange
@@ -333,6 +335,30 @@ def test_below_its_margin_an_account_loses_no_more_than_its_share_in_closing(mak
     exchange.one(exchange.BOB, CancelAll())
     exchange.one(exchange.BOB, PlaceOrder(1, Side.BUY, 420_100, 10_000))
     assert exchange.one(exchange.ALICE, replace(half, price_ticks=420_100)).filled_lots == 5_000
+
+
+@pytest.mark.parametrize(("market_id", "balance"), [(1, 2_500 * 10**6), (2, 500 * 10**6)])
+def test_orders_that_join_an_auction_are_not_each_a_hedge_of_one_position(
+    make_exchange, market_id, balance
+):
+    exchange = make_exchange(balance, matching=Matching.AUCTION)
+    exchange.one(exchange.ALICE, PORTFOLIO)
+    long = PlaceOrder(market_id, Side.BUY, INDEX, 1_000)
+    bid = replace(long, size_lots=6_000)
+    part = PlaceOrder(market_id, Side.SELL, INDEX, 400, TimeInForce.IOC)
+    exchange.block(
+        [
+            exchange.envelope(exchange.BOB, replace(long, side=Side.SELL)),
+            exchange.envelope(exchange.ALICE, long),
+        ]
+    )
+    output = exchange.block(
+        [exchange.envelope(exchange.BOB, bid), exchange.envelope(exchange.ALICE, *[part] * 9)]
+    )
+    account = exchange.state.accounts[exchange.ALICE]
+    assert -1_000 <= account.exposures[market_id].lots < 0
+    assert view_account(exchange.state, exchange.ALICE).initial_margin_microquote <= account.equity
+    assert sum(1 for each in output.receipts if each.code == "margin.insufficient") >= 4
 
 
 def test_an_account_is_in_so_many_markets_only(make_exchange):
