@@ -25,7 +25,7 @@ from localnet.splitmix import SplitMix
 START_MS = 3_456_000_000
 INDEX = 60_000
 ROUNDING = 8
-"""Micro-quote: IM is rounded up for each portfolio, and parts of orders are rounded by themselves."""
+"""Micro-quote: IM is rounded up for each portfolio, and so are parts of orders."""
 NAMES = [bytes([value]) * 32 for value in range(1, 6)]
 OPTIONS = OptionParams(
     tick_size_microquote=1_000,
