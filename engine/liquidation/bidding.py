@@ -25,13 +25,17 @@ For sale is what brings the account back above its maintenance margin by the buf
 
 (The form of Derive's auctions.) An insolvent account sells everything, and the insurance fund pays:
 the premium, and the slice's share of what the account lacks. It sells no more than the fund can pay
-for. Lots are rounded up, so that the last lot of a position goes, too, and who gets none gets no
-premium. Premiums are rounded down, and so is the share of the debt, so that no number of small bids
-costs the fund more than one large one.
+for. Lots are rounded up, of all slices of a block together, so that the last lot of a position
+goes, too, and who gets none gets no premium. No slice weighs less than one lot of any position, so
+that nobody picks the coarsest of them by rounding. Premiums are rounded down, and so is the share
+of the debt, so that no number of small bids costs the fund more than one large one.
 
 Bids run first in the liquidation phase, at what the auctions offer by then; each account is in the
 stage that its equity asks for by then. A bidder has to cover
-its initial margin with the slice; a bid that fails leaves no trace but its receipt.
+its initial margin with the slice; a bid that fails leaves no trace but its receipt. A block looks
+at a bounded number of bids, and at none that asks for more than is offered or whose bidder has not
+even the maintenance margin of the slice: such bids cost their senders nothing, and would take the
+places of those who can pay.
 """
 
 from __future__ import annotations
@@ -49,7 +53,13 @@ from engine.limits import (
 from engine.liquidation.distress import count_looks, is_waiting_for_index
 from engine.liquidation.handover import NEEDS_INITIAL, check_taking, hand_over
 from engine.liquidation.stages import follow_equity
-from engine.margin import compute_maintenance_margin, refresh_margin
+from engine.margin import (
+    compute_equity,
+    compute_maintenance_margin,
+    compute_total_weight,
+    compute_weight,
+    refresh_margin,
+)
 from engine.receipts import (
     AuctionEvent,
     LiquidationStage,
@@ -105,6 +115,21 @@ class Lot:
         """At which all its bids clear; for the whole portfolio."""
         self.sold_ppm = 0
 
+    def compute_least_ppm(self) -> int:
+        """The smallest part that a bid may ask for: it weighs as much as a lot of any position,
+        rounded up. Of smaller ones, lots rounded up would be most."""
+        exposures = self.account.exposures
+        total = compute_total_weight(self.account)
+        return max(
+            -(-compute_weight(exposures[market_id]) * PPM // (total * abs(lots)))
+            for market_id, lots in self.lots.items()
+        )
+
+    def is_covered(self, equity: int, bid: Bid) -> bool:
+        """Has a bidder the maintenance margin of the slice that it asks for, hedged or not?"""
+        part_ppm = min(bid.portion_ppm, self.compute_part_ppm(self.ask(bid)))
+        return equity * PPM >= self.margin * part_ppm
+
     def ask(self, bid: Bid) -> int:
         """What a bid asks for the whole portfolio, rounded up."""
         return -(-self.margin * bid.premium_ppm // PPM)
@@ -114,11 +139,12 @@ class Lot:
         return compute_part_ppm(self.params, self.record.stage, self.equity, self.margin, premium)
 
     def cut(self, part_ppm: int) -> dict[int, int]:
-        """The lots of a part, rounded up, as far as they are still there."""
+        """The lots of the next part: all parts of the block together are rounded up, so that many
+        small ones have no more of any position than a large one."""
         sizes: dict[int, int] = {}
         for market_id, lots in self.lots.items():
-            left = self.account.exposures[market_id].lots
-            size = min(-(-abs(lots) * part_ppm // PPM), abs(left))
+            sold = -(-abs(lots) * self.sold_ppm // PPM)
+            size = -(-abs(lots) * (self.sold_ppm + part_ppm) // PPM) - sold
             if size:
                 sizes[market_id] = size if lots > 0 else -size
         return sizes
@@ -173,30 +199,73 @@ def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -
         queue.append((turn, position, task))
     queue.sort(key=_turn)
     auctions: dict[bytes, list[Task]] = {}
-    moves = 0
-    for place, (_, _, task) in enumerate(queue):
-        code = (
-            ReasonCode.AUCTION_TOO_MANY_BIDS if place >= BIDS_PER_BLOCK_MAX else _check(run, task)
-        )
+    counter = _Counter(run)
+    for _, _, task in queue:
+        code = _check(run, task)
+        if code is _OK:
+            code = counter.admit(task)
         if code is _OK:
             bid = task.instruction
             assert isinstance(bid, Bid)
-            bidder = find_account(run.state, task.sender, task.sub)
-            assert bidder is not None, "the bid was looked at"
-            cost = count_positions(run.state.accounts[bid.account]) + count_looks(bidder)
-            if moves + cost <= BID_MOVES_PER_BLOCK_MAX:
-                moves += cost
-                auctions.setdefault(bid.account, []).append(task)
-                continue
-            code = ReasonCode.AUCTION_TOO_MANY_BIDS
-        receipts[task.slot] = answer(task, code)
+            auctions.setdefault(bid.account, []).append(task)
+        else:
+            receipts[task.slot] = answer(task, code)
     for account_id in sorted(auctions):
         _clear(run, auctions[account_id], receipts)
 
 
-def count_positions(account: Account) -> int:
-    """In how many markets the account has a position."""
-    return sum(1 for exposure in account.exposures.values() if exposure.lots)
+class _Counter:
+    """Which bids of a block are looked at: those that could get something, before they count."""
+
+    __slots__ = ("_bids", "_equities", "_moves", "_run", "_sales")
+
+    def __init__(self, run: BlockRun) -> None:
+        self._run = run
+        self._sales: dict[bytes, Lot | None] = {}
+        """By account, what its auction sells before the first bid; None: nothing."""
+        self._equities: dict[bytes, int] = {}
+        """Of bidders."""
+        self._bids = 0
+        self._moves = 0
+
+    def admit(self, task: Task) -> ReasonCode:
+        """Why a bid that is one by itself is not looked at. The work that this takes is counted
+        once for each auction and each bidder, not for each bid."""
+        bid = task.instruction
+        assert isinstance(bid, Bid)
+        account = self._run.state.accounts[bid.account]
+        if bid.account not in self._sales:
+            if self._is_full(count_looks(account)):
+                return ReasonCode.AUCTION_TOO_MANY_BIDS
+            self._moves += count_looks(account)
+            self._sales[bid.account] = _open_sale(self._run, account)
+        sale = self._sales[bid.account]
+        if sale is None:
+            return ReasonCode.AUCTION_UNKNOWN
+        if sale.ask(bid) > sale.offer:
+            return ReasonCode.AUCTION_PREMIUM_TOO_HIGH
+        if bid.portion_ppm < sale.compute_least_ppm():
+            return ReasonCode.AUCTION_PORTION_INVALID
+        bidder = find_account(self._run.state, task.sender, task.sub)
+        assert bidder is not None, "the bid was looked at"
+        if not sale.is_covered(self._get_equity(bidder), bid):
+            return ReasonCode.MARGIN_INSUFFICIENT
+        cost = len(sale.lots) + count_looks(bidder)
+        if self._bids == BIDS_PER_BLOCK_MAX or self._is_full(cost):
+            return ReasonCode.AUCTION_TOO_MANY_BIDS
+        self._bids += 1
+        self._moves += cost
+        return _OK
+
+    def _is_full(self, cost: int) -> bool:
+        return self._moves + cost > BID_MOVES_PER_BLOCK_MAX
+
+    def _get_equity(self, bidder: Account) -> int:
+        equity = self._equities.get(bidder.account_id)
+        if equity is None:
+            equity = compute_equity(self._run.state, bidder)
+            self._equities[bidder.account_id] = equity
+        return equity
 
 
 def _turn(entry: tuple[int, int, Task]) -> tuple[int, int]:
@@ -230,19 +299,28 @@ def _check(run: BlockRun, task: Task) -> ReasonCode:
     return ReasonCode.ORACLE_STALE if is_waiting_for_index(record.account) else _OK
 
 
+def _open_sale(run: BlockRun, account: Account) -> Lot | None:
+    """What an account's auction sells now, in the stage that its equity asks for; None: nothing."""
+    liquidations = run.state.liquidations
+    assert liquidations is not None
+    record = liquidations.records[account.account_id]
+    refresh_margin(run.state, account)
+    run.state.mark_dirty(account)
+    record.advance(run.time_ms, False)
+    follow_equity(run, liquidations.params, record)
+    lot = Lot(run, liquidations.params, record)
+    return lot if lot.lots and lot.equity < lot.margin else None
+
+
 def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
     """Sell slices of one account to the bids for it."""
     liquidations = run.state.liquidations
     assert liquidations is not None
     bid = tasks[0].instruction
     assert isinstance(bid, Bid)
-    record = liquidations.records[bid.account]
-    refresh_margin(run.state, record.account)
-    run.state.mark_dirty(record.account)
-    record.advance(run.time_ms, False)
-    follow_equity(run, liquidations.params, record)
-    lot = Lot(run, liquidations.params, record)
-    if lot.equity >= lot.margin or not lot.lots:
+    # Once more: the account may itself have bought in an auction that was cleared before.
+    lot = _open_sale(run, run.state.accounts[bid.account])
+    if lot is None:
         for task in tasks:
             receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
         return
@@ -261,7 +339,7 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
         bidder = find_account(run.state, task.sender, task.sub)
         assert bidder is not None, "its bid was looked at"
         receipts[task.slot] = answer(task, _sell(run, lot, bidder, bid.portion_ppm))
-    liquidations.note_equity(record, record.account.equity)
+    liquidations.note_equity(lot.record, lot.account.equity)
 
 
 def _list_asks(lot: Lot, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:

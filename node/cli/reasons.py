@@ -314,7 +314,9 @@ OUTCOME_REASONS: Final = {
         "see who is in auction: rota market liquidations",
     ),
     ReasonCode.AUCTION_OWN: Reason("an account cannot bid for what it has itself"),
-    ReasonCode.AUCTION_PORTION_INVALID: Reason("the portion is not between 1 and 1,000,000 ppm"),
+    ReasonCode.AUCTION_PORTION_INVALID: Reason(
+        "the portion is not between 1 and 1,000,000 ppm, or weighs less than a lot of some position"
+    ),
     ReasonCode.AUCTION_PREMIUM_INVALID: Reason("the premium is not between 0 and 1,000,000 ppm"),
     ReasonCode.AUCTION_PREMIUM_TOO_HIGH: Reason(
         "the auction does not offer so much yet", "ask for less, or bid again later"

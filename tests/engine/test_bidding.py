@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.block import Deposit
 from engine.genesis import LiquidationParams
 from engine.instructions import Bid, PlaceOrder, Side
 from engine.limits import BIDS_PER_BLOCK_MAX
@@ -288,10 +289,10 @@ def test_a_slice_has_all_positions_and_its_last_lot_is_sold(make_world):
 def test_more_bids_than_a_block_looks_at_are_refused_by_turns(make_world):
     world = make(make_world, 930)
     spam = [
-        world.envelope(world.CAROL, *[Bid(world.ALICE, 1, 1_000)] * 64)
+        world.envelope(world.CAROL, *[Bid(world.ALICE, 10_000, 1_000)] * 64)
         for _ in range(BIDS_PER_BLOCK_MAX // 64 + 1)
     ]
-    output = world.block([*spam, world.envelope(world.DAVE, Bid(world.ALICE, 1, 1_000))])
+    output = world.block([*spam, world.envelope(world.DAVE, Bid(world.ALICE, 10_000, 1_000))])
     codes = [receipt.code for receipt in output.receipts]
     assert codes.count("auction.too_many_bids") == 65
     late = [receipt for receipt in output.receipts if receipt.envelope_id[-1] == world.count]
@@ -309,13 +310,13 @@ def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch
     world.time_ms += PARAMS.retry_ms
     world.block()
     assert world.state.accounts[world.ALICE].distress.stage is LiquidationStage.AUCTION
-    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 8)
+    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 12)
     refreshed = []
     monkeypatch.setattr(
         "engine.liquidation.handover.refresh_margin",
         lambda state, account: refreshed.append(account) or refresh_margin(state, account),
     )
-    receipts = world.run(world.CAROL, *[Bid(world.ALICE, 1_000, 0)] * 3)
+    receipts = world.run(world.CAROL, *[Bid(world.ALICE, 40_000, 0)] * 3)
     assert [receipt.code for receipt in receipts] == ["ok", "ok", "auction.too_many_bids"]
     slices = [event for event in world.output.events if isinstance(event, SliceEvent)]
     assert len(slices) == 6
@@ -332,8 +333,44 @@ def test_a_bid_counts_what_looking_at_its_bidder_takes(make_world, monkeypatch):
     for market in (1, 2, 3):
         world.one(world.CAROL, PlaceOrder(market, Side.BUY, 900, 1))
     world.set_index(930)
-    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 9)
+    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 11)
     # The account has one position; Carol counts four, for herself and three markets, Dave one.
     for name, count in ((world.CAROL, 1), (world.DAVE, 4)):
-        receipts = world.run(name, *[Bid(world.ALICE, 1_000, 0)] * 5)
+        receipts = world.run(name, *[Bid(world.ALICE, 40_000, 0)] * 5)
         assert [receipt.code for receipt in receipts].count("ok") == count
+
+
+def test_bids_that_are_refused_take_nobodys_place(make_world, monkeypatch):
+    """Neither those that ask too much nor those of bidders who cannot pay count."""
+    monkeypatch.setattr("engine.liquidation.bidding.BIDS_PER_BLOCK_MAX", 1)
+    monkeypatch.setattr("engine.liquidation.bidding.BID_MOVES_PER_BLOCK_MAX", 5)
+    world = make(make_world, 930)
+    names = [bytes([9, number]) + bytes(30) for number in range(5)]
+    world.block(deposits=[Deposit(name, 1, bytes(32)) for name in names])
+    for spam, code in (
+        (Bid(world.ALICE, ALL, ALL), "auction.premium_too_high"),
+        (Bid(world.ALICE, 20_000, 0), "margin.insufficient"),
+        (Bid(world.ALICE, 9_999, 0), "auction.portion_invalid"),
+    ):
+        honest = world.envelope(world.CAROL, Bid(world.ALICE, 20_000, 0))
+        output = world.block([*[world.envelope(name, spam) for name in names], honest])
+        codes = {receipt.envelope_id: receipt.code for receipt in output.receipts}
+        assert codes.pop(honest.envelope_id) == "ok"
+        assert set(codes.values()) == {code}
+
+
+def test_no_number_of_small_bids_takes_the_coarse_position_first(make_world):
+    """A hundred lots in one market and two in another: a slice weighs as much as one of the two,
+    and many slices together have no more of them than one has."""
+    world = make_world(balance=110_000, liquidation=PARAMS, markets=2)
+    for name in (world.BOB, world.CAROL):
+        world.deposit(name, 10_000_000)
+    for market, lots in ((1, 98), (2, 2)):
+        world.one(world.ALICE, PlaceOrder(market, Side.BUY, 1_000, lots))
+        world.one(world.BOB, PlaceOrder(market, Side.SELL, 1_000, lots))
+    world.set_index(900)
+    assert world.state.accounts[world.ALICE].distress.stage is not LiquidationStage.CLOSING
+    codes = [r.code for r in world.run(world.CAROL, *[Bid(world.ALICE, 12_000, 0)] * 5)]
+    assert codes == ["ok"] * 5
+    assert [world.position(world.CAROL, market) for market in (1, 2)] == [6, 1]
+    assert world.one(world.CAROL, Bid(world.ALICE, 1, 0)).code == "auction.portion_invalid"

@@ -193,22 +193,24 @@ def test_no_slicing_makes_it_more(make_world, portions):
 
 
 def test_who_takes_no_lot_gets_no_premium(make_world):
-    world = make(make_world, params(), lots=1)
+    """Three lots, rounded up: the second slice ends before the third lot."""
+    world = make(make_world, params(), lots=3)
     world.set_index(890)
     world.time_ms += 5_000
     receipts = world.run(
-        world.CAROL, Bid(world.ALICE, 1, 40_000), Bid(world.ALICE, ALL - 1, 40_000)
+        world.CAROL, Bid(world.ALICE, 666_667, 40_000), Bid(world.ALICE, 333_334, 40_000)
     )
     assert [receipt.code for receipt in receipts] == ["ok", "auction.sold"]
-    assert world.position(world.CAROL) == 1
+    assert world.position(world.CAROL) == 3
     (sold,) = told(world, AuctionEvent)
-    assert sold.premium_microquote == 0
-    # What the account lacks is the fund's all the same, and no more than that.
+    assert sold.premium_microquote == 54 * 666_667 // ALL
+    # What the account still lacks is the fund's all the same, and no more than that.
     wait(world)
-    assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - 100)
+    paid = sold.premium_microquote + 300
+    assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - paid)
 
 
-@pytest.mark.parametrize("portion", [1, 9_999, 10_000, 10_001])
+@pytest.mark.parametrize("portion", [10_000, 10_001, 99_999, 333_333])
 def test_many_small_bids_cost_the_fund_no_more_than_one_large_one(make_world, portion):
     world = make(make_world, params(), lots=100)
     world.set_index(899)
@@ -218,8 +220,9 @@ def test_many_small_bids_cost_the_fund_no_more_than_one_large_one(make_world, po
         world.state.mark_dirty(world.state.accounts[name])
     wait(world)
     assert world.state.liquidations.debts == 7
-    for _ in range(2):
-        world.run(world.CAROL, *[Bid(world.ALICE, portion, 0)] * 64)
+    while left := world.position(world.ALICE):
+        # Never less than a lot of what is there.
+        world.run(world.CAROL, *[Bid(world.ALICE, max(portion, -(-ALL // left)), 0)] * 64)
     wait(world)
     assert world.position(world.ALICE) == 0
     assert world.quote(world.ALICE) == 0
@@ -235,5 +238,5 @@ def test_bids_that_fail_leave_no_market_behind_in_their_accounts(make_world):
     world.deposit(b"p" * 32, 5)
     poor = world.state.accounts[b"p" * 32]
     for _ in range(3):
-        assert world.one(b"p" * 32, Bid(world.ALICE, 1, 0)).code == "margin.insufficient"
+        assert world.one(b"p" * 32, Bid(world.ALICE, ALL, 0)).code == "margin.insufficient"
         assert poor.exposures == {}
