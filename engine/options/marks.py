@@ -40,6 +40,7 @@ def update_option_marks(chain: OptionChain, time_ms: int) -> bool:
         time_ms // interval_ms,
         underlying.index_price,
         underlying.mark_price,
+        underlying.scaled_margin_ppm,
         underlying.stale or chain.stale,
         chain.vols_ppm,
         [

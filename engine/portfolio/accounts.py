@@ -15,7 +15,8 @@ it for the floor on deltas), so no fills of what rests can need more than IM. Or
 judged together with what they would hedge; what then rests counts by itself. *All ends of all
 markets* (rejected): two to the power of their number. Equity counts options at their marks, which
 are whole ticks; what these are above the value in the scenarios is part of the margin, so that
-rounding up lends nothing.
+rounding up lends nothing. Where initial margin grows with a perpetual's open interest, what it has
+grown by is added to IM.
 
     arriving    admitted if equity covers IM with all of it filled
     maker       trades if equity covers IM before, or the IM of the positions after the fill
@@ -143,7 +144,18 @@ def _compute_group(chain: OptionChain, positions: list[tuple[Market, int]]) -> t
     rounding = max(marked - mark * MICRO // unit, 0)
     initial = -(-(mark - margin.initial_margin) * MICRO // unit)
     maintenance = -(-(mark - margin.maintenance_margin) * MICRO // unit)
+    initial += _compute_crowding(chain.underlying, positions)
     return rounding + initial, rounding + maintenance
+
+
+def _compute_crowding(underlying: Market, positions: list[tuple[Market, int]]) -> int:
+    """What IM has grown by with the perpetual's open interest (`engine.prices.open_interest`), on
+    what the account has of it: options hedge its price and not that it is hard to leave."""
+    added_ppm = underlying.scaled_margin_ppm - underlying.initial_margin_ppm
+    if added_ppm == 0:
+        return 0
+    lots = sum(abs(lots) for market, lots in positions if market is underlying)
+    return -(-lots * underlying.mark_value * added_ppm // PPM)
 
 
 def compute_open_margin(market: Market, buys: int, sells: int) -> int:

@@ -5,7 +5,13 @@ from fractions import Fraction
 import pytest
 from msgspec.structs import replace
 
-from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams, Matching
+from engine.genesis import (
+    EngineGenesis,
+    GenesisDeposit,
+    MarketParams,
+    Matching,
+    OpenInterestParams,
+)
 from engine.instructions import (
     CancelAll,
     MarginMode,
@@ -65,9 +71,9 @@ CROSS = SetMarginMode(MarginMode.CROSS)
 
 @pytest.fixture
 def make_exchange(world):
-    def make(balance=10**12, rich=10**15, matching=Matching.CONTINUOUS):
+    def make(balance=10**12, rich=10**15, **params):
         others = (world.BOB, world.CAROL, world.DAVE, world.ERIN)
-        market = replace(MARKET, matching=matching)
+        market = replace(MARKET, **params)
         plain = replace(market, market=2, symbol="ETH-PERP", options=None)
         deposits = (
             GenesisDeposit(world.ALICE, balance),
@@ -242,6 +248,34 @@ def test_cached_margins_are_those_of_a_computation_from_nothing(make_exchange):
         assert view_account(exchange.state, exchange.ALICE).equity_microquote >= held[0]
         assert compute_maintenance_margin(account) == held[1] <= held[0]
     assert len([each for each in account.exposures.values() if each.lots]) > 4
+
+
+def test_margin_that_grows_with_open_interest_is_asked_of_portfolios_too(make_exchange):
+    exchange = make_exchange(open_interest=OpenInterestParams(0, 120_000 * 10**6))
+    exchange.one(exchange.ALICE, PORTFOLIO)
+    perpetual = exchange.state.markets[1]
+
+    def measure():
+        exchange.run(exchange.ERIN)
+        initial, maintenance = margins(exchange, exchange.ALICE)
+        added = 6_000 * (perpetual.scaled_margin_ppm - perpetual.initial_margin_ppm)
+        return initial - added, maintenance
+
+    exchange.run(exchange.ALICE, PlaceOrder(1, Side.SELL, INDEX + 1, 1))
+    trade(exchange, exchange.ALICE, perpetual, -1_000)
+    exchange.one(exchange.ALICE, CancelAll())
+    before = measure()
+    trade(exchange, exchange.CAROL, perpetual, 9_000, other=exchange.DAVE)
+    assert measure() == before
+    # Half of what stands between 5 % and all, with one unit of 60,000 open.
+    assert perpetual.scaled_margin_ppm == 525_000
+    account = exchange.state.accounts[exchange.ALICE]
+    refresh_margin(exchange.state, account)
+    positions = account.im
+    exchange.one(exchange.ALICE, PlaceOrder(1, Side.SELL, INDEX + 1, 1_000))
+    assert account.im == 2 * positions == 2 * (before[0] + 6_000 * 475_000)
+    twin = view_account(restore(snapshot(exchange.state)), exchange.ALICE)
+    assert twin == view_account(exchange.state, exchange.ALICE)
 
 
 # ---- orders ------------------------------------------------------------------------------------
