@@ -48,7 +48,7 @@ from their position (`schedule`).
                  marks, settlement (the options' part of phase 1), views
     portfolio/   terms, fixed_point, black76, scenarios: functions of numbers; accounts (what they
                  say of accounts), modes (choosing)
-    commitment/  root, records (of orders); around it proofs and solvency
+    commitment/  root, records (of orders), leaves (read back); around it proofs and solvency
     snapshots/   whole, and parts of it: accounts, waiting, options, liquidations; chunks
     views        what a gateway shows
 

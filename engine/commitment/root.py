@@ -65,17 +65,17 @@ _ORDERS_PREFIX: Final = digest(Domain.STATE, b"open orders")
 """Stands before the records of an account's open orders: a domain of their own, hashed once."""
 
 _WAITING_PREFIX: Final = digest(Domain.STATE, b"waiting orders")
-_WAITING_MARK: Final = (2**31).to_bytes(4, "big")
-_PORTFOLIO_MARK: Final = (2**31 + 50).to_bytes(4, "big")
-_DISTRESS_MARK: Final = (2**31 + 40).to_bytes(4, "big")
+WAITING_MARK: Final = (2**31).to_bytes(4, "big")
+PORTFOLIO_MARK: Final = (2**31 + 50).to_bytes(4, "big")
+DISTRESS_MARK: Final = (2**31 + 40).to_bytes(4, "big")
 
-_OWNER: Final = Struct(">I32sI")
-_OWNER_MARK: Final = 2**31 + 1
-_SESSIONS_MARK: Final = (2**31 + 3).to_bytes(4, "big")
-_VOLUME_MARK: Final = (2**31 + 2).to_bytes(4, "big")
+OWNER: Final = Struct(">32sI")
+OWNER_MARK: Final = (2**31 + 1).to_bytes(4, "big")
+SESSIONS_MARK: Final = (2**31 + 3).to_bytes(4, "big")
+VOLUME_MARK: Final = (2**31 + 2).to_bytes(4, "big")
 
-_POSITION: Final = Struct(">Iq")
-_QUOTE: Final = Struct(">q")
+POSITION: Final = Struct(">Iq")
+QUOTE: Final = Struct(">q")
 _MARKET: Final = Struct(">QB")
 _REPORT: Final = Struct(">32sQQQ")
 _PREMIUM: Final = Struct(">q")
@@ -132,26 +132,26 @@ def encode_account(account: Account) -> bytes:
         ]
         positions = b"".join(
             [
-                _POSITION.pack(exposure.market.market_id, exposure.lots)
+                POSITION.pack(exposure.market.market_id, exposure.lots)
                 + (b"" if exposure.market.funding is None else pack_index(exposure.funding_index))
                 + (pack_cost(exposure.cost) if exposure.market.is_cost_kept else b"")
                 for exposure in held
             ]
         )
         account.position_record = positions
-    value = _QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
+    value = QUOTE.pack(account.quote) + compute_orders_digest(account) + positions
     if account.waiting or account.deadline_ms:
-        value += _WAITING_MARK + compute_waiting_digest(account)
+        value += WAITING_MARK + compute_waiting_digest(account)
     if account.sub:
-        value += _OWNER.pack(_OWNER_MARK, account.owner.account_id, account.sub)
+        value += OWNER_MARK + OWNER.pack(account.owner.account_id, account.sub)
     if account.sessions:
-        value += _SESSIONS_MARK + encode_sessions(account)
+        value += SESSIONS_MARK + encode_sessions(account)
     if account.volume is not None:
-        value += _VOLUME_MARK + encode_volume(account.volume)
+        value += VOLUME_MARK + encode_volume(account.volume)
     if account.portfolio is not None:
-        value += _PORTFOLIO_MARK
+        value += PORTFOLIO_MARK
     if account.distress is not None:
-        value += _DISTRESS_MARK + encode_distress(account.distress)
+        value += DISTRESS_MARK + encode_distress(account.distress)
     return value
 
 

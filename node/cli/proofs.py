@@ -1,5 +1,6 @@
 """`rota account prove`: what the certified state says of an account or of a withdrawal."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,11 +10,14 @@ import typer
 from crypto.bls import BLS
 from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.accounts.withdrawals import decode_withdrawal
+from engine.commitment.leaves import decode_account
 from engine.commitment.root import account_key, withdrawal_key
+from engine.errors import ProofError
+from engine.genesis import EngineGenesis
 from engine.limits import SEQUENCE_MAX
-from node.cli.amounts import format_quote
+from node.cli.amounts import format_fraction, format_quote, format_size
 from node.cli.order_options import WAIT_DEFAULT_S, SubOption, WaitOption
-from node.cli.output import JsonOption, current_output, record
+from node.cli.output import JsonOption, current_output, record, to_plain
 from node.cli.solvency import load_chain
 from node.cli.target import (
     ACCOUNT_DEFAULT,
@@ -23,7 +27,7 @@ from node.cli.target import (
     account_id,
     query_at_door,
 )
-from node.cli.views import read_view
+from node.cli.views import MarketInfo, query_markets, read_view
 from node.client import DoorClient
 from node.client_stream import DoorError
 from node.exit_codes import ExitCode, OperatorError
@@ -76,8 +80,10 @@ def prove(
 
     A node shows the leaf and its path to the root of its newest state, and the certificate of that
     root; both are checked here, against the keys in genesis.json alone. A withdrawal that is proven
-    to be absent was settled on L1, or never requested. With --json the proof comes with it, to be
-    checked again by others. Exit code 20 if a proof does not hold.
+    to be absent was settled on L1, or never requested. What the leaf of an account says is read out
+    of it here: balance, positions, margin mode. Only the names of options are the node's. With
+    --json the proof comes with it, to be checked again by others. Exit code 20 if a proof does not
+    hold.
 
     \b
     Examples:
@@ -125,15 +131,71 @@ def prove(
         document |= facts
         rows += [("withdrawal", withdrawal), *told]
     else:
-        exists = proven.value is not None
-        rows.append(("proven", "it exists, with this leaf" if exists else "there is none"))
-        rows += [("leaf", proven.value.hex())] if proven.value is not None else []
+        facts, told = _read_account(proven.value, chain.engine, directory, node)
+        document |= facts
+        rows += told
     rows += [
         ("height", proven.height),
         ("state root", proven.market_root.hex()),
         ("certified by", ", ".join(names)),
     ]
     current_output(context).data(document, record(rows))
+
+
+def _read_account(
+    value: bytes | None, genesis: EngineGenesis, directory: Path, node: str | None
+) -> tuple[dict[str, Any], list[tuple[str, object]]]:
+    """What the leaf says, for programs and for people. Raises `DisprovenError` if it is none of
+    this chain's, and, for the names of options, what `query_at_door` does."""
+    if value is None:
+        return {"state": None}, [("proven", "there is none")]
+    try:
+        leaf = decode_account(value, genesis)
+    except ProofError as error:
+        raise DisprovenError(
+            f"the leaf cannot be read: {error.code}: {error}",
+            advice="use the version of Rota that the chain's nodes run",
+        ) from error
+    balance = format_quote(leaf.quote_microquote)
+    rows: list[tuple[str, object]] = [
+        ("proven", "it exists, with this leaf"),
+        ("balance", f"{balance}, funding that is not settled yet not counted"),
+        ("margin mode", leaf.margin_mode.name.lower()),
+    ]
+    if leaf.owner is not None:
+        rows.append(("owner", f"{leaf.owner.hex()}, sub-account {leaf.sub}"))
+    if leaf.liquidation is not None:
+        rows.append(("liquidation", leaf.liquidation.name.lower()))
+    others = {
+        "open orders": leaf.has_open_orders,
+        "waiting orders or a dead man's switch": leaf.has_waiting,
+        "session keys": leaf.has_sessions,
+    }
+    rows.append(("has", ", ".join(name for name, has in others.items() if has) or "no orders"))
+    symbols = {each.market: each for each in genesis.markets}
+    series: dict[int, MarketInfo] = {}
+    if any(each.market not in symbols for each in leaf.positions):
+        markets = query_at_door(directory, node, query_markets)
+        series = {each.market: each for each in markets if each.option is not None}
+    positions = []
+    for each in leaf.positions:
+        symbol = None
+        if each.market in symbols:
+            market = symbols[each.market]
+            symbol = market.symbol
+            size = Fraction(each.size_lots, market.lots_per_base)
+            words = f"{symbol} {format_fraction(size, Fraction(1, market.lots_per_base))}"
+        elif each.market in series:
+            option = series[each.market]
+            words = f"{option.symbol} {format_size(each.size_lots, option)}"
+            words += f" ({each.size_lots} lots of market {each.market}; the node names it)"
+        else:
+            words = f"{each.size_lots} lots of market {each.market}, which is no more"
+        positions.append({"symbol": symbol, **to_plain(each)})
+        rows.append(("position", words))
+    rows += [] if positions else [("position", "none")]
+    rows.append(("leaf", value.hex()))
+    return {"state": {**to_plain(leaf), "positions": positions}}, rows
 
 
 def _read_withdrawal(

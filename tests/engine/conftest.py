@@ -18,8 +18,10 @@ from engine.block import (
     SessionRevocation,
     WithdrawalSettlement,
 )
+from engine.commitment.leaves import AccountLeaf, LeafPosition, decode_account
+from engine.commitment.root import encode_account
 from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams, Matching
-from engine.instructions import Bundle, Instruction, OnBehalf, OracleReport
+from engine.instructions import Bundle, Instruction, MarginMode, OnBehalf, OracleReport
 from engine.invariants import validate_all
 from engine.receipts import Receipt, Status
 from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS, SESSION_REFUSALS
@@ -117,6 +119,26 @@ class World:
         assert tail == outputs[len(outputs) - len(tail) :]
         assert snapshot(restored) == live
         check(restored)
+        self.check_leaves()
+
+    def check_leaves(self) -> None:
+        """What is read out of the accounts' leaves is what the accounts have."""
+        for account in self.state.accounts.values():
+            leaf = decode_account(encode_account(account), self.genesis)
+            exposures = sorted(account.exposures.items())
+            held = tuple(LeafPosition(market, each.lots) for market, each in exposures if each.lots)
+            mode = MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO
+            assert leaf == AccountLeaf(
+                account.quote,
+                held,
+                mode,
+                bool(account.orders),
+                bool(account.waiting or account.deadline_ms),
+                bool(account.sessions),
+                account.owner.account_id if account.sub else None,
+                account.sub,
+                None if account.distress is None else account.distress.stage,
+            )
 
     def position(self, account: bytes, market: int = 1) -> int:
         exposure = self.state.accounts[account].exposures.get(market)

@@ -1,5 +1,6 @@
 """Proofs of the certified state: what a node answers, and what a user believes of it."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,7 +144,9 @@ def rota(state, keys, network, monkeypatch, capsys):
         return {"height": 1, "encoded": certify(keys, answer)}
 
     client = SimpleNamespace(query=query)
-    chain = SimpleNamespace(chain_id=lambda: CHAIN_ID, committee=lambda: keys.committee)
+    chain = SimpleNamespace(
+        chain_id=lambda: CHAIN_ID, committee=lambda: keys.committee, engine=state.genesis
+    )
     monkeypatch.setattr(command, "POLL_S", 0)
     monkeypatch.setattr(command, "BLS", keys.scheme)
     monkeypatch.setattr(command, "load_chain", lambda *_: chain)
@@ -163,6 +166,44 @@ def test_a_pending_withdrawal_is_proven_at_the_command_line(rota):
     assert "of another account" in rota("bob", "--withdrawal", "1")
     assert "there is none" in rota("bob")
     assert "it exists" in rota(ALICE.hex())
+
+
+def test_the_proven_leaf_of_an_account_is_read_to_people_and_programs(rota):
+    lines = rota(ALICE.hex()).splitlines()
+    shown = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in lines}
+    assert shown["balance"].startswith("995.00, ")
+    assert (shown["margin mode"], shown["position"]) == ("cross", "none")
+    assert json.loads(rota(ALICE.hex(), "--json"))["state"] == {
+        "quote_microquote": 995_000_000,
+        "positions": [],
+        "margin_mode": "cross",
+        "has_open_orders": False,
+        "has_waiting": False,
+        "has_sessions": False,
+        "owner": None,
+        "sub": 0,
+        "liquidation": None,
+    }
+    assert json.loads(rota("bob", "--json"))["state"] is None
+
+
+def test_positions_of_a_proven_leaf_have_their_names_and_sizes(monkeypatch):
+    perpetual = SimpleNamespace(market=1, symbol="X-PERP", lots_per_base=1_000, funding=None)
+    genesis = SimpleNamespace(markets=(perpetual,), liquidation=None)
+    series = SimpleNamespace(market=2**30, symbol="X-C", lots_per_base=1_000, option=object())
+    monkeypatch.setattr(command, "query_at_door", lambda *_: [series])
+    value = (5).to_bytes(8, "big") + bytes(32)
+    for market, lots in ((1, -250), (2**30, 2_000), (2**30 + 1, 3)):
+        value += market.to_bytes(4, "big") + lots.to_bytes(8, "big", signed=True)
+    facts, rows = command._read_account(value, genesis, None, None)
+    assert [words for name, words in rows if name == "position"] == [
+        "X-PERP -0.250",
+        f"X-C 2.000 (2000 lots of market {2**30}; the node names it)",
+        f"3 lots of market {2**30 + 1}, which is no more",
+    ]
+    assert [each["symbol"] for each in facts["state"]["positions"]] == ["X-PERP", None, None]
+    with pytest.raises(DisprovenError, match="no market"):
+        command._read_account(value, SimpleNamespace(markets=(), liquidation=None), None, None)
 
 
 def test_a_proof_that_does_not_hold_is_a_breach_of_safety(rota, monkeypatch):
