@@ -129,7 +129,7 @@ class TriggerSource(IntEnum):
     """The price that a waiting order watches. Append-only, like the tags."""
 
     INDEX = 0
-    """The market's index. While it is stale nothing fires by it."""
+    """The market's index; of an option its mark. While it is stale nothing fires by it."""
     LAST = 1
     """The market's trades. Anybody who trades one lot moves it: the index is the safer choice."""
     MARK = 2

@@ -20,6 +20,7 @@ from engine import instructions, limits, receipts
 from engine.commitment import root as commitment
 from engine.genesis import EngineGenesis
 from engine.instructions import Instruction
+from engine.options.params import ScenarioRule
 from engine.receipts import Event, Fill, ReasonCode, Receipt
 from engine.refusals import (
     BUNDLE_REFUSALS,
@@ -29,8 +30,10 @@ from engine.refusals import (
     SESSION_REFUSALS,
     Codes,
 )
+from mempool import keys
+from mempool.refusal import RefusalCode
 from node.cli.docstrings import read_block, read_constants, read_field_docs
-from node.cli.reasons import OUTCOME_REASONS
+from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS
 
 
 def show_number(value: int) -> str:
@@ -58,7 +61,10 @@ MEANINGS: Final = {
     "DepositEvent.amount_microquote": "What arrived.",
     "EngineGenesis.deposits": "Balances from the start.",
     "EngineGenesis.markets": "What is traded.",
-    "Fill.price_ticks": "Always the maker's price.",
+    "AuthorizeKey.key": "Public key of the new session key.",
+    "AuthorizeKey.scope": "What it may do.",
+    "Fill.price_ticks": "The maker's price; in an auction the one price of the auction.",
+    "RevokeKey.key": "Public key of the session key.",
     "OneCancelsOther.first": "One leg.",
     "OneCancelsOther.second": "The other leg.",
     "account": "The account.",
@@ -102,6 +108,10 @@ VALUES: Final = {
     "OnBehalf.sub": f"1 to {limits.SUB_ACCOUNTS_MAX}",
     "Transfer.account": "an account's id, or empty",
     "Transfer.sub": f"0 to {limits.SUB_ACCOUNTS_MAX}",
+    "AuthorizeKey.markets": f"up to {keys.KEY_MARKETS_MAX} markets' numbers",
+    "AuthorizeKey.subs": f"up to {keys.KEY_SUB_ACCOUNTS_MAX} accounts' numbers",
+    "AuthorizeKey.expires_ms": "later than the block",
+    "VolatilityReport.vols_ppm": "so many as knots, `vol_min_ppm` to `vol_max_ppm`",
     "Withdraw.destination": "20 bytes, not all zero",
     "amount_microquote": f"1 to {show_number(limits.DEPOSITS_TOTAL_MAX_MICROQUOTE)}",
     "CancelAll.market": "a market's number, or none",
@@ -150,6 +160,7 @@ def render_tables() -> dict[str, str]:
     return {
         "phases": f"```text\n{read_block(engine.__doc__ or '', 'Phases of a block')}\n```",
         "instructions": "\n\n".join(map(_render_instruction, KINDS)),
+        "keys": _render_keys(),
         "choices": "\n\n".join(map(_render_choice, _find_choices())),
         "receipts": "\n\n".join(_render_answer(each) for each in (Receipt, Fill)),
         "events": "\n\n".join(map(_render_answer, get_args(Event))),
@@ -161,6 +172,7 @@ def render_tables() -> dict[str, str]:
 
 
 KINDS: Final[tuple[type[Struct], ...]] = get_args(Instruction)
+KEY_KINDS: Final[tuple[type[Struct], ...]] = get_args(keys.KeyChange)
 
 
 def find_gaps() -> list[str]:
@@ -182,7 +194,7 @@ def find_gaps() -> list[str]:
         for kind in KINDS
         if kind not in REFUSALS
     ]
-    for kind in (*KINDS, Receipt, Fill, *get_args(Event), *_find_parameters()):
+    for kind in (*KINDS, *KEY_KINDS, Receipt, Fill, *get_args(Event), *_find_parameters()):
         if not _describe(kind):
             gaps.append(f"{kind.__name__} has no docstring")
         gaps += [
@@ -194,7 +206,7 @@ def find_gaps() -> list[str]:
     gaps += [
         f"nothing says which numbers {kind.__name__}.{field.name} may be: add it to VALUES in"
         " node/cli/engine_reference.py"
-        for kind in KINDS
+        for kind in (*KINDS, *KEY_KINDS)
         for field in structs.fields(kind)
         if not _show_values(kind, field)
     ]
@@ -216,6 +228,29 @@ def find_gaps() -> list[str]:
 
 
 def _render_instruction(kind: type[Struct]) -> str:
+    return f"{_render_fields(kind)}\n\nRefused with {_show_codes(REFUSALS.get(kind, ()))}."
+
+
+def _render_keys() -> str:
+    """What may be asked about session keys, and what refuses it."""
+    scopes = [
+        f"| {each.value} | `{each.name}` | {meaning} |"
+        for each, meaning in zip(keys.KeyScope, _read_members(keys.KeyScope).values(), strict=True)
+    ]
+    codes = [
+        f"| `{code}` | {reason.meaning} | {reason.advice} |"
+        for code, reason in REFUSAL_REASONS.items()
+        if code.startswith("key.") or code is RefusalCode.KEYS_MALFORMED
+    ]
+    parts = [
+        *map(_render_fields, KEY_KINDS),
+        "\n".join(["| number | scope | meaning |", "|---:|---|---|", *scopes]),
+        "\n".join(["| code | meaning | what to do |", "|---|---|---|", *codes]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _render_fields(kind: type[Struct]) -> str:
     lines = [f"### {kind.__name__} ({kind.__struct_config__.tag})", "", _describe(kind), ""]
     lines += ["| field | unit | values | default | meaning |", "|---|---|---|---|---|"]
     for field in structs.fields(kind):
@@ -224,7 +259,6 @@ def _render_instruction(kind: type[Struct]) -> str:
             f"| `{field.name}` | {_unit(field.name)} | {_show_values(kind, field)} | {default}"
             f" | {_explain(kind, field.name)} |"
         )
-    lines += ["", f"Refused with {_show_codes(REFUSALS.get(kind, ()))}."]
     return "\n".join(lines)
 
 
@@ -377,6 +411,8 @@ def _show_default(field: structs.FieldInfo) -> str:
             return show_number(value)
         case ():
             return "none"
+        case (ScenarioRule(), *_):
+            return f"the {len(value)} of [portfolio margin](reference/portfolio.md#parameters)"
         case _:
             return f"`{value}`"
 

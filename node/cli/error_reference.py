@@ -17,6 +17,7 @@ import consensus
 import node
 from engine.errors import ChunkError, ProofError, SolvencyError
 from mempool.batch import BatchError
+from node.cli.portfolio import PortfolioFileError
 from node.cli.reasons import DOOR_REASONS, OUTCOME_REASONS, REFUSAL_REASONS
 from node.client_stream import DoorError
 from node.exit_codes import OperatorError
@@ -105,7 +106,7 @@ def render_errors(head: str) -> str:
         " nobody foresaw, and has a traceback.",
         _call_rows(everything, _HALT_REPORTS | _OTHER_REPORTS, operator_errors)
         | _class_rows(everything, operator_errors.__contains__)
-        | _doc_rows(StorageError) | _doc_rows(SafetyError)
+        | _doc_rows(PortfolioFileError) | _doc_rows(StorageError) | _doc_rows(SafetyError)
         | _doc_rows(WorkerError) | _doc_rows(EngineWorkerError),
     )  # fmt: skip
     parts += _section(

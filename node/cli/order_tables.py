@@ -81,13 +81,18 @@ def _make_waiting_row(order: ConditionalInfo, market: MarketInfo) -> tuple[objec
         kind,
         order.side,
         format_size(order.size_lots, market),
-        f"{order.source} {sign} {format_price(order.trigger_ticks, market)}",
+        f"{_name_source(order, market)} {sign} {format_price(order.trigger_ticks, market)}",
         price,
         order.tif,
         "yes" if order.reduce_only else "",
         order.client_id or "",
         ", ".join(notes),
     )
+
+
+def _name_source(order: ConditionalInfo, market: MarketInfo) -> str:
+    """The price that is watched. An option has no index of its own but its mark."""
+    return "mark" if market.option is not None and order.source == "index" else order.source
 
 
 def _make_twap_row(order: TwapInfo, market: MarketInfo) -> tuple[object, ...]:

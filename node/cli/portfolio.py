@@ -42,7 +42,18 @@ PLACES: Final = 12
 
 
 class PortfolioFileError(OperatorError):
-    """The file holds no portfolio whose margin could be computed."""
+    """The file holds no portfolio whose margin could be computed.
+
+    | code | meaning |
+    |---|---|
+    | `portfolio.incomplete` | An option lacks its expiry, strike, forward or volatility. |
+    | `portfolio.malformed` | The file is no JSON document of the form of a portfolio. |
+    | `portfolio.market_unknown` | A position is in a market that the file does not describe. |
+    | `portfolio.out_of_range` | A number is beyond its bounds or has too many digits. |
+    | `portfolio.parameter_unknown` | There is no parameter of that name. |
+    | `portfolio.too_large` | The file, or one of its lists, is too long. |
+    | `portfolio.unreadable` | The file cannot be opened or read. |
+    """
 
     code = "portfolio.malformed"
     exit_code = ExitCode.USAGE
