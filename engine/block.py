@@ -55,11 +55,11 @@ class SessionScope(IntEnum):
     """How much a session key may do. Append-only."""
 
     TRADE = 0
-    """Orders, cancels and settings of orders."""
+    """Orders, cancels and dead man's switches."""
     FULL = 1
     """These, and transfers between the owner's own accounts."""
     CANCEL = 2
-    """Cancels and dead man's switches alone."""
+    """Cancels alone."""
 
 
 _Uint32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]

@@ -38,7 +38,7 @@ class KeyScope(IntEnum):
     FULL = 1
     """All that a session key can: these, and transfers between the owner's own accounts."""
     CANCEL = 2
-    """Cancels and dead man's switches alone."""
+    """Cancels alone."""
 
 
 class AuthorizeKey(

@@ -7,12 +7,13 @@ The two halves of one thing, both from the same plain envelope that the account'
 * the engine decides what an instruction of such a key may do, and counts what it has spent. A
   revocation holds here in the very block that carries it, before the ledger's does.
 
-A key may only cancel; or trade as well; or also move collateral between the owner's accounts. No
-session key ever withdraws, gives to somebody else, or changes keys. It may be confined to markets,
-to some of the owner's accounts, and to an amount of notional: that of all orders which it placed
-at the dearest they may trade at (a sell's limit, or the mark where that is higher), reduce-only
-ones excepted; what it cancels does not come back. An option that is sold counts as what it may have
-to pay, not as its premium: a put as its strike, a call as its underlying.
+A key may only cancel; or trade as well, and set the dead man's switch (with which a key that only
+cancels could keep orders alive); or also move collateral between the owner's accounts. No session
+key ever withdraws, gives to somebody else, or changes keys. It may be confined to markets, to some
+of the owner's accounts, and to an amount of notional: that of all orders which it placed at the
+dearest they may trade at (a sell's limit, or the mark or its trigger where that is higher),
+reduce-only ones excepted; what it cancels does not come back. An option that is sold counts as what
+it may have to pay, not as its premium: a put as its strike, a call as its underlying.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 _OK: Final = ReasonCode.OK
 
-_CANCELS: Final = (Cancel, CancelAll, ArmDeadMan)
+_CANCELS: Final = (Cancel, CancelAll)
 _ORDERS: Final = (
     PlaceOrder,
     MarketOrder,
@@ -157,9 +158,9 @@ def change_sessions(run: BlockRun, changes: Sequence[SessionGrant | SessionRevoc
     """
     state = run.state
     for change in sorted(changes, key=_rank):
-        account = state.open_account(change.account)
-        sessions = account.sessions
         if isinstance(change, SessionGrant):
+            account = state.open_account(change.account)
+            sessions = account.sessions
             for key in [key for key, each in sessions.items() if each.expires_ms <= run.time_ms]:
                 del sessions[key]
             sessions[change.key] = Session(
@@ -171,8 +172,12 @@ def change_sessions(run: BlockRun, changes: Sequence[SessionGrant | SessionRevoc
                 change.spend_max_microquote,
                 0,
             )
-        elif sessions.pop(change.key, None) is None:
-            continue
+        else:
+            # The ledger knows accounts that the engine does not, and lets them revoke.
+            known = state.accounts.get(change.account)
+            if known is None or known.sessions.pop(change.key, None) is None:
+                continue
+            account = known
         state.mark_dirty(account)
         is_authorised = isinstance(change, SessionGrant)
         run.events.append(SessionEvent(change.account, change.key, is_authorised))
@@ -216,7 +221,8 @@ def _find_allowed(scope: SessionScope) -> tuple[type, ...]:
     """The kinds of instructions of a scope; all that is not named here needs the account's key."""
     if scope is SessionScope.CANCEL:
         return _CANCELS
-    return (*_CANCELS, *_ORDERS) if scope is SessionScope.TRADE else (*_CANCELS, *_ORDERS, Transfer)
+    trades = (*_CANCELS, ArmDeadMan, *_ORDERS)
+    return trades if scope is SessionScope.TRADE else (*trades, Transfer)
 
 
 def _find_markets(account: Account | None, instruction: Instruction) -> tuple[int, ...]:
@@ -283,6 +289,10 @@ def _find_dearest_price(
     low its limit. Before there is a mark anything may come."""
     if isinstance(order, MarketOrder):
         return _find_dearest_limit(market, order.side, order.protective_price_ticks)
+    if isinstance(order, ConditionalOrder) and order.side < 0:
+        # A sell that waits for a higher price trades there.
+        price = max(order.price_ticks, order.trigger_ticks)
+        return _find_dearest_limit(market, order.side, price)
     if not isinstance(order, TrailingStop):
         return _find_dearest_limit(market, order.side, order.price_ticks)
     mark = market.mark_price or PRICE_MAX_TICKS

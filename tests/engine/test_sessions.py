@@ -53,7 +53,7 @@ TRAILING = TrailingStop(1, SELL, TriggerSource.INDEX, 50, 50, 10)
 TWAP = TwapOrder(1, BUY, 900, 10, 10_000, 1_000)
 PAIR = OneCancelsOther(replace(LIMIT, tif=TimeInForce.POST_ONLY), STOP)
 ORDERS = (LIMIT, MarketOrder(1, BUY, 1_000, 10), STOP, TRAILING, TWAP, PAIR)
-CANCELS = (Cancel(client_id=1), CancelAll(), ArmDeadMan(1_000))
+CANCELS = (Cancel(client_id=1), CancelAll())
 
 
 @pytest.fixture
@@ -104,6 +104,12 @@ def test_of_a_key_that_comes_and_goes_in_one_block_nothing_is_left(world):
     assert ask(world, LIMIT) == ["bundle.session_unknown"]
 
 
+def test_a_revocation_by_an_account_that_the_engine_does_not_know_opens_none(world):
+    world.block(revocations=[SessionRevocation(b"n" * 32, KEY)])
+    assert b"n" * 32 not in world.state.accounts
+    assert snapshot(restore(snapshot(world.state))) == snapshot(world.state)
+
+
 @pytest.mark.parametrize("scope", SessionScope)
 def test_scopes(world, scope):
     world.run(world.ALICE, Transfer(10**9, sub=1))
@@ -113,7 +119,10 @@ def test_scopes(world, scope):
         assert set(ask(world, each, OnBehalf(1, each))) <= due
     if scope is SessionScope.CANCEL:
         world.one(world.ALICE, replace(LIMIT, client_id=1))
-    assert ask(world, *CANCELS) == ["ok"] * 3
+    assert ask(world, *CANCELS) == ["ok"] * 2
+    for timeout_ms in (1_000, 0):
+        code = "session.scope" if scope is SessionScope.CANCEL else "ok"
+        assert ask(world, ArmDeadMan(timeout_ms)) == [code]
     own = ["ok"] if scope is SessionScope.FULL else ["session.scope"]
     assert ask(world, Transfer(1, sub=1)) == own
     assert ask(world, OnBehalf(1, Transfer(1))) == own
@@ -184,6 +193,13 @@ def test_a_cap_counts_accepted_orders_at_their_limit_and_nothing_else(world):
         (PlaceOrder(1, SELL, 950, 10), 100_000),
         (MarketOrder(1, SELL, 950, 10), 100_000),
         (STOP, 100_000),
+        (replace(STOP, kind=TriggerKind.TAKE_PROFIT, trigger_ticks=4_000), 400_000),
+        (
+            replace(
+                STOP, kind=TriggerKind.TAKE_PROFIT, side=BUY, trigger_ticks=400, price_ticks=900
+            ),
+            90_000,
+        ),
         (TRAILING, 100_000),
         (replace(TRAILING, side=BUY), 110_000),
         (TWAP, 90_000),
