@@ -22,8 +22,14 @@ def describe_stage(liquidation: LiquidationInfo) -> str:
 
 
 def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
-    """Whose it is, and where it stands in the fee schedule; nothing for what does not apply."""
+    """Whose it is, whether it is short of margin, and where it stands in the fee schedule; nothing
+    for what does not apply."""
     rows = []
+    lacking = view.initial_margin_microquote - view.equity_microquote
+    if lacking > 0:
+        takes = "close or hedge" if view.margin_mode == "portfolio" else "close"
+        words = f"by {format_quote(lacking)}: only orders that {takes} are taken"
+        rows.append(("below initial margin", words))
     if view.owner is not None:
         rows.append(("owner", f"{view.owner.hex()}, sub-account {view.sub}"))
     liquidation = view.liquidation

@@ -9,16 +9,24 @@ import trio
 
 from crypto.codec import encode
 from engine.accounts.sub_accounts import compute_sub_account_id
-from engine.instructions import Amend, Instruction, OnBehalf, PlaceOrder
+from engine.instructions import Amend, Instruction, MarketOrder, OnBehalf, PlaceOrder
 from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
 from mempool.envelope import BodyKind
 from mempool.keys import KeyChange, KeyChanges
 from node.cli.amounts import format_price, format_quote, format_size
+from node.cli.margin_hint import describe_missing
 from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
 from node.cli.target import Identity
-from node.cli.views import MarketInfo, ReceiptInfo, query_account, query_market, read_view
+from node.cli.views import (
+    MarketInfo,
+    ReceiptInfo,
+    query_account,
+    query_market,
+    query_markets,
+    read_view,
+)
 from node.client import DoorClient, Subscription
 from node.client_stream import DoorError
 from node.envelopes import EnvelopeFactory, SignedEnvelope
@@ -89,7 +97,7 @@ async def submit_instruction(
             sub = instruction.sub if isinstance(instruction, OnBehalf) else 0
             account = compute_sub_account_id(identity.account, sub) if sub else identity.account
             raise await _engine_refusal(
-                client, receipt.code, market, account, is_cancelled=is_cancelled
+                client, receipt.code, market, account, asked, is_cancelled=is_cancelled
             )
         more, words = ({}, "") if tell is None else tell(receipt)
         lines = [describe_outcome(receipt, market, noun), *([words] if words else [])]
@@ -197,11 +205,12 @@ async def _engine_refusal(
     code: str,
     market: MarketInfo | None,
     account: bytes,
+    order: Instruction | None = None,
     *,
     is_cancelled: bool = False,
 ) -> RejectedError:
     """The engine's refusal in words; one for the price band says where the band is now, one for
-    margin what the account has."""
+    margin what the account has, and what an order would have needed."""
     reason = explain(code)
     meaning, advice = reason.meaning, reason.advice
     if code == ReasonCode.ORDER_PRICE_BAND and market is not None:
@@ -213,6 +222,9 @@ async def _engine_refusal(
         _, view = await query_account(client, account)
         equity, margin = view.equity_microquote, view.initial_margin_microquote
         meaning += f": equity {format_quote(equity)}, initial margin now {format_quote(margin)}"
+        if isinstance(order, PlaceOrder | MarketOrder):
+            markets = {each.market: each for each in await query_markets(client)}
+            meaning += describe_missing(order, view, markets)
     changed = "the old order is cancelled" if is_cancelled else "nothing was changed"
     return RejectedError(
         f"the engine refused it: {meaning}", advice=f"{changed}; {advice}", code=code

@@ -148,6 +148,17 @@ def test_margins_and_index_of_an_option_are_those_that_hold(rota: Callable[..., 
         assert line.split()[1] == "100.0"
 
 
+@pytest.mark.parametrize(("mode", "takes"), [("cross", "close"), ("portfolio", "close or hedge")])
+def test_an_account_below_its_initial_margin_says_so(
+    rota: Callable[..., str], monkeypatch: pytest.MonkeyPatch, mode: str, takes: str
+) -> None:
+    assert "below initial margin" not in rota("account", "show", "alice")
+    monkeypatch.setitem(ACCOUNT, "initial_margin_microquote", 2_000_001)
+    monkeypatch.setitem(ACCOUNT, "margin_mode", mode)
+    shown = rota("account", "show", "alice")
+    assert f"below initial margin  by 2.00: only orders that {takes} are taken\n" in shown
+
+
 def test_positions_in_options_come_with_all_greeks(rota: Callable[..., str]) -> None:
     lines = rota("account", "show", "alice").splitlines()
     place = next(place for place, line in enumerate(lines) if line.startswith("position"))

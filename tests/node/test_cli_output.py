@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from engine.instructions import Instruction, MarketOrder, PlaceOrder, Side
 from engine.limits import CLIENT_ID_MAX, ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
 from engine.receipts import ReasonCode
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
@@ -220,6 +221,39 @@ async def test_a_refusal_for_margin_tells_what_the_account_has() -> None:
 
     error = await _engine_refusal(Client(), "margin.insufficient", None, b"a" * 32)
     assert error.message.endswith("equity 5.00, initial margin now 5.00")
+
+
+async def test_a_refusal_for_margin_tells_what_the_order_needed_and_what_would_fit() -> None:
+    market = msgspec.structs.replace(
+        MARKET,
+        unit_microquote=1_000_000,
+        mark_price_ticks=100,
+        initial_margin_ppm=100_000,
+        taker_fee_ppm=10_000,
+    )
+    money = dict.fromkeys(AccountInfo.__struct_fields__[:4], 0) | {"equity_microquote": 35_000_000}
+    answers = {
+        "account": {**money, "positions": [], "orders": []},
+        "markets": [msgspec.structs.asdict(market)],
+    }
+
+    class Client:
+        async def query(self, name: str, *_: object) -> object:
+            return answers[name]
+
+    async def ask(order: Instruction) -> str:
+        error = await _engine_refusal(Client(), "margin.insufficient", market, b"a" * 32, order)
+        return error.message.partition("initial margin now ")[2]
+
+    # A lot needs 10 of margin and 1 of fee; at 120 it loses 20 to the mark, and 1.2 of fee.
+    order = PlaceOrder(market.market, Side.BUY, 100, 9)
+    assert await ask(order) == "0.00, with this order about 99.00 more; about 3 would fit"
+    order = MarketOrder(market.market, Side.BUY, 120, 2)
+    assert await ask(order) == "0.00, with this order about 62.40 more; about 1 would fit"
+    order = PlaceOrder(market.market, Side.SELL, 50, 2)
+    assert (await ask(order)).endswith("about 121.00 more; no size that opens would fit")
+    answers["account"]["margin_mode"] = "portfolio"
+    assert await ask(order) == "0.00"
 
 
 @pytest.mark.parametrize("listed_after", [1, 2, 9])
