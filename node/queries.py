@@ -39,7 +39,7 @@ from node.recovery import (
 from node.statements import CertifiedStatements
 from node.storage.archive import ArchiveStore
 from node.storage.errors import StorageError
-from node.streams import Streams, describe_receipts
+from node.streams import Streams, describe_receipts, describe_trade
 from node.workers.engine import EngineWorker, WorkerQueryError
 from node.workers.statements import StatementStore
 
@@ -428,9 +428,9 @@ class Queries:
                     "query.malformed",
                     f"give a market id or nil, and a limit up to {TRADES_PER_ANSWER_MAX}",
                 )
-        trades = [
-            trade
-            for _, trade in self._streams.recent_trades
-            if market is None or trade["market"] == market
+        found = [
+            (height, fill)
+            for height, fill in self._streams.recent_fills
+            if market is None or fill.market == market
         ]
-        return encode(trades[-limit:])
+        return encode([describe_trade(height, fill) for height, fill in found[-limit:]])

@@ -11,10 +11,12 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Raw
+from msgspec.structs import asdict
 
 from crypto.codec import decode, encode
 from engine.block import BlockOutput
-from engine.receipts import Receipt
+from engine.instructions import Side
+from engine.receipts import Fill, Receipt
 from node.account_events import describe_entries
 from node.door import Door
 from node.events import (
@@ -54,10 +56,18 @@ EVENTS_PER_FRAME_MAX: Final = 1_000
 """Entries in one `AccountEvents`: some hundred bytes each, far below what a client takes."""
 
 
+_SIDES: Final = {side: to_plain(side) for side in Side}
+
+
 def describe_receipts(receipts: list[Receipt]) -> bytes:
     """Receipts as a MessagePack list of maps, by index in the bundle."""
     ordered = sorted(receipts, key=lambda receipt: receipt.index)
     return encode([to_plain(receipt) for receipt in ordered])
+
+
+def describe_trade(height: int, fill: Fill) -> dict[str, Any]:
+    """A certified trade as a map: `to_plain` for a struct that a block may have in masses."""
+    return {"height": height, **asdict(fill), "taker_side": _SIDES[fill.taker_side]}
 
 
 class Streams:
@@ -73,8 +83,8 @@ class Streams:
         """Of uncertified heights, rising."""
         self._outputs_bytes = 0
         self._certified_receipts: dict[bytes, list[Receipt]] = {}
-        self.recent_trades: deque[tuple[int, dict[str, object]]] = deque(maxlen=RECENT_TRADES_MAX)
-        """(height, trade) of certified trades, oldest first."""
+        self.recent_fills: deque[tuple[int, Fill]] = deque(maxlen=RECENT_TRADES_MAX)
+        """Of certified heights, oldest first."""
 
     # ---- answers ----------------------------------------------------------------------------
 
@@ -165,21 +175,26 @@ class Streams:
         )
 
     def _publish_output(self, height: int, output: BlockOutput) -> None:
+        """Tell what somebody hears. A block may have a hundred thousand trades, and this is where
+        votes are made: what nobody hears is not described."""
+        newest = output.fills[-RECENT_TRADES_MAX:]
+        self.recent_fills.extend((height, fill) for fill in newest)
         for fill in output.fills:
-            trade = {"height": height, **to_plain(fill)}
-            self.recent_trades.append((height, trade))
-            if self._door.has_subscribers(Channel.TRADES):
-                raw = Raw(encode(trade))
-                self._door.publish(
-                    Channel.TRADES,
-                    lambda subscription, sequence, raw=raw: TradeEvent(  # type: ignore[misc]  # as above
-                        subscription, sequence, height, raw
-                    ),
-                )
+            # Who cannot keep up is cut off meanwhile, so there may be nobody left.
+            if not self._door.has_subscribers(Channel.TRADES):
+                break
+            raw = Raw(encode(describe_trade(height, fill)))
+            self._door.publish(
+                Channel.TRADES,
+                lambda subscription, sequence, raw=raw: TradeEvent(  # type: ignore[misc]  # as above
+                    subscription, sequence, height, raw
+                ),
+            )
         if self._door.has_subscribers(Channel.ACCOUNT):
             self._publish_account_events(height, output)
-        for receipt in output.receipts:
-            self._certified_receipts.setdefault(receipt.envelope_id, []).append(receipt)
+        if self._door.has_subscribers(Channel.RECEIPTS):
+            for receipt in output.receipts:
+                self._certified_receipts.setdefault(receipt.envelope_id, []).append(receipt)
 
     def _publish_account_events(self, height: int, output: BlockOutput) -> None:
         told: dict[bytes, list[dict[str, Any]]] = {}

@@ -11,6 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 from consensus.effects import Alarm, Misbehaviour
 from crypto.codec import decode, encode
 from engine.block import BlockOutput
+from engine.instructions import Side
+from engine.receipts import Fill
 from localnet.sim.nodes import NodeCluster
 from node import queries as queries_module
 from node.account_events import describe_entries
@@ -270,12 +272,13 @@ async def test_a_refusal_of_the_engines_worker_keeps_its_code(ask):
 
 
 async def test_of_many_trades_an_answer_has_the_newest_up_to_its_bound(ask):
-    trades = ask.queries._streams.recent_trades
-    assert trades.maxlen >= TRADES_PER_ANSWER_MAX
+    fills = ask.queries._streams.recent_fills
+    assert fills.maxlen >= TRADES_PER_ANSWER_MAX
     for number in range(TRADES_PER_ANSWER_MAX + 1):
-        trades.append((number, {"market": 1, "number": number}))
+        fills.append((number, Fill(1, 2, 3, Side.BUY, 4, 5, bytes(32), bytes(32), 6, 7, 8)))
     answer = await ask("trades", 1, TRADES_PER_ANSWER_MAX)
-    assert [each["number"] for each in answer] == list(range(1, TRADES_PER_ANSWER_MAX + 1))
+    assert [each["height"] for each in answer] == list(range(1, TRADES_PER_ANSWER_MAX + 1))
+    assert await ask("trades", 2, 1) == []
     assert len(await ask("trades")) == TRADES_PER_ANSWER
 
 

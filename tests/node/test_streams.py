@@ -12,18 +12,20 @@ from engine.instructions import Side
 from engine.receipts import Fill
 from node import streams as streams_module
 from node.events import CertifiedNotice
+from node.plain import to_plain
 from node.protocol import AccountEvents, AccountEventsMissed, Channel, TradeEvent
-from node.streams import RECENT_TRADES_MAX, Streams
+from node.streams import RECENT_TRADES_MAX, Streams, describe_trade
 
 
 class Door:
-    """Hears everything."""
+    """Hears everything, up to so many events."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 10**9) -> None:
         self.told: list[Any] = []
+        self.room = room
 
     def has_subscribers(self, channel: Channel) -> bool:
-        return True
+        return len(self.told) < self.room
 
     def is_watched(self, channel: Channel, account: bytes) -> bool:
         return True
@@ -48,7 +50,7 @@ def certify(streams: Streams, height: int) -> None:
 
 
 def heights_of(streams: Streams) -> list[int]:
-    return [height for height, _ in streams.recent_trades]
+    return [height for height, _ in streams.recent_fills]
 
 
 def test_results_are_told_once_certified_and_not_before():
@@ -61,6 +63,26 @@ def test_results_are_told_once_certified_and_not_before():
     assert heights_of(streams) == [3, 5]
     certify(streams, 9)
     assert heights_of(streams) == [3, 5, 9]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_trade_is_described_as_every_struct_is(side):
+    fill = Fill(1, 100, 2, side, 3, 4, b"m" * 32, b"t" * 32, -5, 6, 7)
+    assert encode(describe_trade(8, fill)) == encode({"height": 8, **to_plain(fill)})
+
+
+@pytest.mark.parametrize("room", [0, 7])
+def test_trades_that_nobody_hears_are_not_described(monkeypatch, room):
+    described = []
+    describe = streams_module.describe_trade
+    monkeypatch.setattr(
+        streams_module, "describe_trade", lambda *fill: described.append(fill) or describe(*fill)
+    )
+    streams = Streams(Door(room))
+    streams.on_output(1, make_output(1, RECENT_TRADES_MAX + 1))
+    certify(streams, 1)
+    assert len(described) == room
+    assert heights_of(streams) == [1] * RECENT_TRADES_MAX
 
 
 def test_only_the_newest_trades_are_remembered():
