@@ -20,7 +20,9 @@ equity E and of the maintenance margin M being E w / W and M w / W:
 for a long, with the signs turned for a short. The limit of a closing order is the stricter of the
 two, rounded so that it is stricter still. So closing takes no more from the account than the share
 that the closed part has in its equity: E / M never falls by it, and what is above the share pays
-the liquidation fee to the insurance fund.
+the liquidation fee to the insurance fund. With portfolio margin w / W is by how much M falls if the
+part is closed; a position without which M would not fall is a hedge, and is not closed. If the
+heaviest are all such, the auction begins at once: it sells all of them together.
 
 Work in a block is bounded by the limits `LIQUIDATION_*`; who is not reached has its turn in one of
 the next blocks. While the index of a market in which an account has a position is stale, its
@@ -55,6 +57,7 @@ from engine.margin import (
     compute_weight,
     refresh_margin,
 )
+from engine.portfolio.accounts import compute_requirements
 from engine.receipts import (
     LiquidationStage,
     LiquidationStep,
@@ -149,8 +152,12 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
         cancel_everything(run, account, ReasonCode.LIQUIDATION_ORDER_CANCELLED, None)
         refresh_margin(state, account)
         is_closing = record.stage == _CLOSING and record.cool_ms <= run.time_ms
-        if is_closing and close_part(run, params, account):
-            record.cool_ms = run.time_ms + params.cooldown_ms
+        if is_closing:
+            closed = close_part(run, params, account)
+            if closed is None:
+                record.elapsed_ms = max(record.elapsed_ms, params.closing_max_ms)
+            elif closed:
+                record.cool_ms = run.time_ms + params.cooldown_ms
         follow_equity(run, params, record)
         liquidations.note_equity(record, account.equity)
         if record.stage == _INSOLVENT:
@@ -190,8 +197,9 @@ def _cover(run: BlockRun, account: Account) -> None:
         report_step(run, account, LiquidationStep.COVERED, insurance=-insured)
 
 
-def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> int:
-    """Close a part of the heaviest position that a book takes; return how many lots.
+def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> int | None:
+    """Close a part of the heaviest position that a book takes; return how many lots. None: with
+    none of them closed would the account need less.
 
     The account's caches are fresh.
     """
@@ -200,29 +208,61 @@ def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> in
         for market_id, exposure in account.exposures.items()
         if exposure.lots
     ]
+    is_useful = False
     for _, _, exposure in sorted(held)[:LIQUIDATION_TRIES_PER_STEP_MAX]:
-        lots = _close_exposure(run, params, exposure)
+        part = weigh_part(params, exposure)
+        if part.weight <= 0:
+            continue
+        is_useful = True
+        lots = _close_exposure(run, params, exposure, part)
         if lots:
             return lots
-    return 0
+    return 0 if is_useful else None
 
 
-def _close_exposure(run: BlockRun, params: LiquidationParams, exposure: Exposure) -> int:
+class Part:
+    """A part of a position that may be closed, and its weight in what its account needs."""
+
+    __slots__ = ("lots", "total", "weight")
+
+    def __init__(self, lots: int, weight: int, total: int) -> None:
+        self.lots = lots
+        self.weight = weight
+        self.total = total
+
+
+def weigh_part(params: LiquidationParams, exposure: Exposure) -> Part:
+    """What to close of a position at once. With portfolio margin its weight is by how much less
+    margin all of it needs without it: nothing or less, if it is the hedge of the rest."""
+    account = exposure.account
+    market = exposure.market
+    size = abs(exposure.lots)
+    if account.portfolio is None:
+        return Part(size, compute_weight(exposure), compute_total_weight(account))
+    # What closing a part relieves is no less, lot by lot, for a smaller one: margins are convex.
+    lots = min(compute_part(params, size, market.mark_value), market.order_size_max_lots)
+    before = compute_maintenance_margin(account)
+    after = compute_requirements(account, market, -lots if exposure.lots > 0 else lots)[1]
+    return Part(lots, before - after, max(before, 1))
+
+
+def _close_exposure(
+    run: BlockRun, params: LiquidationParams, exposure: Exposure, part: Part
+) -> int:
     """Close a part of one position, if its book takes any; return how many lots."""
     state = run.state
     account = exposure.account
     market = exposure.market
-    size = abs(exposure.lots)
     side = -1 if exposure.lots > 0 else 1
     equity = account.equity
-    share = equity * compute_weight(exposure) // compute_total_weight(account)
+    share = equity * part.weight // part.total
     fee_ppm = find_taker_fee_ppm(state, account, market)
-    price = compute_close_price(params, exposure, share, fee_ppm)
+    price = compute_close_price(params, exposure, part, fee_ppm)
     opposite = market.book.opposite(side)
     threshold = compute_threshold(side, price)
     if price == 0 or not opposite.keys or opposite.keys[-1] < threshold:
         return 0
-    lots = compute_part(params, size, market.mark_value)
+    lots = compute_part(params, abs(exposure.lots), market.mark_value)
     # What one order may do is bounded by the orders that it meets, too.
     reachable = islice(opposite.crossed_orders(threshold), LIQUIDATION_MATCHES_MAX)
     lots = min(lots, market.order_size_max_lots, sum(order.lots for order in reachable))
@@ -237,7 +277,7 @@ def _close_exposure(run: BlockRun, params: LiquidationParams, exposure: Exposure
     if filled == 0:
         return 0
     # What the account has left above the share of what was closed pays the fee.
-    left = share * filled // size + account.equity - equity
+    left = share * filled // part.lots + account.equity - equity
     fee = max(0, min(-(-taker.notional * params.fee_ppm // PPM), left))
     account.quote -= fee
     account.equity -= fee
@@ -263,27 +303,20 @@ def compute_part(params: LiquidationParams, size: int, mark_value: int) -> int:
 
 
 def compute_close_price(
-    params: LiquidationParams, exposure: Exposure, share: int, fee_ppm: int
+    params: LiquidationParams, exposure: Exposure, part: Part, fee_ppm: int
 ) -> int:
-    """The limit price of closing a position, in ticks; 0 if there is none.
+    """The limit price of closing a part of a position, in ticks; 0 if there is none.
 
-    `share` is the position's part of the account's equity, which is fresh; `fee_ppm` is what the
-    account pays as a taker.
+    The caches are fresh; `fee_ppm` is what the account pays as a taker.
     """
     account = exposure.account
     market = exposure.market
-    size = abs(exposure.lots)
     margin = compute_maintenance_margin(account)
+    share = account.equity * part.weight // part.total
     used = max(0, min(PPM, params.adjustment_ppm * (margin - account.equity) // max(margin, 1)))
-    spread = (
-        used
-        * params.spread_ppm
-        * margin
-        * compute_weight(exposure)
-        // (PPM * PPM * compute_total_weight(account))
-    )
-    value = size * market.mark_value
-    ticks = size * market.unit
+    spread = used * params.spread_ppm * margin * part.weight // (PPM * PPM * part.total)
+    value = part.lots * market.mark_value
+    ticks = part.lots * market.unit
     if exposure.lots > 0:
         fillable = -(-(value - spread) // ticks)
         bankruptcy = -(-(value - share) * PPM // (ticks * (PPM - fee_ppm)))

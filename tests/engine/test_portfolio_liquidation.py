@@ -1,0 +1,144 @@
+"""Liquidation of accounts with portfolio margin: hedges are not closed by themselves."""
+
+from msgspec.structs import replace
+
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams
+from engine.instructions import (
+    CancelAll,
+    MarginMode,
+    OracleReport,
+    PlaceOrder,
+    SetMarginMode,
+    Side,
+    Transfer,
+    VolatilityReport,
+)
+from engine.margin import compute_maintenance_margin, refresh_margin
+from engine.options.params import OptionParams, PortfolioRules
+from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
+
+DAY_MS = 86_400_000
+START_MS = 40 * DAY_MS + 9 * 3_600_000
+INDEX = 600_000
+LOTS = 10_000
+MARKET = MarketParams(
+    market=1,
+    symbol="BTC-PERP",
+    tick_size_microquote=100_000,
+    lots_per_base=10_000,
+    initial_margin_ppm=50_000,
+    maintenance_margin_ppm=30_000,
+    maker_fee_ppm=0,
+    taker_fee_ppm=0,
+    price_band_ppm=200_000,
+    oracle_max_age_ms=60_000,
+    options=OptionParams(
+        tick_size_microquote=10_000,
+        strike_step_ticks=10_000,
+        expiries=3,
+        expiry_interval_ms=7 * DAY_MS,
+        portfolio=PortfolioRules(),
+    ),
+)
+
+
+def report(exchange, plain):
+    now, sequence = exchange.time_ms, exchange.state.height + 1
+    receipts = exchange.run(
+        exchange.REPORTER,
+        OracleReport(1, INDEX, sequence, now),
+        OracleReport(2, plain, sequence, now),
+        VolatilityReport(1, (600_000,) * 20, sequence, now),
+    )
+    assert {receipt.code for receipt in receipts} == {"ok"}
+
+
+def trade(exchange, side, market, price, lots):
+    exchange.one(exchange.BOB, PlaceOrder(market, Side(-side), price, lots))
+    assert exchange.one(exchange.ALICE, PlaceOrder(market, side, price, lots)).filled_lots == lots
+
+
+def make(world):
+    """Alice is short perpetuals that her calls cover, long of another market, and at her initial
+    margin; then the other market falls. Dave bids for the calls."""
+    plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None)
+    exchange = type(world)(
+        EngineGenesis(
+            (MARKET, plain),
+            (
+                GenesisDeposit(world.ALICE, 3 * 10**10),
+                GenesisDeposit(world.BOB, 10**15),
+                GenesisDeposit(world.DAVE, 10**15),
+            ),
+            START_MS,
+            liquidation=LiquidationParams(insurance_microquote=10**12),
+        )
+    )
+    exchange.time_ms = START_MS
+    report(exchange, INDEX)
+    assert exchange.one(exchange.ALICE, SetMarginMode(MarginMode.PORTFOLIO)).code == "ok"
+    expiry = list(exchange.state.chains[1].expiries.values())[1]
+    call = expiry.strikes[sorted(expiry.strikes)[5]][0]
+    trade(exchange, Side.BUY, call.market_id, call.mark_price, LOTS)
+    trade(exchange, Side.SELL, 1, INDEX, LOTS)
+    trade(exchange, Side.BUY, 2, INDEX, 1_000)
+    account = exchange.state.accounts[exchange.ALICE]
+    refresh_margin(exchange.state, account)
+    moved = exchange.one(exchange.ALICE, Transfer(account.equity - account.im, exchange.BOB))
+    assert moved.code == "ok"
+    return exchange, account, call
+
+
+def fall(exchange, account, orders):
+    """The other market falls until the account is found."""
+    price = INDEX
+    told: list[LiquidationEvent] = []
+    while not told:
+        exchange.one(exchange.DAVE, CancelAll())
+        price -= 10_000
+        exchange.run(exchange.DAVE, *orders(price))
+        exchange.time_ms += 1
+        report(exchange, price)
+        told = [event for event in exchange.output.events if isinstance(event, LiquidationEvent)]
+    assert told[0].account == account.account_id
+    return told
+
+
+def test_closing_leaves_a_hedge_alone(world):
+    exchange, account, call = make(world)
+    fall(
+        exchange,
+        account,
+        lambda _: [PlaceOrder(call.market_id, Side.BUY, call.mark_price, LOTS)],
+    )
+    lots = {market: exposure.lots for market, exposure in account.exposures.items()}
+    assert lots == {call.market_id: LOTS, 1: -LOTS, 2: 1_000}
+    refresh_margin(exchange.state, account)
+    assert account.equity > compute_maintenance_margin(account) * 8 // 10
+
+
+def test_closing_takes_what_the_margin_falls_by_and_keeps_its_ratio(world):
+    exchange, account, call = make(world)
+    told = fall(
+        exchange,
+        account,
+        lambda price: [
+            PlaceOrder(call.market_id, Side.BUY, call.mark_price, LOTS),
+            PlaceOrder(2, Side.BUY, price, LOTS),
+        ],
+    )
+    begun, closed = told[0], next(each for each in told if each.step is LiquidationStep.CLOSED)
+    assert (closed.market, call.market_id in account.exposures) == (2, True)
+    assert account.exposures[call.market_id].lots == LOTS
+    assert (
+        closed.equity_microquote * begun.maintenance_margin_microquote
+        >= begun.equity_microquote * closed.maintenance_margin_microquote
+    )
+
+
+def test_where_everything_hedges_the_auction_begins_at_once(world, monkeypatch):
+    exchange, account, _ = make(world)
+    monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_TRIES_PER_STEP_MAX", 0)
+    told = fall(exchange, account, lambda _: [])
+    assert [event.step for event in told] == [LiquidationStep.BEGUN, LiquidationStep.AUCTIONED]
+    assert account.distress.stage is LiquidationStage.AUCTION
