@@ -42,7 +42,8 @@ from their position (`schedule`).
                  settling), clearing (the price and the shares)
     waiting/     orders, waitlist (coming and going), triggers, pairs (one cancels the other),
                  slices (TWAP), dead_man
-    liquidation/ distress (who, and whose turn it is), stages, phase (closing), bidding,
+    liquidation/ distress (who, and whose turn it is), assessment (what they are judged by where
+                 an index is stale), stages, phase (closing), bidding,
                  deleverage, handover, views
     options/     params, chains (what the state holds), surface (reported volatilities), listing,
                  marks, settlement (the options' part of phase 1), views

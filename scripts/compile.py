@@ -39,7 +39,7 @@ MODULES: Final = {
     "engine": "apply invariants limits margin products run schedule state",
     "engine/accounts": "account fees outflow sessions sub_accounts transfers withdrawals",
     "engine/commitment": "records root",
-    "engine/liquidation": "bidding deleverage distress handover phase stages",
+    "engine/liquidation": "assessment bidding deleverage distress handover phase stages",
     "engine/options": "chains listing marks settlement surface",
     "engine/portfolio": "accounts modes",
     "engine/prices": "funding mark open_interest oracle",

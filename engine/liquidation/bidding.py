@@ -50,13 +50,13 @@ from engine.limits import (
     BIDS_PER_BLOCK_MAX,
     PPM,
 )
-from engine.liquidation.distress import count_looks, is_waiting_for_index
+from engine.liquidation.assessment import assess, list_fresh
+from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import NEEDS_INITIAL, check_taking, hand_over
 from engine.liquidation.stages import follow_equity
 from engine.margin import (
     compute_equity,
     compute_maintenance_margin,
-    compute_total_weight,
     compute_weight,
     refresh_margin,
 )
@@ -101,13 +101,11 @@ class Lot:
         self.account = account
         self.record = record
         self.params = params
-        self.equity = account.equity
-        self.margin = compute_maintenance_margin(account)
-        self.lots = {
-            market_id: exposure.lots
-            for market_id, exposure in sorted(account.exposures.items())
-            if exposure.lots
-        }
+        judged = assess(run.state, account)
+        self.equity = judged.equity
+        self.margin = judged.margin
+        fresh = {exposure.market.market_id: exposure.lots for exposure in list_fresh(account)}
+        self.lots = dict(sorted(fresh.items()))
         self.offer = compute_offer(
             params, record.stage, record.elapsed_ms, self.equity, self.margin
         )
@@ -119,7 +117,7 @@ class Lot:
         """The smallest part that a bid may ask for: it weighs as much as a lot of any position,
         rounded up. Of smaller ones, lots rounded up would be most."""
         exposures = self.account.exposures
-        total = compute_total_weight(self.account)
+        total = sum(compute_weight(exposures[market_id]) for market_id in self.lots)
         return max(
             -(-compute_weight(exposures[market_id]) * PPM // (total * abs(lots)))
             for market_id, lots in self.lots.items()
@@ -221,8 +219,8 @@ class _Counter:
 
     def __init__(self, run: BlockRun) -> None:
         self._run = run
-        self._sales: dict[bytes, Lot | None] = {}
-        """By account, what its auction sells before the first bid; None: nothing."""
+        self._sales: dict[bytes, Lot | ReasonCode] = {}
+        """By account, what its auction sells before the first bid, or why it sells nothing."""
         self._equities: dict[bytes, int] = {}
         """Of bidders."""
         self._bids = 0
@@ -240,8 +238,8 @@ class _Counter:
             self._moves += count_looks(account)
             self._sales[bid.account] = _open_sale(self._run, account)
         sale = self._sales[bid.account]
-        if sale is None:
-            return ReasonCode.AUCTION_UNKNOWN
+        if isinstance(sale, ReasonCode):
+            return sale
         if sale.ask(bid) > sale.offer:
             return ReasonCode.AUCTION_PREMIUM_TOO_HIGH
         if bid.portion_ppm < sale.compute_least_ppm():
@@ -296,20 +294,23 @@ def _check(run: BlockRun, task: Task) -> ReasonCode:
         return ReasonCode.AUCTION_UNKNOWN
     if bidder is record.account:
         return ReasonCode.AUCTION_OWN
-    return ReasonCode.ORACLE_STALE if is_waiting_for_index(record.account) else _OK
+    return _OK
 
 
-def _open_sale(run: BlockRun, account: Account) -> Lot | None:
-    """What an account's auction sells now, in the stage that its equity asks for; None: nothing."""
+def _open_sale(run: BlockRun, account: Account) -> Lot | ReasonCode:
+    """What an account's auction sells now, in the stage that its equity asks for, or why it sells
+    nothing."""
     liquidations = run.state.liquidations
     assert liquidations is not None
     record = liquidations.records[account.account_id]
+    if assess(run.state, account).is_waiting:
+        return ReasonCode.ORACLE_STALE
     refresh_margin(run.state, account)
     run.state.mark_dirty(account)
     record.advance(run.time_ms, False)
     follow_equity(run, liquidations.params, record)
     lot = Lot(run, liquidations.params, record)
-    return lot if lot.lots and lot.equity < lot.margin else None
+    return lot if lot.lots and lot.equity < lot.margin else ReasonCode.AUCTION_UNKNOWN
 
 
 def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
@@ -320,9 +321,9 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
     assert isinstance(bid, Bid)
     # Once more: the account may itself have bought in an auction that was cleared before.
     lot = _open_sale(run, run.state.accounts[bid.account])
-    if lot is None:
+    if isinstance(lot, ReasonCode):
         for task in tasks:
-            receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
+            receipts[task.slot] = answer(task, lot)
         return
     chosen: list[tuple[Task, Bid]] = []
     asked_ppm = 0

@@ -43,6 +43,7 @@ from engine.limits import (
     DELEVERAGE_RANKINGS_PER_BLOCK_MAX,
     DELEVERAGE_TRADES_PER_BLOCK_MAX,
 )
+from engine.liquidation.assessment import assess, compute_fresh_weight, list_fresh
 from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
 from engine.liquidation.stages import report_step
@@ -80,12 +81,7 @@ class Deleveraging:
         """Close the account's positions against others', as far as this block may."""
         before = self._run.state.insurance + self._run.state.fees
         insurance = self._run.state.insurance
-        held = [
-            (market_id, exposure)
-            for market_id, exposure in account.exposures.items()
-            if exposure.lots
-        ]
-        for _, exposure in sorted(held, key=_market_id):
+        for exposure in sorted(list_fresh(account), key=_market_id):
             ranking = self._rank(exposure.market, -1 if exposure.lots > 0 else 1)
             for needs in (NEEDS_MAINTENANCE, NEEDS_EQUITY):
                 self._close_with(exposure, ranking, needs)
@@ -110,7 +106,8 @@ class Deleveraging:
         account = exposure.account
         market = exposure.market
         market_id = market.market_id
-        weight, total_weight = compute_weight(exposure), compute_total_weight(account)
+        weight, total_weight = compute_weight(exposure), compute_fresh_weight(account)
+        equity = assess(state, account).equity
         for other in ranking:
             if exposure.lots == 0 or self._trades >= DELEVERAGE_TRADES_PER_BLOCK_MAX:
                 return
@@ -119,7 +116,7 @@ class Deleveraging:
             size = min(abs(exposure.lots), abs(other.lots))
             lots = size if exposure.lots > 0 else -size
             # Up: what the account lacks beside these lots is never more than its share.
-            debt = -(account.equity * weight * size // (total_weight * abs(exposure.lots)))
+            debt = -(equity * weight * size // (total_weight * abs(exposure.lots)))
             insured = min(debt, state.insurance + max(state.fees, 0))
             paid = lots * market.mark_value + min(debt - insured, compute_loss_max(other, size))
             if abs(account.quote + paid + insured) > BALANCE_ABS_MAX_MICROQUOTE:
@@ -133,7 +130,8 @@ class Deleveraging:
             self._trades += 1
             hand_over(run, account, other.account, changes, {market_id: paid})
             pay_debt(state, account, insured)
-            weight, total_weight = compute_weight(exposure), compute_total_weight(account)
+            weight, total_weight = compute_weight(exposure), compute_fresh_weight(account)
+            equity = assess(state, account).equity
             run.events.append(
                 DeleverageEvent(
                     market.market_id,
@@ -174,8 +172,8 @@ def compute_loss_max(exposure: Exposure, size: int) -> int:
     return max(gain, compute_position_margin(exposure.market, exposure.lots) * size // held)
 
 
-def _market_id(entry: tuple[int, Exposure]) -> int:
-    return entry[0]
+def _market_id(exposure: Exposure) -> int:
+    return exposure.market.market_id
 
 
 def rank_positions(state: EngineState, market: Market, side: int) -> list[Exposure]:

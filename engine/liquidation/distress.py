@@ -160,11 +160,6 @@ def count_looks(account: Account) -> int:
     return looks if account.portfolio is None else looks * LIQUIDATION_PORTFOLIO_WEIGHT
 
 
-def is_waiting_for_index(account: Account) -> bool:
-    """Has the account a position in a market whose index is stale?"""
-    return any(exposure.lots and exposure.market.stale for exposure in account.exposures.values())
-
-
 def encode_distress(record: Distress) -> bytes:
     """The committed form of a liquidation."""
     return _DISTRESS.pack(

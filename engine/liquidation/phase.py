@@ -25,8 +25,8 @@ part is closed; a position without which M would not fall is a hedge, and is not
 heaviest are all such, the auction begins at once: it sells all of them together.
 
 Work in a block is bounded by the limits `LIQUIDATION_*`; who is not reached has its turn in one of
-the next blocks. While the index of a market in which an account has a position is stale, its
-liquidation waits and its clock stands still.
+the next blocks. Where an index is stale, the positions in fresh markets decide
+(`engine.liquidation.assessment`); if they do not, the liquidation waits and its clock stands still.
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ from engine.limits import (
     PPM,
     PRICE_MAX_TICKS,
 )
+from engine.liquidation.assessment import (
+    Assessment,
+    assess,
+    compute_fresh_weight,
+    list_fresh,
+)
 from engine.liquidation.bidding import answer, run_bids
 from engine.liquidation.deleverage import Deleveraging, pay_debt
-from engine.liquidation.distress import Distress, Liquidations, is_waiting_for_index
+from engine.liquidation.distress import Distress, Liquidations
 from engine.liquidation.stages import follow_equity, report_step
 from engine.margin import (
     compute_equity,
     compute_maintenance_margin,
-    compute_total_weight,
     compute_weight,
     refresh_margin,
 )
@@ -124,12 +129,12 @@ def _find(run: BlockRun) -> None:
 
 
 def is_liquidatable(state: EngineState, account: Account) -> bool:
-    """Is the account below its maintenance margin, with no index stale that it depends on?"""
+    """Is the account below its maintenance margin, whatever its stale positions are worth?"""
     is_fresh = account.margin_epoch == state.margin_epoch and account.portfolio is None
     if is_fresh and account.equity >= account.im:
         return False
-    equity = compute_equity(state, account)
-    return equity < compute_maintenance_margin(account) and not is_waiting_for_index(account)
+    judged = assess(state, account)
+    return judged.equity < judged.margin and not judged.is_waiting
 
 
 def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
@@ -140,7 +145,7 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
     params = liquidations.params
     account = record.account
     state.mark_dirty(account)
-    is_waiting = is_waiting_for_index(account)
+    is_waiting = assess(state, account).is_waiting
     record.advance(run.time_ms, is_waiting)
     if not is_waiting and not has_positions(account) and compute_equity(state, account) >= 0:
         # It has money again, and so may have orders.
@@ -204,9 +209,8 @@ def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> in
     The account's caches are fresh.
     """
     held = [
-        (-compute_weight(exposure), market_id, exposure)
-        for market_id, exposure in account.exposures.items()
-        if exposure.lots
+        (-compute_weight(exposure), exposure.market.market_id, exposure)
+        for exposure in list_fresh(account)
     ]
     is_useful = False
     for _, _, exposure in sorted(held)[:LIQUIDATION_TRIES_PER_STEP_MAX]:
@@ -238,7 +242,7 @@ def weigh_part(params: LiquidationParams, exposure: Exposure) -> Part:
     market = exposure.market
     size = abs(exposure.lots)
     if account.portfolio is None:
-        return Part(size, compute_weight(exposure), compute_total_weight(account))
+        return Part(size, compute_weight(exposure), compute_fresh_weight(account))
     # What closing a part relieves is no less, lot by lot, for a smaller one: margins are convex.
     lots = min(compute_part(params, size, market.mark_value), market.order_size_max_lots)
     before = compute_maintenance_margin(account)
@@ -255,9 +259,10 @@ def _close_exposure(
     market = exposure.market
     side = -1 if exposure.lots > 0 else 1
     equity = account.equity
-    share = equity * part.weight // part.total
+    judged = assess(state, account)
+    share = judged.equity * part.weight // part.total
     fee_ppm = find_taker_fee_ppm(state, account, market)
-    price = compute_close_price(params, exposure, part, fee_ppm)
+    price = compute_close_price(params, exposure, part, judged, fee_ppm)
     opposite = market.book.opposite(side)
     threshold = compute_threshold(side, price)
     if price == 0 or not opposite.keys or opposite.keys[-1] < threshold:
@@ -303,17 +308,20 @@ def compute_part(params: LiquidationParams, size: int, mark_value: int) -> int:
 
 
 def compute_close_price(
-    params: LiquidationParams, exposure: Exposure, part: Part, fee_ppm: int
+    params: LiquidationParams,
+    exposure: Exposure,
+    part: Part,
+    judged: Assessment,
+    fee_ppm: int,
 ) -> int:
     """The limit price of closing a part of a position, in ticks; 0 if there is none.
 
     The caches are fresh; `fee_ppm` is what the account pays as a taker.
     """
-    account = exposure.account
     market = exposure.market
-    margin = compute_maintenance_margin(account)
-    share = account.equity * part.weight // part.total
-    used = max(0, min(PPM, params.adjustment_ppm * (margin - account.equity) // max(margin, 1)))
+    margin = judged.margin
+    share = judged.equity * part.weight // part.total
+    used = max(0, min(PPM, params.adjustment_ppm * (margin - judged.equity) // max(margin, 1)))
     spread = used * params.spread_ppm * margin * part.weight // (PPM * PPM * part.total)
     value = part.lots * market.mark_value
     ticks = part.lots * market.unit

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.limits import PPM
+from engine.liquidation.assessment import assess
 from engine.margin import compute_equity, compute_maintenance_margin
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
 from engine.run import bound_amount
@@ -47,8 +48,8 @@ def follow_equity(run: BlockRun, params: LiquidationParams, record: Distress) ->
     """Enter the stage that equity and time ask for. The account's caches are fresh and the clock is
     up to date."""
     account = record.account
-    margin = compute_maintenance_margin(account)
-    stage = find_stage(params, record.stage, record.elapsed_ms, account.equity, margin)
+    judged = assess(run.state, account)
+    stage = find_stage(params, record.stage, record.elapsed_ms, judged.equity, judged.margin)
     if stage != record.stage:
         record.enter(stage)
         report_step(run, account, _STEPS[stage])

@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from engine.accounts.account import Account
 from engine.limits import PPM
+from engine.liquidation.assessment import assess
 from engine.liquidation.bidding import compute_offer, compute_part_ppm
-from engine.liquidation.distress import is_waiting_for_index
 from engine.liquidation.phase import is_withdrawal_gated
 from engine.liquidation.stages import find_stage
 from engine.margin import compute_equity, compute_maintenance_margin
@@ -39,7 +39,7 @@ class LiquidationView(Struct, frozen=True, array_like=True):
     """Block time at which this stage is over: closing becomes an auction, an auction's offer has
     grown to all of the equity, an insolvent account is deleveraged. 0 while it waits."""
     is_waiting: bool
-    """An index on which it depends is stale: nothing happens."""
+    """An index is stale without which nobody can tell: nothing happens."""
     offer_microquote: int
     """The premium that a bidder for all of it may ask; 0 before the auction."""
     offer_ppm: int
@@ -88,19 +88,20 @@ def view_liquidation(state: EngineState, account: Account) -> LiquidationView | 
     params = liquidations.params
     equity = compute_equity(state, account)
     margin = compute_maintenance_margin(account)
-    is_waiting = is_waiting_for_index(account)
+    judged = assess(state, account)
+    is_waiting = judged.is_waiting
     elapsed_ms = record.elapsed_ms
     stage = record.stage
     if not is_waiting:
         elapsed_ms += state.time_ms - record.seen_ms
         if stage != LiquidationStage.CLOSING:
             # What a bid of the next block meets, whether or not the engine has looked since.
-            stage = find_stage(params, stage, elapsed_ms, equity, margin)
+            stage = find_stage(params, stage, elapsed_ms, judged.equity, judged.margin)
             elapsed_ms = elapsed_ms if stage == record.stage else record.paused_ms
     offer = for_sale_ppm = 0
-    if stage != LiquidationStage.CLOSING and equity < margin:
-        offer = compute_offer(params, stage, elapsed_ms, equity, margin)
-        for_sale_ppm = compute_part_ppm(params, stage, equity, margin, offer)
+    if stage != LiquidationStage.CLOSING and judged.equity < judged.margin:
+        offer = compute_offer(params, stage, elapsed_ms, judged.equity, judged.margin)
+        for_sale_ppm = compute_part_ppm(params, stage, judged.equity, judged.margin, offer)
     lasts_ms = {
         LiquidationStage.CLOSING: params.closing_max_ms,
         LiquidationStage.AUCTION: params.auction_fast_ms + params.auction_slow_ms,
@@ -115,9 +116,9 @@ def view_liquidation(state: EngineState, account: Account) -> LiquidationView | 
         0 if is_waiting else max(state.time_ms, state.time_ms + lasts_ms - elapsed_ms),
         is_waiting,
         offer,
-        min(PPM, offer * PPM // margin) if margin else 0,
+        min(PPM, offer * PPM // judged.margin) if judged.margin else 0,
         for_sale_ppm,
-        max(0, offer - equity) if stage == LiquidationStage.INSOLVENT else 0,
+        max(0, offer - judged.equity) if stage == LiquidationStage.INSOLVENT else 0,
         tuple(
             HoldingView(market_id, each.lots, each.lots * each.market.mark_value)
             for market_id, each in sorted(account.exposures.items())

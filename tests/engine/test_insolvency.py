@@ -240,3 +240,61 @@ def test_bids_that_fail_leave_no_market_behind_in_their_accounts(make_world):
     for _ in range(3):
         assert world.one(b"p" * 32, Bid(world.ALICE, ALL, 0)).code == "margin.insufficient"
         assert poor.exposures == {}
+
+
+def shield(make_world, rules, lots):
+    """Alice holds some lots in a second market, whose index is stale."""
+    world = make(make_world, rules, lots=100 - lots + 1, markets=2, oracle_max_age_ms=1_000)
+    world.deposit(world.ALICE, lots * 1_000)
+    world.one(world.ALICE, PlaceOrder(2, Side.BUY, 1_000, lots))
+    world.one(world.CAROL, PlaceOrder(2, Side.SELL, 1_000, lots))
+    world.time_ms += 2_000
+    return world
+
+
+def test_a_lot_in_a_stale_market_shields_nothing_and_the_fund_pays_for_no_doubt(make_world):
+    world = shield(make_world, params(insolvent_ms=0), 1)
+    # Of 101,000 remain -19,000; the lot in doubt is worth 10,000 and at best half as much more.
+    world.set_index(880)
+    assert world.state.markets[2].stale
+    (event,) = told(world, DeleverageEvent)
+    assert (event.market, event.size_lots, event.paid_microquote) == (1, 100, 880_000)
+    assert world.state.insurance == 1_000_000 - 14_000
+    assert (world.position(world.ALICE), world.position(world.ALICE, 2)) == (0, 1)
+    wait(world)
+    assert told(world) == []
+    # Once it is known what the lot is worth, it goes, too.
+    world.time_ms += 600_000
+    world.set_index(880)
+    world.set_index(1_000, 2)
+    wait(world)
+    assert world.position(world.ALICE, 2) == 0
+    assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - 19_000)
+    assert world.state.liquidations.records == {}
+
+
+def test_bids_take_slices_of_what_is_fresh_alone(make_world):
+    world = shield(make_world, params(), 1)
+    world.set_index(930)
+    assert world.state.accounts[world.ALICE].distress is not None
+    world.time_ms += 5_000
+    world.set_index(890)
+    assert world.state.markets[2].stale
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "ok"
+    assert world.position(world.ALICE, 2) == 1
+    assert world.position(world.CAROL) > 0
+
+
+def test_by_a_stale_mark_that_is_far_off_no_healthy_account_is_liquidated(make_world):
+    """Half of what Alice has is in doubt: by the last mark she is below her margin, and by the
+    price that comes she is not."""
+    world = shield(make_world, params(), 50)
+    world.set_index(850)
+    wait(world)
+    assert world.state.liquidations.records == {}
+    assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "auction.unknown"
+    world.set_index(1_150, 2)
+    wait(world)
+    assert world.state.liquidations.records == {}
+    world.set_index(1_000, 2)
+    assert world.state.accounts[world.ALICE].distress is not None

@@ -1,0 +1,83 @@
+"""What an account under liquidation is judged by, where an index on which it depends is stale.
+
+Nobody knows what a position is worth whose index has no reports, so nothing is done because of it,
+and it is not traded. But one lot in such a market must not shield all the rest. So the account is
+judged by its positions in fresh markets alone, with the benefit of the doubt:
+
+    equity    at mark, the last one where the index is stale, plus the doubt: what all stale
+              positions would gain if their price moved by its whole band in the account's favour
+    margin    the maintenance margin of the fresh positions; with portfolio margin, which is that
+              of all positions together, zero
+
+An account below its margin by these is below whatever its stale positions are worth, as long as the
+price is within the band (`price_band_ppm`) of the last mark: beyond that no order would be accepted
+either. Then the fresh positions are closed, sold and deleveraged as if they were all that it has,
+at that equity, so that the insurance fund never pays for the doubt. All others wait, and their
+clocks stand still. Of an option the doubt is the band of its underlying: no option moves by more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.limits import PPM
+from engine.margin import (
+    compute_equity,
+    compute_maintenance_margin,
+    compute_position_margin,
+    compute_weight,
+)
+
+if TYPE_CHECKING:
+    from engine.accounts.account import Account, Exposure
+    from engine.state import EngineState
+
+
+class Assessment:
+    """What an account is judged by at this moment, in micro-quote."""
+
+    __slots__ = ("equity", "is_waiting", "margin")
+
+    def __init__(self, equity: int, margin: int, is_waiting: bool) -> None:
+        self.equity = equity
+        self.margin = margin
+        self.is_waiting = is_waiting
+        """Only its stale positions could decide: nothing happens."""
+
+
+def assess(state: EngineState, account: Account) -> Assessment:
+    """Judge an account; changes nothing."""
+    equity = compute_equity(state, account)
+    doubt = 0
+    is_stale = False
+    for exposure in account.exposures.values():
+        if exposure.lots and exposure.market.stale:
+            is_stale = True
+            doubt += compute_doubt(exposure)
+    if not is_stale:
+        return Assessment(equity, compute_maintenance_margin(account), False)
+    fresh = list_fresh(account)
+    margin = 0
+    if account.portfolio is None:
+        margin = sum(compute_position_margin(each.market, each.lots) for each in fresh)
+    equity += doubt
+    return Assessment(equity, margin, not fresh or equity >= margin)
+
+
+def compute_doubt(exposure: Exposure) -> int:
+    """What a position whose index is stale may be worth more than at its last mark, rounded up."""
+    market = exposure.market
+    if market.series is not None:
+        assert market.chain is not None, "a series belongs to a chain"
+        market = market.chain.underlying
+    return -(-abs(exposure.lots) * market.mark_value * market.params.price_band_ppm // PPM)
+
+
+def list_fresh(account: Account) -> list[Exposure]:
+    """The positions in markets that are not stale: those that can be traded."""
+    return [each for each in account.exposures.values() if each.lots and not each.market.stale]
+
+
+def compute_fresh_weight(account: Account) -> int:
+    """The weights of all positions that can be traded."""
+    return sum(compute_weight(exposure) for exposure in list_fresh(account))
