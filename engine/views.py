@@ -5,7 +5,7 @@ from itertools import islice
 from msgspec import Struct
 
 from engine.accounts.account import Account
-from engine.accounts.fees import compute_tier, compute_trailing_volume
+from engine.accounts.fees import compute_epoch_volume, compute_tier, compute_trailing_volume
 from engine.block import SessionScope
 from engine.genesis import Matching
 from engine.instructions import (
@@ -207,6 +207,10 @@ class FeeTierView(Struct, frozen=True, array_like=True):
     maker_reduction_ppm: int
     next_volume_microquote: int | None
     """What the next tier asks for; None: this is the best."""
+    epoch_volume_microquote: int
+    """Traded in the present epoch, which does not count yet."""
+    epoch_ends_ms: int
+    """Block time from which on it does."""
 
 
 class AccountView(Struct, frozen=True, array_like=True):
@@ -385,6 +389,8 @@ def _view_fee_tier(state: EngineState, owner: Account) -> FeeTierView | None:
         0 if reached is None else reached.taker_reduction_ppm,
         0 if reached is None else reached.maker_reduction_ppm,
         fees.tiers[tier].volume_microquote if tier < len(fees.tiers) else None,
+        compute_epoch_volume(state, owner),
+        state.fee_epoch * fees.epoch_ms,
     )
 
 

@@ -114,6 +114,14 @@ def compute_trailing_volume(state: EngineState, owner: Account) -> int:
     )
 
 
+def compute_epoch_volume(state: EngineState, owner: Account) -> int:
+    """What an owner has traded in the present epoch, micro-quote."""
+    volume = owner.volume
+    if volume is None or volume.epochs[-1] != state.fee_epoch:
+        return 0
+    return volume.amounts[-1]
+
+
 def compute_tier(state: EngineState, owner: Account) -> int:
     """The last step that the trailing volume has reached."""
     fees = state.genesis.fee_tiers

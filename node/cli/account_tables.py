@@ -44,6 +44,9 @@ def make_standing_rows(view: AccountInfo) -> list[tuple[str, str]]:
             )
         if fees.next_volume_microquote is not None:
             words += f"; next from {format_quote(fees.next_volume_microquote)}"
+        if fees.epoch_volume_microquote:
+            traded = format_quote(fees.epoch_volume_microquote)
+            words += f"; {traded} more counts from {format_time(fees.epoch_ends_ms)}"
         rows.append(("fee tier", words))
     return rows
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from node.cli.amounts import format_quote
+from node.cli.genesis_tables import make_exchange_tables, make_market_table
 from node.cli.output import JsonOption, command_group, current_output, table
 from node.cli.target import DIR_DEFAULT, DirOption
 from node.genesis import Genesis
@@ -40,7 +41,10 @@ def show(
     directory: DirOption = DIR_DEFAULT,
     json: JsonOption = False,
 ) -> None:
-    """Show chain id, members, markets and balances.
+    """Show chain id, members, every parameter of the markets and of the exchange, and balances.
+
+    Parameters have the names of the file without their units, and are shown in percent, as durations
+    and in quote; docs/engine.md explains each.
 
     \b
     Examples:
@@ -55,26 +59,13 @@ def show(
             for each in genesis.members
         ],
     )
-    markets = table(
-        ["market", "tick>", "lots a unit>", "initial margin>", "maker fee>", "taker fee>"],
-        [
-            (
-                each.symbol,
-                f"{each.tick_size_microquote} microquote",
-                each.lots_per_base,
-                f"{each.initial_margin_ppm} ppm",
-                f"{each.maker_fee_ppm} ppm",
-                f"{each.taker_fee_ppm} ppm",
-            )
-            for each in genesis.engine.markets
-        ],
-    )
     deposits = sum(each.amount_microquote for each in genesis.engine.deposits)
     current_output(context).data(
         {"chain_id": genesis.chain_id(), "genesis": genesis},
         f"chain {genesis.chain_name}, id {genesis.chain_id().hex()}",
         members,
-        markets,
+        make_market_table(genesis.engine),
+        *make_exchange_tables(genesis.engine),
         f"{len(genesis.engine.deposits)} accounts with {format_quote(deposits)} in all",
     )
 

@@ -104,7 +104,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show one market: how it matches, its prices, steps, margin and fees; of an option its terms
-    and greeks.
+    and greeks. `rota genesis show` has every parameter of all of them.
 
     \b
     Examples:

@@ -190,6 +190,10 @@ class FeeTierInfo(Struct, frozen=True):
     taker_reduction_ppm: int
     maker_reduction_ppm: int
     next_volume_microquote: int | None
+    epoch_volume_microquote: int
+    """Of the present epoch, which does not count yet."""
+    epoch_ends_ms: int
+    """From then on it does."""
 
 
 class HoldingInfo(Struct, frozen=True):

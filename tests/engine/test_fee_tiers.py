@@ -131,6 +131,12 @@ def test_sub_accounts_share_their_owners_volume_and_trades_among_them_do_not_cou
     assert view == view_account(world.state, world.BOB).fee_tier
     assert (view.tier, view.volume_microquote, view.next_volume_microquote) == (1, 100_000, 300_000)
     assert (view.taker_reduction_ppm, view.maker_reduction_ppm) == (100, 50)
+    assert view.epoch_volume_microquote == 200_000
+    assert view.epoch_ends_ms == (world.time_ms // EPOCH_MS + 1) * EPOCH_MS
+    world.time_ms += EPOCH_MS
+    world.block()
+    view = view_account(world.state, world.BOB).fee_tier
+    assert (view.volume_microquote, view.epoch_volume_microquote) == (300_000, 0)
 
 
 def test_a_refused_order_in_a_new_epoch_changes_no_leaf(make):

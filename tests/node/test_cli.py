@@ -134,6 +134,23 @@ def test_json_output_is_one_document_and_nothing_else(
         read_json(capsys)
 
 
+def test_a_genesis_is_shown_with_every_parameter(
+    network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["genesis", "show", "--dir", str(network.path)]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {words[0]: words[1:] for words in shown if words}
+    for name, value in (
+        ("funding.interval", "1h"),
+        ("options.short_initial", "15"),
+        ("options.portfolio.im_factor", "125"),
+        ("liquidation.insurance", "1000000"),
+        ("matching", "continuous"),
+    ):
+        assert rows[name][0] == value, name
+    assert rows["3"][0] == "100,000,000.00"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "exit_code"),
     [

@@ -78,6 +78,8 @@ ACCOUNT = {
         "taker_reduction_ppm": 50,
         "maker_reduction_ppm": 0,
         "next_volume_microquote": 25_000_000_000,
+        "epoch_volume_microquote": 85_000_000_000,
+        "epoch_ends_ms": 1_796_000_000_000,
     },
 }
 
@@ -213,7 +215,8 @@ def test_show_lists_what_an_account_has_besides(door, network, capsys) -> None:
     shown = capsys.readouterr().out
     for words in (
         "sub-account 3",
-        "1, volume 6,000.00, taker 50 and maker 0 ppm less; next from 25,000.00",
+        "1, volume 6,000.00, taker 50 and maker 0 ppm less; next from 25,000.00; "
+        "85,000.00 more counts from 2026-11-30 ",
         "0x" + "64" * 20,
         "1.50",
         "X-PERP, 9",
