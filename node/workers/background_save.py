@@ -6,6 +6,9 @@ as it is between two blocks, in a few milliseconds and sharing its memory; it pa
 renames and ends. The engine's own state and its roots take no part. The process that forks has a
 single thread, as it must.
 
+Stating the solvency walks over all accounts, so a save may be the first to find that the books do
+not balance. That is no failure of the disk: the engine is told so, and halts the node.
+
 A crash of either process leaves what `node.workers.snapshots` says: the snapshot whole or not at
 all. One save at a time: the next one first waits for the one before. The second process only
 writes: it may outlive the engine's own, and older snapshots are that one's to remove.
@@ -18,8 +21,10 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from crypto.codec import decode, encode
+from engine.errors import InvariantViolation
 from engine.state import EngineState
 from node.storage.errors import StorageError
+from node.workers.errors import INVARIANT_CODE
 
 _DONE = 0
 _FAILED = 1
@@ -30,7 +35,8 @@ class SavedStates(Protocol):
     """Where states are saved (`node.workers.state_files.StateFiles`)."""
 
     def write(self, state: EngineState) -> object:
-        """Make durable all that is kept of a state. Raises `StorageError`."""
+        """Make durable all that is kept of a state. Raises `StorageError`, and
+        `InvariantViolation` if the books do not balance."""
         ...
 
     def remove_obsolete(self, height: int) -> None:
@@ -58,7 +64,8 @@ class BackgroundSave:
 
     def begin(self, state: EngineState) -> None:
         """Begin to save the state, which may change afterwards. Without room for another process
-        it is saved on return. Raises `StorageError` if the save before has failed, or this one."""
+        it is saved on return. Raises `StorageError` if the save before has failed, or this one, and
+        `InvariantViolation` if it found that the books do not balance."""
         self.finish()
         report, write_end = os.pipe()
         sys.stdout.flush()
@@ -88,7 +95,8 @@ class BackgroundSave:
         self._running = _Running(state.height, pid, report)
 
     def finish(self) -> None:
-        """Wait for the save under way, if there is one. Raises `StorageError` if it has failed."""
+        """Wait for the save under way, if there is one. Raises `StorageError` if it has failed, and
+        `InvariantViolation` if it found that the books do not balance."""
         if self._running is None:
             return
         (height, pid, report), self._running = self._running, None
@@ -96,7 +104,10 @@ class BackgroundSave:
             said = pipe.read()
         exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if said:
-            raise StorageError(*decode(tuple[str, str], said))
+            code, detail = decode(tuple[str, str], said)
+            if code == INVARIANT_CODE:
+                raise InvariantViolation(detail)
+            raise StorageError(code, detail)
         if exit_code != _DONE:
             raise StorageError("storage.failed", f"the saving process ended with {exit_code}")
         self._store.remove_obsolete(height)
@@ -108,5 +119,8 @@ class BackgroundSave:
             self._store.write(state)
         except StorageError as error:
             os.write(report, encode((error.code, error.message)))
+            return _FAILED
+        except InvariantViolation as error:
+            os.write(report, encode((INVARIANT_CODE, str(error))))
             return _FAILED
         return _DONE

@@ -94,7 +94,8 @@ class EngineServer:
             return Refused("query.failed", f"the view {request.name!r} broke")
 
     def save(self, request: Save | SaveNow) -> Reply:
-        """Save the state, which must be at the height asked for."""
+        """Save the state, which must be at the height asked for. Raises `InvariantViolation` if
+        the books do not balance, after which the state must not be used any more."""
         assert request.height == self.state.height, "a save names the height that was just executed"
         try:
             if isinstance(request, Save):
@@ -134,8 +135,7 @@ def serve(pipe: ParentPipe) -> None:
                 try:
                     result = server.execute(request, bodies)
                 except (InvariantViolation, AssertionError) as error:
-                    traceback.print_exc()
-                    pipe.send(encode(Broken(INVARIANT_CODE, f"height {request.height}: {error}")))
+                    _tell_broken(pipe, request.height, error)
                     return
                 pipe.send(encode(result))
                 del request, bodies, result
@@ -143,9 +143,20 @@ def serve(pipe: ParentPipe) -> None:
             case Ask():
                 pipe.send(encode(server.ask(request)))
             case Save() | SaveNow():
-                pipe.send(encode(server.save(request)))
+                try:
+                    reply = server.save(request)
+                except InvariantViolation as error:
+                    _tell_broken(pipe, request.height, error)
+                    return
+                pipe.send(encode(reply))
             case Open():
                 raise AssertionError("opened once")
+
+
+def _tell_broken(pipe: ParentPipe, height: int, error: Exception) -> None:
+    """The engine found itself wrong: the last answer."""
+    traceback.print_exception(error)
+    pipe.send(encode(Broken(INVARIANT_CODE, f"height {height}: {error}")))
 
 
 def _receive(pipe: ParentPipe) -> Request:

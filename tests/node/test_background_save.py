@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from engine.errors import InvariantViolation
 from node.storage.errors import StorageError
 from node.workers.background_save import BackgroundSave
 
@@ -100,6 +101,19 @@ def test_a_save_that_failed_is_told_once_by_whatever_comes_next(save, code, word
     with pytest.raises(StorageError, match=words) as raised:
         saves.begin(FakeState()) if how == "begin" else saves.finish()
     assert raised.value.code == code
+    saves.finish()
+
+
+def find_imbalance(_state):
+    raise InvariantViolation("equity is not what balances must sum to")
+
+
+@pytest.mark.parametrize("how", ["begin", "finish"])
+def test_books_that_do_not_balance_are_no_failure_of_the_disk(how):
+    saves = make(find_imbalance)
+    saves.begin(FakeState())
+    with pytest.raises(InvariantViolation, match="equity is not"):
+        saves.begin(FakeState()) if how == "begin" else saves.finish()
     saves.finish()
 
 

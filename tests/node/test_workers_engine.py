@@ -1,5 +1,6 @@
 """The engine worker against the engine in process: same results, safe snapshots, honest deaths."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from crypto.codec import encode
+from crypto.codec import decode_lenient, encode
 from crypto.digest import Domain, digest
 from engine.apply import apply_block
 from engine.block import (
@@ -23,6 +24,7 @@ from engine.block import (
     SessionGrant,
     SessionScope,
 )
+from engine.errors import InvariantViolation
 from engine.genesis import EngineGenesis, GenesisDeposit, MarketParams
 from engine.instructions import Bundle, MarketOrder, OracleReport, PlaceOrder, Side, TimeInForce
 from engine.state import create_state
@@ -38,8 +40,16 @@ from node.workers.engine import (
     WorkerQueryError,
     open_engine_worker,
 )
-from node.workers.engine_main import EngineServer
-from node.workers.engine_messages import Answered, Ask
+from node.workers.engine_main import EngineServer, serve
+from node.workers.engine_messages import (
+    Answered,
+    Ask,
+    Broken,
+    Open,
+    Reply,
+    Save,
+    SaveNow,
+)
 from node.workers.errors import INVARIANT_CODE
 from node.workers.manifests import MANIFEST_SUFFIX
 from node.workers.snapshots import SNAPSHOTS_KEPT, SnapshotStore
@@ -640,6 +650,43 @@ async def test_a_broken_invariant_is_told_from_a_crash(tmp_path):
         await run()
     assert caught.value.code == INVARIANT_CODE
     assert "height 2" in str(caught.value)
+
+
+class FakePipe:
+    """What the node asks, and what it is told."""
+
+    def __init__(self, *requests):
+        self.requests = [encode(request) for request in requests]
+        self.told = []
+
+    def receive(self):
+        return self.requests.pop(0)
+
+    def send(self, data):
+        self.told.append(decode_lenient(Reply, data))
+
+    def close(self):
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("save", [(Save(0), SaveNow(0)), (SaveNow(0),)])
+def test_books_that_turn_out_unbalanced_when_they_are_saved_halt_the_node(
+    tmp_path, monkeypatch, save
+):
+    def find_imbalance(_files, _state):
+        raise InvariantViolation("balances 1, owed 2")
+
+    monkeypatch.setattr(StateFiles, "write", find_imbalance)
+    monkeypatch.setattr(StateFiles, "save_snapshot", find_imbalance)
+    # The engine's process switches the collector off, for good; this one goes on.
+    for name in ("collect", "freeze", "disable"):
+        monkeypatch.setattr(gc, name, lambda *_: None)
+    pipe = FakePipe(Open(CHAIN_ID, GENESIS, str(tmp_path)), *save)
+    serve(pipe)
+    broken = pipe.told[-1]
+    assert isinstance(broken, Broken)
+    assert broken.code == INVARIANT_CODE
+    assert "height 0: balances 1, owed 2" in broken.detail
 
 
 async def test_what_the_body_raises_leaves_the_context_as_it_is(tmp_path):
