@@ -258,7 +258,7 @@ class Bid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=F
     account: Digest
     """Whose positions."""
     portion_ppm: int
-    """The largest part of them that is taken."""
+    """The largest part of them that is taken; it weighs no less than one lot of any of them."""
     premium_ppm: int
     """The least premium, in parts of the maintenance margin of the slice."""
 

@@ -328,7 +328,8 @@ class SliceEvent(
 class DeleverageEvent(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=43
 ):
-    """A position was closed against another account's, at its bankruptcy price."""
+    """A position was closed against another account's, at mark, beside what that has to bear of the
+    debt because neither insurance fund nor fees could pay it."""
 
     market: int
     account: Digest
