@@ -43,8 +43,8 @@ def show(
 ) -> None:
     """Show chain id, members, every parameter of the markets and of the exchange, and balances.
 
-    Parameters have the names of the file without their units, and are shown in percent, as durations
-    and in quote; docs/engine.md explains each.
+    Parameters have the names of the file without their units, and are shown in percent, as
+    durations and in quote; docs/engine.md explains each.
 
     \b
     Examples:

@@ -243,7 +243,10 @@ def trades(
 
 
 PortfolioOption = Annotated[
-    Path, typer.Option("--portfolio", metavar="FILE", help="A JSON file of the form above.")
+    Path,
+    typer.Option(
+        "--portfolio", metavar="FILE", help="A JSON file of the form above; - reads standard input."
+    ),
 ]
 
 

@@ -5,6 +5,10 @@ the nearest multiple of 2^-64. What may be left out of a file, and what it is th
 `_Market` and `_File`; parameters that are left out are the published ones (`PortfolioParameters`).
 """
 
+import json
+import re
+import sys
+from collections import Counter
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +44,12 @@ PROBLEM_LENGTH_MAX: Final = 200
 PLACES: Final = 12
 """Decimal places of what is printed."""
 
+STANDARD_INPUT: Final = Path("-")
+"""Stands for it, as with other programs."""
+
+_NUMBER: Final = re.compile(r"[!-^`-~]+")
+"""Visible ASCII but the underscore; what it may mean `Decimal` knows."""
+
 
 class PortfolioFileError(OperatorError):
     """The file holds no portfolio whose margin could be computed.
@@ -47,6 +57,7 @@ class PortfolioFileError(OperatorError):
     | code | meaning |
     |---|---|
     | `portfolio.incomplete` | An option lacks its expiry, strike, forward or volatility. |
+    | `portfolio.spot_differs` | Two markets have different spot prices, though of one base asset. |
     | `portfolio.malformed` | The file is no JSON document of the form of a portfolio. |
     | `portfolio.market_unknown` | A position is in a market that the file does not describe. |
     | `portfolio.out_of_range` | A number is beyond its bounds or has too many digits. |
@@ -111,6 +122,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 _Bounds = tuple[Decimal, Decimal]
 _PRICE: Final = (Decimal(0), Decimal("1e12"))
+_STRIKE: Final = (Decimal("1e-9"), _PRICE[1])
 _SIZE: Final = (Decimal("-1e12"), Decimal("1e12"))
 _CASH: Final = (Decimal("-1e15"), Decimal("1e15"))
 _STABLE: Final = (Decimal("1e-6"), Decimal("1e6"))
@@ -134,10 +146,13 @@ PARAMETER_NAMES: Final = tuple(each.name for each in structs.fields(PortfolioPar
 
 
 def read_portfolio(path: Path) -> tuple[Portfolio, MarketData, PortfolioParameters]:
-    """Read a file; raises `PortfolioFileError`."""
+    """Read a file, or standard input; raises `PortfolioFileError`."""
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_SIZE_MAX_BYTES + 1)
+        if path == STANDARD_INPUT:
+            data = sys.stdin.buffer.read(FILE_SIZE_MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(FILE_SIZE_MAX_BYTES + 1)
     except OSError as error:
         raise PortfolioFileError(
             f"cannot read {path}: {error.strerror}",
@@ -157,7 +172,9 @@ def parse_portfolio(data: bytes) -> tuple[Portfolio, MarketData, PortfolioParame
     """Turn the bytes of a file into what the engine reads; raises `PortfolioFileError`."""
     try:
         file = msgspec.json.decode(data, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # The first decoder keeps the last of two equal names, and reads what people hardly mean.
+        _validate_numbers(json.loads(data, object_pairs_hook=_make_object, parse_int=Decimal), ())
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PortfolioFileError(
             f"the file holds no portfolio: {str(error)[:PROBLEM_LENGTH_MAX]}",
             advice="see `rota market margin --help` for its form",
@@ -176,8 +193,49 @@ def parse_portfolio(data: bytes) -> tuple[Portfolio, MarketData, PortfolioParame
         positions.append((places[name], _fixed(size, f"the position in {_shorten(name)}", _SIZE)))
     portfolio = Portfolio(tuple(positions), _fixed(file.cash, "cash", _CASH))
     instruments = tuple(_read_market(name, market) for name, market in file.markets.items())
+    if len({each.spot for each in instruments}) > 1:
+        raise PortfolioFileError(
+            "two markets have different spot prices, and all are of one base asset",
+            code="portfolio.spot_differs",
+            advice="give all markets the index price of the one base asset as spot",
+        )
     stable_price = _fixed(file.stable_price, "stable_price", _STABLE)
     return portfolio, MarketData(instruments, stable_price), _read_parameters(file.parameters)
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object of the file. Raises `PortfolioFileError` if a name comes twice in it."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise PortfolioFileError(
+            f"the name {_shorten(twice)} comes twice in one object",
+            advice="leave one of the two out",
+        )
+    return found
+
+
+def _validate_numbers(value: object, path: tuple[str, ...]) -> None:
+    """Refuse what `Decimal` would read and JSON not: blanks, `1_000`, digits of other scripts.
+
+    Raises `PortfolioFileError`.
+    """
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _validate_numbers(each, (*path, name))
+    elif isinstance(value, list):
+        for each in value:
+            _validate_numbers(each, path)
+    elif isinstance(value, str) and not _is_word(path) and not _NUMBER.fullmatch(value):
+        raise PortfolioFileError(
+            f"{_shorten(value)} is no decimal number", advice="write it like 1000, -0.25 or 1e-6"
+        )
+
+
+def _is_word(path: tuple[str, ...]) -> bool:
+    """Whether what stands there is one of a few words, which the decoder has checked."""
+    is_kind = len(path) == 3 and path[0] == "markets" and path[2] == "kind"
+    return is_kind or path == ("parameters", "scenarios", "vol_shock")
 
 
 def _read_market(name: str, market: _Market) -> Instrument:
@@ -212,7 +270,7 @@ def _read_market(name: str, market: _Market) -> Instrument:
         spot,
         forward,
         time_s=fixed("expiry_s", _SECONDS),
-        strike=fixed("strike", _PRICE),
+        strike=fixed("strike", _STRIKE),
         vol=fixed("vol", _VOL),
         rate=fixed("rate", _RATE),
         confidence=confidence,

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from decimal import Decimal
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,16 @@ def error_of(text: str) -> PortfolioFileError:
         ("portfolio.malformed", change(positions={"C": True})),
         ("portfolio.malformed", change(positions={"C": None})),
         ("portfolio.malformed", with_call(kind="swap")),
+        ("portfolio.malformed", with_call(strike="1_000")),
+        ("portfolio.malformed", with_call(strike=" 1000 ")),
+        ("portfolio.malformed", with_call(strike="\uff11")),
+        ("portfolio.malformed", change(cash="1\n")),
+        ("portfolio.malformed", change(positions={"kind": "1 "})),
+        ("portfolio.out_of_range", with_call(strike=0)),
+        (
+            "portfolio.spot_differs",
+            change(markets={"C": CALL, "D": {**CALL, "spot": "101"}}),
+        ),
         ("portfolio.malformed", with_call(colour="red")),
         ("portfolio.malformed", with_call(**{"x" * 10_000: 1})),
         ("portfolio.malformed", change(parameters={"im_factor": []})),
@@ -217,6 +228,28 @@ def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(PortfolioFileError) as caught:
         parse_portfolio(text.encode("utf-8", "surrogatepass"))
     assert caught.value.code == "portfolio.malformed"
+
+
+def test_a_name_that_comes_twice_is_refused() -> None:
+    text = json.dumps(FILE)
+    for twice in (
+        text[:-1] + ', "cash": "7"}',
+        text.replace('"C": "-1"', '"C": "-1", "C": "1"'),
+        text.replace('"strike": "90"', '"strike": "90", "strike": "95"'),
+    ):
+        assert twice != text
+        with pytest.raises(PortfolioFileError, match="comes twice") as caught:
+            parse_portfolio(twice.encode())
+        assert caught.value.code == "portfolio.malformed"
+
+
+def test_a_portfolio_is_read_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin = TextIOWrapper(BytesIO(json.dumps(FILE).encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert run(["market", "margin", "--portfolio", "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["initial_margin"] == "7.000000000000"
 
 
 def test_files_that_cannot_be_read_or_are_too_large_are_refused(
