@@ -21,6 +21,8 @@ class Machine(Struct, frozen=True):
     python: str
     system: str
     date: str
+    load: tuple[float, float, float]
+    """Processes that ran or wanted to, on average, in the last 1, 5 and 15 minutes."""
 
 
 def describe_machine() -> Machine:
@@ -31,7 +33,13 @@ def describe_machine() -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=f"{platform.system()} {platform.release()}",
         date=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        load=_load(),
     )
+
+
+def _load() -> tuple[float, float, float]:
+    one, five, fifteen = os.getloadavg()
+    return round(one, 2), round(five, 2), round(fifteen, 2)
 
 
 def _cpu_count() -> int:

@@ -1,6 +1,7 @@
 """Results of benchmarks for people: the number, the target, where the CPU time went."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from localnet.bench.ceremonies import CeremoniesResult
 from localnet.bench.cluster import CpuUse
@@ -14,6 +15,9 @@ from localnet.machine import Machine
 from localnet.percentiles import Percentiles
 from node.cli.output import table
 
+CORE_SHARE_MIN: Final = 0.9
+"""Of a core that a process computes on all the time; with less its rates say little."""
+
 Row = tuple[str, str, float | None]
 """What, how much, the target if there is one."""
 
@@ -22,7 +26,7 @@ def describe_machine_line(machine: Machine) -> str:
     """The machine and the moment in one line."""
     return (
         f"{machine.date}  {machine.cores} cores  {machine.processor}  {machine.python}  "
-        f"{machine.system}"
+        f"{machine.system}  load {machine.load[0]:g}"
     )
 
 
@@ -105,7 +109,7 @@ def describe_result(name: str, result: object) -> list[object]:
                 f"{config.positions_per_account} positions, bundles of "
                 f"{config.instructions_per_bundle}, {result.build} build"
             )
-            return _table(title, rows, result.met)
+            return [*_table(title, rows, result.met), *_describe_share(result.core_share)]
         case FairnessResult():
             return _describe_fairness(name, result)
         case SealingResult():
@@ -113,6 +117,16 @@ def describe_result(name: str, result: object) -> list[object]:
         case CeremoniesResult():
             return _describe_ceremonies(name, result)
     raise AssertionError(f"no description of {type(result).__name__}")
+
+
+def _describe_share(core_share: float) -> list[object]:
+    """A warning if other programs took the core from a measurement in one process."""
+    if core_share >= CORE_SHARE_MIN:
+        return []
+    return [
+        f"this process had {100 * core_share:.0f} % of a core, other programs the rest: "
+        "the rates are too low, measure again on an idle machine"
+    ]
 
 
 def _describe_fairness(name: str, result: FairnessResult) -> list[object]:

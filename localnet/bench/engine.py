@@ -80,6 +80,9 @@ class EngineResult(Struct, frozen=True):
     build: str
     """`pure` if the interpreter runs the engine's sources, `compiled` if mypyc has made
     extensions of them."""
+    core_share: float
+    """CPU time of the process through its run time: 1 on an idle machine. With less the rates
+    are lower than the machine's."""
     block_instructions: int
     instructions_per_s: float
     with_root_per_s: float
@@ -118,6 +121,7 @@ def measure_engine(
 ) -> EngineResult:
     """Run both passes, each about `seconds` long, the replay, the book and portfolio
     margin; weigh the state last."""
+    started_s, cpu_s = time.perf_counter(), time.process_time()
     without_root = _run(seconds, config, None)
     logs: list[Log] = []
     with_root = _run(seconds, config, logs)
@@ -129,11 +133,13 @@ def measure_engine(
         book = measure_book(blocks, _collect_young)
     portfolio = measure_portfolio()
     memory = measure_memory(config)
+    core_share = (time.process_time() - cpu_s) / (time.perf_counter() - started_s)
     build = find_build()
     targets = TARGETS[build]
     return EngineResult(
         config=config,
         build=build,
+        core_share=round(core_share, 3),
         block_instructions=BLOCK_INSTRUCTIONS,
         instructions_per_s=without_root.instructions_per_s,
         with_root_per_s=with_root.instructions_per_s,

@@ -3,7 +3,7 @@ the books of the exchange are added up and its events counted.
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -27,9 +27,9 @@ FALL_WINDOW_MS: Final = 60_000
 """Within so much block time a fall is measured."""
 
 LIQUIDATION: Final = "liquidation"
-CLOSING: Final = "closing in the book"
+CLOSING: Final = "closing in book"
 SLICE: Final = "auction slice"
-INSURANCE: Final = "insurance payment"
+INSURANCE: Final = "fund payment"
 DELEVERAGING: Final = "deleveraging"
 KINDS: Final = (LIQUIDATION, CLOSING, SLICE, INSURANCE, DELEVERAGING)
 """Of what is counted."""
@@ -48,7 +48,11 @@ class MarketSeen(Struct, frozen=True, kw_only=True):
     auction_slices: int
     insurance_payments: int
     """With which auctions and debts were paid."""
+    insurance_start_microquote: int
+    insurance_fees_microquote: int
+    """What the fund received for closing positions in the book."""
     insurance_paid_microquote: int
+    insurance_end_microquote: int
     deleveragings: int
     index_fall: float
     """Percent, the most within a minute of block time."""
@@ -63,6 +67,9 @@ class MarketSample(NamedTuple):
     equity_microquote: int
     """Of all leveraged accounts."""
     insurance_microquote: int
+    lack_microquote: int
+    """What all insolvent accounts lacked together, at most in the block. More than the fund has is
+    a reason to deleverage."""
     open_interest_microquote: int
     """At mark."""
 
@@ -82,6 +89,11 @@ class MarketRecord:
         """Block time and kind."""
         self._conservation = Conservation()
         self._paid = 0
+        self._fees = 0
+        self._debts: dict[bytes, int] = {}
+        """Of accounts under liquidation, after the last block."""
+        self._insurance = 0
+        """After the last block."""
         self._liquidated: set[bytes] = set()
         self._peaks: deque[tuple[int, int]] = deque()
         """Time and index of the last minute; falling, so that the first is the highest."""
@@ -92,6 +104,8 @@ class MarketRecord:
         self._conservation.note_block(state)
         for event in output.events:
             self._note_event(state.time_ms, event)
+        self._insurance = state.insurance
+        lack = self._note_lack(state, output.events)
         market = state.markets[self._market]
         if market.index_price == 0:
             return
@@ -102,6 +116,7 @@ class MarketRecord:
                 market.index_price * self._tick_size,
                 sum(compute_equity(state, each) for each in accounts),
                 state.insurance,
+                lack,
                 market.open_interest * market.mark_value,
             )
         )
@@ -120,11 +135,24 @@ class MarketRecord:
                 self._liquidated.add(event.account)
             elif event.step is LiquidationStep.CLOSED:
                 self.events.append((time_ms, CLOSING))
+                self._fees += event.insurance_microquote
             elif event.step is LiquidationStep.COVERED:
                 insured = -event.insurance_microquote
         if insured > 0:
             self.events.append((time_ms, INSURANCE))
             self._paid += insured
+
+    def _note_lack(self, state: EngineState, events: Iterable[Event]) -> int:
+        """What the engine had before it when it chose who is deleveraged: an account that was found
+        and rid of its debt in one block owes nothing after it."""
+        found = dict(self._debts)
+        for event in events:
+            if isinstance(event, LiquidationEvent) and event.equity_microquote < 0:
+                before = found.get(event.account, 0)
+                found[event.account] = max(before, -event.equity_microquote)
+        records = {} if state.liquidations is None else state.liquidations.records
+        self._debts = {account: each.debt for account, each in records.items()}
+        return max(sum(found.values()), sum(self._debts.values()))
 
     def _note_index(self, time_ms: int, price: int) -> None:
         peaks = self._peaks
@@ -148,7 +176,10 @@ class MarketRecord:
             closings=counts[CLOSING],
             auction_slices=counts[SLICE],
             insurance_payments=counts[INSURANCE],
+            insurance_start_microquote=self._insurance - self._fees + self._paid,
+            insurance_fees_microquote=self._fees,
             insurance_paid_microquote=self._paid,
+            insurance_end_microquote=self._insurance,
             deleveragings=counts[DELEVERAGING],
             index_fall=round(self._fall, 2),
         )

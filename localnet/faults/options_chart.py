@@ -1,7 +1,7 @@
 """The chart of a day of options, as SVG, and its lines in the report."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -29,7 +29,7 @@ from node.home import write_atomically
 
 OPTIONS_CHART_NAME: Final = "options.svg"
 LINES_MAX: Final = 5
-"""Strikes of one chain that are drawn: those that were traded most."""
+"""Strikes of one chain that are drawn: those next to where it ended."""
 
 _Place = Callable[[int], float]
 
@@ -56,7 +56,7 @@ def render_options_chart(record: OptionsRecord) -> str:
     parts += _draw_index(record, due, place, tops[0])
     calls = choose_chain(record, due)
     if calls:
-        parts += _draw_marks(record, calls, place, tops[1])
+        parts += _draw_marks(record, choose_nearest(record, calls, due), place, tops[1])
         parts += _draw_series(record, calls[0], place, tops[2:4])
     parts += draw_axis((end_ms - start_ms) / 1_000, axis_y)
     parts += _draw_payouts(totals, bars_top)
@@ -108,7 +108,18 @@ def choose_chain(record: OptionsRecord, due: dict[int, Settlement]) -> list[int]
         for market, listing in record.listings.items()
         if listing.is_call and listing.expiry_ms == expiry_ms and lots[market]
     ]
-    return sorted(calls, key=lambda each: -lots[each])[:LINES_MAX]
+    return sorted(calls, key=lambda each: -lots[each])
+
+
+def choose_nearest(
+    record: OptionsRecord, calls: Sequence[int], due: Mapping[int, Settlement]
+) -> list[int]:
+    """Of traded calls of one expiry those with strikes next to the settlement price, or to the
+    last index where there is none: of what is far in or out of the money the marks say little."""
+    settlement = due.get(record.listings[calls[0]].expiry_ms)
+    middle = record.samples[-1].index_ticks if settlement is None else settlement.price_ticks
+    strikes = {each: record.listings[each].strike_ticks for each in calls}
+    return sorted(calls, key=lambda each: (abs(strikes[each] - middle), each))[:LINES_MAX]
 
 
 def _draw_marks(record: OptionsRecord, calls: Sequence[int], place: _Place, top: int) -> list[str]:
@@ -167,7 +178,7 @@ def _draw_payouts(totals: Sequence[tuple[str, int]], top: int) -> list[str]:
     """One bar for each account: to the right what it received, to the left what it paid."""
     parts = [
         f'<text class="h" x="{LEFT}" y="{top - 8}">'
-        "Settlement payouts by account, all expiries, USD</text>"
+        "Settlement payouts by account, net of all positions and expiries, USD</text>"
     ]
     if not totals:
         return parts
@@ -228,11 +239,13 @@ def describe_options(seen: dict[str, Any]) -> list[str]:
     ]
     lines += [
         "",
-        "| expiry | samples | settlement price, ticks | series | positions | paid out, USD |",
-        "|---|---|---|---|---|---|",
+        "| expiry | samples | settlement price, ticks | in USD | series | positions "
+        "| paid out, USD |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {say_time(each['expiry_ms'])} | {each['samples']} | {each['price_ticks']} "
+        f"| {say_usd(each['price_microquote'])} "
         f"| {each['series']} | {each['positions']} | {say_usd(each['paid_microquote'])} |"
         for each in seen["expiries"]
     ]

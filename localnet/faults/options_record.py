@@ -46,6 +46,8 @@ class ExpirySeen(Struct, frozen=True):
     samples: int
     price_ticks: str
     """The exact mean, as a fraction."""
+    price_microquote: int
+    """The same for a unit of the base asset, to the nearest."""
     series: int
     positions: int
     paid_microquote: int
@@ -304,6 +306,7 @@ class OptionsRecord:
             expiry_ms,
             len(settlement.samples),
             str(settlement.price_ticks),
+            round(settlement.price_ticks * self.market.tick_size_microquote),
             len(series),
             len(settlement.payouts),
             sum(max(each, 0) for each in settlement.payouts.values()),

@@ -1,6 +1,7 @@
 """What a scenario's run leaves behind: `report.json` for programs, `report.md` for people."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,6 @@ def render(document: dict[str, Any]) -> str:
     """The report as a page."""
     seen = document["seen"]
     orders = seen["orders"]
-    took = [each["progress_after_s"] for each in seen["heals"] if each["progress_after_s"]]
     lines = [
         f"# {document['scenario']}: {document['verdict']}",
         "",
@@ -119,12 +119,8 @@ def render(document: dict[str, Any]) -> str:
         f"liars: {', '.join(seen['liars']) or 'none'}",
         f"- height {seen['committed_height']}, {seen['fills']} fills, longest pause between two "
         f"heights {seen['longest_pause_s']:.1f} s",
-        f"- {say_count(len(seen['heals']), 'heal')}, "
-        f"{sum(each['is_cut'] for each in seen['heals'])} cut short by the next fault; "
-        "the next height came after "
-        + (f"{min(took):.2f} to {max(took):.2f} s" if took else "nothing that was watched"),
-        f"- {seen['view_changes']} views without a block; hits of the faults: "
-        + (", ".join(f"{each['kind']} {each['hits']}" for each in seen["strikes"]) or "none"),
+        *_describe_heals(seen["heals"]),
+        *_describe_views(document["faults"], seen),
         f"- orders followed: {orders['sent']} sent, {orders['acknowledged']} acknowledged, "
         f"{orders['executed']} executed, {orders['refused']} refused, "
         f"{len(orders['unfinished'])} without result",
@@ -147,3 +143,26 @@ def render(document: dict[str, Any]) -> str:
             for each in seen["memory"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _describe_heals(heals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How soon heights came after faults; nothing where nothing healed."""
+    if not heals:
+        return []
+    took = [each["progress_after_s"] for each in heals if each["progress_after_s"]]
+    when = f"{min(took):.2f} to {max(took):.2f} s" if took else "nothing that was watched"
+    cut = sum(each["is_cut"] for each in heals)
+    return [
+        f"- {say_count(len(heals), 'heal')}, {cut} cut short by the next fault; "
+        f"the next height came after {when}"
+    ]
+
+
+def _describe_views(faults: int, seen: Mapping[str, Any]) -> list[str]:
+    """Views without a block and what the faults did. Where nothing is wrong the former, being
+    counted to about two, say nothing."""
+    if not (faults or seen["liars"]):
+        return []
+    hits = ", ".join(f"{each['kind']} {each['hits']}" for each in seen["strikes"]) or "none"
+    views = say_count(seen["view_changes"], "view")
+    return [f"- {views} without a block; hits of the faults: {hits}"]

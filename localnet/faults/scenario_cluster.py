@@ -31,6 +31,8 @@ from node.exit_codes import ExitCode
 from node.network import Network
 
 POLL_S: Final = 0.05
+SAY_EVERY_S: Final = 20.0
+"""So often a line says where the run is."""
 ORDERS_WAIT_S: Final = 10.0
 """For the last orders to come to a result, once all nodes have come together."""
 QUERY_TIMEOUT_S: Final = 3.0
@@ -205,6 +207,7 @@ class ScenarioCluster(FaultCluster):
         nodes = [node.name for node in self.network.nodes]
         twins = {twin.node for twin in self._scenario.twins}
         last_heal_s = self.faults.last_heal_s
+        said_s = 0.0
         while True:
             healed_s, entries = self.faults.last_heal_s, self.faults.entries
             faults = [entry.fault for entry in entries]
@@ -218,7 +221,19 @@ class ScenarioCluster(FaultCluster):
                 self._progress.note_view(status.view, status.committed_height)
             last_heal_s = healed_s
             self.tick()
+            if self._now_s() - said_s >= SAY_EVERY_S:
+                said_s = self._now_s()
+                self.note(self._describe_progress(said_s))
             await trio.sleep(POLL_S)
+
+    def _describe_progress(self, now_s: float) -> str:
+        """Where the run is: there may be nothing else to see for minutes."""
+        run_for_s, orders = self._scenario.run_for_s, self._orders.seen()
+        end = f"of {run_for_s:g} s" if now_s < run_for_s else "waiting for the nodes to converge"
+        return (
+            f"{now_s:6.1f} s  {end}: height {self._progress.height}, {self.monitor.fills} fills, "
+            f"{orders.executed} of {orders.sent} orders executed"
+        )
 
     def _answers(self) -> list[NodeStatus]:
         """Of the honest nodes that answer."""

@@ -1,5 +1,6 @@
 """A crash in a scenario: how it is declared, watched in the blocks, judged and drawn."""
 
+from collections import Counter
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -46,7 +47,10 @@ MARKET = MarketSeen(
     closings=2,
     auction_slices=2,
     insurance_payments=1,
+    insurance_start_microquote=2_000_000_000_000,
+    insurance_fees_microquote=4_567_000_000,
     insurance_paid_microquote=1_234_567_000_000,
+    insurance_end_microquote=770_000_000_000,
     deleveragings=1,
     index_fall=40.1,
 )
@@ -185,6 +189,10 @@ def test_a_record_counts_what_happened_and_samples_every_block_with_an_index():
     assert max(each.open_interest_microquote for each in record.samples) == 100_000 * USD
     assert last.index_microquote == 600 * USD
     assert last.equity_microquote >= 0
+    assert max(each.lack_microquote for each in record.samples) > 0
+    assert (first.lack_microquote, last.lack_microquote) == (0, 0)
+    assert seen.insurance_start_microquote == 100 * USD
+    assert seen.insurance_end_microquote == last.insurance_microquote
 
 
 def test_a_fall_that_takes_longer_than_a_minute_counts_only_in_part():
@@ -209,10 +217,12 @@ def test_a_chart_has_four_lines_and_a_row_for_each_kind_of_event(tmp_path):
     tree = ElementTree.fromstring(render_chart(record, CRASH))
     space = "{http://www.w3.org/2000/svg}"
     lines = [each.get("points", "").split() for each in tree.iter(f"{space}polyline")]
-    assert [len(each) for each in lines] == [8, 8, 8, 8]
+    assert [len(each) for each in lines] == [8, 8, 8, 8, 8]
     words = " ".join(each.text or "" for each in tree.iter(f"{space}text"))
-    for title in ("Index", "Equity", "Insurance fund", "Open interest", "deleveraging", "seconds"):
+    for title in ("Index", "Equity", "Insurance fund", "lacking", "Open interest", "seconds"):
         assert title in words
+    for kind, count in Counter(each for _, each in record.events).items():
+        assert f"{kind}: {count}" in words
     write_chart(tmp_path, record, CRASH)
     assert (tmp_path / CHART_NAME).read_text().startswith("<svg")
     assert CHART_NAME in REPORT_FILES
@@ -236,4 +246,6 @@ def test_the_report_says_what_fired_and_links_the_chart():
     assert "fell by 40.1 %" in text
     assert "3 liquidations of 2 accounts" in text
     assert "1,234,567.00 USD" in text
+    assert "2,000,000.00 USD at the start, 4,567.00 received as fees" in text
+    assert "1,234,567.00 paid, 770,000.00 at the end" in text
     assert f"]({CHART_NAME})" in text

@@ -1,5 +1,6 @@
 """A day of options in a scenario: how it is declared, recorded out of blocks, judged and drawn."""
 
+from fractions import Fraction
 from xml.etree import ElementTree
 
 import pytest
@@ -27,6 +28,7 @@ from localnet.faults.expectations import NEED_OPTIONS
 from localnet.faults.options_chart import (
     OPTIONS_CHART_NAME,
     choose_chain,
+    choose_nearest,
     describe_options,
     render_options_chart,
     say_usd,
@@ -350,6 +352,12 @@ def test_the_chart_shows_index_marks_quotes_volatility_and_payouts(day, tmp_path
     calls = choose_chain(day.record, day.record.compute_settlements())
     most = sum(each.market == calls[0] for each in day.record.trades)
     assert len(list(tree.iter(f"{space}circle"))) == most > 0
+    due = day.record.compute_settlements()
+    nearest = choose_nearest(day.record, calls, due)
+    strikes = {each: day.record.listings[each].strike_ticks for each in calls}
+    price = due[day.record.listings[calls[0]].expiry_ms].price_ticks
+    farthest = max(abs(strikes[each] - price) for each in nearest)
+    assert all(abs(strikes[each] - price) >= farthest for each in {*calls} - {*nearest})
     write_options_chart(tmp_path, day.record)
     assert (tmp_path / OPTIONS_CHART_NAME).read_text().startswith("<svg")
     assert OPTIONS_CHART_NAME in REPORT_FILES
@@ -369,5 +377,8 @@ def test_the_report_says_what_was_settled_and_links_the_chart(day):
     text = "\n".join(describe_options(to_builtins(day.record.seen)))
     assert f"{day.record.seen.positions_settled} positions of 5 accounts" in text
     assert "| `margin.insufficient` | 0 |" in text
+    for each in day.record.seen.expiries:
+        usd = say_usd(round(Fraction(each.price_ticks) * PARAMS.tick_size_microquote))
+        assert f"| {each.price_ticks} | {usd} | {each.series} |" in text
     assert f"]({OPTIONS_CHART_NAME})" in text
     assert (say_usd(-1_234_567_890), say_usd(5)) == ("-1,234.567890", "0.000005")

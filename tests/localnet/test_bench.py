@@ -3,6 +3,7 @@
 import json
 import os
 
+import msgspec
 import pytest
 import trio
 
@@ -135,6 +136,8 @@ def test_this_process_has_used_cpu_time():
     assert read_descendants([2**22 + 1]) == {}
     machine = describe_machine()
     assert machine.cores >= 1
+    assert len(machine.load) == 3
+    assert f"load {machine.load[0]:g}" in describe_machine_line(machine)
     assert machine.python in describe_machine_line(machine)
 
 
@@ -162,7 +165,11 @@ def test_the_engine_benchmark_runs_and_describes_itself():
     assert result.portfolio_margin_us == run.margin_us > 0
     assert result.build == find_build() in ("pure", "compiled")
     lines = describe_result("engine", result)
-    assert lines[-1] in ("targets met", "targets NOT met")
+    assert lines[1] in ("targets met", "targets NOT met")
+    assert 0 < result.core_share < 1.1
+    idle, busy = (msgspec.structs.replace(result, core_share=share) for share in (0.99, 0.27))
+    assert len(describe_result("engine", idle)) == 2
+    assert "this process had 27 % of a core" in describe_result("engine", busy)[-1]
 
 
 def test_the_stream_for_the_book_is_the_same_every_time_and_has_its_shares():
