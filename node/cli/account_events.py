@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from engine.receipts import ReasonCode
-from node.cli.amounts import format_percent, format_price, format_quote, format_size
+from node.cli.amounts import format_fee, format_percent, format_price, format_quote, format_size
 from node.cli.output import encode_json
 from node.cli.reasons import explain
 from node.cli.views import MarketInfo, read_view
@@ -189,9 +189,9 @@ def _fill(entry: FillEntry, reader: Reader) -> str:
     words = f"{'bought' if is_buyer else 'sold'} {size} at {price}"
     if is_taker:
         fee = entry.taker_fee_microquote
-        return f"{words} as taker, order {entry.taker_order_id}, fee {format_quote(fee)}"
+        return f"{words} as taker, order {entry.taker_order_id}, fee {format_fee(fee)}"
     words += (
-        f" as maker, order {entry.maker_order_id}, fee {format_quote(entry.maker_fee_microquote)}"
+        f" as maker, order {entry.maker_order_id}, fee {format_fee(entry.maker_fee_microquote)}"
     )
     left = entry.maker_resting_lots
     return f"{words}, {reader.size(entry.market, left)} left" if left else f"{words}, all done"
@@ -219,7 +219,7 @@ def _wake(entry: WakeEntry, reader: Reader) -> str:
     if entry.filled_lots:
         filled = reader.size(entry.market, entry.filled_lots)
         words.append(f"filled {filled} for {format_quote(entry.filled_notional_microquote)}")
-        words.append(f"fee {format_quote(entry.fee_microquote)}")
+        words.append(f"fee {format_fee(entry.fee_microquote)}")
     if entry.resting_lots:
         words.append(f"resting {reader.size(entry.market, entry.resting_lots)}")
     if entry.waiting_lots:

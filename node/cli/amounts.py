@@ -166,6 +166,13 @@ def format_quote(microquote: int) -> str:
     return f"{sign}{cents // 100:,}.{cents % 100:02}"
 
 
+def format_fee(microquote: int) -> str:
+    """The same of an amount that may be small: one below a cent in full."""
+    if 0 < abs(microquote) < MICRO // 100:
+        return format_fraction(Fraction(microquote, MICRO))
+    return format_quote(microquote)
+
+
 def format_percent(part_ppm: int) -> str:
     """Parts in a million as percent."""
     return f"{format_fraction(Fraction(part_ppm, 10_000))} %"

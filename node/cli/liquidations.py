@@ -11,6 +11,7 @@ import typer
 
 from engine.accounts.sub_accounts import compute_sub_account_id
 from engine.instructions import Bid
+from engine.limits import SUB_ACCOUNTS_MAX
 from node.cli.account_tables import describe_stage
 from node.cli.amounts import (
     format_percent,
@@ -203,7 +204,10 @@ def bid(
         typer.Argument(metavar="ACCOUNT", help="Whose slice: its name in the localnet, or its id."),
     ],
     of_sub: Annotated[
-        int, typer.Option(min=0, help="Which of its sub-accounts; 0 for the main one.")
+        int,
+        typer.Option(
+            min=0, max=SUB_ACCOUNTS_MAX, help="Which of its sub-accounts; 0 for the main one."
+        ),
     ] = 0,
     part: Annotated[
         str,

@@ -9,7 +9,13 @@ import typer
 from engine.margin import compute_portfolio_margin
 from node.cli import liquidations, options_chain
 from node.cli.amounts import format_percent, format_price, format_size
-from node.cli.options_chain import format_index, make_margin_rows, make_option_rows
+from node.cli.options_chain import (
+    format_index,
+    format_vol,
+    make_margin_rows,
+    make_option_rows,
+    sort_key,
+)
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.portfolio import describe_margin, read_portfolio
 from node.cli.target import (
@@ -75,7 +81,7 @@ def list_markets(
             market.open_orders,
             market.matching,
         )
-        for market in markets
+        for market in sorted(markets, key=sort_key)
     ]
     columns = [
         "market",
@@ -162,7 +168,7 @@ def _funding(market: MarketInfo) -> str:
 def _volatility(market: MarketInfo) -> str:
     """That of an option, in percent a year."""
     option = market.option
-    return "-" if option is None else f"{Decimal(option.vol_ppm) / 10_000:.2f} %"
+    return "-" if option is None else format_vol(option)
 
 
 def _price(ticks: int | None, market: MarketInfo) -> str:

@@ -90,6 +90,20 @@ def make_margin_rows(market: MarketInfo) -> list[tuple[str, object]]:
     ]
 
 
+def sort_key(market: MarketInfo) -> tuple[int, ...]:
+    """The order of a list: markets by id, then the options on each by expiry and strike, a call
+    before its put."""
+    option = market.option
+    if option is None:
+        return (0, market.market)
+    return (1, option.underlying, option.expiry_ms, option.strike_ticks, not option.is_call)
+
+
+def format_vol(option: OptionInfo) -> str:
+    """A volatility in percent a year, with two places, so that columns align."""
+    return f"{Decimal(option.vol_ppm) / 10_000:.2f} %"
+
+
 def format_index(market: MarketInfo, markets: Mapping[int, MarketInfo]) -> str:
     """The index price that a market follows: of an option its underlying's."""
     option = market.option
@@ -176,7 +190,7 @@ def _make_table(
             (
                 *_make_cells(sides.get(True)),
                 format_price(strike, underlying),
-                format_percent(next(iter(sides.values())).option.vol_ppm),
+                format_vol(next(iter(sides.values())).option),
                 *_make_cells(sides.get(False)),
             )
             for strike, sides in rows

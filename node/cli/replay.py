@@ -58,8 +58,11 @@ def replay(
         report = run_replay(target, check_roots=check_roots, on_progress=progress.show)
     elapsed_s = round(time.perf_counter() - started_at, 3)
     document = {**to_plain(report), "elapsed_s": elapsed_s}
-    rows = {**document, "refused": _refused(report)}
-    del rows["refused_codes"]
+    rows = {
+        "envelopes refused" if name == "refused" else name: value
+        for name, value in {**document, "refused": _refused(report)}.items()
+        if name != "refused_codes"
+    }
     output.data(document, _verdict(report, check_roots=check_roots), record(rows.items()))
 
 

@@ -210,8 +210,9 @@ def _submit(
                 ("authorised", change.key.hex()),
                 ("in force from height", from_height),
             ]
+            verb = "cancel-all" if change.scope is KeyScope.CANCEL else "place ..."
             output.note(
-                f"next: {rota_command(directory)}order place ... --account {identity.name} "
+                f"next: {rota_command(directory)}order {verb} --account {identity.name} "
                 "--key KEYSTORE"
             )
         else:

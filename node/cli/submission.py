@@ -14,7 +14,7 @@ from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
 from mempool.envelope import BodyKind
 from mempool.keys import KeyChange, KeyChanges
-from node.cli.amounts import format_price, format_quote, format_size
+from node.cli.amounts import format_fee, format_price, format_quote, format_size
 from node.cli.margin_hint import describe_missing
 from node.cli.output import DetailedError, Output
 from node.cli.reasons import explain
@@ -252,7 +252,7 @@ def describe_outcome(receipt: ReceiptInfo, market: MarketInfo | None, noun: str 
             average = Fraction(notional, receipt.filled_lots * market.unit_microquote)
             price = format_price(round(average), market)
             words.append(f"filled {format_size(receipt.filled_lots, market)} at about {price}")
-        words.append(f"fee {format_quote(receipt.fee_microquote)}")
+        words.append(f"fee {format_fee(receipt.fee_microquote)}")
     if receipt.resting_lots:
         size = receipt.resting_lots
         words.append(f"resting {f'{size} lots' if market is None else format_size(size, market)}")

@@ -180,7 +180,7 @@ def test_a_replay_says_why_envelopes_were_refused(
     monkeypatch.setattr("node.replay.replay", lambda *_, **__: report)
     assert run(["replay", str(tmp_path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    words = ["refused", "5", "(3", "envelope.expired,", "2", "envelope.nonce_used)"]
+    words = ["envelopes", "refused", "5", "(3", "envelope.expired,", "2", "envelope.nonce_used)"]
     assert words in lines
     assert run(["replay", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

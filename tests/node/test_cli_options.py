@@ -115,9 +115,9 @@ def test_calls_and_puts_of_a_strike_stand_side_by_side(rota: Callable[..., str])
     assert title.startswith("X-PERP 2026-11-30 ")
     assert title.endswith("forward 100.25")
     assert columns.split().count("delta") == 2
-    assert low.split()[5:] == ["90.0", "55.3", "%", *"-----"]
+    assert low.split()[5:] == ["90.0", "55.30", "%", *"-----"]
     assert middle.split() == [
-        *("-", "5.0", "-", "0.5030", "0.00", "100.0", "55.3", "%"),
+        *("-", "5.0", "-", "0.5030", "0.00", "100.0", "55.30", "%"),
         *("-", "5.0", "-", "0.0000", "0.00"),
     ]
     (chain,) = json.loads(rota("market", "options", "--json"))
@@ -144,8 +144,9 @@ def test_margins_and_index_of_an_option_are_those_that_hold(rota: Callable[..., 
     assert "at least 13 %, at most the strike\n" in rota("market", "show", "X-1000-P")
     (index,) = [line for line in shown.splitlines() if line.startswith("index")]
     assert index.split() == ["index", "100.0"]
-    for line in rota("market", "list").splitlines()[1:]:
-        assert line.split()[1] == "100.0"
+    listed = [line.split() for line in rota("market", "list").splitlines()[1:]]
+    assert [words[0] for words in listed] == ["X-PERP", "X-900-C", "X-1000-C", "X-1000-P"]
+    assert {words[1] for words in listed} == {"100.0"}
 
 
 @pytest.mark.parametrize(("mode", "takes"), [("cross", "close"), ("portfolio", "close or hedge")])

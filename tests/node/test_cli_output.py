@@ -17,7 +17,7 @@ from engine.receipts import ReasonCode
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
 from mempool.refusal import RefusalCode
 from node.cli import main as main_module
-from node.cli.amounts import AmountError, parse_price, parse_size
+from node.cli.amounts import AmountError, format_fee, parse_price, parse_size
 from node.cli.main import run
 from node.cli.output import record, table
 from node.cli.reasons import OUTCOME_REASONS, REFUSAL_REASONS, explain
@@ -210,6 +210,11 @@ async def test_a_refusal_for_the_price_band_gives_the_band_of_this_moment() -> N
     assert error.code == "order.price_band"
     assert error.message.endswith("X-PERP takes 54000 to 66000 at this moment")
     assert "from 54000 to 66000" in error.advice
+
+
+def test_a_fee_below_a_cent_is_told_in_full() -> None:
+    for fee, words in ((0, "0.00"), (2_700, "0.0027"), (-1, "-0.000001"), (10_000, "0.01")):
+        assert format_fee(fee) == words
 
 
 async def test_a_refusal_for_margin_tells_what_the_account_has() -> None:
