@@ -242,7 +242,7 @@ def run_all(
     keep: KeepOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Run all benchmarks, one after the other.
+    """Measure speed in every way, one after the other: all but fairness.
 
     \b
     Example:
