@@ -1,12 +1,16 @@
-"""The few file operations that segments need, as one seam at which tests break the disk."""
+"""The few file operations that storage needs; those of segments as one seam, at which tests break
+the disk."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 BUFFERS_PER_WRITE_MAX: Final = 512
 """Below IOV_MAX (1024 on Linux), so one `writev` takes them all."""
+
+UNFINISHED_SUFFIX: Final = ".unfinished"
+"""Of what `write_whole` has not renamed into place."""
 
 
 def sync_directory(path: Path) -> None:
@@ -26,6 +30,23 @@ def sync_file(path: Path) -> None:
         os.fdatasync(file)
     finally:
         os.close(file)
+
+
+def write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """Give a file this content, durably, for its owner alone. A crash leaves the old content or the
+    new one, and perhaps another file beside it whose name ends in `UNFINISHED_SUFFIX`, which
+    whoever owns the directory removes. Raises `OSError`."""
+    unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
+    with open(unfinished, "wb", opener=_open_private) as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_directory(path.parent)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Disk:

@@ -5,18 +5,15 @@ fetched once more. The files stay when the node has joined: `rota replay` begins
 such a node has no block below them.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from engine.snapshots.chunks import CHUNK_MAX_BYTES, compute_chunk_name
-from node.storage.disk import sync_directory
+from node.storage.disk import sync_directory, write_whole
 from node.storage.errors import mapping_errors
 
 OFFER_NAME: Final = "offer"
-
-_UNFINISHED_SUFFIX: Final = ".unfinished"
 
 
 class JoinFiles:
@@ -69,10 +66,4 @@ class JoinFiles:
             if not self._directory.exists():
                 self._directory.mkdir(mode=0o700, parents=True)
                 sync_directory(self._directory.parent)
-            unfinished = self._directory / f"{name}{_UNFINISHED_SUFFIX}"
-            with open(unfinished, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self._directory / name)
-            sync_directory(self._directory)
+            write_whole(self._directory / name, (data,))

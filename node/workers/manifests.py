@@ -5,19 +5,16 @@ The pieces themselves are ranges of the snapshot's file. The process that saves 
 its snapshot, or a snapshot without a manifest, is offered to nobody.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
 from engine.errors import ChunkError
 from engine.snapshots.chunks import encode_manifest, split
-from node.storage.disk import sync_directory
+from node.storage.disk import write_whole
 from node.storage.errors import mapping_errors
 from node.workers.snapshots import SUFFIX, read_state_range
 
 MANIFEST_SUFFIX: Final = ".manifest"
-
-_UNFINISHED_SUFFIX: Final = ".manifest-unfinished"
 
 
 class ManifestFiles:
@@ -34,14 +31,7 @@ class ManifestFiles:
         except ChunkError:
             return
         with mapping_errors(f"save a manifest in {self._directory}"):
-            path = self._path(height)
-            unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
-            with open(unfinished, "wb") as file:
-                file.write(encode_manifest(manifest))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            sync_directory(self._directory)
+            write_whole(self._path(height), (encode_manifest(manifest),))
 
     def remove_obsolete(self) -> None:
         """Remove the manifests of snapshots that are gone. Raises `StorageError`."""

@@ -28,7 +28,7 @@ from engine.errors import SnapshotError
 from engine.genesis import EngineGenesis
 from engine.snapshots.whole import restore, snapshot
 from engine.state import EngineState, create_state
-from node.storage.disk import sync_directory
+from node.storage.disk import UNFINISHED_SUFFIX, write_whole
 from node.storage.errors import StorageError, mapping_errors
 
 SNAPSHOTS_KEPT: Final = 2
@@ -36,7 +36,6 @@ SNAPSHOTS_KEPT: Final = 2
 
 SUFFIX: Final = ".snapshot"
 
-_UNFINISHED_SUFFIX: Final = ".unfinished"
 _MAGIC: Final = b"ROTASNAP"
 _SIZE_SIZE_BYTES: Final = 4
 
@@ -72,7 +71,7 @@ class SnapshotStore:
         state = create_state(self._genesis)
         with mapping_errors(f"load a snapshot from {self._directory}"):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in self._directory.glob(f"*{_UNFINISHED_SUFFIX}"):
+            for path in self._directory.glob(f"*{UNFINISHED_SUFFIX}"):
                 path.unlink()
             for path in sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True):
                 try:
@@ -93,16 +92,9 @@ class SnapshotStore:
         not take anything from the next one.
         """
         with mapping_errors(f"save a snapshot in {self._directory}"):
-            path = self._directory / _name(state.height)
-            unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
             body = snapshot(state)
-            with open(unfinished, "wb", opener=_open_private) as file:
-                file.write(encode_header(self._chain_id, state, body))
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            sync_directory(self._directory)
+            header = encode_header(self._chain_id, state, body)
+            write_whole(self._directory / _name(state.height), (header, body))
         return body
 
     def remove_obsolete(self, height: int) -> None:
@@ -195,7 +187,3 @@ def _split(content: memoryview) -> tuple[SnapshotHeader, memoryview]:
 def _name(height: int) -> str:
     """Names sort as heights."""
     return f"{height:020d}{SUFFIX}"
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -40,7 +40,7 @@ from engine.commitment.solvency import (
 )
 from engine.errors import ProofError, SolvencyError
 from engine.state import EngineState
-from node.storage.disk import sync_directory
+from node.storage.disk import write_whole
 from node.storage.errors import StorageError, mapping_errors
 
 STATEMENTS_KEPT: Final = 8
@@ -48,7 +48,6 @@ STATEMENTS_KEPT: Final = 8
 
 STATEMENT_SUFFIX: Final = ".solvency"
 
-_UNFINISHED_SUFFIX: Final = ".solvency-unfinished"
 _MAGIC: Final = b"ROTASOLV"
 _SIZE_SIZE_BYTES: Final = 4
 _HEADER_MAX_BYTES: Final = 2 * PROOF_MAX_BYTES
@@ -89,14 +88,7 @@ class StatementStore:
         `InvariantViolation` if the books do not balance."""
         content = encode_file(self._chain_id, state)
         with mapping_errors(f"save a statement of solvency in {self._directory}"):
-            path = self._path(state.height)
-            unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
-            with open(unfinished, "wb", opener=_open_private) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            sync_directory(self._directory)
+            write_whole(self._path(state.height), (content,))
 
     def remove_obsolete(self, height: int) -> None:
         """Keep the newest up to a height that was just saved; what lies above is of a life that
@@ -222,7 +214,3 @@ def _read_proof(file: int, count: int, start: int, account_id: bytes) -> bytes |
 
 def _damaged(path: Path, detail: str) -> StorageError:
     return StorageError("storage.corrupt", f"{path}: {detail}")
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

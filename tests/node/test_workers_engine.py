@@ -373,7 +373,7 @@ def test_a_snapshot_under_another_name_is_passed_over(tmp_path, capsys):
 
 
 def test_what_a_crash_left_unfinished_is_removed(tmp_path):
-    (tmp_path / "00000000000000000007.unfinished").write_bytes(b"half")
+    (tmp_path / "00000000000000000007.snapshot.unfinished").write_bytes(b"half")
     assert make_store(tmp_path).load_newest().height == 0
     assert names(tmp_path) == []
 
@@ -427,7 +427,7 @@ async def test_blocks_are_executed_while_a_snapshot_of_an_earlier_one_is_written
     async with engine(directory) as worker:
         await worker.execute(trading_block(1))
         # Whoever opens this to write waits until somebody reads.
-        stuck = directory / "00000000000000000001.unfinished"
+        stuck = directory / "00000000000000000001.snapshot.unfinished"
         os.mkfifo(stuck)
         await worker.begin_save(1)
         assert (await worker.execute(trading_block(2))).market_root == straight[1]
