@@ -38,7 +38,6 @@ from engine.instructions import (
     Withdraw,
 )
 from engine.receipts import SessionEvent
-from engine.refusals import SESSION_REFUSALS
 from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
@@ -317,8 +316,3 @@ def test_no_order_of_envelopes_or_changes_changes_an_output(world):
         )
         outputs.add(encode(apply_block(state, block)))
     assert len(outputs) == 1
-
-
-def test_every_refusal_of_the_table_occurs_above():
-    codes = {"session.scope", "session.sub_account", "session.market", "session.spent"}
-    assert {code.value for code in SESSION_REFUSALS} == codes
