@@ -46,7 +46,7 @@ class SolvencyError(Exception):
 
 
 class ChunkError(Exception):
-    """A chunk or a manifest that does not belong to the snapshot which is being put together.
+    """A manifest that is none, or not of the state that is wanted.
 
     | code | meaning |
     |---|---|
@@ -54,12 +54,6 @@ class ChunkError(Exception):
     | `manifest.version` | a manifest or a snapshot of another version |
     | `manifest.malformed` | the bytes are no canonical manifest, or it contradicts itself |
     | `manifest.other_state` | a manifest of another height or state root than asked for |
-    | `chunk.unknown` | no chunk of the manifest has this digest |
-    | `chunk.duplicate` | the chunk is here already |
-    | `chunk.oversized` | more bytes than any chunk has |
-    | `chunk.wrong_size` | not as many bytes as the manifest says |
-    | `chunk.wrong_digest` | not the bytes of that digest |
-    | `chunk.missing` | not every chunk is here yet |
     """
 
     def __init__(self, code: str, message: str) -> None:

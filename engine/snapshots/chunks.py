@@ -14,18 +14,17 @@ went before it: a node that has an older snapshot, or was interrupted, loads onl
 
     manifest = version (1 byte) | Manifest, canonical MessagePack
     name of a chunk       BLAKE3 of domain and bytes (`bulk_digest`, SNAPSHOT_CHUNK)
-    name of a manifest    SHA-256 of domain and bytes (`digest`, SNAPSHOT_MANIFEST)
 
-Equal states give equal manifests, so a node may ask several members for the name and load the
-manifest itself from anybody. That is a convenience: what proves a snapshot is its state root, which
-`restore` computes and which the node has from a certificate. A manifest that lies costs its reader
-at most `SNAPSHOT_MAX_BYTES`, and whoever gave it stands exposed.
+Equal states give equal manifests, so a node may ask several members whether they offer the same and
+load each chunk from any of them. What proves a snapshot is its state root, which `restore` computes
+and which the node has from a certificate: a manifest that lies costs its reader at most
+`SNAPSHOT_MAX_BYTES`, and whoever gave it stands exposed.
 
-Nothing here waits or keeps files. A host stores each chunk under its name when `add` has taken it,
-and after a restart hands all that it finds to `resume`.
+Nothing here asks, waits or keeps files: the node offers manifests (`node.offers`), fetches chunks
+from several members at once and compares each with its name (`node.joining`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -33,12 +32,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from crypto.codec import DecodeError, decode, encode
-from crypto.digest import Domain, bulk_digest, digest
+from crypto.digest import Domain, bulk_digest
 from crypto.types import Digest, Uint
-from engine.commitment.root import compute_state_root
-from engine.errors import ChunkError, SnapshotError
-from engine.snapshots.whole import SNAPSHOT_VERSION, EngineSnapshot, restore
-from engine.state import EngineState
+from engine.errors import ChunkError
+from engine.snapshots.whole import SNAPSHOT_VERSION, EngineSnapshot
 
 MANIFEST_VERSION: Final = 1
 """Raised whenever the meaning of a manifest's bytes changes."""
@@ -89,45 +86,6 @@ class Manifest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     def size_bytes(self) -> int:
         """Of the whole snapshot."""
         return sum(chunk.size_bytes for chunk in self.chunks)
-
-
-class ChunkAssembly:
-    """The chunks of one manifest as they arrive, in any order and from anybody."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self._sizes = {chunk.digest: chunk.size_bytes for chunk in manifest.chunks}
-        self._held: dict[bytes, bytes] = {}
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether `assemble` will succeed."""
-        return len(self._held) == len(self._sizes)
-
-    def missing(self) -> tuple[bytes, ...]:
-        """The names of the chunks that are not here yet, in the order of their first use."""
-        return tuple(name for name in self._sizes if name not in self._held)
-
-    def add(self, name: bytes, data: bytes) -> None:
-        """Take the chunk of this name. Raises `ChunkError`, and is then unchanged."""
-        size_bytes = self._sizes.get(name)
-        if size_bytes is None:
-            raise ChunkError("chunk.unknown", f"no chunk is named {name.hex()[:16]}")
-        if name in self._held:
-            raise ChunkError("chunk.duplicate", f"{name.hex()[:16]} is here already")
-        if len(data) > CHUNK_MAX_BYTES:
-            raise ChunkError("chunk.oversized", f"{len(data)} bytes, at most {CHUNK_MAX_BYTES}")
-        if len(data) != size_bytes:
-            raise ChunkError("chunk.wrong_size", f"{len(data)} bytes, not {size_bytes}")
-        if compute_chunk_name(data) != name:
-            raise ChunkError("chunk.wrong_digest", f"these are not the bytes of {name.hex()[:16]}")
-        self._held[name] = data
-
-    def assemble(self) -> bytes:
-        """The snapshot's bytes, for `engine.snapshots.whole.restore`. Raises `ChunkError`."""
-        if not self.is_complete:
-            raise ChunkError("chunk.missing", f"{len(self.missing())} chunks are not here yet")
-        return b"".join(self._held[chunk.digest] for chunk in self.manifest.chunks)
 
 
 def split(data: bytes) -> tuple[Manifest, tuple[bytes, ...]]:
@@ -195,40 +153,9 @@ def validate_manifest(manifest: Manifest, height: int, state_root: bytes) -> Non
         )
 
 
-def compute_manifest_name(manifest: Manifest) -> bytes:
-    """The digest that names a manifest, and with it a snapshot in all its pieces."""
-    return digest(Domain.SNAPSHOT_MANIFEST, encode_manifest(manifest))
-
-
 def compute_chunk_name(data: bytes) -> bytes:
     """The digest that names a chunk."""
     return bulk_digest(Domain.SNAPSHOT_CHUNK, data)
-
-
-def resume(manifest: Manifest, stored: Iterable[bytes]) -> tuple[ChunkAssembly, int]:
-    """An assembly with all that fits of what a host has stored, of this snapshot or another, and
-    how many of these chunks were of no use: strange to the manifest, damaged, or there twice."""
-    assembly = ChunkAssembly(manifest)
-    useless = 0
-    for data in stored:
-        try:
-            assembly.add(compute_chunk_name(data), data)
-        except ChunkError:
-            useless += 1
-    return assembly, useless
-
-
-def restore_assembled(assembly: ChunkAssembly) -> EngineState:
-    """The state of a complete assembly.
-
-    Raises `ChunkError` (`chunk.missing`) and `SnapshotError`: then every chunk was what the
-    manifest names, so the manifest is a lie of whoever gave it.
-    """
-    state = restore(assembly.assemble())
-    manifest = assembly.manifest
-    if state.height != manifest.height or compute_state_root(state) != manifest.state_root:
-        raise SnapshotError("its state is not the one that its manifest names")
-    return state
 
 
 def _find_ends(data: bytes, fields: list[msgspec.Raw]) -> Iterator[int]:
