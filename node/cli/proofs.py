@@ -136,7 +136,7 @@ def prove(
         rows += told
     rows += [
         ("height", proven.height),
-        ("state root", proven.market_root.hex()),
+        ("market root", proven.market_root.hex()),
         ("certified by", ", ".join(names)),
     ]
     current_output(context).data(document, record(rows))

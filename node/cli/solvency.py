@@ -134,7 +134,7 @@ def _describe(
         "account": identifier,
         "owed_microquote": verdict.owed_microquote,
         "height": statement.height,
-        "state_root": statement.state_root,
+        "market_root": statement.state_root,
         "accounts": statement.accounts,
         "liabilities_microquote": statement.liabilities_microquote,
         "deficit_microquote": statement.deficit_microquote,
@@ -167,7 +167,7 @@ def _rows(
     names = ", ".join(document["certified_by"])
     powers = f"power {document['power']}, a quorum has {document['quorum_power']}"
     yield "state", f"height {statement.height}, certified by {names} ({powers})"
-    yield "state root", statement.state_root.hex()
+    yield "market root", statement.state_root.hex()
     yield "statement", document["statement_digest"].hex()
     for name, said in agreement.items():
         yield name, {"same": "states the same"}.get(said, said)
