@@ -44,6 +44,15 @@ def end(cluster, name, state, exit_code, said):
     cluster._process_ended(ProcessStatus(name, state, None, exit_code, 1, 0.0))
 
 
+async def test_a_run_says_how_far_it_is_and_what_it_waits_for(make):
+    cluster = make(LIAR)
+    run_for_s = cluster._scenario.run_for_s
+    assert cluster._describe_progress(1.0) == (
+        f"   1.0 s  of {run_for_s:g} s: height 0, 0 fills, 0 of 0 orders executed"
+    )
+    assert "waiting for the nodes to converge" in cluster._describe_progress(run_for_s)
+
+
 @pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.EXITED])
 async def test_a_liar_that_its_behaviour_ended_is_told_of_also_when_it_was_being_stopped(
     make, state, monkeypatch
