@@ -116,7 +116,7 @@ class Deleveraging:
             size = min(abs(exposure.lots), abs(other.lots))
             lots = size if exposure.lots > 0 else -size
             # Up: what the account lacks beside these lots is never more than its share.
-            debt = -(equity * weight * size // (total_weight * abs(exposure.lots)))
+            debt = max(-(equity * weight * size // (total_weight * abs(exposure.lots))), 0)
             insured = min(debt, state.insurance + max(state.fees, 0))
             paid = lots * market.mark_value + min(debt - insured, compute_loss_max(other, size))
             if abs(account.quote + paid + insured) > BALANCE_ABS_MAX_MICROQUOTE:

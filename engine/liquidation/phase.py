@@ -165,7 +165,9 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
                 record.cool_ms = run.time_ms + params.cooldown_ms
         follow_equity(run, params, record)
         liquidations.note_equity(record, account.equity)
-        if record.stage == _INSOLVENT:
+        judged = assess(state, account)
+        # Who covers the margin again is let go below, whatever the stage was called.
+        if record.stage == _INSOLVENT and judged.equity < judged.margin:
             if _must_deleverage(liquidations, state.insurance, record):
                 deleveraging.close(account)
             if account.equity < 0 and not has_positions(account):

@@ -1,6 +1,6 @@
 """No sequence of tiny actions makes money out of rounding: not from fees, fund or funding pool."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.genesis import FundingParams, LiquidationParams
@@ -100,6 +100,7 @@ def check_insurance(world, before):
 
 
 @settings(max_examples=25, deadline=None)
+@example(1954, 200).via("an account that had recovered was deleveraged, and paid the fund for it")
 @given(st.integers(0, 2**32), st.sampled_from([60, 200, 1_000, 10**6]))
 def test_whatever_is_tiny_fees_fund_and_pool_lose_nothing_by_rounding(make_world, seed, balance):
     world = make(make_world, balance)
