@@ -41,6 +41,9 @@ def make_series(market=9, strike=60_000, *, is_call=True, delta=500_000):
         vol_ppm=550_000,
         is_closed=False,
         greeks=GreeksInfo(delta, 0, 0, 0),
+        short_initial_ppm=150_000,
+        short_initial_min_ppm=130_000,
+        short_maintenance_ppm=75_000,
     )
     return MarketInfo(
         market=market,
