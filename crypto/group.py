@@ -131,7 +131,8 @@ def _decode(decoder: Callable[[bytes], T], data: bytes) -> T:
     except ValueError as error:
         raise GroupError("group.encoding_invalid") from error
     except BaseException as error:
-        # The class of a Rust panic has no name that could be imported.
+        # A panic of the library is no `Exception`, and its class cannot be imported. Whatever else
+        # comes here (an interrupt, say) is not about these bytes.
         if type(error).__name__ != "PanicException":
             raise
         raise GroupError("group.encoding_invalid") from error

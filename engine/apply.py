@@ -238,7 +238,7 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
                     continue
             task = Task(sender, envelope_id, index, instruction, len(receipts), number)
             receipts.append(None)
-            phase = PHASES[type(instruction)]
+            phase = PHASES.get(type(instruction))
             if phase == _PLACEMENTS:
                 placements.append(task)
             elif phase == _CANCELS:
@@ -252,7 +252,7 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
             elif phase == _TRANSFERS:
                 phases.transfers.setdefault(sender, []).append(task)
             else:
-                assert phase == _WITHDRAWALS, "there is no other phase"
+                assert phase == _WITHDRAWALS, "every kind of instruction has a phase"
                 phases.withdrawals.setdefault(sender, []).append(task)
     return phases
 

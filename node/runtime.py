@@ -302,7 +302,7 @@ class _Node:
         safety = SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
         try:
             mark_signing(home, self._chain_id, member.consensus_key)
-        except BaseException:
+        except BaseException:  # Whatever ends this, the store's lock is not left behind.
             safety.close()
             raise
         return safety

@@ -193,3 +193,10 @@ def test_any_64_bit_number_in_any_field_earns_a_receipt(world, number):
 
 def test_every_kind_of_instruction_has_a_phase():
     assert set(PHASES) == set(get_args(Instruction)) - {OnBehalf}
+
+
+def test_a_kind_without_a_phase_halts_instead_of_passing_for_another(make_world, monkeypatch):
+    world = make_world()
+    monkeypatch.delitem(PHASES, CancelAll)
+    with pytest.raises(AssertionError, match="every kind of instruction has a phase"):
+        world.one(world.ALICE, CancelAll())
