@@ -28,6 +28,11 @@ def compute_sub_account_id(owner_id: bytes, number: int) -> bytes:
     return digest(Domain.SUB_ACCOUNT, owner_id, number.to_bytes(4, "big"))
 
 
+def compute_account_id(owner_id: bytes, number: int) -> bytes:
+    """The id of one of an owner's accounts: the main one, 0, or a sub-account."""
+    return compute_sub_account_id(owner_id, number) if number else owner_id
+
+
 def is_sub_account_number(number: int) -> bool:
     """Can there be a sub-account of this number?"""
     return 1 <= number <= SUB_ACCOUNTS_MAX

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id
 from node.cli import collateral, margin_mode, proofs, sessions, solvency, watch
 from node.cli.account_tables import (
     make_account_tables,
@@ -13,7 +13,6 @@ from node.cli.account_tables import (
 )
 from node.cli.amounts import format_quote, format_time
 from node.cli.hints import rota_command
-from node.cli.order_options import SubOption
 from node.cli.order_tables import make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import (
@@ -22,6 +21,7 @@ from node.cli.target import (
     DirOption,
     DoorFailure,
     NodeOption,
+    SubOption,
     account_id,
     account_names,
     query_at_door,
@@ -124,7 +124,7 @@ def show(
       rota account show bob --sub 1
     """
     owner = account_id(directory, account)
-    identifier = compute_sub_account_id(owner, sub) if sub else owner
+    identifier = compute_account_id(owner, sub)
 
     async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
         return await query_account_and_markets(client, identifier)

@@ -7,16 +7,19 @@ import typer
 from engine.instructions import Transfer, Withdraw
 from engine.limits import SUB_ACCOUNTS_MAX, WITHDRAWAL_DESTINATION_BYTES
 from node.cli.amounts import parse_quote
+from node.cli.desk import Order, open_desk
 from node.cli.hints import rota_command
-from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
 from node.cli.output import JsonOption
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
     account_id,
 )
 from node.cli.views import ReceiptInfo
@@ -65,7 +68,16 @@ def transfer(
     """
     if (to is None) == (to_sub is None):
         raise typer.BadParameter("say who receives it: --to or --to-sub, one of the two")
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
     receiver = b"" if to is None else account_id(directory, to)
     instruction = Transfer(parse_quote(amount), receiver, to_sub or 0)
 
@@ -107,7 +119,16 @@ def withdraw(
         raise typer.BadParameter(
             f"an address has {2 * WITHDRAWAL_DESTINATION_BYTES} hexadecimal digits"
         )
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
     instruction = Withdraw(parse_quote(amount), destination)
 
     async def make(_: DoorClient) -> Order:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id
 from engine.instructions import Bid
 from engine.limits import SUB_ACCOUNTS_MAX
 from node.cli.account_tables import describe_stage
@@ -19,18 +19,21 @@ from node.cli.amounts import (
     format_size,
     parse_percent,
 )
+from node.cli.desk import Order, open_desk
 from node.cli.hints import rota_command
-from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
 from node.cli.output import JsonOption, current_output, record, table
 from node.cli.reasons import explain
 from node.cli.submission import RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
     account_id,
     account_names,
     query_at_door,
@@ -77,7 +80,7 @@ def list_liquidations(
     output = current_output(context)
     if account is not None:
         identifier = account_id(directory, account)
-        identifier = compute_sub_account_id(identifier, sub) if sub else identifier
+        identifier = compute_account_id(identifier, sub)
 
         async def look(
             client: DoorClient,
@@ -244,9 +247,18 @@ def bid(
       rota order bid bob
       rota order bid bob --part 25% --premium 3% --account alice
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
     identifier = account_id(directory, liquidated)
-    identifier = compute_sub_account_id(identifier, of_sub) if of_sub else identifier
+    identifier = compute_account_id(identifier, of_sub)
     part_ppm = parse_percent(part, "the part")
 
     async def make(client: DoorClient) -> Order:

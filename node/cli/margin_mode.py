@@ -6,15 +6,18 @@ from typing import Annotated
 import typer
 
 from engine.instructions import MarginMode, SetMarginMode
-from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
+from node.cli.desk import Order, open_desk
 from node.cli.output import JsonOption
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
 )
 from node.client import DoorClient
 
@@ -46,7 +49,16 @@ def margin(
       rota account margin portfolio
       rota account margin cross --account bob
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def choose(_: DoorClient) -> Order:
         return SetMarginMode(MarginMode[mode.name]), None

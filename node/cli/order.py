@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.accounts.sub_accounts import compute_account_id
 from engine.instructions import MarketOrder, PlaceOrder
 from node.cli import liquidations, order_changes, order_waiting
 from node.cli.amounts import (
@@ -11,30 +12,25 @@ from node.cli.amounts import (
     parse_price,
     parse_size,
 )
+from node.cli.desk import Order, open_desk
 from node.cli.order_options import (
     SELF_TRADES,
     SIDES,
     SLIPPAGE_DEFAULT,
     TIFS,
-    WAIT_DEFAULT_S,
     ClientIdOption,
     GoodForOption,
     MarketArgument,
-    Order,
     ReduceOnlyOption,
     SelfTradeName,
     SelfTradeOption,
     SideArgument,
     SideName,
     SizeArgument,
-    SubOption,
     TifName,
-    WaitOption,
     WorstPriceOption,
-    compute_account,
     compute_good_til_ms,
     compute_worst_price,
-    open_desk,
 )
 from node.cli.order_tables import list_orders, make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record
@@ -42,11 +38,14 @@ from node.cli.reasons import explain
 from node.cli.submission import describe_outcome
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
     load_identity,
     query_at_door,
 )
@@ -110,7 +109,16 @@ def place(
       rota order place BTC-PERP buy 1 --price 60000 --client-id 7 --good-for 15m
       rota order place BTC-PERP buy 1 --price 60000 --node 10.0.0.7:9101 --key trader.json
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -168,7 +176,16 @@ def place_market(
       rota order market BTC-PERP sell 0.1 --slippage 0.25% --reduce-only
       rota order market ETH-PERP buy 2 --price 3050
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -264,7 +281,7 @@ def show_orders(
     identity = load_identity(directory, account, key, password_file)
 
     async def work(client: DoorClient) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
-        return await query_account_and_markets(client, compute_account(identity, sub))
+        return await query_account_and_markets(client, compute_account_id(identity.account, sub))
 
     answer, view, markets = query_at_door(directory, node, work)
     tables = [make_open_table(view, markets), *make_waiting_tables(view, markets)]

@@ -7,17 +7,20 @@ import typer
 from engine.instructions import Amend, ArmDeadMan, Cancel, CancelAll
 from engine.limits import CLIENT_ID_MAX, SEQUENCE_MAX
 from node.cli.amounts import format_duration, parse_duration_ms, parse_price, parse_size
-from node.cli.order_options import WAIT_DEFAULT_S, Order, SubOption, WaitOption, open_desk
+from node.cli.desk import Order, open_desk
 from node.cli.output import JsonOption
 from node.cli.reasons import explain
 from node.cli.submission import RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
 )
 from node.cli.views import (
     AccountInfo,
@@ -79,7 +82,16 @@ def amend(
     _require_one_name(order_id, client_id)
     if price is None and size is None:
         raise typer.BadParameter("give --price, --size or both")
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         _, view, markets = await query_account_and_markets(client, desk.account)
@@ -134,7 +146,16 @@ def cancel(
       rota order cancel --client-id 7
     """
     _require_one_name(order_id, client_id)
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         return Cancel(order_id or 0, client_id or 0), None
@@ -163,7 +184,16 @@ def cancel_all(
       rota order cancel-all
       rota order cancel-all --market BTC-PERP --account bob
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         return CancelAll(
@@ -202,7 +232,16 @@ def dead_man(
       rota order dead-man off --account bob
     """
     timeout_ms = 0 if timeout == "off" else parse_duration_ms(timeout)
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         return ArmDeadMan(timeout_ms), None

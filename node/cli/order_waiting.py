@@ -15,6 +15,7 @@ from node.cli.amounts import (
     parse_price,
     parse_size,
 )
+from node.cli.desk import Order, open_desk
 from node.cli.order_legs import (
     Leg,
     LegKind,
@@ -29,31 +30,29 @@ from node.cli.order_options import (
     SELF_TRADES,
     SIDES,
     SLIPPAGE_DEFAULT,
-    WAIT_DEFAULT_S,
     ClientIdOption,
     FiredTifName,
     GoodForOption,
     MarketArgument,
-    Order,
     ReduceOnlyOption,
     SelfTradeName,
     SelfTradeOption,
     SideArgument,
     SizeArgument,
-    SubOption,
-    WaitOption,
     WorstPriceOption,
     compute_good_til_ms,
-    open_desk,
 )
 from node.cli.output import JsonOption
 from node.cli.target import (
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    SubOption,
+    WaitOption,
 )
 from node.cli.views import ReceiptInfo, query_market
 from node.client import DoorClient
@@ -120,7 +119,16 @@ def stop(
       rota order stop BTC-PERP buy 0.1 --trigger 62000 --price 62100 --tif gtc
       rota order stop ETH-PERP sell 2 --trigger 2900 --source last --slippage 0.5%
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -166,7 +174,16 @@ def take_profit(
       rota order take-profit BTC-PERP sell 0.1 --trigger 65000 --reduce-only
       rota order take-profit BTC-PERP buy 0.1 --trigger 55000 --price 55000 --tif gtc
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -219,7 +236,16 @@ def trailing(
       rota order trailing BTC-PERP sell 0.1 --offset 500 --reduce-only
       rota order trailing ETH-PERP buy 2 --offset 1.5% --source last
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -296,7 +322,16 @@ def oco(
       rota order oco BTC-PERP buy 0.1 --stop 62000 --leg "sell stop 58000"
       rota order oco BTC-PERP sell 0.1 --leg "limit 65000" --leg "0.05 stop 58000 tif=gtc"
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
     base = Leg(LegKind.LIMIT, "", side, size, None, slippage, source, tif, reduce_only)
     short = {
         LegKind.LIMIT: limit,
@@ -360,7 +395,16 @@ def twap(
       rota order twap BTC-PERP buy 2 --price 61000 --duration 10m
       rota order twap ETH-PERP sell 50 --price 2950 --duration 1h --interval 1m --reduce-only
     """
-    desk = open_desk(context, account, sub, directory, node, key, password_file, timeout_s)
+    desk = open_desk(
+        context,
+        account=account,
+        sub=sub,
+        directory=directory,
+        node=node,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
     duration_ms, interval_ms = parse_duration_ms(duration), parse_duration_ms(interval)
 
     async def make(client: DoorClient) -> Order:

@@ -8,7 +8,7 @@ import trio
 import typer
 
 from crypto.bls import BLS
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id
 from engine.accounts.withdrawals import decode_withdrawal
 from engine.commitment.leaves import decode_account
 from engine.commitment.root import account_key, withdrawal_key
@@ -16,14 +16,16 @@ from engine.errors import ProofError
 from engine.genesis import EngineGenesis
 from engine.limits import SEQUENCE_MAX
 from node.cli.amounts import format_fraction, format_quote, format_size
-from node.cli.order_options import WAIT_DEFAULT_S, SubOption, WaitOption
 from node.cli.output import JsonOption, current_output, record, to_plain
 from node.cli.solvency import load_chain
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     DirOption,
     NodeOption,
+    SubOption,
+    WaitOption,
     account_id,
     query_at_door,
 )
@@ -92,7 +94,7 @@ def prove(
     """
     chain = load_chain(directory, genesis)
     owner = account_id(directory, account)
-    identifier = compute_sub_account_id(owner, sub) if sub else owner
+    identifier = compute_account_id(owner, sub)
     if withdrawal is None:
         question: tuple[object, ...] = ("account", identifier)
         key = account_key(identifier)

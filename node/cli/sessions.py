@@ -13,17 +13,18 @@ from mempool.ledger import KEY_ACTIVATION_DELAY_HEIGHTS
 from node.cli.account_tables import make_session_table
 from node.cli.amounts import parse_duration_ms, parse_quote
 from node.cli.hints import rota_command
-from node.cli.order_options import WAIT_DEFAULT_S, WaitOption
 from node.cli.output import JsonOption, Output, command_group, current_output, record
 from node.cli.submission import submit_keys
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
+    WAIT_DEFAULT_S,
     AccountOption,
     DirOption,
     KeyOption,
     NodeOption,
     PasswordFileOption,
+    WaitOption,
     account_id,
     load_identity,
     query_at_door,

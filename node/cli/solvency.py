@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from crypto.bls import BLS
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id
 from engine.commitment.solvency import SolvencyStatement, compute_statement_digest, encode_statement
 from node.cli.amounts import format_quote
-from node.cli.order_options import SubOption
 from node.cli.output import JsonOption, current_output, record
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
     DirOption,
     NodeOption,
+    SubOption,
     account_id,
     find_doors,
     query_at_door,
@@ -71,7 +71,7 @@ def solvency(
     """
     chain = load_chain(directory, genesis)
     owner = account_id(directory, account)
-    identifier = compute_sub_account_id(owner, sub) if sub else owner
+    identifier = compute_account_id(owner, sub)
 
     async def ask(client: DoorClient) -> Any:
         return await client.query("solvency", identifier)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from crypto.codec import encode
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id
 from engine.instructions import Amend, Instruction, MarketOrder, OnBehalf, PlaceOrder
 from engine.receipts import ReasonCode
 from engine.refusals import REFUSALS
@@ -95,7 +95,7 @@ async def submit_instruction(
             is_cancelled = isinstance(asked, Amend) and not receipt.order_id
             is_cancelled = is_cancelled and receipt.code in REFUSALS[PlaceOrder]
             sub = instruction.sub if isinstance(instruction, OnBehalf) else 0
-            account = compute_sub_account_id(identity.account, sub) if sub else identity.account
+            account = compute_account_id(identity.account, sub)
             raise await _engine_refusal(
                 client, receipt.code, market, account, asked, is_cancelled=is_cancelled
             )

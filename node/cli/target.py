@@ -8,6 +8,7 @@ import typer
 
 from crypto.ed25519 import ED25519
 from crypto.keystore import KdfStrength, KeystoreError, read_keystore
+from engine.limits import SUB_ACCOUNTS_MAX
 from node.cli import hints
 from node.cli.hints import DIR_VARIABLE, rota_command
 from node.cli.reasons import explain_refused_request
@@ -20,6 +21,7 @@ from node.network import is_network, load_network
 
 DIR_DEFAULT: Final = hints.DIR_DEFAULT
 ACCOUNT_DEFAULT: Final = "alice"
+WAIT_DEFAULT_S: Final = 30.0
 
 _PASSED_OVER_CODES: Final = frozenset(
     {"door.unreachable", "door.timeout", "door.closed", "door.full"}
@@ -72,6 +74,18 @@ PasswordFileOption = Annotated[
         help="File whose first line is the password; without it you are asked.",
         show_default=False,
     ),
+]
+SubOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=SUB_ACCOUNTS_MAX,
+        help="Number of the sub-account to act for; 0 is the main account.",
+    ),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the certified result."),
 ]
 
 

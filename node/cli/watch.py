@@ -10,12 +10,11 @@ from typing import Annotated, Any, Final
 import trio
 import typer
 
-from engine.accounts.sub_accounts import compute_sub_account_id
+from engine.accounts.sub_accounts import compute_account_id, compute_sub_account_id
 from engine.limits import SEQUENCE_MAX, SUB_ACCOUNTS_MAX
 from node.cli.account_events import Reader, describe_entry
 from node.cli.amounts import parse_duration_ms
 from node.cli.hints import rota_command
-from node.cli.order_options import SubOption
 from node.cli.output import JsonOption, Output, current_output
 from node.cli.target import (
     ACCOUNT_DEFAULT,
@@ -23,6 +22,7 @@ from node.cli.target import (
     DirOption,
     DoorFailure,
     NodeOption,
+    SubOption,
     account_id,
     account_names,
     query_at_door,
@@ -91,7 +91,7 @@ def watch(
     """
     output = current_output(context)
     owner = account_id(directory, account)
-    identifier = compute_sub_account_id(owner, sub) if sub else owner
+    identifier = compute_account_id(owner, sub)
     place = None if start is None else _parse_place(start)
     if past and place is None:
         place = Cursor(1, 0)

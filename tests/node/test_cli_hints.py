@@ -10,9 +10,9 @@ import pytest
 from localnet.control import acquire_supervisor_lock
 from localnet.network import create_network
 from node.cli import target
+from node.cli.desk import make_status_command
 from node.cli.hints import rota_command
 from node.cli.main import run
-from node.cli.order_options import make_status_command
 from node.client_stream import DoorError
 from node.network import Network
 
