@@ -6,9 +6,11 @@ stable codes has the same words (`node.cli.error_reference`).
 
 from typing import Final, NamedTuple
 
-from engine.limits import SUB_ACCOUNTS_MAX
+from consensus.checkpoints import CHECKPOINT_INTERVAL
+from engine.limits import PPM, SUB_ACCOUNTS_MAX, WITHDRAWAL_DESTINATION_BYTES
 from engine.receipts import ReasonCode
 from mempool.refusal import RefusalCode
+from node.workers.statements import STATEMENTS_KEPT
 
 
 class Reason(NamedTuple):
@@ -253,7 +255,8 @@ OUTCOME_REASONS: Final = {
         "a balance would grow beyond the largest one", "choose less"
     ),
     ReasonCode.WITHDRAW_DESTINATION_INVALID: Reason(
-        "the destination is no address on L1, which has 20 bytes that are not all zero"
+        f"the destination is no address on L1, which has {WITHDRAWAL_DESTINATION_BYTES} bytes that "
+        "are not all zero"
     ),
     ReasonCode.WITHDRAW_TOO_SMALL: Reason(
         "the amount is below the smallest withdrawal of the chain", "withdraw more at once"
@@ -315,9 +318,9 @@ OUTCOME_REASONS: Final = {
     ),
     ReasonCode.AUCTION_OWN: Reason("an account cannot bid for what it has itself"),
     ReasonCode.AUCTION_PORTION_INVALID: Reason(
-        "the portion is not between 1 and 1,000,000 ppm, or weighs less than a lot of some position"
+        f"the portion is not between 1 and {PPM:,} ppm, or weighs less than a lot of some position"
     ),
-    ReasonCode.AUCTION_PREMIUM_INVALID: Reason("the premium is not between 0 and 1,000,000 ppm"),
+    ReasonCode.AUCTION_PREMIUM_INVALID: Reason(f"the premium is not between 0 and {PPM:,} ppm"),
     ReasonCode.AUCTION_PREMIUM_TOO_HIGH: Reason(
         "the auction does not offer so much yet", "ask for less, or bid again later"
     ),
@@ -346,7 +349,8 @@ DOOR_REASONS: Final = {
     ),
     "checkpoint.unknown": Reason(
         "the height is no checkpoint of the node, or above what it has executed",
-        "choose a height up to the executed one that ordered something, or a multiple of 16",
+        "choose a height up to the executed one that ordered something, or a multiple of "
+        f"{CHECKPOINT_INTERVAL}",
     ),
     "door.duplicate_request": Reason("a request of this number is still unanswered", _REPORT_BUG),
     "door.forgeries": Reason(
@@ -378,7 +382,7 @@ DOOR_REASONS: Final = {
     ),
     "solvency.unknown": Reason(
         "the node has no statement about that height; one is made a minute after the first block, "
-        "and then each minute, and the newest 8 are kept",
+        f"and then each minute, and the newest {STATEMENTS_KEPT} are kept",
         "wait a minute, or name no height",
     ),
 }
