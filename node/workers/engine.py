@@ -156,7 +156,7 @@ class EngineWorker:
         return await self._finish(call, expected)
 
     async def query(self, name: str, arguments: tuple[Any, ...]) -> bytes:
-        """Return a view (`node.workers.views` lists them) as MessagePack of plain values.
+        """Return a view (`node.workers.views`) as MessagePack of plain values.
 
         Raises `WorkerQueryError` and `EngineWorkerError`.
         """

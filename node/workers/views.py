@@ -1,16 +1,6 @@
 """The engine's views as clients get them: by name, from hostile arguments, as plain maps.
 
-| view | arguments | answer |
-|---|---|---|
-| `markets` | | list of markets |
-| `book` | market id or symbol, levels (default 20) | bids and asks, best first |
-| `accounts` | account id to start after (default none), limit | list of ids and balances, by id |
-| `account` | account id | balance, margin, positions, orders, what waits |
-| `orders` | account id | list of the account's open orders |
-| `order` | order id | one open or waiting order |
-| `liquidations` | as `accounts` | who is under liquidation, by id |
-| `insurance` | | the insurance fund and the other pools |
-| `proof` | `account` and an id; `market`, `options`, `withdrawal` and a number; `system` | a leaf |
+Those of `node.protocol.QUERIES` that are the engine's: the node itself answers the others.
 
 A struct becomes a map by field name, an enumeration the name of its value in lower case; numbers
 mean something to our own structs alone.
