@@ -66,39 +66,13 @@ def render_errors(head: str) -> str:
         "codes may change at any time. Exit codes of processes have [a page of their",
         "own](exit-codes.md).",
     ]
-    parts += _section(
-        "Envelopes that are refused",
-        "In the answer to a submission (`SubmitResult.code`) or in a receipt of level `refused`."
-        " A refused envelope changes nothing and costs nothing.",
-        {code.value: reason.meaning for code, reason in REFUSAL_REASONS.items()},
-    )
-    parts += _section(
-        "Outcomes of instructions",
-        "In the engine's receipts and events: the envelope was ordered, this is what became of it.",
-        {code.value: reason.meaning for code, reason in OUTCOME_REASONS.items()},
-    )
-    parts += _section(
-        "Requests at the order door",
-        "In `Refused` frames; the connection lives on, except after `door.full` and, if it"
-        " names no request, `door.forgeries`.",
-        {
-            code: DOOR_REASONS[code].meaning
-            for code in _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS)
-            | _doc_rows(WorkerQueryError)
-        },
-    )
-    parts += _section(
-        "What the client library adds",
-        "Raised as `DoorError`, beside the codes that the node gave.",
-        _doc_rows(DoorError),
-    )
+    parts += _render_answers()
     parts += _section(
         "What ends a connection",
         "In the log of the node; `frame` codes on both ports, `peer` codes on the peer port.",
         _return_rows(Path(network.__file__))
         | _call_rows((Path(network.__file__).parent,), _PEER_ERRORS)
-        | _doc_rows(FramingError)
-        | _doc_rows(PeerError),
+        | _doc_rows(FramingError, PeerError),
     )
     parts += _section(
         "What ends a node or a command",
@@ -106,32 +80,67 @@ def render_errors(head: str) -> str:
         " nobody foresaw, and has a traceback.",
         _call_rows(everything, _HALT_REPORTS | _OTHER_REPORTS, operator_errors)
         | _class_rows(everything, operator_errors.__contains__)
-        | _doc_rows(PortfolioFileError) | _doc_rows(StorageError) | _doc_rows(SafetyError)
-        | _doc_rows(WorkerError) | _doc_rows(EngineWorkerError),
-    )  # fmt: skip
-    parts += _section(
-        "Rules that a member broke",
-        "Counted in the status (`misbehaviours`) and logged as `peer_misbehaviour`, at the first"
-        " and at every doubling.",
-        _call_rows((Path(consensus.__file__).parent, Path(node.__file__).parent), _PEER_REPORTS)
-        | dict.fromkeys((code.value for code in BatchError), "see `mempool.batch`")
-        | _doc_rows(OfferError),
+        | _doc_rows(PortfolioFileError, StorageError, SafetyError, WorkerError, EngineWorkerError),
     )
-    parts += _section(
-        "Alarms",
-        "Logged as `alarm`: the node goes on, and its operator should look.",
-        _call_rows((Path(consensus.__file__).parent,), _ALARMS),
-    )
+    parts += _render_reports()
     parts += _section(
         "Errors inside the program",
         "Of bytes or books that are not what they should be. Whoever meets one refuses, halts or"
         " reports under a code above; these stand in tracebacks and in details.",
         _class_rows(everything, lambda name: name not in operator_errors)
-        | _doc_rows(ChunkError)
-        | _doc_rows(ProofError)
-        | _doc_rows(SolvencyError),
+        | _doc_rows(ChunkError, ProofError, SolvencyError),
     )
     return "\n".join(parts) + "\n"
+
+
+def _render_answers() -> list[str]:
+    """What clients are answered."""
+    door_codes = _call_rows((Path(node.__file__).parent,), _DOOR_REPORTS)
+    return [
+        *_section(
+            "Envelopes that are refused",
+            "In the answer to a submission (`SubmitResult.code`) or in a receipt of level"
+            " `refused`. A refused envelope changes nothing and costs nothing.",
+            {code.value: reason.meaning for code, reason in REFUSAL_REASONS.items()},
+        ),
+        *_section(
+            "Outcomes of instructions",
+            "In the engine's receipts and events: the envelope was ordered, this is what became"
+            " of it.",
+            {code.value: reason.meaning for code, reason in OUTCOME_REASONS.items()},
+        ),
+        *_section(
+            "Requests at the order door",
+            "In `Refused` frames; the connection lives on, except after `door.full` and, if it"
+            " names no request, `door.forgeries`.",
+            {code: DOOR_REASONS[code].meaning for code in door_codes | _doc_rows(WorkerQueryError)},
+        ),
+        *_section(
+            "What the client library adds",
+            "Raised as `DoorError`, beside the codes that the node gave.",
+            _doc_rows(DoorError),
+        ),
+    ]
+
+
+def _render_reports() -> list[str]:
+    """What a node reports and goes on."""
+    of_consensus, of_node = Path(consensus.__file__).parent, Path(node.__file__).parent
+    return [
+        *_section(
+            "Rules that a member broke",
+            "Counted in the status (`misbehaviours`) and logged as `peer_misbehaviour`, at the"
+            " first and at every doubling.",
+            _call_rows((of_consensus, of_node), _PEER_REPORTS)
+            | dict.fromkeys((code.value for code in BatchError), "see `mempool.batch`")
+            | _doc_rows(OfferError),
+        ),
+        *_section(
+            "Alarms",
+            "Logged as `alarm`: the node goes on, and its operator should look.",
+            _call_rows((of_consensus,), _ALARMS),
+        ),
+    ]
 
 
 def _section(title: str, text: str, rows: dict[str, str]) -> list[str]:
@@ -142,11 +151,13 @@ def _section(title: str, text: str, rows: dict[str, str]) -> list[str]:
     return lines + [f"| `{code}` | {meaning} |" for code, meaning in sorted(rows.items())]
 
 
-def _doc_rows(error: type[Exception]) -> dict[str, str]:
+def _doc_rows(*errors: type[Exception]) -> dict[str, str]:
+    """The codes in the tables of classes' docstrings."""
     rows: dict[str, str] = {}
-    for line in (inspect.getdoc(error) or "").splitlines():
-        if match := _ROW.match(line):
-            rows |= dict.fromkeys(re.findall(r"`([a-z_.]+)`", match[1]), match[2])
+    for error in errors:
+        for line in (inspect.getdoc(error) or "").splitlines():
+            if match := _ROW.match(line):
+                rows |= dict.fromkeys(re.findall(r"`([a-z_.]+)`", match[1]), match[2])
     return rows
 
 

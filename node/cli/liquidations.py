@@ -51,6 +51,16 @@ from node.client import DoorClient
 LISTED_MAX: Final = 10_000
 """Accounts under liquidation that are listed at most; nodes tell them in pages."""
 
+PremiumOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="Least premium to ask for, in percent of its maintenance margin [default: what is "
+        "offered now].",
+        show_default=False,
+    ),
+]
+
 
 def list_liquidations(
     context: typer.Context,
@@ -79,8 +89,7 @@ def list_liquidations(
     """
     output = current_output(context)
     if account is not None:
-        identifier = account_id(directory, account)
-        identifier = compute_account_id(identifier, sub)
+        identifier = compute_account_id(account_id(directory, account), sub)
 
         async def look(
             client: DoorClient,
@@ -218,15 +227,7 @@ def bid(
             metavar="PERCENT", help="The largest part of all that it has to take, as 25%."
         ),
     ] = "100%",
-    premium: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PERCENT",
-            help="Least premium to ask for, in percent of its maintenance margin [default: what is "
-            "offered now].",
-            show_default=False,
-        ),
-    ] = None,
+    premium: PremiumOption = None,
     account: AccountOption = None,
     sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
@@ -257,8 +258,7 @@ def bid(
         password_file=password_file,
         timeout_s=timeout_s,
     )
-    identifier = account_id(directory, liquidated)
-    identifier = compute_account_id(identifier, of_sub)
+    identifier = compute_account_id(account_id(directory, liquidated), of_sub)
     part_ppm = parse_percent(part, "the part")
 
     async def make(client: DoorClient) -> Order:

@@ -1,5 +1,6 @@
 """`rota order stop`, `take-profit`, `trailing`, `oco` and `twap`: orders that wait."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -80,6 +81,34 @@ FiredTifOption = Annotated[
     typer.Option(
         help="When it fires: ioc takes what it can at once; gtc rests what is left; fok takes all "
         "or nothing."
+    ),
+]
+LimitOption = Annotated[
+    str | None,
+    typer.Option(help="Price of a limit order, which only rests (post-only).", show_default=False),
+]
+TakeProfitOption = Annotated[
+    str | None, typer.Option(help="Trigger price of a take-profit order.", show_default=False)
+]
+StopOption = Annotated[
+    str | None, typer.Option(help="Trigger price of a stop order.", show_default=False)
+]
+TrailOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DISTANCE",
+        help="Offset of a trailing stop, as 500 or 1%.",
+        show_default=False,
+    ),
+]
+LegOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LEG",
+        help="A leg with a side, size or terms of its own, in quotes: [buy|sell] [SIZE] KIND "
+        "PRICE [price=P] [slippage=D] [source=S] [tif=T] [reduce-only]. KIND is limit, "
+        "take-profit, stop or trailing; may be given twice.",
+        show_default=False,
     ),
 ]
 
@@ -261,36 +290,11 @@ def oco(
     market: MarketArgument,
     side: SideArgument,
     size: SizeArgument,
-    limit: Annotated[
-        str | None,
-        typer.Option(
-            help="Price of a limit order, which only rests (post-only).", show_default=False
-        ),
-    ] = None,
-    take_profit: Annotated[
-        str | None, typer.Option(help="Trigger price of a take-profit order.", show_default=False)
-    ] = None,
-    stop: Annotated[
-        str | None, typer.Option(help="Trigger price of a stop order.", show_default=False)
-    ] = None,
-    trail: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DISTANCE",
-            help="Offset of a trailing stop, as 500 or 1%.",
-            show_default=False,
-        ),
-    ] = None,
-    leg: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LEG",
-            help="A leg with a side, size or terms of its own, in quotes: [buy|sell] [SIZE] KIND "
-            "PRICE [price=P] [slippage=D] [source=S] [tif=T] [reduce-only]. KIND is limit, "
-            "take-profit, stop or trailing; may be given twice.",
-            show_default=False,
-        ),
-    ] = None,
+    limit: LimitOption = None,
+    take_profit: TakeProfitOption = None,
+    stop: StopOption = None,
+    trail: TrailOption = None,
+    leg: LegOption = None,
     slippage: SlippageOption = None,
     source: SourceOption = SourceName.INDEX,
     tif: FiredTifOption = FiredTifName.IOC,
@@ -339,14 +343,7 @@ def oco(
         LegKind.STOP: stop,
         LegKind.TRAILING: trail,
     }
-    legs = [
-        base._replace(kind=kind, price=each) for kind, each in short.items() if each is not None
-    ]
-    legs += [parse_leg(each, base) for each in leg or ()]
-    if len(legs) != 2:
-        raise typer.BadParameter("give two of --limit, --take-profit, --stop, --trail and --leg")
-    if all(each.kind is LegKind.LIMIT for each in legs):
-        raise typer.BadParameter("one leg at most is a limit order; the other one has to wait")
+    legs = _choose_legs(base, short, leg or ())
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
@@ -435,3 +432,17 @@ def _tell_pair(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:
         return {}, ""
     other = receipt.order_id + 1
     return {"other_order_id": other}, f"order {other} is the other one of the pair"
+
+
+def _choose_legs(base: Leg, short: dict[LegKind, str | None], long: Iterable[str]) -> list[Leg]:
+    """The two legs that the options name, on the `base`'s terms unless they have others: a price
+    for each kind, or a `parse_leg`. Raises a usage error."""
+    legs = [
+        base._replace(kind=kind, price=each) for kind, each in short.items() if each is not None
+    ]
+    legs += [parse_leg(each, base) for each in long]
+    if len(legs) != 2:
+        raise typer.BadParameter("give two of --limit, --take-profit, --stop, --trail and --leg")
+    if all(each.kind is LegKind.LIMIT for each in legs):
+        raise typer.BadParameter("one leg at most is a limit order; the other one has to wait")
+    return legs

@@ -10,7 +10,7 @@ import typer
 from crypto.bls import BLS
 from engine.accounts.sub_accounts import compute_account_id
 from engine.accounts.withdrawals import decode_withdrawal
-from engine.commitment.leaves import decode_account
+from engine.commitment.leaves import LeafPosition, decode_account
 from engine.commitment.root import account_key, withdrawal_key
 from engine.errors import ProofError
 from engine.genesis import EngineGenesis
@@ -23,6 +23,7 @@ from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
     DirOption,
+    GenesisOption,
     NodeOption,
     SubOption,
     WaitOption,
@@ -42,6 +43,17 @@ CERTIFICATE_POLLS_MAX: Final = 50
 """Looks at one height, before a newer state is proven: not every height is certified by itself."""
 
 
+WithdrawalOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=SEQUENCE_MAX,
+        help="A pending withdrawal of it, by number, instead of the account.",
+        show_default=False,
+    ),
+]
+
+
 class UncertifiedError(OperatorError):
     """No state was certified in time."""
 
@@ -55,26 +67,10 @@ def prove(
         str, typer.Argument(help="Name in the localnet, or the account's id.")
     ] = ACCOUNT_DEFAULT,
     sub: SubOption = 0,
-    withdrawal: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=SEQUENCE_MAX,
-            help="A pending withdrawal of it, by number, instead of the account.",
-            show_default=False,
-        ),
-    ] = None,
+    withdrawal: WithdrawalOption = None,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
-    genesis: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="The chain's genesis.json [default: the localnet's].",
-            show_default=False,
-        ),
-    ] = None,
+    genesis: GenesisOption = None,
     timeout_s: WaitOption = WAIT_DEFAULT_S,
     json: JsonOption = False,
 ) -> None:
@@ -95,26 +91,19 @@ def prove(
     chain = load_chain(directory, genesis)
     owner = account_id(directory, account)
     identifier = compute_account_id(owner, sub)
-    if withdrawal is None:
-        question: tuple[object, ...] = ("account", identifier)
-        key = account_key(identifier)
-    else:
-        question, key = ("withdrawal", withdrawal), withdrawal_key(withdrawal)
-
-    async def work(client: DoorClient) -> tuple[LeafAnswer, bytes]:
-        with trio.move_on_after(timeout_s):
-            return await _ask(client, question)
-        raise UncertifiedError(
-            f"no state was certified within {timeout_s:g} s",
-            advice="ask again, or another node with --node",
-        )
-
-    answer, certificate = query_at_door(directory, node, work)
+    question, key = _choose_leaf(identifier, withdrawal)
+    answer, certificate = query_at_door(
+        directory, node, lambda client: _ask_in_time(client, question, timeout_s)
+    )
     committee = chain.committee()
     proven = verify_leaf(
         key, answer, certificate, chain_id=chain.chain_id(), committee=committee, scheme=BLS
     )
     names = [committee.members[each].name for each in proven.signers]
+    if withdrawal is None:
+        facts, told = _read_account(proven.value, chain.engine, directory, node)
+    else:
+        facts, told = _read_withdrawal(proven.value, identifier, withdrawal)
     document: dict[str, Any] = {
         "account": identifier,
         "withdrawal_id": withdrawal,
@@ -127,21 +116,21 @@ def prove(
         "certificate": certificate,
         "certified_by": names,
     }
-    rows: list[tuple[str, object]] = [("account", identifier.hex())]
-    if withdrawal is not None:
-        facts, told = _read_withdrawal(proven.value, identifier)
-        document |= facts
-        rows += [("withdrawal", withdrawal), *told]
-    else:
-        facts, told = _read_account(proven.value, chain.engine, directory, node)
-        document |= facts
-        rows += told
-    rows += [
+    rows = [
+        ("account", identifier.hex()),
+        *told,
         ("height", proven.height),
         ("market root", proven.market_root.hex()),
         ("certified by", ", ".join(names)),
     ]
-    current_output(context).data(document, record(rows))
+    current_output(context).data(document | facts, record(rows))
+
+
+def _choose_leaf(identifier: bytes, withdrawal: int | None) -> tuple[tuple[object, ...], bytes]:
+    """What to ask a node for, and the key of the leaf in the state's tree."""
+    if withdrawal is None:
+        return ("account", identifier), account_key(identifier)
+    return ("withdrawal", withdrawal), withdrawal_key(withdrawal)
 
 
 def _read_account(
@@ -174,13 +163,29 @@ def _read_account(
         "session keys": leaf.has_sessions,
     }
     rows.append(("has", ", ".join(name for name, has in others.items() if has) or "no orders"))
+    positions = _read_positions(leaf.positions, genesis, directory, node)
+    rows += [("position", words) for words, _ in positions]
+    rows += [] if positions else [("position", "none")]
+    rows.append(("leaf", value.hex()))
+    documents = [document for _, document in positions]
+    return {"state": {**to_plain(leaf), "positions": documents}}, rows
+
+
+def _read_positions(
+    positions: tuple[LeafPosition, ...],
+    genesis: EngineGenesis,
+    directory: Path,
+    node: str | None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Words for each position, and its document. Only options are named by a node, which
+    `query_at_door` asks if there is one."""
     symbols = {each.market: each for each in genesis.markets}
     series: dict[int, MarketInfo] = {}
-    if any(each.market not in symbols for each in leaf.positions):
+    if any(each.market not in symbols for each in positions):
         markets = query_at_door(directory, node, query_markets)
         series = {each.market: each for each in markets if each.option is not None}
-    positions = []
-    for each in leaf.positions:
+    read = []
+    for each in positions:
         symbol = None
         if each.market in symbols:
             market = symbols[each.market]
@@ -193,28 +198,39 @@ def _read_account(
             words += f" ({each.size_lots} lots of market {each.market}; the node names it)"
         else:
             words = f"{each.size_lots} lots of market {each.market}, which is no more"
-        positions.append({"symbol": symbol, **to_plain(each)})
-        rows.append(("position", words))
-    rows += [] if positions else [("position", "none")]
-    rows.append(("leaf", value.hex()))
-    return {"state": {**to_plain(leaf), "positions": positions}}, rows
+        read.append((words, {"symbol": symbol, **to_plain(each)}))
+    return read
 
 
 def _read_withdrawal(
-    value: bytes | None, identifier: bytes
+    value: bytes | None, identifier: bytes, number: int
 ) -> tuple[dict[str, Any], list[tuple[str, object]]]:
+    """What the leaf of a withdrawal says, for programs and for people."""
+    about = ("withdrawal", number)
     if value is None:
-        return {}, [("proven", "it is not pending: settled on L1, or never requested")]
+        words = "it is not pending: settled on L1, or never requested"
+        return {}, [about, ("proven", words)]
     owner, destination, amount, height = decode_withdrawal(value)
     if owner != identifier:
-        return {}, [("proven", f"it is pending, of another account: {owner.hex()}")]
+        return {}, [about, ("proven", f"it is pending, of another account: {owner.hex()}")]
     facts = {
         "destination": destination,
         "amount_microquote": amount,
         "requested_height": height,
     }
     words = f"{format_quote(amount)} to 0x{destination.hex()}, requested at height {height}"
-    return facts, [("proven", f"it is pending: {words}")]
+    return facts, [about, ("proven", f"it is pending: {words}")]
+
+
+async def _ask_in_time(
+    client: DoorClient, question: tuple[object, ...], timeout_s: float
+) -> tuple[LeafAnswer, bytes]:
+    with trio.move_on_after(timeout_s):
+        return await _ask(client, question)
+    raise UncertifiedError(
+        f"no state was certified within {timeout_s:g} s",
+        advice="ask again, or another node with --node",
+    )
 
 
 async def _ask(client: DoorClient, question: tuple[object, ...]) -> tuple[LeafAnswer, bytes]:

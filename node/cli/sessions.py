@@ -61,6 +61,31 @@ KeyArgument = Annotated[
         help="The other key: 64 hexadecimal digits, or the name of a localnet account that has it."
     ),
 ]
+MarketsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Only in this market; may be repeated, up to {SESSION_MARKETS_MAX} times "
+        "[default: all].",
+        show_default=False,
+    ),
+]
+SubsOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=0,
+        max=SUB_ACCOUNTS_MAX,
+        help="Only for this sub-account, 0 for the main account; may be repeated [default: all].",
+        show_default=False,
+    ),
+]
+SpendMaxOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Most that all its orders together may be worth, in quote; options that it sells "
+        "count as what they may have to pay [default: no cap].",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -77,32 +102,9 @@ def authorise(
     expires_in: Annotated[
         str, typer.Option(metavar="DURATION", help="How long it may sign, as 12h or 7d.")
     ] = "1d",
-    market: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Only in this market; may be repeated, up to {SESSION_MARKETS_MAX} times "
-            "[default: all].",
-            show_default=False,
-        ),
-    ] = None,
-    sub: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=0,
-            max=SUB_ACCOUNTS_MAX,
-            help="Only for this sub-account, 0 for the main account; may be repeated "
-            "[default: all].",
-            show_default=False,
-        ),
-    ] = None,
-    spend_max: Annotated[
-        str | None,
-        typer.Option(
-            help="Most that all its orders together may be worth, in quote; options that it sells "
-            "count as what they may have to pay [default: no cap].",
-            show_default=False,
-        ),
-    ] = None,
+    market: MarketsOption = None,
+    sub: SubsOption = None,
+    spend_max: SpendMaxOption = None,
     account: AccountOption = None,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
@@ -135,7 +137,16 @@ def authorise(
         expires_ms = client.welcome.time_ms + lifetime_ms
         return AuthorizeKey(named, expires_ms, _SCOPES[scope], confined, subs, cap)
 
-    _submit(current_output(context), make, directory, node, account, key, password_file, timeout_s)
+    _submit(
+        current_output(context),
+        make,
+        directory=directory,
+        node=node,
+        account=account,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
 
 @app.command()
@@ -161,7 +172,16 @@ def revoke(
     async def make(_: DoorClient) -> KeyChange:
         return RevokeKey(named)
 
-    _submit(current_output(context), make, directory, node, account, key, password_file, timeout_s)
+    _submit(
+        current_output(context),
+        make,
+        directory=directory,
+        node=node,
+        account=account,
+        key=key,
+        password_file=password_file,
+        timeout_s=timeout_s,
+    )
 
 
 @app.command("list")
@@ -191,6 +211,7 @@ def list_keys(
 def _submit(
     output: Output,
     make: Callable[[DoorClient], Awaitable[KeyChange]],
+    *,
     directory: Path,
     node: str | None,
     account: str | None,

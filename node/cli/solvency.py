@@ -15,6 +15,7 @@ from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
     DirOption,
+    GenesisOption,
     NodeOption,
     SubOption,
     account_id,
@@ -43,15 +44,7 @@ def solvency(
     sub: SubOption = 0,
     directory: DirOption = DIR_DEFAULT,
     node: NodeOption = None,
-    genesis: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="The chain's genesis.json [default: the localnet's].",
-            show_default=False,
-        ),
-    ] = None,
+    genesis: GenesisOption = None,
     json: JsonOption = False,
 ) -> None:
     """Prove that what an account is owed is part of the exchange's liabilities, and that these are

@@ -75,6 +75,15 @@ PasswordFileOption = Annotated[
         show_default=False,
     ),
 ]
+GenesisOption = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="The chain's genesis.json [default: the localnet's].",
+        show_default=False,
+    ),
+]
 SubOption = Annotated[
     int,
     typer.Option(
