@@ -107,7 +107,8 @@ class _Phases:
     def __init__(self) -> None:
         self.receipts: list[Receipt | None] = []
         self.reports: list[Task] = []
-        self.bids: list[Task] = []
+        self.bids: dict[bytes, list[Task]] = {}
+        """By sender, in rank order."""
         self.cancels: list[Task] = []
         """Cancels, amends and dead men's switches, sender by sender."""
         self.placements: list[list[Task]] = []
@@ -156,7 +157,7 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     run_dead_men(run)
     _credit_deposits(run, block)
     settle_withdrawals(run, block.withdrawals_settled)
-    run_liquidations(run, phases.bids, phases.receipts)
+    run_liquidations(run, list(phases.bids.values()), phases.receipts)
     replacements = _run_cancels(run, phases)
     settle_pairs(run)
     _run_transfers(run, phases)
@@ -248,7 +249,7 @@ def _collect(state: EngineState, charges: Charges, block: BlockInput) -> _Phases
             elif phase == _REPORTS:
                 phases.reports.append(task)
             elif phase == _BIDS:
-                phases.bids.append(task)
+                phases.bids.setdefault(sender, []).append(task)
             elif phase == _TRANSFERS:
                 phases.transfers.setdefault(sender, []).append(task)
             else:

@@ -11,6 +11,9 @@ from typing import Final
 PPM: Final = 1_000_000
 """Rates are integers in parts per million."""
 
+QUOTE_MICROQUOTE: Final = 1_000_000
+"""Money is counted in millionths of the unit in which prices are quoted."""
+
 INSTRUCTIONS_PER_BUNDLE_MAX: Final = 64
 """One signature covers at most this many instructions."""
 

@@ -18,7 +18,7 @@ Two facts keep the hot path short, and every change to the formulas must keep th
 * An incoming order is checked once, as if all of it traded at its limit price and paid the taker
   fee there. Every possible fill is at least as good, so it needs no check while it trades.
 
-Portfolio margin is another way to margin an account (`engine.portfolio.accounts`); the pure
+Portfolio margin is another way to margin an account (`engine.portfolio.margin`); the pure
 function behind it is `compute_portfolio_margin`, out of `engine.portfolio.scenarios`.
 """
 
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from engine.accounts.account import Account, Exposure
 from engine.limits import PPM
-from engine.portfolio.accounts import (
+from engine.portfolio.margin import (
     compute_requirements,
     refresh_portfolio,
     update_portfolio_exposure,

@@ -20,7 +20,7 @@ from engine.limits import DEPTH_LEVELS_MAX
 from engine.liquidation.views import LiquidationView, view_liquidation
 from engine.margin import compute_equity, compute_orders_margin, compute_position_margin
 from engine.options.views import GreeksView, OptionView, view_greeks, view_option
-from engine.portfolio.accounts import compute_open_margin, compute_requirements
+from engine.portfolio.margin import compute_open_margin, compute_requirements
 from engine.prices.funding import compute_settlement
 from engine.state import EngineState
 from engine.trading.book import BookSide, Order

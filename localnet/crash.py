@@ -13,12 +13,9 @@ from msgspec.structs import replace
 
 from engine.genesis import LiquidationParams, MarketParams
 from engine.instructions import Bid, Instruction, MarketOrder, Side
-from engine.limits import PPM
+from engine.limits import PPM, QUOTE_MICROQUOTE
 from localnet.markets import LIQUIDATION, AccountPlan
 from localnet.takers import compute_protective_ticks
-
-QUOTE_MICROQUOTE: Final = 1_000_000
-"""One whole unit of the quote asset."""
 
 CROWD_MAX: Final = 32
 """Leveraged accounts of one market, and bidders: a bundle holds a bid for each, and a sale."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from engine.genesis import MarketParams
 from engine.instructions import CancelAll, Instruction, PlaceOrder, Side, TimeInForce
-from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PPM, PRICE_MAX_TICKS
+from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX, PPM, PRICE_MAX_TICKS, QUOTE_MICROQUOTE
 
 
 class QuotePlan(NamedTuple):
@@ -35,8 +35,8 @@ DEMO_PLAN = QuotePlan(
     levels=5,
     half_spread_ppm=200,
     level_spacing_ppm=200,
-    level_notional_microquote=10_000 * 1_000_000,
-    position_limit_microquote=5_000_000 * 1_000_000,
+    level_notional_microquote=10_000 * QUOTE_MICROQUOTE,
+    position_limit_microquote=5_000_000 * QUOTE_MICROQUOTE,
     skew_max_ppm=150,
 )
 """Markets that follow a generated path: 150,000 on each side."""
@@ -45,8 +45,8 @@ TAPE_PLAN = QuotePlan(
     levels=8,
     half_spread_ppm=100,
     level_spacing_ppm=200,
-    level_notional_microquote=100_000 * 1_000_000,
-    position_limit_microquote=20_000_000 * 1_000_000,
+    level_notional_microquote=100_000 * QUOTE_MICROQUOTE,
+    position_limit_microquote=20_000_000 * QUOTE_MICROQUOTE,
     skew_max_ppm=80,
 )
 """The market that replays a tape: 3,600,000 on each side of each maker."""

@@ -19,6 +19,7 @@ from engine.genesis import (
     Matching,
     OpenInterestParams,
 )
+from engine.limits import QUOTE_MICROQUOTE
 from engine.options.params import OptionParams, PortfolioRules
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
@@ -105,7 +106,7 @@ MARKETS: Final = (
 """Ticks are 0.1, 0.01, 0.01 and 0.00001 USD; lots 0.0001 BTC, 0.001 ETH, 0.01 SOL and 1 DOGE."""
 
 LIQUIDATION: Final = LiquidationParams(
-    insurance_microquote=1_000_000 * 1_000_000,
+    insurance_microquote=1_000_000 * QUOTE_MICROQUOTE,
     cooldown_ms=5_000,
     closing_max_ms=30_000,
     auction_fast_ms=60_000,
@@ -117,16 +118,16 @@ million in quote."""
 
 FEE_TIERS: Final = FeeTiers(
     (
-        FeeTier(5_000_000 * 1_000_000, taker_reduction_ppm=50, maker_reduction_ppm=0),
-        FeeTier(25_000_000 * 1_000_000, taker_reduction_ppm=100, maker_reduction_ppm=10),
-        FeeTier(100_000_000 * 1_000_000, taker_reduction_ppm=150, maker_reduction_ppm=20),
+        FeeTier(5_000_000 * QUOTE_MICROQUOTE, taker_reduction_ppm=50, maker_reduction_ppm=0),
+        FeeTier(25_000_000 * QUOTE_MICROQUOTE, taker_reduction_ppm=100, maker_reduction_ppm=10),
+        FeeTier(100_000_000 * QUOTE_MICROQUOTE, taker_reduction_ppm=150, maker_reduction_ppm=20),
     ),
     epoch_ms=3_600_000,
     epochs=24,
 )
 """By the volume of a day; exchanges take 14 or 30, which nobody sees the end of on a localnet."""
 
-WITHDRAWAL_MIN_MICROQUOTE: Final = 1_000_000
+WITHDRAWAL_MIN_MICROQUOTE: Final = QUOTE_MICROQUOTE
 
 PEOPLE: Final = ("alice", "bob")
 """Accounts for whoever tries the commands; nothing trades for them by itself."""
@@ -134,11 +135,11 @@ PEOPLE: Final = ("alice", "bob")
 DEMO_TRADERS: Final = tuple(f"trader{number}" for number in range(8))
 """Accounts of the demo traders' process."""
 
-PERSON_DEPOSIT_MICROQUOTE: Final = 100_000 * 1_000_000
-TRADER_DEPOSIT_MICROQUOTE: Final = 50_000_000 * 1_000_000
+PERSON_DEPOSIT_MICROQUOTE: Final = 100_000 * QUOTE_MICROQUOTE
+TRADER_DEPOSIT_MICROQUOTE: Final = 50_000_000 * QUOTE_MICROQUOTE
 """Deep enough to quote all markets for days without running out of margin."""
 
-FEE_CREDIT_MICROQUOTE: Final = 1_000_000 * 1_000_000
+FEE_CREDIT_MICROQUOTE: Final = 1_000_000 * QUOTE_MICROQUOTE
 """Envelope fees of one account, people and traders alike, and of each member's oracle key."""
 
 

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from engine.genesis import MarketParams
 from engine.instructions import MarketOrder, PlaceOrder, Side, TimeInForce
-from engine.limits import PPM
+from engine.limits import PPM, QUOTE_MICROQUOTE
 from engine.options.params import OptionParams
 from engine.portfolio.black76 import compute_prices
 from engine.portfolio.fixed_point import FRACTION_BITS, from_ratio
-from localnet.crash import QUOTE_MICROQUOTE, Deposits, find_market
+from localnet.crash import Deposits, find_market
 from localnet.markets import AccountPlan
 from localnet.splitmix import SplitMix
 from node.cli.views import MarketInfo

@@ -6,10 +6,8 @@ keeps demo accounts solvent and prices readable for as long as anybody lets it r
 
 from typing import Final
 
-from engine.limits import PRICE_MAX_TICKS
+from engine.limits import PPM, PRICE_MAX_TICKS, QUOTE_MICROQUOTE
 from localnet.splitmix import SplitMix
-
-PPM: Final = 1_000_000
 
 STEP_MAX_PPM: Final = 300
 """Largest ordinary move of one step, either way; most are smaller (triangular distribution)."""
@@ -31,9 +29,9 @@ FRACTION_BITS: Final = 20
 """Prices are kept in 2^-20 of a tick, so that cheap assets move too."""
 
 BASE_PRICES_MICROQUOTE: Final = {
-    "BTC-PERP": 60_000 * 1_000_000,
-    "ETH-PERP": 3_000 * 1_000_000,
-    "SOL-PERP": 150 * 1_000_000,
+    "BTC-PERP": 60_000 * QUOTE_MICROQUOTE,
+    "ETH-PERP": 3_000 * QUOTE_MICROQUOTE,
+    "SOL-PERP": 150 * QUOTE_MICROQUOTE,
     "DOGE-PERP": 200_000,
 }
 """Where the demo markets start, per whole unit of the base asset."""

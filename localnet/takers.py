@@ -11,20 +11,20 @@ from typing import Final
 
 from engine.genesis import MarketParams
 from engine.instructions import MarketOrder, Side
-from engine.limits import PPM, PRICE_MAX_TICKS
+from engine.limits import PPM, PRICE_MAX_TICKS, QUOTE_MICROQUOTE
 from localnet.splitmix import SplitMix
 
 PROTECTION_PPM: Final = 30_000
 """Takers accept prices this much worse than the reference: inside every market's price band, and
 far beyond the outermost quote."""
 
-RANDOM_ORDER_MAX_MICROQUOTE: Final = 4_000 * 1_000_000
+RANDOM_ORDER_MAX_MICROQUOTE: Final = 4_000 * QUOTE_MICROQUOTE
 """Value of the largest random order."""
 
-LEAN_LIMIT_MICROQUOTE: Final = 50_000 * 1_000_000
+LEAN_LIMIT_MICROQUOTE: Final = 50_000 * QUOTE_MICROQUOTE
 """Value of a position at which a random order always reduces it."""
 
-SURPLUS_LIMIT_MICROQUOTE: Final = 5_000_000 * 1_000_000
+SURPLUS_LIMIT_MICROQUOTE: Final = 5_000_000 * QUOTE_MICROQUOTE
 """Value of all takers' positions in a market from which on they give back."""
 
 

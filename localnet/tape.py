@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from engine.genesis import MarketParams
 from engine.instructions import Side
-from engine.limits import PRICE_MAX_TICKS
+from engine.limits import PRICE_MAX_TICKS, QUOTE_MICROQUOTE
 from node.exit_codes import ExitCode, OperatorError
 
 LINE_MAX_BYTES: Final = 512
@@ -33,9 +33,6 @@ COUNT_CHUNK_BYTES: Final = 1 << 20
 
 UNIT: Final = 10**8
 """Prices and quantities are counted in 1/UNIT."""
-
-MICROQUOTE: Final = 10**6
-"""Micro-quote in one quote."""
 
 VALUE_MAX: Final = 2**80
 """Bound on a price or quantity in 1/UNIT: far above any real one."""
@@ -197,7 +194,7 @@ HEADER: Final = "id,price,qty,quote_qty,time,is_buyer_maker"
 
 def compute_price_ticks(trade: TapeTrade, params: MarketParams) -> int:
     """The trade's price in a market's ticks, rounded to the nearest, inside what is a price."""
-    tick = params.tick_size_microquote * (UNIT // MICROQUOTE)
+    tick = params.tick_size_microquote * (UNIT // QUOTE_MICROQUOTE)
     return min(max((2 * trade.price + tick) // (2 * tick), 1), PRICE_MAX_TICKS)
 
 

@@ -41,7 +41,7 @@ MODULES: Final = {
     "engine/commitment": "records root",
     "engine/liquidation": "assessment bidding deleverage distress handover phase stages",
     "engine/options": "chains listing marks settlement surface",
-    "engine/portfolio": "accounts modes",
+    "engine/portfolio": "margin modes",
     "engine/prices": "funding mark open_interest oracle",
     "engine/trading": "auction book cancellation clearing market matching placement resting",
     "engine/waiting": "dead_man orders pairs slices triggers waitlist",

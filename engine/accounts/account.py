@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.accounts.sessions import Session
     from engine.accounts.withdrawals import Withdrawal
     from engine.liquidation.distress import Distress
-    from engine.portfolio.accounts import PortfolioCache
+    from engine.portfolio.margin import PortfolioCache
     from engine.trading.book import Order
     from engine.trading.market import Market
     from engine.waiting.orders import Waiting
@@ -141,7 +141,7 @@ class Account:
         self.deadline_ms = 0
         """When its dead man's switch cancels everything; 0 while it is off."""
         self.portfolio: PortfolioCache | None = None
-        """There if the account has chosen portfolio margin (`engine.portfolio.accounts`)."""
+        """There if the account has chosen portfolio margin (`engine.portfolio.margin`)."""
         self.distress: Distress | None = None
         """Its liquidation, while that is under way."""
         self.equity = 0
@@ -169,3 +169,14 @@ class Account:
         anything to be held and read in every block."""
         if not (exposure.lots or exposure.order_count or exposure.checked_lots):
             del self.exposures[exposure.market.market_id]
+
+
+def pack_cost(cost: int) -> bytes:
+    """`Exposure.cost` as 16 bytes, in the state root and in snapshots: profits of many years in one
+    market and losses in another may take it out of 64 bits."""
+    return cost.to_bytes(16, "big", signed=True)
+
+
+def unpack_cost(packed: bytes) -> int:
+    """The cost in its 16 bytes."""
+    return int.from_bytes(packed, "big", signed=True)

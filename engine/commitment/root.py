@@ -50,11 +50,11 @@ from struct import Struct
 from typing import Final
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
-from engine.accounts.account import Account
+from engine.accounts.account import Account, pack_cost
 from engine.accounts.fees import encode_volume
 from engine.accounts.sessions import encode_sessions
 from engine.accounts.withdrawals import encode_withdrawal
-from engine.liquidation.distress import encode_distress, pack_cost
+from engine.liquidation.distress import encode_distress
 from engine.options.chains import encode_chain, encode_series
 from engine.prices.funding import Funding, pack_index
 from engine.state import EngineState

@@ -52,7 +52,7 @@ from engine.limits import (
 )
 from engine.liquidation.assessment import assess, list_fresh
 from engine.liquidation.distress import count_looks
-from engine.liquidation.handover import NEEDS_INITIAL, check_taking, hand_over
+from engine.liquidation.handover import Needs, check_taking, hand_over
 from engine.liquidation.stages import follow_equity
 from engine.margin import (
     compute_equity,
@@ -69,6 +69,7 @@ from engine.receipts import (
     Status,
 )
 from engine.run import bound_amount
+from engine.schedule import take_turns
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account
@@ -76,11 +77,12 @@ if TYPE_CHECKING:
     from engine.liquidation.distress import Distress
     from engine.run import BlockRun
     from engine.schedule import Task
+    from engine.state import EngineState
 
 _OK: Final = ReasonCode.OK
 
 
-class Lot:
+class Sale:
     """What one auction sells in this block: the portfolio as it is before the first bid, with fresh
     caches."""
 
@@ -96,12 +98,12 @@ class Lot:
         "sold_ppm",
     )
 
-    def __init__(self, run: BlockRun, params: LiquidationParams, record: Distress) -> None:
+    def __init__(self, state: EngineState, params: LiquidationParams, record: Distress) -> None:
         account = record.account
         self.account = account
         self.record = record
         self.params = params
-        judged = assess(run.state, account)
+        judged = assess(state, account)
         self.equity = judged.equity
         self.margin = judged.margin
         fresh = {exposure.market.market_id: exposure.lots for exposure in list_fresh(account)}
@@ -187,18 +189,11 @@ def compute_discount_ppm(params: LiquidationParams, elapsed_ms: int) -> int:
     return fast + (PPM - fast) * later_ms // params.auction_slow_ms
 
 
-def run_bids(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
-    """Clear the bids of a block, which come in the order of their senders' rank."""
-    turns: dict[bytes, int] = {}
-    queue: list[tuple[int, int, Task]] = []
-    for position, task in enumerate(tasks):
-        turn = turns.get(task.sender, 0)
-        turns[task.sender] = turn + 1
-        queue.append((turn, position, task))
-    queue.sort(key=_turn)
+def run_bids(run: BlockRun, queues: list[list[Task]], receipts: list[Receipt | None]) -> None:
+    """Clear the bids of a block: those of each sender, in rank order."""
     auctions: dict[bytes, list[Task]] = {}
     counter = _Counter(run)
-    for _, _, task in queue:
+    for task in take_turns(queues):
         code = _check(run, task)
         if code is _OK:
             code = counter.admit(task)
@@ -219,7 +214,7 @@ class _Counter:
 
     def __init__(self, run: BlockRun) -> None:
         self._run = run
-        self._sales: dict[bytes, Lot | ReasonCode] = {}
+        self._sales: dict[bytes, Sale | ReasonCode] = {}
         """By account, what its auction sells before the first bid, or why it sells nothing."""
         self._equities: dict[bytes, int] = {}
         """Of bidders."""
@@ -266,10 +261,6 @@ class _Counter:
         return equity
 
 
-def _turn(entry: tuple[int, int, Task]) -> tuple[int, int]:
-    return entry[0], entry[1]
-
-
 def answer(task: Task, code: ReasonCode) -> Receipt:
     """The receipt of a bid."""
     status = Status.ACCEPTED if code is _OK else Status.REFUSED
@@ -297,7 +288,7 @@ def _check(run: BlockRun, task: Task) -> ReasonCode:
     return _OK
 
 
-def _open_sale(run: BlockRun, account: Account) -> Lot | ReasonCode:
+def _open_sale(run: BlockRun, account: Account) -> Sale | ReasonCode:
     """What an account's auction sells now, in the stage that its equity asks for, or why it sells
     nothing."""
     liquidations = run.state.liquidations
@@ -309,8 +300,8 @@ def _open_sale(run: BlockRun, account: Account) -> Lot | ReasonCode:
     run.state.mark_dirty(account)
     record.advance(run.time_ms, False)
     follow_equity(run, liquidations.params, record)
-    lot = Lot(run, liquidations.params, record)
-    return lot if lot.lots and lot.equity < lot.margin else ReasonCode.AUCTION_UNKNOWN
+    sale = Sale(run.state, liquidations.params, record)
+    return sale if sale.lots and sale.equity < sale.margin else ReasonCode.AUCTION_UNKNOWN
 
 
 def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> None:
@@ -320,35 +311,35 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
     bid = tasks[0].instruction
     assert isinstance(bid, Bid)
     # Once more: the account may itself have bought in an auction that was cleared before.
-    lot = _open_sale(run, run.state.accounts[bid.account])
-    if isinstance(lot, ReasonCode):
+    sale = _open_sale(run, run.state.accounts[bid.account])
+    if isinstance(sale, ReasonCode):
         for task in tasks:
-            receipts[task.slot] = answer(task, lot)
+            receipts[task.slot] = answer(task, sale)
         return
     chosen: list[tuple[Task, Bid]] = []
     asked_ppm = 0
-    for ask, _, task, bid in sorted(_list_asks(lot, tasks), key=_ask):
-        if ask > lot.offer:
+    for ask, _, task, bid in sorted(_list_asks(sale, tasks), key=_ask):
+        if ask > sale.offer:
             receipts[task.slot] = answer(task, ReasonCode.AUCTION_PREMIUM_TOO_HIGH)
-        elif asked_ppm >= lot.compute_part_ppm(ask):
+        elif asked_ppm >= sale.compute_part_ppm(ask):
             receipts[task.slot] = answer(task, ReasonCode.AUCTION_SOLD)
         else:
             asked_ppm += bid.portion_ppm
-            lot.premium = ask
+            sale.premium = ask
             chosen.append((task, bid))
     for task, bid in chosen:
         bidder = find_account(run.state, task.sender, task.sub)
         assert bidder is not None, "its bid was looked at"
-        receipts[task.slot] = answer(task, _sell(run, lot, bidder, bid.portion_ppm))
-    liquidations.note_equity(lot.record, lot.account.equity)
+        receipts[task.slot] = answer(task, _sell(run, sale, bidder, bid.portion_ppm))
+    liquidations.note_equity(sale.record, sale.account.equity)
 
 
-def _list_asks(lot: Lot, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:
+def _list_asks(sale: Sale, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:
     asks: list[tuple[int, int, Task, Bid]] = []
     for place, task in enumerate(tasks):
         bid = task.instruction
         assert isinstance(bid, Bid)
-        asks.append((lot.ask(bid), place, task, bid))
+        asks.append((sale.ask(bid), place, task, bid))
     return asks
 
 
@@ -356,26 +347,26 @@ def _ask(entry: tuple[int, int, Task, Bid]) -> tuple[int, int]:
     return entry[0], entry[1]
 
 
-def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonCode:
+def _sell(run: BlockRun, sale: Sale, bidder: Account, portion_ppm: int) -> ReasonCode:
     """Give a bidder a slice, as large as it wants and there is, or say why not."""
     state = run.state
-    account = lot.account
-    part_ppm = min(portion_ppm, lot.compute_part_ppm(lot.premium) - lot.sold_ppm)
+    account = sale.account
+    part_ppm = min(portion_ppm, sale.compute_part_ppm(sale.premium) - sale.sold_ppm)
     if part_ppm <= 0:
         return ReasonCode.AUCTION_SOLD
-    if lot.compute_insured(part_ppm) > state.insurance:
-        part_ppm = state.insurance * PPM // (lot.premium - lot.equity)
+    if sale.compute_insured(part_ppm) > state.insurance:
+        part_ppm = state.insurance * PPM // (sale.premium - sale.equity)
         if part_ppm == 0:
             return ReasonCode.AUCTION_UNINSURED
-    insured = lot.compute_insured(part_ppm)
-    premium = lot.premium * part_ppm // PPM
-    sizes = lot.cut(part_ppm)
+    insured = sale.compute_insured(part_ppm)
+    premium = sale.premium * part_ppm // PPM
+    sizes = sale.cut(part_ppm)
     if not sizes:
         return ReasonCode.AUCTION_SOLD
     paid = {
         market_id: lots * state.markets[market_id].mark_value for market_id, lots in sizes.items()
     }
-    code = check_taking(state, bidder, sizes, premium - sum(paid.values()), NEEDS_INITIAL)
+    code = check_taking(state, bidder, sizes, premium - sum(paid.values()), Needs.INITIAL)
     if code is not _OK:
         return code
     left = account.quote + sum(paid.values()) + insured - premium
@@ -399,7 +390,7 @@ def _sell(run: BlockRun, lot: Lot, bidder: Account, portion_ppm: int) -> ReasonC
     state.insurance -= insured
     state.mark_dirty(bidder)
     state.mark_dirty(account)
-    lot.sold_ppm += part_ppm
+    sale.sold_ppm += part_ppm
     run.events.append(
         AuctionEvent(
             account.account_id,

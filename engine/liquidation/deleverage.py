@@ -45,7 +45,7 @@ from engine.limits import (
 )
 from engine.liquidation.assessment import assess, compute_fresh_weight, list_fresh
 from engine.liquidation.distress import count_looks
-from engine.liquidation.handover import NEEDS_EQUITY, NEEDS_MAINTENANCE, check_taking, hand_over
+from engine.liquidation.handover import Needs, check_taking, hand_over
 from engine.liquidation.stages import report_step
 from engine.margin import (
     compute_equity,
@@ -83,7 +83,7 @@ class Deleveraging:
         insurance = self._run.state.insurance
         for exposure in sorted(list_fresh(account), key=_market_id):
             ranking = self._rank(exposure.market, -1 if exposure.lots > 0 else 1)
-            for needs in (NEEDS_MAINTENANCE, NEEDS_EQUITY):
+            for needs in (Needs.MAINTENANCE, Needs.EQUITY):
                 self._close_with(exposure, ranking, needs)
         state = self._run.state
         if state.insurance + state.fees != before:
@@ -101,7 +101,7 @@ class Deleveraging:
         self._rankings[market.market_id, side] = ranking
         return ranking
 
-    def _close_with(self, exposure: Exposure, ranking: list[Exposure], needs: int) -> None:
+    def _close_with(self, exposure: Exposure, ranking: list[Exposure], needs: Needs) -> None:
         run, state = self._run, self._run.state
         account = exposure.account
         market = exposure.market

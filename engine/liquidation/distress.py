@@ -23,7 +23,7 @@ from engine.limits import (
     LIQUIDATION_LOOKS_PER_BLOCK_MAX,
     LIQUIDATION_PORTFOLIO_WEIGHT,
 )
-from engine.portfolio.accounts import count_markets
+from engine.portfolio.margin import count_markets
 from engine.receipts import LiquidationStage
 from engine.waiting.orders import Agenda
 
@@ -107,7 +107,7 @@ class Liquidations:
         else:
             roster.append(account_id)
 
-    def take_turns(self, accounts: dict[bytes, Account]) -> list[Account]:
+    def next_accounts(self, accounts: dict[bytes, Account]) -> list[Account]:
         """The next accounts, nobody twice, and the cursor behind them."""
         roster = self.roster
         turn: list[Account] = []
@@ -171,14 +171,3 @@ def encode_distress(record: Distress) -> bytes:
         record.cool_ms,
         record.debt,
     )
-
-
-def pack_cost(cost: int) -> bytes:
-    """The cost of a position as 16 bytes, in the state root and in snapshots: profits of many
-    years in one market and losses in another may take it out of 64 bits."""
-    return cost.to_bytes(16, "big", signed=True)
-
-
-def unpack_cost(packed: bytes) -> int:
-    """The cost in its 16 bytes."""
-    return int.from_bytes(packed, "big", signed=True)

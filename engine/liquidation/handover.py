@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from engine.accounts.account import Account
 from engine.limits import (
@@ -11,7 +12,7 @@ from engine.limits import (
     POSITION_MAX_LOTS,
 )
 from engine.margin import compute_maintenance_margin, refresh_margin
-from engine.portfolio.accounts import count_markets
+from engine.portfolio.margin import count_markets
 from engine.receipts import ReasonCode
 from engine.trading.resting import enforce_reduce_only
 
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
     from engine.run import BlockRun
     from engine.state import EngineState
 
-NEEDS_EQUITY: Final = 0
-"""Whoever takes lots may not owe more than it has."""
-NEEDS_MAINTENANCE: Final = 1
-NEEDS_INITIAL: Final = 2
+
+class Needs(Enum):
+    """What whoever takes lots has to cover with them."""
+
+    EQUITY = "equity"
+    """It may not owe more than it has."""
+    MAINTENANCE = "maintenance"
+    INITIAL = "initial"
 
 
 def check_taking(
-    state: EngineState, account: Account, changes: dict[int, int], quote_change: int, needs: int
+    state: EngineState, account: Account, changes: dict[int, int], quote_change: int, needs: Needs
 ) -> ReasonCode:
     """May the account's positions change by these signed lots, by market, and its balance so?
 
@@ -44,7 +49,7 @@ def check_taking(
 
 
 def _try_taking(
-    state: EngineState, account: Account, changes: dict[int, int], quote_change: int, needs: int
+    state: EngineState, account: Account, changes: dict[int, int], quote_change: int, needs: Needs
 ) -> ReasonCode:
     for market_id, lots in changes.items():
         exposure = account.exposures[market_id]
@@ -59,10 +64,10 @@ def _try_taking(
         account.exposures[market_id].lots += lots
     account.quote += quote_change
     refresh_margin(state, account)
-    if needs == NEEDS_INITIAL:
+    if needs is Needs.INITIAL:
         needed = account.im
     else:
-        needed = compute_maintenance_margin(account) if needs == NEEDS_MAINTENANCE else 0
+        needed = compute_maintenance_margin(account) if needs is Needs.MAINTENANCE else 0
     is_covered = account.equity >= needed
     for market_id, lots in changes.items():
         account.exposures[market_id].lots -= lots

@@ -62,7 +62,7 @@ from engine.margin import (
     compute_weight,
     refresh_margin,
 )
-from engine.portfolio.accounts import compute_requirements
+from engine.portfolio.margin import compute_requirements
 from engine.receipts import (
     LiquidationStage,
     LiquidationStep,
@@ -98,12 +98,13 @@ def is_withdrawal_gated(state: EngineState) -> bool:
     return debts > state.insurance + max(state.fees, 0)
 
 
-def run_liquidations(run: BlockRun, bids: list[Task], receipts: list[Receipt | None]) -> None:
-    """The liquidation phase, with the block's bids in the order of their senders' rank."""
+def run_liquidations(run: BlockRun, bids: list[list[Task]], receipts: list[Receipt | None]) -> None:
+    """The liquidation phase, with the block's bids: those of each sender, in rank order."""
     liquidations = run.state.liquidations
     if liquidations is None:
-        for task in bids:
-            receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
+        for queue in bids:
+            for task in queue:
+                receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
         return
     if bids:
         run_bids(run, bids, receipts)
@@ -119,7 +120,7 @@ def _find(run: BlockRun) -> None:
     state = run.state
     liquidations = state.liquidations
     assert liquidations is not None
-    for account in liquidations.take_turns(state.accounts):
+    for account in liquidations.next_accounts(state.accounts):
         if account.distress is None and is_liquidatable(state, account):
             record = Distress(account, _CLOSING, run.time_ms)
             liquidations.begin(record)

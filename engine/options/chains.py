@@ -14,6 +14,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from crypto.digest import Domain, digest
+from engine.limits import QUOTE_MICROQUOTE
 from engine.portfolio.black76 import compute_log
 from engine.portfolio.fixed_point import from_ratio
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from engine.options.params import OptionParams
     from engine.portfolio.scenarios import RiskArrays
     from engine.trading.market import Market
-
-MICRO = 1_000_000
-"""Micro-quote to a unit of quote."""
 
 _TERMS: Final = Struct(">IQQB")
 _SURFACE: Final = Struct(">B")
@@ -138,7 +136,7 @@ class OptionChain:
         self.mark_time_ms = 0
         """Cache: the step of the clock that they were computed for."""
         self.arrays: RiskArrays | None = None
-        """Cache of `engine.portfolio.accounts`: prices in all scenarios; None after marks moved."""
+        """Cache of `engine.portfolio.margin`: prices in all scenarios; None after marks moved."""
         self.places: dict[int, int] = {}
         """Cache: where in them a market stands, by its id."""
         self.unit_margins: dict[int, tuple[int, int]] = {}
@@ -171,7 +169,7 @@ class OptionChain:
 
 def compute_price(underlying: Market, ticks: int, parts: int) -> int:
     """A price of `ticks / parts` ticks as a Q64 number in quote for a unit of the base asset."""
-    return from_ratio(ticks * underlying.params.tick_size_microquote, parts * MICRO)
+    return from_ratio(ticks * underlying.params.tick_size_microquote, parts * QUOTE_MICROQUOTE)
 
 
 def encode_series(series: Series) -> bytes:

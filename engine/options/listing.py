@@ -15,8 +15,8 @@ whenever the index moves.
 
 from engine.accounts.fees import install_fee_tiers
 from engine.genesis import MarketParams
-from engine.limits import PPM, PRICE_MAX_TICKS, SERIES_ID_MAX
-from engine.options.chains import MICRO, Expiry, OptionChain, Series
+from engine.limits import PPM, PRICE_MAX_TICKS, QUOTE_MICROQUOTE, SERIES_ID_MAX
+from engine.options.chains import Expiry, OptionChain, Series
 from engine.options.params import OptionParams
 from engine.receipts import SeriesListedEvent
 from engine.run import BlockRun
@@ -135,7 +135,7 @@ def make_symbol(
     base = underlying.symbol.split("-")[0]
     year, month, day = compute_date(expiry_ms // _DAY_MS)
     minutes = expiry_ms % _DAY_MS // 60_000
-    whole, part = divmod(strike_ticks * underlying.tick_size_microquote, MICRO)
+    whole, part = divmod(strike_ticks * underlying.tick_size_microquote, QUOTE_MICROQUOTE)
     strike = f"{whole}.{part:06}".rstrip("0").rstrip(".")
     date = f"{year % 100:02}{month:02}{day:02}-{minutes // 60:02}{minutes % 60:02}"
     return f"{base}-{date}-{strike}-{'C' if is_call else 'P'}"

@@ -19,8 +19,8 @@ taken, a strike is listed, and in steps of `mark_interval_ms`: always from what 
 block's time, so they are no state of their own.
 """
 
-from engine.limits import PPM, PRICE_MAX_TICKS
-from engine.options.chains import MICRO, Expiry, OptionChain, Series, compute_price
+from engine.limits import PPM, PRICE_MAX_TICKS, QUOTE_MICROQUOTE
+from engine.options.chains import Expiry, OptionChain, Series, compute_price
 from engine.options.surface import compute_moneyness_ppm, compute_vol_ppm
 from engine.portfolio.black76 import compute_call, compute_log, compute_total_vol
 from engine.portfolio.fixed_point import FRACTION_BITS, from_ratio
@@ -87,7 +87,7 @@ def _mark_expiry(chain: OptionChain, expiry: Expiry) -> None:
 def compute_mark_ticks(price: int, tick_size_microquote: int) -> int:
     """A Q64 price in quote as ticks: to the nearest, halves up, from 1 to the largest price."""
     tick = tick_size_microquote << FRACTION_BITS
-    ticks = (2 * price * MICRO + tick) // (2 * tick)
+    ticks = (2 * price * QUOTE_MICROQUOTE + tick) // (2 * tick)
     return max(1, min(ticks, PRICE_MAX_TICKS))
 
 

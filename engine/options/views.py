@@ -6,8 +6,8 @@ rounded down.
 
 from msgspec import Struct
 
-from engine.limits import PPM
-from engine.options.chains import MICRO, compute_price
+from engine.limits import PPM, QUOTE_MICROQUOTE
+from engine.options.chains import compute_price
 from engine.portfolio.black76 import YEAR_S, compute_greeks
 from engine.portfolio.fixed_point import FRACTION_BITS, from_ratio
 from engine.trading.market import Market
@@ -84,7 +84,7 @@ def view_greeks(market: Market, lots: int) -> GreeksView:
     series, chain = market.series, market.chain
     base = market.params.lots_per_base
     if series is None or chain is None:
-        return GreeksView(lots * MICRO // base, 0, 0, 0)
+        return GreeksView(lots * QUOTE_MICROQUOTE // base, 0, 0, 0)
     forward = compute_price(chain.underlying, *chain.compute_forward(series.expiry))
     greeks = compute_greeks(
         forward,
@@ -95,7 +95,7 @@ def view_greeks(market: Market, lots: int) -> GreeksView:
     )
 
     def scale(value: int, parts: int) -> int:
-        return lots * value * MICRO // ((base * parts) << FRACTION_BITS)
+        return lots * value * QUOTE_MICROQUOTE // ((base * parts) << FRACTION_BITS)
 
     return GreeksView(
         scale(greeks.delta, 1),

@@ -55,7 +55,7 @@ def from_ratio(numerator: int, denominator: int) -> int:
     return (2 * (numerator << FRACTION_BITS) + denominator) // (2 * denominator)
 
 
-def multiply(left: int, right: int) -> int:
+def multiply_fixed(left: int, right: int) -> int:
     """The product of two Q64 numbers, rounded down."""
     return left * right >> FRACTION_BITS
 

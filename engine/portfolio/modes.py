@@ -8,7 +8,7 @@ from engine.accounts.account import Account
 from engine.instructions import MarginMode, SetMarginMode
 from engine.limits import PORTFOLIO_POSITIONS_MAX
 from engine.margin import refresh_margin
-from engine.portfolio.accounts import PortfolioCache, count_markets
+from engine.portfolio.margin import PortfolioCache, count_markets
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.run import BlockRun
 

@@ -31,7 +31,13 @@ from engine.portfolio.black76 import (
     compute_log,
     compute_total_vol,
 )
-from engine.portfolio.fixed_point import FRACTION_BITS, ONE, compute_exp, compute_power, multiply
+from engine.portfolio.fixed_point import (
+    FRACTION_BITS,
+    ONE,
+    compute_exp,
+    compute_power,
+    multiply_fixed,
+)
 from engine.portfolio.terms import (
     VOL_TERM_S,
     Instrument,
@@ -62,7 +68,7 @@ SIZES_BOUND: Final = 1 << 118
 """The absolute sizes of a portfolio add up to less, as Q64 numbers."""
 
 
-class Expiry:
+class ExpiryRisk:
     """What the options of one expiry share: options with one time to expiry and one rate."""
 
     __slots__ = ("basis_factor", "discount", "vol_multiples")
@@ -71,19 +77,21 @@ class Expiry:
         assert parameters.discount <= ONE
         time_s = max(0, time_s)
         years = time_s // YEAR_S
-        loss_rate = multiply(max(0, rate), parameters.discount_rate_factor)
+        loss_rate = multiply_fixed(max(0, rate), parameters.discount_rate_factor)
         loss_rate += parameters.discount_rate_add
-        self.discount = multiply(parameters.discount, compute_exp(-multiply(years, loss_rate)))
+        self.discount = multiply_fixed(
+            parameters.discount, compute_exp(-multiply_fixed(years, loss_rate))
+        )
         self.basis_factor = parameters.basis_factor
-        self.basis_factor += multiply(parameters.basis_factor_year, years)
+        self.basis_factor += multiply_fixed(parameters.basis_factor_year, years)
         is_short = time_s <= VOL_TERM_S
         power = parameters.vol_power_short if is_short else parameters.vol_power_long
         term_s = max(time_s, parameters.vol_term_min_s)
         scale = compute_power((VOL_TERM_S << _BITS) // term_s, power)
         self.vol_multiples = {
-            VolShock.DOWN: max(0, ONE - multiply(parameters.vol_range_down, scale)),
+            VolShock.DOWN: max(0, ONE - multiply_fixed(parameters.vol_range_down, scale)),
             VolShock.NONE: ONE,
-            VolShock.UP: ONE + multiply(parameters.vol_range_up, scale),
+            VolShock.UP: ONE + multiply_fixed(parameters.vol_range_up, scale),
         }
 
 
@@ -143,7 +151,7 @@ class RiskArrays:
                 self.columns.append(column)
             self.scenario_columns.append(self.columns.index(column))
         self.bias = _pack([_SLOT_BIAS] * len(self.columns))
-        self.expiries: list[Expiry] = []
+        self.expiries: list[ExpiryRisk] = []
         self.strike_spots: list[int] = []
         """The price that naked shorts of each strike are charged at."""
         self.risks: list[Risk] = []
@@ -162,7 +170,7 @@ class RiskArrays:
                 continue
             group = groups.setdefault((each.time_s, each.rate), len(groups))
             if group == len(self.expiries):
-                self.expiries.append(Expiry(each.time_s, each.rate, self.parameters))
+                self.expiries.append(ExpiryRisk(each.time_s, each.rate, self.parameters))
             index = strikes.setdefault((group, each.strike, each.spot), len(strikes))
             if index == len(self.strike_spots):
                 self.strike_spots.append(each.spot)
@@ -177,7 +185,7 @@ class RiskArrays:
     def _price_linear(self, instrument: Instrument) -> tuple[int, ...]:
         if instrument.kind is InstrumentKind.PERP:
             price = instrument.forward
-            return tuple(multiply(shock - ONE, price) for shock, _ in self.columns)
+            return tuple(multiply_fixed(shock - ONE, price) for shock, _ in self.columns)
         price = instrument.spot
         return tuple(price * shock // self.stable_price for shock, _ in self.columns)
 
@@ -185,7 +193,7 @@ class RiskArrays:
         """The shocked forward and its logarithm for each column."""
         fixed = instrument.forward_fixed
         variable = instrument.forward - fixed
-        shocked = [multiply(variable, shock) + fixed for shock, _ in self.columns]
+        shocked = [multiply_fixed(variable, shock) + fixed for shock, _ in self.columns]
         logs = {price: compute_log(price) for price in dict.fromkeys(shocked)}
         return tuple((price, logs[price]) for price in shocked)
 
@@ -198,7 +206,7 @@ class RiskArrays:
         time_s = instrument.time_s
         total_vol = compute_total_vol(instrument.vol, time_s) if time_s > 0 else 0
         multiples = self.expiries[risk.group].vol_multiples
-        total_vols = {shock: multiply(total_vol, multiples[shock]) for shock in VolShock}
+        total_vols = {shock: multiply_fixed(total_vol, multiples[shock]) for shock in VolShock}
         row = []
         for (forward, log_forward), (_, vol_shock) in zip(shocked, self.columns, strict=True):
             call = compute_call(forward, strike, log_forward, log_strike, total_vols[vol_shock])
@@ -206,7 +214,7 @@ class RiskArrays:
         risk.row = _pack_prices(row)
         forward, log_forward = shocked[0]
         delta = compute_delta(forward, strike, log_forward, log_strike, total_vol, is_call=is_call)
-        risk.delta_value = multiply(delta, instrument.spot)
+        risk.delta_value = multiply_fixed(delta, instrument.spot)
 
 
 class _Holding:

@@ -1,7 +1,6 @@
 """What accounts have besides balance, positions and orders, as snapshots hold it."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from operator import itemgetter
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from engine.limits import (
     VOLUME_MAX_MICROQUOTE,
     WITHDRAWAL_DESTINATION_BYTES,
 )
+from engine.snapshots.checks import require_rising
 from engine.state import EngineState
 
 _Destination = Annotated[
@@ -80,7 +80,7 @@ def pack_sessions(state: EngineState) -> tuple[SnapshotSession, ...]:
 
 def unpack_sessions(state: EngineState, packed: Sequence[SnapshotSession]) -> None:
     """Put them back, once all accounts are there. Raises `SnapshotError`."""
-    _require_rising([each.grant.account + each.grant.key for each in packed])
+    require_rising([each.grant.account + each.grant.key for each in packed], "sessions")
     for each in packed:
         grant = each.grant
         account = state.accounts.get(grant.account)
@@ -119,7 +119,7 @@ def pack_sub_accounts(state: EngineState) -> tuple[SnapshotSubAccount, ...]:
 
 def unpack_sub_accounts(state: EngineState, packed: Sequence[SnapshotSubAccount]) -> None:
     """Link them again, once all accounts are there. Raises `SnapshotError`."""
-    _require_rising([each.account for each in packed])
+    require_rising([each.account for each in packed], "sub-accounts")
     for each in packed:
         account = state.accounts.get(each.account)
         if account is None or each.owner not in state.accounts:
@@ -142,23 +142,19 @@ def pack_volumes(state: EngineState) -> tuple[SnapshotVolume, ...]:
 
 def unpack_volumes(state: EngineState, packed: Sequence[SnapshotVolume]) -> None:
     """Put them back, once all accounts are there. Raises `SnapshotError`."""
-    _require_rising([each.account for each in packed])
+    require_rising([each.account for each in packed], "volumes")
     if packed and state.genesis.fee_tiers is None:
         raise SnapshotError("volume where its genesis has no fee tiers")
     for each in packed:
         account = state.accounts.get(each.account)
         epochs = [epoch for epoch, _ in each.epochs]
-        if account is None or any(left >= right for left, right in pairwise(epochs)):
-            raise SnapshotError("a volume of nobody, or not in the order of time")
+        if account is None:
+            raise SnapshotError("a volume of nobody")
+        require_rising(epochs, "epochs")
         account.volume = Volume()
         account.volume.epochs = epochs
         account.volume.amounts = [amount for _, amount in each.epochs]
         state.mark_dirty(account)
-
-
-def _require_rising(ids: Sequence[bytes]) -> None:
-    if any(left >= right for left, right in pairwise(ids)):
-        raise SnapshotError("a list is not in rising order")
 
 
 def pack_withdrawals(state: EngineState) -> tuple[SnapshotWithdrawal, ...]:
@@ -181,8 +177,7 @@ def unpack_withdrawals(
     """Put them back, once all accounts are there. Raises `SnapshotError`."""
     state.next_withdrawal_id = next_withdrawal_id
     numbers = [each.withdrawal_id for each in packed]
-    if any(left >= right for left, right in pairwise([*numbers, next_withdrawal_id])):
-        raise SnapshotError("withdrawals are not in rising order, or not yet given")
+    require_rising([*numbers, next_withdrawal_id], "withdrawals and the next number")
     for each in packed:
         account = state.accounts.get(each.account)
         if account is None:

@@ -1,7 +1,6 @@
 """Liquidations, as snapshots hold them."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -11,6 +10,7 @@ from engine.errors import SnapshotError
 from engine.limits import DEBT_MAX_MICROQUOTE
 from engine.liquidation.distress import Distress
 from engine.receipts import LiquidationStage
+from engine.snapshots.checks import require_rising
 from engine.state import EngineState
 
 
@@ -57,8 +57,7 @@ def unpack_liquidations(
     state: EngineState, cursor: bytes, distressed: Sequence[SnapshotDistress]
 ) -> None:
     """Go on with these liquidations. Raises `SnapshotError`."""
-    if any(left.account >= right.account for left, right in pairwise(distressed)):
-        raise SnapshotError("a list is not in rising order")
+    require_rising([each.account for each in distressed], "liquidations")
     liquidations = state.liquidations
     if liquidations is None:
         if distressed or any(cursor):

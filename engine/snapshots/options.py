@@ -1,7 +1,6 @@
 """The options' part of a snapshot: surfaces, samples and the list of series."""
 
-from itertools import pairwise
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -19,10 +18,9 @@ from engine.limits import (
 from engine.options.chains import Expiry, OptionChain, VolReport
 from engine.options.listing import add_series
 from engine.options.marks import update_option_marks
-from engine.portfolio.accounts import PortfolioCache
+from engine.portfolio.margin import PortfolioCache
+from engine.snapshots.checks import require_rising
 from engine.state import EngineState
-
-_Key = TypeVar("_Key", bytes, int)
 
 _Vols = Annotated[
     tuple[Annotated[int, Meta(ge=1, le=2**32 - 1)], ...], Meta(max_length=SURFACE_KNOTS_MAX)
@@ -103,16 +101,16 @@ def unpack_chains(state: EngineState, chains: tuple[SnapshotChain, ...]) -> None
     for packed in chains:
         chain = state.chains[packed.market]
         _unpack_surface(chain, packed)
-        _require_rising([expiry.expiry_ms for expiry in packed.expiries], "expiries")
+        require_rising([expiry.expiry_ms for expiry in packed.expiries], "expiries")
         for each in packed.expiries:
             expiry = Expiry(each.expiry_ms, each.sample_due_ms)
             expiry.sample_sum, expiry.sample_count = each.sample_sum, each.sample_count
             expiry.is_closed = state.time_ms >= each.expiry_ms
             chain.expiries[each.expiry_ms] = expiry
-            _require_rising([strike.call for strike in each.strikes], "series")
+            require_rising([strike.call for strike in each.strikes], "series")
             series += [(strike.call, chain, expiry, strike.strike_ticks) for strike in each.strikes]
     series.sort(key=lambda entry: entry[0])
-    _require_rising([call_id // 2 for call_id, _, _, _ in series], "series")
+    require_rising([call_id // 2 for call_id, _, _, _ in series], "series")
     for call_id, chain, expiry, strike_ticks in series:
         if strike_ticks in expiry.strikes or call_id % 2 or call_id >= state.next_series_id:
             raise SnapshotError("a series that cannot be")
@@ -128,7 +126,7 @@ def pack_portfolios(state: EngineState) -> tuple[bytes, ...]:
 
 def unpack_portfolios(state: EngineState, accounts: tuple[bytes, ...]) -> None:
     """Give these accounts portfolio margin; they are there. Raises `SnapshotError`."""
-    _require_rising(list(accounts), "accounts with portfolio margin")
+    require_rising(accounts, "accounts with portfolio margin")
     if accounts and not state.has_portfolios:
         raise SnapshotError("portfolio margin where no market has rules for it")
     for account_id in accounts:
@@ -143,15 +141,10 @@ def _unpack_surface(chain: OptionChain, packed: SnapshotChain) -> None:
     if len(packed.vols_ppm) not in (0, knots):
         raise SnapshotError("a surface of other knots than its genesis has")
     chain.stale, chain.vols_ppm = packed.stale, packed.vols_ppm
-    _require_rising([report.reporter for report in packed.reports], "reports")
+    require_rising([report.reporter for report in packed.reports], "reports")
     for report in packed.reports:
         if len(report.vols_ppm) != knots:
             raise SnapshotError("a report of other knots than its genesis has")
         chain.reports[report.reporter] = VolReport(
             report.vols_ppm, report.sequence, report.source_time_ms
         )
-
-
-def _require_rising(keys: list[_Key], what: str) -> None:
-    if any(left >= right for left, right in pairwise(keys)):
-        raise SnapshotError(f"{what} are not in rising order")

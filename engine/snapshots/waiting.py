@@ -1,7 +1,6 @@
 """What waits, as snapshots hold it: orders by id and deadlines by account, packed and checked."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -11,6 +10,7 @@ from engine.accounts.account import Account
 from engine.errors import SnapshotError
 from engine.instructions import SelfTradeMode, Side, TimeInForce, TriggerSource
 from engine.limits import ORDER_SIZE_MAX_LOTS, PRICE_MAX_TICKS
+from engine.snapshots.checks import require_rising
 from engine.state import EngineState
 from engine.trading.market import Market
 from engine.waiting.dead_man import set_deadline
@@ -150,9 +150,8 @@ def unpack_waiting(
 
     Raises `SnapshotError` for orders that no state holds together.
     """
-    for ids in ([each.order_id for each in conditionals], [each.order_id for each in twaps]):
-        if any(left >= right for left, right in pairwise(ids)):
-            raise SnapshotError("a list is not in rising order")
+    require_rising([each.order_id for each in conditionals], "conditional orders")
+    require_rising([each.order_id for each in twaps], "TWAP orders")
     both: list[SnapshotWaiting] = [*conditionals, *twaps]
     for packed in sorted(both, key=lambda each: each.order_id):
         account = state.accounts.get(packed.owner)
@@ -221,8 +220,7 @@ def _unpack_partner(state: EngineState, packed: SnapshotConditional) -> None:
 
 def unpack_deadlines(state: EngineState, deadlines: Sequence[Deadline]) -> None:
     """Arm the dead men's switches again. Raises `SnapshotError`."""
-    if any(left[0] >= right[0] for left, right in pairwise(deadlines)):
-        raise SnapshotError("a list is not in rising order")
+    require_rising([account_id for account_id, _ in deadlines], "deadlines")
     for account_id, deadline_ms in deadlines:
         account = state.accounts.get(account_id)
         if account is None:

@@ -6,14 +6,13 @@ books are rebuilt in the order of the ids (which is their priority), and the roo
 result must be the one claimed, which the caller compares with a certified one.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from crypto.codec import DecodeError, decode, encode
 from crypto.types import Digest, Uint
+from engine.accounts.account import pack_cost, unpack_cost
 from engine.accounts.fees import enter_fee_epoch
 from engine.commitment.root import compute_state_root
 from engine.errors import InvariantViolation, SnapshotError
@@ -29,7 +28,6 @@ from engine.limits import (
     SERIES_ID_FIRST,
     SERIES_ID_MAX,
 )
-from engine.liquidation.distress import pack_cost, unpack_cost
 from engine.prices.funding import Funding, pack_index, unpack_index
 from engine.prices.mark import AVERAGE_SCALE
 from engine.snapshots.accounts import (
@@ -46,6 +44,7 @@ from engine.snapshots.accounts import (
     unpack_volumes,
     unpack_withdrawals,
 )
+from engine.snapshots.checks import require_rising
 from engine.snapshots.liquidations import (
     SnapshotDistress,
     pack_cursor,
@@ -84,9 +83,6 @@ _Position = Annotated[int, Meta(ge=-POSITION_MAX_LOTS, le=POSITION_MAX_LOTS)]
 _FundingIndex = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """A signed number: MessagePack holds none so large."""
 _Price = Annotated[int, Meta(ge=1, le=PRICE_MAX_TICKS)]
-
-
-_Key = TypeVar("_Key", bytes, int)
 
 
 class SnapshotReport(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -420,7 +416,7 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
             raise SnapshotError("funding where its genesis has none, or the other way round")
         if market.funding is not None and packed_market.funding is not None:
             _unpack_funding(market.funding, packed_market.funding)
-        _require_rising([report.reporter for report in packed_market.reports])
+        require_rising([report.reporter for report in packed_market.reports], "reports")
         for report in packed_market.reports:
             market.reports[report.reporter] = Report(
                 report.price_ticks, report.sequence, report.source_time_ms
@@ -428,11 +424,11 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
 
 
 def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
-    _require_rising([account.account for account in packed.accounts])
+    require_rising([account.account for account in packed.accounts], "accounts")
     for packed_account in packed.accounts:
         account = state.open_account(packed_account.account)
         account.quote = account.checked_quote = packed_account.quote_microquote
-        _require_rising([position.market for position in packed_account.positions])
+        require_rising([position.market for position in packed_account.positions], "positions")
         for position in packed_account.positions:
             market = state.markets.get(position.market)
             if market is None or position.lots == 0:
@@ -448,7 +444,7 @@ def _unpack_accounts(state: EngineState, packed: EngineSnapshot) -> None:
 
 
 def _unpack_orders(state: EngineState, packed: EngineSnapshot) -> None:
-    _require_rising([order.order_id for order in packed.orders])
+    require_rising([order.order_id for order in packed.orders], "orders")
     for packed_order in packed.orders:
         account = state.accounts.get(packed_order.owner)
         market = state.markets.get(packed_order.market)
@@ -483,8 +479,3 @@ def _validate_restored(state: EngineState, packed: EngineSnapshot) -> None:
     state.checked_owed = compute_balances_owed(state)
     if compute_state_root(state) != packed.state_root:
         raise SnapshotError("its contents do not have the root that it claims")
-
-
-def _require_rising(keys: Sequence[_Key]) -> None:
-    if any(left >= right for left, right in pairwise(keys)):
-        raise SnapshotError("a list is not in rising order")

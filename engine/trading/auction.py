@@ -47,7 +47,13 @@ from engine.trading.clearing import Offer, Queue, clear
 from engine.trading.market import Market
 from engine.trading.matching import compute_threshold, is_maker_fill_allowed
 from engine.trading.placement import check_form, check_risk, make_limit
-from engine.trading.resting import enforce_reduce_only, reduce_order, remove_order, rest_order
+from engine.trading.resting import (
+    enforce_reduce_only,
+    prevent_self_trade,
+    reduce_order,
+    remove_order,
+    rest_order,
+)
 from engine.waiting.orders import Conditional, Twap, Waiting
 from engine.waiting.slices import cut_slice, end_slice
 from engine.waiting.triggers import WAKE_ID, release, report_wake
@@ -224,7 +230,11 @@ class Auction:
             return Receipt(envelope_id, index, Status.REFUSED, code)
         order_id = state.next_order_id
         state.next_order_id = order_id + 1
-        left = self._prevent_self_trade(order.self_trade, own, lots)
+        left = lots
+        for maker in own:
+            left = prevent_self_trade(self._run, order.self_trade, maker, left)
+            if left == 0:
+                break
         if left == 0:
             code = ReasonCode.ORDER_SELF_TRADE
             return Receipt(envelope_id, index, Status.CANCELLED, code, order_id)
@@ -286,24 +296,6 @@ class Auction:
             and side * (price - order.price) >= 0
         ]
         return sorted(own, key=lambda order: (-order.side * order.price, order.order_id))
-
-    def _prevent_self_trade(self, mode: SelfTradeMode, own: list[Order], lots: int) -> int:
-        """Act as the mode says, and return what is left of the order that joins."""
-        for order in own:
-            if mode == SelfTradeMode.DECREMENT:
-                less = min(lots, order.lots)
-                self._run.report(order, ReasonCode.ORDER_SELF_TRADE, less, order.lots - less)
-                reduce_order(self._state, order, less)
-                lots -= less
-                if lots == 0:
-                    return 0
-                continue
-            if mode in (SelfTradeMode.CANCEL_MAKER, SelfTradeMode.CANCEL_BOTH):
-                self._run.report(order, ReasonCode.ORDER_SELF_TRADE, order.lots, 0)
-                remove_order(self._state, order)
-            if mode != SelfTradeMode.CANCEL_MAKER:
-                return 0
-        return lots
 
     # ---- clearing ------------------------------------------------------------------------------
 

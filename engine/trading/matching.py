@@ -20,11 +20,16 @@ from engine.margin import (
     refresh_margin,
     update_exposure_margin,
 )
-from engine.portfolio.accounts import is_portfolio_fill_allowed
+from engine.portfolio.margin import is_portfolio_fill_allowed
 from engine.receipts import Fill, ReasonCode
 from engine.run import BlockRun
 from engine.trading.book import Order
-from engine.trading.resting import enforce_reduce_only, reduce_order, remove_order
+from engine.trading.resting import (
+    enforce_reduce_only,
+    prevent_self_trade,
+    reduce_order,
+    remove_order,
+)
 
 _BUY: Final = Side.BUY
 _SELL: Final = Side.SELL
@@ -45,7 +50,6 @@ class Taker:
         "price",
         "self_trade",
         "side",
-        "stopped",
     )
 
     def __init__(
@@ -69,12 +73,10 @@ class Taker:
         """Of the market and the account's tier."""
         self.filled_lots = 0
         self.absorbed_lots = 0
-        """Lots taken away by self-trade prevention in mode DECREMENT."""
+        """Lots taken away by self-trade prevention."""
         self.notional = 0
         self.fee = 0
         """Always the ceiling of the signed fee on `notional`: one rounding for the whole order."""
-        self.stopped = False
-        """Self-trade prevention cancelled what is left."""
 
 
 def compute_threshold(side: int, price: int) -> int:
@@ -84,16 +86,18 @@ def compute_threshold(side: int, price: int) -> int:
 
 
 def match_order(run: BlockRun, taker: Taker) -> None:
-    """Trade until the taker is done, stopped, or crosses nothing; then settle its account."""
+    """Trade until the taker is done or crosses nothing; then settle its account."""
     exposure = taker.exposure
     account = exposure.account
     opposite = exposure.market.book.opposite(taker.side)
     keys = opposite.keys
     threshold = compute_threshold(taker.side, taker.price)
-    while taker.lots and not taker.stopped and keys and keys[-1] >= threshold:
+    while taker.lots and keys and keys[-1] >= threshold:
         maker = opposite.levels[keys[-1]].head
         if maker.exposure.account is account:
-            _prevent_self_trade(run, taker, maker)
+            left = prevent_self_trade(run, taker.self_trade, maker, taker.lots)
+            taker.absorbed_lots += taker.lots - left
+            taker.lots = left
         else:
             _trade(run, taker, maker)
     if taker.filled_lots:
@@ -190,22 +194,6 @@ def _settle_taker(run: BlockRun, taker: Taker) -> None:
     state.fees += taker.fee
     state.mark_dirty(account)
     enforce_reduce_only(run, exposure)
-
-
-def _prevent_self_trade(run: BlockRun, taker: Taker, maker: Order) -> None:
-    """The taker met an order of its own account."""
-    mode = taker.self_trade
-    if mode == SelfTradeMode.DECREMENT:
-        lots = min(taker.lots, maker.lots)
-        run.report(maker, ReasonCode.ORDER_SELF_TRADE, lots, maker.lots - lots)
-        reduce_order(run.state, maker, lots)
-        taker.lots -= lots
-        taker.absorbed_lots += lots
-        return
-    if mode in (SelfTradeMode.CANCEL_MAKER, SelfTradeMode.CANCEL_BOTH):
-        run.report(maker, ReasonCode.ORDER_SELF_TRADE, maker.lots, 0)
-        remove_order(run.state, maker)
-    taker.stopped = mode != SelfTradeMode.CANCEL_MAKER
 
 
 def is_fok_fillable(run: BlockRun, taker: Taker) -> bool:

@@ -23,7 +23,7 @@ from engine.margin import (
     is_reducing_transition,
     refresh_margin,
 )
-from engine.portfolio.accounts import check_portfolio_order
+from engine.portfolio.margin import check_portfolio_order
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.state import EngineState
@@ -262,8 +262,8 @@ def _execute(
                 return Receipt(envelope_id, index, _REFUSED, refusal)
         match_order(run, taker)
         filled, notional, fee = taker.filled_lots, taker.notional, taker.fee
-        remaining = 0 if taker.stopped else taker.lots
-        if taker.stopped or taker.absorbed_lots:
+        remaining = taker.lots
+        if taker.absorbed_lots:
             code = ReasonCode.ORDER_SELF_TRADE
     order_id = state.next_order_id
     state.next_order_id = order_id + 1

@@ -7,6 +7,7 @@ from heapq import heapify, heappush
 from typing import Final
 
 from engine.accounts.account import Exposure
+from engine.instructions import SelfTradeMode
 from engine.margin import update_exposure_margin
 from engine.receipts import ReasonCode
 from engine.run import BlockRun
@@ -85,6 +86,20 @@ def reduce_order(state: EngineState, order: Order, lots: int) -> None:
         exposure.reduce_only_lots -= lots
     update_exposure_margin(exposure)
     state.mark_dirty(exposure.account)
+
+
+def prevent_self_trade(run: BlockRun, mode: SelfTradeMode, maker: Order, lots: int) -> int:
+    """An order of `lots` has met a resting order of its own account: act as its mode says, and
+    return what is left of it."""
+    if mode == SelfTradeMode.DECREMENT:
+        less = min(lots, maker.lots)
+        run.report(maker, ReasonCode.ORDER_SELF_TRADE, less, maker.lots - less)
+        reduce_order(run.state, maker, less)
+        return lots - less
+    if mode in (SelfTradeMode.CANCEL_MAKER, SelfTradeMode.CANCEL_BOTH):
+        run.report(maker, ReasonCode.ORDER_SELF_TRADE, maker.lots, 0)
+        remove_order(run.state, maker)
+    return lots if mode == SelfTradeMode.CANCEL_MAKER else 0
 
 
 def enforce_reduce_only(run: BlockRun, exposure: Exposure) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from engine.genesis import Matching
+from engine.limits import QUOTE_MICROQUOTE
 from localnet.bench.population import (
     ACCOUNTS_MAX,
     OWN_LOTS,
@@ -30,7 +31,6 @@ TRIALS_DEFAULT: Final = 200
 SEED_DEFAULT: Final = 1
 SPLITS: Final = (1, 2, 4, 8, ACCOUNTS_MAX)
 _NORMAL_95: Final = 1.96
-_MICRO: Final = 1e6
 
 _NOBODY: Final[frozenset[Group]] = frozenset()
 _RIVALS: Final = frozenset({Group.RIVALS})
@@ -163,5 +163,6 @@ def _compare(
 def _summarise(amounts_microquote: Sequence[int]) -> Figure:
     error = stdev(amounts_microquote) / math.sqrt(len(amounts_microquote))
     return Figure(
-        round(fmean(amounts_microquote) / _MICRO, 4), round(_NORMAL_95 * error / _MICRO, 4)
+        round(fmean(amounts_microquote) / QUOTE_MICROQUOTE, 4),
+        round(_NORMAL_95 * error / QUOTE_MICROQUOTE, 4),
     )

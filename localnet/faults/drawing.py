@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final, NamedTuple, TypeVar
 
-from localnet.crash import QUOTE_MICROQUOTE
+from engine.limits import QUOTE_MICROQUOTE
 
 _T = TypeVar("_T")
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from localnet.crash import QUOTE_MICROQUOTE, Crash
+from engine.limits import QUOTE_MICROQUOTE
+from localnet.crash import Crash
 from localnet.faults.drawing import (
     GAP,
     LEFT,

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from localnet.crash import QUOTE_MICROQUOTE
+from engine.limits import QUOTE_MICROQUOTE
 from localnet.faults.drawing import (
     COLOURS,
     GAP,

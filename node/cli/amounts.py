@@ -13,12 +13,13 @@ from typing import Final
 from engine.limits import (
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
     ORDER_SIZE_MAX_LOTS,
+    PPM,
     PRICE_MAX_TICKS,
+    QUOTE_MICROQUOTE,
 )
 from node.cli.views import MarketInfo
 from node.exit_codes import ExitCode, OperatorError
 
-MICRO: Final = 1_000_000
 DIGITS_MAX: Final = 30
 """Of a number on the command line; far beyond every bound of the engine."""
 
@@ -41,7 +42,7 @@ class AmountError(OperatorError):
 
 def parse_price(text: str, market: MarketInfo) -> int:
     """Return the price in ticks; raises `AmountError` unless it is a positive multiple."""
-    step = Fraction(market.tick_size_microquote, MICRO)
+    step = Fraction(market.tick_size_microquote, QUOTE_MICROQUOTE)
     return _parse_multiple(text, step, PRICE_MAX_TICKS, "price", market)
 
 
@@ -56,7 +57,7 @@ def parse_quote(text: str) -> int:
     positive and whole in them."""
     amount = Fraction(0)
     if len(text) <= DIGITS_MAX and _DECIMAL.fullmatch(text):
-        amount = Fraction(text) * MICRO
+        amount = Fraction(text) * QUOTE_MICROQUOTE
     if amount.denominator != 1 or not 0 < amount <= DEPOSITS_TOTAL_MAX_MICROQUOTE:
         raise AmountError(
             f"{text!r} is no amount of quote currency",
@@ -86,7 +87,7 @@ def parse_percent(text: str, what: str) -> int:
     parts = Fraction(-1)
     if len(number) <= DIGITS_MAX and _DECIMAL.fullmatch(number):
         parts = Fraction(number) * 10_000
-    if parts.denominator != 1 or not 0 <= parts <= MICRO:
+    if parts.denominator != 1 or not 0 <= parts <= PPM:
         raise AmountError(
             f"{what} {text!r} is no percentage",
             advice="write it like 25% or 0.5%, at most 100%, with at most four decimals",
@@ -149,8 +150,8 @@ def _parse_multiple(
 def format_price(ticks: int, market: MarketInfo) -> str:
     """A price in ticks as a decimal number."""
     return format_fraction(
-        Fraction(ticks * market.tick_size_microquote, MICRO),
-        Fraction(market.tick_size_microquote, MICRO),
+        Fraction(ticks * market.tick_size_microquote, QUOTE_MICROQUOTE),
+        Fraction(market.tick_size_microquote, QUOTE_MICROQUOTE),
     )
 
 
@@ -161,15 +162,15 @@ def format_size(lots: int, market: MarketInfo) -> str:
 
 def format_quote(microquote: int) -> str:
     """An amount of quote currency with two decimals, rounded half away from zero for display."""
-    cents = (abs(microquote) + MICRO // 200) // (MICRO // 100)
+    cents = (abs(microquote) + QUOTE_MICROQUOTE // 200) // (QUOTE_MICROQUOTE // 100)
     sign = "-" if microquote < 0 and cents else ""
     return f"{sign}{cents // 100:,}.{cents % 100:02}"
 
 
 def format_fee(microquote: int) -> str:
     """The same of an amount that may be small: one below a cent in full."""
-    if 0 < abs(microquote) < MICRO // 100:
-        return format_fraction(Fraction(microquote, MICRO))
+    if 0 < abs(microquote) < QUOTE_MICROQUOTE // 100:
+        return format_fraction(Fraction(microquote, QUOTE_MICROQUOTE))
     return format_quote(microquote)
 
 

@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from engine.genesis import EngineGenesis
-from node.cli.amounts import MICRO, format_duration, format_fraction, format_percent, format_quote
+from engine.limits import QUOTE_MICROQUOTE
+from node.cli.amounts import format_duration, format_fraction, format_percent, format_quote
 from node.cli.output import WholeTable, show_cell, table
 
 _NAMED_ELSEWHERE: Final = frozenset({"market", "symbol"})
@@ -82,7 +83,7 @@ def format_parameter(name: str, value: object) -> str:
         if name.endswith("_ppm"):
             return format_percent(value)
         if name.endswith("_microquote"):
-            return format_fraction(Fraction(value, MICRO))
+            return format_fraction(Fraction(value, QUOTE_MICROQUOTE))
         if name.endswith("_ms"):
             return format_duration(value)
         if name.endswith("_s"):

@@ -53,7 +53,7 @@ from engine.limits import (
 )
 from engine.liquidation import bidding, handover
 from engine.options.params import OptionParams, PortfolioRules
-from engine.portfolio import accounts as portfolio_accounts
+from engine.portfolio import margin as portfolio_margin
 from engine.portfolio import modes as margin_modes
 from engine.receipts import Status
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
@@ -557,7 +557,7 @@ def test_what_is_refused_leaves_everything_else_as_it_would_be_without_it(
     case: Case, make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in case.bounds.items():
-        for module in (bidding, handover, margin_modes, portfolio_accounts, triggers, withdrawals):
+        for module in (bidding, handover, margin_modes, portfolio_margin, triggers, withdrawals):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
     world = run_case(make_world, case, is_with=True)

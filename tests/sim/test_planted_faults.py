@@ -524,8 +524,9 @@ def test_an_engine_that_trades_by_other_rules_is_found(target: str, old: str, ne
          "margin[-1 - position].filled += 1"),
         ("auction:Auction._charge", "if offer.is_taker:",
          "if offer.is_taker and offer.order.side > 0:"),
-        ("auction:Auction._prevent_self_trade", "if mode != SelfTradeMode.CANCEL_MAKER:",
-         "if mode == SelfTradeMode.CANCEL_TAKER:"),
+        ("resting:prevent_self_trade",
+         "return lots if mode == SelfTradeMode.CANCEL_MAKER else 0",
+         "return 0 if mode == SelfTradeMode.CANCEL_TAKER else lots"),
     ],
 )  # fmt: skip
 def test_an_engine_that_calls_auctions_by_other_rules_is_found(

@@ -15,7 +15,7 @@ from engine.instructions import (
 from engine.limits import LIQUIDATION_LOOKS_PER_BLOCK_MAX, LIQUIDATION_PORTFOLIO_WEIGHT
 from engine.liquidation.distress import count_looks
 from engine.liquidation.phase import is_withdrawal_gated
-from engine.portfolio.accounts import PortfolioCache
+from engine.portfolio.margin import PortfolioCache
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
 from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account
@@ -195,7 +195,7 @@ def test_every_account_has_its_turn_within_the_stated_number_of_blocks(make_worl
     looks = sum(map(count_looks, state.accounts.values()))
     assert looks == len(state.accounts) + 2, "Alice and Bob are in a market"
     for _ in range(-(-looks // LIQUIDATION_LOOKS_PER_BLOCK_MAX)):
-        turn = state.liquidations.take_turns(state.accounts)
+        turn = state.liquidations.next_accounts(state.accounts)
         assert LIQUIDATION_LOOKS_PER_BLOCK_MAX - 2 <= len(turn) <= LIQUIDATION_LOOKS_PER_BLOCK_MAX
         seen += [account.account_id for account in turn]
     assert len(set(seen)) == len(state.accounts)
@@ -217,7 +217,7 @@ def test_turns_count_positions_and_not_accounts(make_world, monkeypatch):
     monkeypatch.setattr("engine.liquidation.distress.LIQUIDATION_LOOKS_PER_BLOCK_MAX", 60)
     everybody = []
     for _ in range(len(state.accounts)):
-        turn = state.liquidations.take_turns(state.accounts)
+        turn = state.liquidations.next_accounts(state.accounts)
         work = [1 + sum(1 for each in account.exposures.values() if each.lots) for account in turn]
         assert sum(work) - work[-1] < 60, "the last one is taken whole"
         everybody += turn
@@ -235,8 +235,8 @@ def test_turns_are_the_same_after_a_restore_whatever_markets_were_left_behind(
     monkeypatch.setattr("engine.liquidation.distress.LIQUIDATION_LOOKS_PER_BLOCK_MAX", 3)
     state, twin = world.state, restore(snapshot(world.state))
     for _ in range(10):
-        left = [account.account_id for account in state.liquidations.take_turns(state.accounts)]
-        right = [account.account_id for account in twin.liquidations.take_turns(twin.accounts)]
+        left = [account.account_id for account in state.liquidations.next_accounts(state.accounts)]
+        right = [account.account_id for account in twin.liquidations.next_accounts(twin.accounts)]
         assert left == right
 
 

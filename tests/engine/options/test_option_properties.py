@@ -23,7 +23,7 @@ from engine.instructions import (
 )
 from engine.limits import SERIES_ID_FIRST
 from engine.options.params import OptionParams, PortfolioRules
-from engine.portfolio.accounts import compute_requirements
+from engine.portfolio.margin import compute_requirements
 from engine.state import create_state
 from engine.views import view_account, view_markets
 from localnet.splitmix import SplitMix

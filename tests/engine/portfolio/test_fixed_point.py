@@ -30,7 +30,7 @@ from engine.portfolio.fixed_point import (
     compute_power,
     compute_sqrt,
     from_ratio,
-    multiply,
+    multiply_fixed,
     round_shift,
 )
 
@@ -183,6 +183,6 @@ def test_a_ratio_is_rounded_to_the_nearest(numerator: int, denominator: int) -> 
 
 
 def test_products_are_rounded_down_and_shifts_to_the_nearest() -> None:
-    assert multiply(-1, 1) == -1
-    assert multiply(3 * ONE, ONE >> 1) == 3 * ONE >> 1
+    assert multiply_fixed(-1, 1) == -1
+    assert multiply_fixed(3 * ONE, ONE >> 1) == 3 * ONE >> 1
     assert [round_shift(each, 2) for each in (1, 2, 3, -1, -2, -3)] == [0, 1, 1, 0, 0, -1]

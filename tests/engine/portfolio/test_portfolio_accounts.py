@@ -25,8 +25,8 @@ from engine.instructions import (
 from engine.limits import PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
 from engine.options.params import OptionParams, PortfolioRules
-from engine.portfolio.accounts import compute_requirements, make_parameters
 from engine.portfolio.fixed_point import ONE, from_ratio
+from engine.portfolio.margin import compute_requirements, make_parameters
 from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,

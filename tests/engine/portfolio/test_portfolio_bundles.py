@@ -19,7 +19,7 @@ from engine.instructions import (
 )
 from engine.margin import compute_equity
 from engine.options.params import OptionParams, PortfolioRules
-from engine.portfolio.accounts import compute_requirements
+from engine.portfolio.margin import compute_requirements
 from localnet.splitmix import SplitMix
 
 START_MS = 3_456_000_000

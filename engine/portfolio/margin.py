@@ -35,8 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM
-from engine.options.chains import MICRO, OptionChain, compute_price
+from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM, QUOTE_MICROQUOTE
+from engine.options.chains import OptionChain, compute_price
 from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
 from engine.portfolio.scenarios import RiskArrays, compute_margin
 from engine.portfolio.terms import (
@@ -141,9 +141,9 @@ def _compute_group(chain: OptionChain, positions: list[tuple[Market, int]]) -> t
     mark = margin.mark_to_market
     marked = sum(lots * market.mark_value for market, lots in positions if market.series)
     # Whole ticks above what the scenarios start from are nobody's money.
-    rounding = max(marked - mark * MICRO // unit, 0)
-    initial = -(-(mark - margin.initial_margin) * MICRO // unit)
-    maintenance = -(-(mark - margin.maintenance_margin) * MICRO // unit)
+    rounding = max(marked - mark * QUOTE_MICROQUOTE // unit, 0)
+    initial = -(-(mark - margin.initial_margin) * QUOTE_MICROQUOTE // unit)
+    maintenance = -(-(mark - margin.maintenance_margin) * QUOTE_MICROQUOTE // unit)
     initial += _compute_crowding(chain.underlying, positions)
     return rounding + initial, rounding + maintenance
 
