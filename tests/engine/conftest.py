@@ -21,13 +21,12 @@ from engine.block import (
 from engine.commitment.leaves import AccountLeaf, LeafPosition, decode_account
 from engine.commitment.root import encode_account
 from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams, Matching
-from engine.instructions import Bundle, Instruction, MarginMode, OnBehalf, OracleReport
+from engine.instructions import Bundle, Instruction, MarginMode, OracleReport
 from engine.invariants import validate_all
-from engine.receipts import Receipt, Status
-from engine.refusals import BUNDLE_REFUSALS, EVENT_CODES, REFUSALS, SESSION_REFUSALS
-from engine.schedule import decode_bundle
+from engine.receipts import Receipt
 from engine.snapshots.whole import restore, snapshot
 from engine.state import EngineState, create_state
+from localnet.sim.streams.check import validate_codes
 
 USDC = 1_000_000
 
@@ -78,7 +77,7 @@ class World:
         self.inputs.append(block)
         self.output = apply_block(self.state, block)
         validate_all(self.state)
-        validate_refusals(block, self.output)
+        validate_codes(block, self.output)
         return self.output
 
     def run(self, sender: bytes, *instructions: Instruction) -> tuple[Receipt, ...]:
@@ -147,32 +146,6 @@ class World:
     def open_lots(self) -> dict[int, int]:
         """Open lots by order id."""
         return {order_id: order.lots for order_id, order in sorted(self.state.orders.items())}
-
-
-def validate_refusals(block: BlockInput, output: BlockOutput) -> None:
-    """Every refusal is one that the table of refusals names for that kind of instruction."""
-    signers = {envelope.envelope_id: envelope.signer for envelope in block.envelopes}
-    bodies = {envelope.envelope_id: envelope.body for envelope in block.envelopes}
-    for receipt in output.receipts:
-        if receipt.status is not Status.REFUSED or receipt.code in BUNDLE_REFUSALS:
-            continue
-        instructions = decode_bundle(bodies[receipt.envelope_id])
-        assert isinstance(instructions, tuple)
-        instruction = instructions[receipt.index]
-        kind = type(instruction)
-        codes = REFUSALS[kind] + (SESSION_REFUSALS if signers[receipt.envelope_id] else ())
-        if isinstance(instruction, OnBehalf):
-            codes += REFUSALS[type(instruction.instruction)]
-        assert receipt.code in codes, (
-            f"{kind.__name__} was refused with {receipt.code}: add it to REFUSALS in"
-            " engine/refusals.py"
-        )
-    for event in output.events:
-        if (codes := EVENT_CODES.get(type(event))) is not None:
-            assert event.code in codes, (
-                f"{type(event).__name__} told {event.code}: add it to EVENT_CODES in"
-                " engine/refusals.py"
-            )
 
 
 def _market(market: int, **changes: int) -> MarketParams:

@@ -81,7 +81,7 @@ class CheckedEngine:
         self._twin = _restore(self._saved, self.state.height)
         _validate_accounts(self.state)
         _validate_pools(self.state)
-        _validate_codes(block, output)
+        validate_codes(block, output)
         _validate_references(self.state)
         compute_solvency(self.state)
         return output
@@ -139,8 +139,12 @@ def _validate_pools(state: EngineState) -> None:
                 )
 
 
-def _validate_codes(block: BlockInput, output: BlockOutput) -> None:
-    """Every refusal is one that the product's tables name for such an instruction."""
+def validate_codes(block: BlockInput, output: BlockOutput) -> None:
+    """Every code is one that the tables of `engine.refusals` name for such an instruction or event.
+    Raises `RefusalError`.
+
+    The tests of the engine ask it after every block, too.
+    """
     envelopes = {each.envelope_id: each for each in block.envelopes}
     bundles: dict[bytes, tuple[Instruction, ...]] = {}
     for receipt in output.receipts:
@@ -158,13 +162,18 @@ def _validate_codes(block: BlockInput, output: BlockOutput) -> None:
             codes += REFUSALS[type(instruction.instruction)]
         if receipt.code not in codes:
             kind = type(instruction).__name__
-            raise RefusalError(f"height {block.height}: {kind} was refused with {receipt.code}")
+            raise RefusalError(
+                f"height {block.height}: {kind} was refused with {receipt.code}, which REFUSALS "
+                "does not have"
+            )
     for event in output.events:
         known = EVENT_CODES.get(type(event))
         code = getattr(event, "code", None)
         if known is not None and code not in known:
             kind = type(event).__name__
-            raise RefusalError(f"height {block.height}: {kind} tells {code}")
+            raise RefusalError(
+                f"height {block.height}: {kind} tells {code}, which EVENT_CODES does not have"
+            )
 
 
 def _validate_references(state: EngineState) -> None:
