@@ -45,7 +45,6 @@ def describe_result(name: str, result: object) -> list[object]:
             )
             return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]
         case OrdersResult():
-            rate = f"{result.instructions_per_s:,.0f}"
             rows = [
                 (
                     "instructions per second",
@@ -70,46 +69,7 @@ def describe_result(name: str, result: object) -> list[object]:
             title = f"{name}: {result.orders} single orders on {result.nodes} nodes"
             return [*_table(title, rows, result.met), *_cpu_table(result.cpu)]
         case EngineResult():
-            rate = f"{result.instructions_per_s:,.0f}"
-            rows = [
-                ("instructions per second", rate, result.target_per_s),
-                (
-                    f"... with a root each {result.block_instructions:,}",
-                    f"{result.with_root_per_s:,.0f}",
-                    result.target_with_root_per_s,
-                ),
-                (
-                    "seconds to replay a million",
-                    f"{result.replay_s_per_million:,.2f}",
-                    result.target_replay_s_per_million,
-                ),
-                (
-                    "book messages per second",
-                    f"{result.book_messages_per_s:,.0f}",
-                    result.target_book_per_s,
-                ),
-                (
-                    f"ms for risk arrays of {result.portfolio.instruments} instruments",
-                    f"{result.portfolio_arrays_ms:,.1f}",
-                    result.target_portfolio_arrays_ms,
-                ),
-                (
-                    f"us for the margin of {result.portfolio.positions} positions",
-                    f"{result.portfolio_margin_us:,.1f}",
-                    result.target_portfolio_margin_us,
-                ),
-                _latency_row("block, ms", result.without_root.block_ms, None),
-                _latency_row("block with root, ms", result.with_root.block_ms, None),
-                ("bytes per account", f"{result.bytes_per_account:,}", None),
-                ("bytes per resting order", f"{result.bytes_per_resting_order:,}", None),
-            ]
-            config = result.config
-            title = (
-                f"{name}: {config.markets} markets, {config.accounts:,} accounts with "
-                f"{config.positions_per_account} positions, bundles of "
-                f"{config.instructions_per_bundle}, {result.build} build"
-            )
-            return [*_table(title, rows, result.met), *_describe_share(result.core_share)]
+            return _describe_engine(name, result)
         case FairnessResult():
             return _describe_fairness(name, result)
         case SealingResult():
@@ -117,6 +77,23 @@ def describe_result(name: str, result: object) -> list[object]:
         case CeremoniesResult():
             return _describe_ceremonies(name, result)
     raise AssertionError(f"no description of {type(result).__name__}")
+
+
+def _describe_engine(name: str, result: EngineResult) -> list[object]:
+    rows = [
+        *((goal.name, f"{goal.measured:,.{goal.decimals}f}", goal.target) for goal in result.goals),
+        _latency_row("block, ms", result.without_root.block_ms, None),
+        _latency_row("block with root, ms", result.with_root.block_ms, None),
+        ("bytes per account", f"{result.bytes_per_account:,}", None),
+        ("bytes per resting order", f"{result.bytes_per_resting_order:,}", None),
+    ]
+    config = result.config
+    title = (
+        f"{name}: {config.markets} markets, {config.accounts:,} accounts with "
+        f"{config.positions_per_account} positions, bundles of "
+        f"{config.instructions_per_bundle}, {result.build} build"
+    )
+    return [*_table(title, rows, result.met), *_describe_share(result.core_share)]
 
 
 def _describe_share(core_share: float) -> list[object]:

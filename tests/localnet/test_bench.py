@@ -13,7 +13,7 @@ from localnet.bench.book import BLOCK_MESSAGES, make_blocks, make_player
 from localnet.bench.cli import raise_operator_error
 from localnet.bench.cluster import compute_cpu_use
 from localnet.bench.describe import describe_machine_line, describe_result
-from localnet.bench.engine import find_build, measure_engine
+from localnet.bench.engine import Goal, find_build, measure_engine
 from localnet.bench.errors import BenchError, IdleChainError
 from localnet.bench.latency import validate_answered
 from localnet.bench.load import BUNDLE_INSTRUCTIONS, make_bundle
@@ -170,6 +170,13 @@ def test_the_engine_benchmark_runs_and_describes_itself():
     idle, busy = (msgspec.structs.replace(result, core_share=share) for share in (0.99, 0.27))
     assert len(describe_result("engine", idle)) == 2
     assert "this process had 27 % of a core" in describe_result("engine", busy)[-1]
+
+
+def test_a_rate_is_to_be_at_least_its_target_and_a_time_at_most():
+    rate = [Goal("per second", measured, 10, True).is_met for measured in (9, 10, 11)]
+    time = [Goal("seconds", measured, 10, False).is_met for measured in (9, 10, 11)]
+    assert rate == [False, True, True]
+    assert time == [True, True, False]
 
 
 def test_the_stream_for_the_book_is_the_same_every_time_and_has_its_shares():
