@@ -33,13 +33,14 @@ from their position (`schedule`).
     bounds       limits, errors, refusals (which code refuses what)
     state        state, and what it holds: accounts.account, trading.market, trading.book,
                  waiting.orders, options.chains              plain classes with slots
-    a block      apply (the phases), schedule (who goes when), run (what a block gathers),
-                 margin, products (in machine words), invariants (and open interest)
+    a block      apply (the phases), order_phases (post-only, takers, rounds), schedule (who goes
+                 when), run (what a block gathers), margin, products (in machine words),
+                 invariants (and open interest)
     accounts/    account, outflow (what may leave), withdrawals, transfers, sub_accounts, fees
                  (tiers), sessions (keys)
     prices/      oracle (indices), mark, funding, open_interest (margin that grows with it)
-    trading/     market, book, placement, matching, resting, cancellation; auction (joining,
-                 settling), clearing (the price and the shares)
+    trading/     market, book, placement, matching, resting, cancellation; call_auction (joining,
+                 settling), clearing (its price and shares)
     waiting/     orders, waitlist (coming and going), triggers, pairs (one cancels the other),
                  slices (TWAP), dead_man
     liquidation/ distress (who, and whose turn it is), assessment (what they are judged by where

@@ -1,12 +1,10 @@
 """`apply_block`: one block through all phases, in the fixed order of the package's docstring."""
 
-from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
 from crypto.codec import encode
 from crypto.merkle import compute_merkle_root
-from engine.accounts.account import Account
 from engine.accounts.fees import enter_fee_epoch
 from engine.accounts.sessions import Charges, Session, change_sessions, find_session
 from engine.accounts.sub_accounts import find_account, is_sub_account_number
@@ -27,7 +25,6 @@ from engine.instructions import (
     OracleReport,
     PlaceOrder,
     SetMarginMode,
-    TimeInForce,
     TrailingStop,
     Transfer,
     TwapOrder,
@@ -35,30 +32,25 @@ from engine.instructions import (
     Withdraw,
 )
 from engine.invariants import validate_changes
-from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE, TRIGGER_ROUNDS_MAX
+from engine.limits import DEPOSITS_TOTAL_MAX_MICROQUOTE
 from engine.liquidation.phase import is_withdrawal_gated, run_liquidations
 from engine.options.settlement import run_options
 from engine.options.surface import accept_volatilities, forget_reporters
+from engine.order_phases import OrderPhases, split_placements
 from engine.portfolio.modes import set_margin_mode
 from engine.prices.funding import accrue_funding
 from engine.prices.mark import note_last_prices, update_marks
 from engine.prices.oracle import accept_report, adopt_reporters, update_indices
 from engine.receipts import DepositEvent, ReasonCode, Receipt, Status
 from engine.run import BlockRun
-from engine.schedule import Task, add_woken, decode_bundle, rank_envelopes, take_turns
+from engine.schedule import Task, decode_bundle, rank_envelopes, take_turns
 from engine.state import EngineState
-from engine.trading.auction import run_auction, split_by_market
 from engine.trading.cancellation import amend_order, cancel_all_orders, cancel_order, expire_orders
-from engine.trading.placement import place_market_order, place_order
 from engine.waiting.dead_man import arm_dead_man, run_dead_men
-from engine.waiting.orders import Conditional, Twap, Waiting
-from engine.waiting.pairs import place_pair
-from engine.waiting.slices import place_twap, run_slice
-from engine.waiting.triggers import Wakes, fire, place_conditional
+from engine.waiting.triggers import Wakes
 from engine.waiting.waitlist import expire_waiting, settle_pairs
 
 # Enum members are looked up once: an attribute of an enum class costs as much as a whole check.
-_POST_ONLY: Final = TimeInForce.POST_ONLY
 _REFUSED: Final = Status.REFUSED
 
 _REPORTS: Final = 1
@@ -66,7 +58,7 @@ _BIDS: Final = 3
 _CANCELS: Final = 4
 _TRANSFERS: Final = 5
 _PLACEMENTS: Final = 7
-"""Post-only orders, what only waits, and takers: `_split_placements` tells them apart."""
+"""Post-only orders, what only waits, and takers: `engine.order_phases` tells them apart."""
 _WITHDRAWALS: Final = 10
 
 PHASES: Final[dict[type, int]] = {
@@ -163,14 +155,11 @@ def run_block(state: EngineState, block: BlockInput, with_roots: bool) -> BlockO
     _run_transfers(run, phases)
     wakes = Wakes(run)
     woken = wakes.by_index_and_time()
-    post_only, takers = _split_placements(phases, replacements)
-    _run_placements(run, phases, post_only, replacements)
-    queues = add_woken(block.seed, woken, takers) if woken else takers
-    if state.has_auctions:
-        _run_with_auctions(run, phases, queues, replacements)
-    else:
-        _run_placements(run, phases, queues, replacements)
-    _run_rounds(run, phases, wakes, block.seed)
+    post_only, takers = split_placements(phases.placements, replacements)
+    orders = OrderPhases(run, block.seed, replacements, phases.receipts)
+    orders.run_post_only(post_only)
+    orders.run_takers(takers, woken)
+    orders.run_rounds(wakes)
     settle_pairs(run)
     _run_withdrawals(run, phases)
     note_last_prices(state, run.fills)
@@ -267,8 +256,7 @@ def _run_reports(run: BlockRun, phases: _Phases) -> None:
         else:
             assert isinstance(report, OracleReport)
             code = accept_report(run, task.sender, report)
-        status = Status.ACCEPTED if code is ReasonCode.OK else Status.REFUSED
-        phases.receipts[task.slot] = Receipt(task.envelope_id, task.index, status, code)
+        phases.receipts[task.slot] = task.answer(code)
 
 
 def _credit_deposits(run: BlockRun, block: BlockInput) -> None:
@@ -291,7 +279,7 @@ def _run_cancels(run: BlockRun, phases: _Phases) -> dict[int, PlaceOrder]:
         account = find_account(state, task.sender, task.sub)
         receipt: Receipt | PlaceOrder
         if account is None:
-            receipt = _refuse_unknown_account(task)
+            receipt = task.answer(ReasonCode.ACCOUNT_UNKNOWN)
         elif isinstance(instruction, Cancel):
             receipt = cancel_order(run, account, instruction, task.envelope_id, task.index)
         elif isinstance(instruction, CancelAll):
@@ -317,7 +305,7 @@ def _run_transfers(run: BlockRun, phases: _Phases) -> None:
         assert isinstance(order, Transfer)
         account = find_account(run.state, task.sender, task.sub)
         if account is None:
-            phases.receipts[task.slot] = _refuse_unknown_account(task)
+            phases.receipts[task.slot] = task.answer(ReasonCode.ACCOUNT_UNKNOWN)
         else:
             receipt = transfer(run, account, order, task.envelope_id, task.index)
             phases.receipts[task.slot] = receipt
@@ -333,115 +321,8 @@ def _run_withdrawals(run: BlockRun, phases: _Phases) -> None:
         assert isinstance(order, Withdraw)
         account = find_account(run.state, task.sender, task.sub)
         if account is None:
-            phases.receipts[task.slot] = _refuse_unknown_account(task)
+            phases.receipts[task.slot] = task.answer(ReasonCode.ACCOUNT_UNKNOWN)
         else:
             phases.receipts[task.slot] = request_withdrawal(
                 run, account, order, is_gated, task.envelope_id, task.index
             )
-
-
-def _split_placements(
-    phases: _Phases, replacements: dict[int, PlaceOrder]
-) -> tuple[list[list[Task]], list[list[Task]]]:
-    """Each sender's queue for the post-only phase and for the taker phase."""
-    post_only: list[list[Task]] = []
-    takers: list[list[Task]] = []
-    for placements in phases.placements:
-        makers_queue: list[Task] = []
-        takers_queue: list[Task] = []
-        for task in placements:
-            order = task.instruction
-            if isinstance(order, PlaceOrder):
-                is_taker = order.tif is not _POST_ONLY
-            elif isinstance(order, Amend):
-                replacement = replacements.get(task.slot)
-                if replacement is None:
-                    continue
-                is_taker = replacement.tif is not _POST_ONLY
-            else:
-                is_taker = isinstance(order, MarketOrder)
-            if is_taker:
-                takers_queue.append(task)
-            else:
-                makers_queue.append(task)
-        if makers_queue:
-            post_only.append(makers_queue)
-        if takers_queue:
-            takers.append(takers_queue)
-    return post_only, takers
-
-
-def _run_placements(
-    run: BlockRun,
-    phases: _Phases,
-    queues: Sequence[Sequence[Task | Waiting]],
-    replacements: dict[int, PlaceOrder],
-) -> None:
-    """Post-only or taker phase: one instruction of each sender in turn, or what has woken."""
-    state = run.state
-    receipts = phases.receipts
-    for task in take_turns(queues):
-        if isinstance(task, Waiting):
-            _run_woken(run, task)
-            continue
-        account = find_account(state, task.sender, task.sub)
-        order = task.instruction
-        if account is None:
-            receipt = _refuse_unknown_account(task)
-        elif isinstance(order, PlaceOrder):
-            receipt = place_order(run, account, order, task.envelope_id, task.index)
-        elif isinstance(order, MarketOrder):
-            receipt = place_market_order(run, account, order, task.envelope_id, task.index)
-        elif isinstance(order, Amend):
-            order = replacements[task.slot]
-            receipt = place_order(run, account, order, task.envelope_id, task.index)
-        else:
-            receipt = _place_waiting(run, account, task)
-        receipts[task.slot] = receipt
-
-
-def _run_with_auctions(
-    run: BlockRun,
-    phases: _Phases,
-    queues: Sequence[Sequence[Task | Waiting]],
-    replacements: dict[int, PlaceOrder],
-) -> None:
-    """Taker phase where some markets call auctions: these come after the continuous ones."""
-    continuous, called = split_by_market(run.state, queues, replacements)
-    _run_placements(run, phases, continuous, replacements)
-    for market_id, joining in called.items():
-        market = run.state.markets[market_id]
-        run_auction(run, market, joining, replacements, phases.receipts)
-
-
-def _place_waiting(run: BlockRun, account: Account, task: Task) -> Receipt:
-    order = task.instruction
-    if isinstance(order, OneCancelsOther):
-        return place_pair(run, account, order, task.envelope_id, task.index)
-    if isinstance(order, TwapOrder):
-        return place_twap(run, account, order, task.envelope_id, task.index)
-    assert isinstance(order, ConditionalOrder | TrailingStop)
-    return place_conditional(run, account, order, task.envelope_id, task.index)
-
-
-def _run_woken(run: BlockRun, order: Waiting) -> None:
-    if isinstance(order, Conditional):
-        fire(run, order)
-    else:
-        assert isinstance(order, Twap)
-        run_slice(run, order)
-
-
-def _run_rounds(run: BlockRun, phases: _Phases, wakes: Wakes, seed: bytes) -> None:
-    """What the takers' trades have reached takes in turn, and what these trades reach, ..."""
-    for _ in range(TRIGGER_ROUNDS_MAX):
-        woken = wakes.by_trades()
-        if not woken:
-            return
-        _run_placements(run, phases, add_woken(seed, woken, []), {})
-    wakes.mark_by_trades()
-
-
-def _refuse_unknown_account(task: Task) -> Receipt:
-    code = ReasonCode.ACCOUNT_UNKNOWN
-    return Receipt(task.envelope_id, task.index, Status.REFUSED, code)

@@ -31,7 +31,7 @@ class Matching(IntEnum):
     CONTINUOUS = 0
     """One after the other, in turns by rank, each at the prices that it finds."""
     AUCTION = 1
-    """All at once with the resting book, at one price (`engine.trading.auction`)."""
+    """All at once with the resting book, at one price (`engine.trading.call_auction`)."""
 
 
 class GenesisError(Exception):

@@ -110,11 +110,11 @@ TRIGGER_ROUNDS_MAX: Final = 4
 """Rounds of orders that fire by the trades of a block, each by those of the round before; what the
 last one reaches fires in the next block."""
 
-AUCTION_CROWD_MAX: Final = 1_000
+CALL_AUCTION_CROWD_MAX: Final = 1_000
 """Orders at one price that share in an auction when it cannot fill all of them, the oldest first,
 and whose lots count as its imbalance. More of them would cost everybody time for nothing."""
 
-AUCTION_ROUNDS_MAX: Final = 16
+CALL_AUCTION_ROUNDS_MAX: Final = 16
 """How often an auction kills fill-or-kill orders that it could not fill, and is cleared anew: each
 time the half of them, at last all that are left."""
 

@@ -21,7 +21,7 @@ from crypto.digest import Domain, digest
 from engine.block import EngineEnvelope
 from engine.instructions import Bundle, Instruction
 from engine.limits import INSTRUCTIONS_PER_BUNDLE_MAX
-from engine.receipts import ReasonCode
+from engine.receipts import ReasonCode, Receipt, Status
 from engine.waiting.orders import Waiting
 
 _RANK: Final = itemgetter(0, 1, 2)
@@ -51,6 +51,11 @@ class Task:
         """Where its receipt goes."""
         self.sub = sub
         """For which of the sender's sub-accounts; 0 for the sender itself."""
+
+    def answer(self, code: ReasonCode) -> Receipt:
+        """The receipt of what is accepted or refused, and leaves no order."""
+        status = Status.ACCEPTED if code is ReasonCode.OK else Status.REFUSED
+        return Receipt(self.envelope_id, self.index, status, code)
 
 
 def compute_rank_key(seed: bytes) -> bytes:

@@ -34,7 +34,7 @@ class EngineState:
         "funding_pool",
         "genesis",
         "genesis_digest",
-        "has_auctions",
+        "has_call_auctions",
         "has_portfolios",
         "height",
         "insurance",
@@ -90,7 +90,7 @@ class EngineState:
         self.next_series_id = SERIES_ID_FIRST
         self.removed_markets: list[int] = []
         """Series whose leaves are still to be taken out of the tree."""
-        self.has_auctions = any(market.is_auction for market in self.markets.values())
+        self.has_call_auctions = any(market.has_call_auctions for market in self.markets.values())
         """Does any market match by auctions?"""
         for market in self.perpetuals.values():
             install_fee_tiers(self, market)

@@ -66,7 +66,6 @@ from engine.receipts import (
     ReasonCode,
     Receipt,
     SliceEvent,
-    Status,
 )
 from engine.run import bound_amount
 from engine.schedule import take_turns
@@ -202,7 +201,7 @@ def run_bids(run: BlockRun, queues: list[list[Task]], receipts: list[Receipt | N
             assert isinstance(bid, Bid)
             auctions.setdefault(bid.account, []).append(task)
         else:
-            receipts[task.slot] = answer(task, code)
+            receipts[task.slot] = task.answer(code)
     for account_id in sorted(auctions):
         _clear(run, auctions[account_id], receipts)
 
@@ -261,12 +260,6 @@ class _Counter:
         return equity
 
 
-def answer(task: Task, code: ReasonCode) -> Receipt:
-    """The receipt of a bid."""
-    status = Status.ACCEPTED if code is _OK else Status.REFUSED
-    return Receipt(task.envelope_id, task.index, status, code)
-
-
 def _check(run: BlockRun, task: Task) -> ReasonCode:
     """Why a bid is no bid, whatever others bid."""
     state = run.state
@@ -314,15 +307,15 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
     sale = _open_sale(run, run.state.accounts[bid.account])
     if isinstance(sale, ReasonCode):
         for task in tasks:
-            receipts[task.slot] = answer(task, sale)
+            receipts[task.slot] = task.answer(sale)
         return
     chosen: list[tuple[Task, Bid]] = []
     asked_ppm = 0
     for ask, _, task, bid in sorted(_list_asks(sale, tasks), key=_ask):
         if ask > sale.offer:
-            receipts[task.slot] = answer(task, ReasonCode.AUCTION_PREMIUM_TOO_HIGH)
+            receipts[task.slot] = task.answer(ReasonCode.AUCTION_PREMIUM_TOO_HIGH)
         elif asked_ppm >= sale.compute_part_ppm(ask):
-            receipts[task.slot] = answer(task, ReasonCode.AUCTION_SOLD)
+            receipts[task.slot] = task.answer(ReasonCode.AUCTION_SOLD)
         else:
             asked_ppm += bid.portion_ppm
             sale.premium = ask
@@ -330,7 +323,7 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
     for task, bid in chosen:
         bidder = find_account(run.state, task.sender, task.sub)
         assert bidder is not None, "its bid was looked at"
-        receipts[task.slot] = answer(task, _sell(run, sale, bidder, bid.portion_ppm))
+        receipts[task.slot] = task.answer(_sell(run, sale, bidder, bid.portion_ppm))
     liquidations.note_equity(sale.record, sale.account.equity)
 
 

@@ -52,7 +52,7 @@ from engine.liquidation.assessment import (
     compute_fresh_weight,
     list_fresh,
 )
-from engine.liquidation.bidding import answer, run_bids
+from engine.liquidation.bidding import run_bids
 from engine.liquidation.deleverage import Deleveraging, pay_debt
 from engine.liquidation.distress import Distress, Liquidations
 from engine.liquidation.stages import follow_equity, report_step
@@ -104,7 +104,7 @@ def run_liquidations(run: BlockRun, bids: list[list[Task]], receipts: list[Recei
     if liquidations is None:
         for queue in bids:
             for task in queue:
-                receipts[task.slot] = answer(task, ReasonCode.AUCTION_UNKNOWN)
+                receipts[task.slot] = task.answer(ReasonCode.AUCTION_UNKNOWN)
         return
     if bids:
         run_bids(run, bids, receipts)

@@ -12,8 +12,8 @@ Every order of an auction trades at one price, at which `D(p)` lots are bid for 
 So whoever bids more than the price (or asks less) trades in full, and only orders whose limit *is*
 the price may go short, on one side alone: they are the margin. What the others leave is shared out
 among them in proportion to their lots, rounded down; the lots that rounding leaves go one each to
-the oldest. Of a crowd at one price only the oldest count (`AUCTION_CROWD_MAX`), unless it takes
-more to fill the other side.
+the oldest. Of a crowd at one price only the oldest count (`CALL_AUCTION_CROWD_MAX`), unless it
+takes more to fill the other side.
 
 Prices are whole ticks and so is the reference: no price is ever rounded.
 
@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engine.limits import AUCTION_CROWD_MAX
+from engine.limits import CALL_AUCTION_CROWD_MAX
 
 if TYPE_CHECKING:
     from engine.trading.book import Order
@@ -118,7 +118,7 @@ def _sum_left(queue: Queue, position: int, taken: int) -> int:
     first = queue.at(position)
     assert first is not None
     lots = -taken
-    for place in range(position, position + AUCTION_CROWD_MAX):
+    for place in range(position, position + CALL_AUCTION_CROWD_MAX):
         offer = queue.at(place)
         if offer is None or offer.price != first.price:
             break
@@ -139,7 +139,7 @@ def _share_out(queue: Queue, price: int, volume: int) -> None:
     assert left >= 0, "whoever offers a better price than the clearing price trades in full"
     margin: list[Offer] = []
     total = 0
-    while left and (total < left or len(margin) < AUCTION_CROWD_MAX):
+    while left and (total < left or len(margin) < CALL_AUCTION_CROWD_MAX):
         offer = queue.at(position)
         if offer is None or offer.price != price:
             break

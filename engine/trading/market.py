@@ -38,12 +38,12 @@ class Market:
         "chain",
         "dirty",
         "funding",
+        "has_call_auctions",
         "im_rate",
         "im_rate_short",
         "index_price",
         "index_value",
         "initial_margin_ppm",
-        "is_auction",
         "is_cost_kept",
         "maintenance_margin_ppm",
         "maker_fee_ppm",
@@ -88,8 +88,8 @@ class Market:
         self.open_orders_max = params.open_orders_max
         self.order_size_max_lots = params.order_size_max_lots
         self.oracle_max_age_ms = params.oracle_max_age_ms
-        self.is_auction = params.matching == Matching.AUCTION
-        """One price for all takers of a block (`engine.trading.auction`)."""
+        self.has_call_auctions = params.matching == Matching.AUCTION
+        """One price for all takers of a block (`engine.trading.call_auction`)."""
         self.book = Book()
         self.funding = None if params.funding is None else Funding(params.funding)
         self.mark = None if params.mark is None else Mark(params.mark)

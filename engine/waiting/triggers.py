@@ -198,7 +198,7 @@ class Wakes:
         woken: list[Waiting] = []
         for market in self.mark_by_trades():
             # An auction has one price a block: what that has reached is for the next one.
-            if not market.is_auction:
+            if not market.has_call_auctions:
                 woken += self._choose(market, [])
         return sorted(woken, key=_order_id)
 

@@ -177,7 +177,7 @@ def _check_receipts(world, output, bundles):
     taken = {}
     for fill in output.fills:
         sides = [(fill.taker_order_id, fill.taker_fee_microquote)]
-        if world.state.markets[fill.market].is_auction:
+        if world.state.markets[fill.market].has_call_auctions:
             sides.append((fill.maker_order_id, fill.maker_fee_microquote))
         for order_id, charged in sides:
             lots, notional, fee = taken.get(order_id, (0, 0, 0))

@@ -508,7 +508,7 @@ def test_a_wrong_fee_is_found(fee: str) -> None:
         ("commitment.root:encode_account", "compute_orders_digest(account)", "bytes(32)"),
         ("commitment.root:compute_state_root",
          "changes[account_key(account.account_id)] = encode_account(account)", "pass"),
-        ("apply:_split_placements", "makers_queue.append(task)", "takers_queue.append(task)"),
+        ("order_phases:split_placements", "makers_queue.append(task)", "takers_queue.append(task)"),
         ("trading.placement:check_risk", "if account.equity + change >= im:", "if False:"),
     ],
 )  # fmt: skip
@@ -522,7 +522,7 @@ def test_an_engine_that_trades_by_other_rules_is_found(target: str, old: str, ne
         ("clearing:clear", "min(max(reference, floor), ceiling)", "floor"),
         ("clearing:_share_out", "margin[position].filled += 1",
          "margin[-1 - position].filled += 1"),
-        ("auction:Auction._charge", "if offer.is_taker:",
+        ("call_auction:CallAuction._charge", "if offer.is_taker:",
          "if offer.is_taker and offer.order.side > 0:"),
         ("resting:prevent_self_trade",
          "return lots if mode == SelfTradeMode.CANCEL_MAKER else 0",

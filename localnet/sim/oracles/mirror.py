@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from engine.instructions import Amend, Cancel, CancelAll, PlaceOrder, SelfTradeMode, Side
 from engine.instructions import TimeInForce as Lasts
-from engine.limits import AUCTION_ROUNDS_MAX
+from engine.limits import CALL_AUCTION_ROUNDS_MAX
 from engine.receipts import ReasonCode, Receipt, Status
 from localnet.sim.oracles.call import Wish, find_price, pair_off, share_out
 
@@ -271,7 +271,7 @@ class Mirror:
         """Which orders were killed, the price, and who trades what: fill-or-kill orders that are
         not filled go, half of them at a time, who misses most first, later ids before earlier."""
         killed: set[int] = set()
-        for rounds_left in range(AUCTION_ROUNDS_MAX, -1, -1):
+        for rounds_left in range(CALL_AUCTION_ROUNDS_MAX, -1, -1):
             wishes = self._list_wishes(market)
             price = find_price(wishes, index_ticks)
             traded = {} if price is None else share_out(wishes, price)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.genesis import Matching
 from engine.instructions import PlaceOrder, SelfTradeMode, Side, TimeInForce
-from engine.limits import AUCTION_CROWD_MAX, AUCTION_ROUNDS_MAX
+from engine.limits import CALL_AUCTION_CROWD_MAX, CALL_AUCTION_ROUNDS_MAX
 from engine.trading import clearing
 from engine.trading.clearing import Offer, Queue, clear
 from localnet.splitmix import SplitMix
@@ -152,7 +152,7 @@ def test_the_margin_shares_in_proportion_and_the_oldest_get_what_rounding_leaves
 
 
 def test_of_a_crowd_only_the_oldest_share_unless_it_takes_more():
-    crowd = [(10, 1)] * (AUCTION_CROWD_MAX + 500)
+    crowd = [(10, 1)] * (CALL_AUCTION_CROWD_MAX + 500)
     _, bought, _ = run(crowd, [(10, 700)], 10)
     assert bought == [1] * 700 + [0] * (len(crowd) - 700)
     _, bought, _ = run([(10, 2)] * len(crowd), [(10, 1_001)], 10)
@@ -162,7 +162,7 @@ def test_of_a_crowd_only_the_oldest_share_unless_it_takes_more():
 
 
 def test_of_a_crowd_only_the_oldest_count_as_imbalance(monkeypatch):
-    monkeypatch.setattr(clearing, "AUCTION_CROWD_MAX", 2)
+    monkeypatch.setattr(clearing, "CALL_AUCTION_CROWD_MAX", 2)
     takers = [(12, 5)], [(8, 5)]
     bids, asks = [(9, 1), (9, 1), (9, 8)], [(10, 3)]
     assert run(takers[0] + bids, takers[1] + asks, 3)[0] == 9
@@ -271,7 +271,7 @@ class Exchange:
         return entry
 
     def clear(self, entries):
-        for turn in range(AUCTION_ROUNDS_MAX + 1):
+        for turn in range(CALL_AUCTION_ROUNDS_MAX + 1):
             price = self.fill()
             foks = [each for each in entries if each.order.tif is FOK and each in self.open]
             missing = [each for each in foks if each.filled < each.admitted]
@@ -279,7 +279,7 @@ class Exchange:
                 return price
             missing.sort(key=lambda each: (each.filled - each.admitted, -each.order_id))
             killed = missing[: (len(missing) + 1) // 2]
-            for each in killed if turn < AUCTION_ROUNDS_MAX - 1 else foks:
+            for each in killed if turn < CALL_AUCTION_ROUNDS_MAX - 1 else foks:
                 each.filled = 0
                 self.open.remove(each)
         raise AssertionError("the last round kills all")

@@ -201,7 +201,7 @@ def test_the_one_that_misses_most_is_killed_first(world):
 
 
 def test_so_many_fill_or_kill_orders_that_rounds_run_out_are_all_killed(world, monkeypatch):
-    monkeypatch.setattr("engine.trading.auction.AUCTION_ROUNDS_MAX", 2)
+    monkeypatch.setattr("engine.trading.call_auction.CALL_AUCTION_ROUNDS_MAX", 2)
     world.one(world.ALICE, limit(SELL, 1_000, 10, POST_ONLY))
     orders = [limit(BUY, 1_000, 9, FOK) for _ in range(8)]
     receipts = world.block([world.envelope(world.BOB, *orders)]).receipts

@@ -18,7 +18,7 @@ account's other orders ahead of them leave of the position.
 
 **Fill-or-kill.** Filled means filled at the clearing price. If some are not, the half of them that
 misses most lots (later ids first) is killed and the auction is cleared again without them, up to
-`AUCTION_ROUNDS_MAX` times; then all are. So an order that is killed has no part in the price.
+`CALL_AUCTION_ROUNDS_MAX` times; then all are. So an order that is killed has no part in the price.
 
 **Settling.** What traded goes to accounts at the clearing price. Orders that rested before pay the
 maker's fee (or get the rebate), orders that joined the taker's, also where two of these met; checks
@@ -29,24 +29,21 @@ price by its id. What triggers a clearing price has reached is for the next bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from engine.accounts.account import Account, Exposure
 from engine.accounts.fees import find_tier, note_trade
-from engine.accounts.sub_accounts import find_account
-from engine.instructions import Amend, MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
-from engine.limits import AUCTION_ROUNDS_MAX, BALANCE_ABS_MAX_MICROQUOTE
+from engine.instructions import PlaceOrder, SelfTradeMode, Side, TimeInForce
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, CALL_AUCTION_ROUNDS_MAX
 from engine.margin import compute_fee, refresh_margin
 from engine.receipts import Fill, ReasonCode, Receipt, Status
 from engine.run import BlockRun
-from engine.schedule import Task, take_turns
-from engine.state import EngineState
 from engine.trading.book import BookSide, Order
 from engine.trading.clearing import Offer, Queue, clear
 from engine.trading.market import Market
 from engine.trading.matching import compute_threshold, is_maker_fill_allowed
-from engine.trading.placement import check_form, check_risk, make_limit
+from engine.trading.placement import check_form, check_risk
 from engine.trading.resting import (
     enforce_reduce_only,
     prevent_self_trade,
@@ -54,9 +51,6 @@ from engine.trading.resting import (
     remove_order,
     rest_order,
 )
-from engine.waiting.orders import Conditional, Twap, Waiting
-from engine.waiting.slices import cut_slice, end_slice
-from engine.waiting.triggers import WAKE_ID, release, report_wake
 
 _OK: Final = ReasonCode.OK
 _BUY: Final = Side.BUY
@@ -94,91 +88,7 @@ class _Reserve:
         """Bound of what the balance moves by, in either direction."""
 
 
-def split_by_market(
-    state: EngineState,
-    queues: Sequence[Sequence[Task | Waiting]],
-    replacements: dict[int, PlaceOrder],
-) -> tuple[list[list[Task | Waiting]], dict[int, list[list[Task | Waiting]]]]:
-    """The queues of continuous markets, and those of each market with an auction, by its id."""
-    continuous: list[list[Task | Waiting]] = []
-    called: dict[int, list[list[Task | Waiting]]] = {}
-    for queue in queues:
-        parts: dict[int, list[Task | Waiting]] = {}
-        for task in queue:
-            market = state.markets.get(_find_market(task, replacements))
-            key = market.market_id if market is not None and market.is_auction else 0
-            parts.setdefault(key, []).append(task)
-        for key, part in parts.items():
-            if key:
-                called.setdefault(key, []).append(part)
-            else:
-                continuous.append(part)
-    return continuous, {key: called[key] for key in sorted(called)}
-
-
-def _find_market(task: Task | Waiting, replacements: dict[int, PlaceOrder]) -> int:
-    if isinstance(task, Waiting):
-        return task.market.market_id
-    order = task.instruction
-    if isinstance(order, Amend):
-        return replacements[task.slot].market
-    assert isinstance(order, PlaceOrder | MarketOrder)
-    return order.market
-
-
-def run_auction(
-    run: BlockRun,
-    market: Market,
-    queues: Sequence[Sequence[Task | Waiting]],
-    replacements: dict[int, PlaceOrder],
-    receipts: list[Receipt | None],
-) -> None:
-    """Let all that is queued join, clear, settle, and answer everybody in the order of joining."""
-    auction = Auction(run, market)
-    joined: list[tuple[Task | Waiting, Receipt | Entry]] = []
-    for task in take_turns(queues):
-        if isinstance(task, Waiting):
-            placed = _wake(run, task)
-            if placed is not None:
-                joined.append((task, auction.join(task.account, placed, WAKE_ID, 0)))
-            continue
-        account = find_account(run.state, task.sender, task.sub)
-        if account is None:
-            code = ReasonCode.ACCOUNT_UNKNOWN
-            receipts[task.slot] = Receipt(task.envelope_id, task.index, Status.REFUSED, code)
-            continue
-        order = task.instruction
-        if isinstance(order, MarketOrder):
-            order = make_limit(order)
-        elif isinstance(order, Amend):
-            order = replacements[task.slot]
-        assert isinstance(order, PlaceOrder)
-        joined.append((task, auction.join(account, order, task.envelope_id, task.index)))
-    auction.conclude()
-    for task, answer in joined:
-        if isinstance(task, Waiting):
-            receipt = answer if isinstance(answer, Receipt) else auction.answer(answer, WAKE_ID, 0)
-            filled = report_wake(run, task, receipt)
-            if isinstance(task, Twap):
-                end_slice(run, task, filled)
-        elif isinstance(answer, Receipt):
-            receipts[task.slot] = answer
-        else:
-            receipts[task.slot] = auction.answer(answer, task.envelope_id, task.index)
-
-
-def _wake(run: BlockRun, order: Waiting) -> PlaceOrder | None:
-    """What a waiting order places; None if it is gone, or places nothing this time."""
-    if isinstance(order, Conditional):
-        return release(run, order)
-    assert isinstance(order, Twap)
-    placed = cut_slice(run, order)
-    if placed is None:
-        end_slice(run, order, 0)
-    return placed
-
-
-class Auction:
+class CallAuction:
     """One market's auction of one block."""
 
     __slots__ = ("_entries", "_failing", "_first_id", "_market", "_reserves", "_run", "_state")
@@ -305,7 +215,7 @@ class Auction:
         for entry in self._entries.values():
             order = entry.order
             entry.open_lots = order.lots if order.order_id in state.orders else 0
-        rounds_left = AUCTION_ROUNDS_MAX
+        rounds_left = CALL_AUCTION_ROUNDS_MAX
         price, buys, sells = self._clear()
         while self._kill(rounds_left):
             rounds_left -= 1
