@@ -92,7 +92,9 @@ def _explain(home: NodeHome, error: BaseException) -> OperatorError | None:
     if isinstance(error, RecoveryError):
         return RefusedToSignError(
             f"the durable records do not fit together: {error}",
-            advice="restore data/ as a whole from one moment; never only a part of it",
+            advice="restore data/ as a whole from one moment; never only a part of it. If it is "
+            "lost, retire these keys; without signing, and with data/ moved away, the node can "
+            "follow: rota node start --follow",
             code=error.code,
         )
     if isinstance(error, EngineWorkerError) and error.code == INVARIANT_CODE:

@@ -30,6 +30,7 @@ from consensus.lane_recovery import RecoveredLanes, recover_lanes
 from consensus.recovery import Recovered, RecoveryError, recover, recover_observer
 from consensus.state_signer import STATE_VOTE_TABLE
 from consensus.types import (
+    AckData,
     AvailabilityCertificate,
     BatchHeader,
     Block,
@@ -251,6 +252,10 @@ def _recover(
         decode(AvailabilityCertificate, value)
         for _, value in archive.read_range(CERTIFICATE_TABLE, b"", len(committee))
     ]
+    if safety_records is not None:
+        in_blocks = (*consensus.blocks, *(replayed.block for replayed in blocks))
+        named = (tip for block in in_blocks for tip in block.lanes)
+        _validate_acknowledged(me, (*certificates, *named), batches)
     lanes = recover_lanes(
         committee.epoch,
         cursors,
@@ -289,6 +294,32 @@ def _validate_memory(consensus: Recovered, me: int) -> None:
             f"the archive holds a vote of view {qc.view}, the safety records end at"
             f" {consensus.safety.last_voted_view}",
         )
+
+
+def _validate_acknowledged(
+    me: int, certificates: Iterable[AvailabilityCertificate], batches: BatchIndex
+) -> None:
+    """A batch that this node acknowledged was stored before (`consensus.lanes`), and batches are
+    never removed: one that is missing means that the batch store, or a part of it, was lost or is
+    of an older day. The stored batches are also the only record of which batch was signed at which
+    place of a lane, so such a node might acknowledge another one there, and give its own lane a
+    second batch at a place that has one. Of each lane the newest acknowledged batch is looked up:
+    stores lose all or what is newest, and lesser losses are `storage.corrupt`."""
+    newest: dict[int, AckData] = {}
+    for certificate in certificates:
+        data = certificate.data
+        known = newest.get(data.author)
+        if known is not None and known.sequence >= data.sequence:
+            continue
+        if is_member_set(certificate.signers, me):
+            newest[data.author] = data
+    for author, data in sorted(newest.items()):
+        if batches.find_header(data.batch_id) is None:
+            raise RecoveryError(
+                "recovery.amnesia",
+                f"this node acknowledged batch {data.batch_id.hex()[:16]}, number {data.sequence} "
+                f"of lane {author}, which the batch store lacks",
+            )
 
 
 def _recover_checkpoints(

@@ -223,6 +223,9 @@ class _Node:
             stores.callback(archive.close)
             batches = BatchStore(home.segments_dir, disk=self._parts.disk)
             stores.callback(batches.close)
+            if safety is not None:
+                member = self._committee.members[self._me]
+                mark_signing(home, self._chain_id, member.consensus_key)
             async with (
                 open_crypto_pool(self._config.limits.crypto_workers, self._chain_id) as pool,
                 open_engine_worker(self._genesis.engine, home.engine_dir, self._chain_id) as engine,
@@ -299,13 +302,7 @@ class _Node:
         home, member = self._home, self._committee.members[self._me]
         create = may_create_safety_records(home, self._chain_id)
         owner = self._chain_id + member.identity_key
-        safety = SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
-        try:
-            mark_signing(home, self._chain_id, member.consensus_key)
-        except BaseException:  # Whatever ends this, the store's lock is not left behind.
-            safety.close()
-            raise
-        return safety
+        return SafetyStore(home.safety_path, owner=owner, create=create, vfs=self._parts.vfs)
 
     async def _join(self, stop: trio.Event) -> bool:
         """Begin with a snapshot of others if the disk is empty; False if stopped before."""

@@ -72,6 +72,15 @@ class _Row(NamedTuple):
     signed_header: bytes
 
 
+def is_batch_store(directory: Path) -> bool:
+    """Was a store opened here before, and is anything of it left: its index, or what the index is
+    made of? Raises `OSError`."""
+    if not directory.exists():
+        return False
+    names = [path.name for path in directory.iterdir()]
+    return INDEX_NAME in names or any(parse_segment_number(name) is not None for name in names)
+
+
 class BatchStore:
     """The segment folder. Blocking; any thread at any time, one writes at a time."""
 
@@ -231,6 +240,10 @@ class BatchStore:
             path = segment_path(self.directory, number)
             if not path.exists() or self._disk.size_bytes(path) < end:
                 raise StorageError("storage.corrupt", f"{path} is shorter than its index says")
+        for expected, number in enumerate(numbers, start=1):
+            if number != expected:
+                path = segment_path(self.directory, expected)
+                raise StorageError("storage.corrupt", f"{path} is missing, but {number} is there")
         tail = [number for number in numbers if number >= last_indexed]
         for number in tail:
             end = self._index_tail(number, indexed.get(number, 0), is_last=number == tail[-1])

@@ -34,8 +34,9 @@ class StorageError(OperatorError):
 _ADVICE: Final = {
     "storage.full": "Free some space, then start the node again.",
     "storage.failed": "Look at the system's log for errors of the disk, then start again.",
-    "storage.corrupt": "Restore the file from a backup or move it away; chain data is fetched"
-    " again from other members, safety records must never be recreated within an epoch.",
+    "storage.corrupt": "Restore the file from a backup. What is in chain.db is fetched again from"
+    " other members if it is moved away; safety.db and segments/ say what this node signed, and"
+    " must never be begun again within an epoch.",
     "storage.foreign": "Point the node at its own home.",
     "storage.overloaded": "Use a faster disk or a smaller mempool.pool_size_bytes.",
 }
@@ -48,6 +49,7 @@ class SafetyError(OperatorError):
     |---|---|
     | `safety.locked` | another process has them open |
     | `safety.missing` | they are not where they were: amnesia, not a fresh start |
+    | `safety.batches_missing` | the batches that it acknowledged are not where they were |
     | `safety.following` | a node that only follows was asked to sign or to keep such a record |
     """
 

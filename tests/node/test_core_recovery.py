@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from msgspec import structs
 
 from committee.committee import COMMITTEE_SIZE_MAX
 from consensus.chain import ARCHIVE_BLOCK_TABLE
@@ -20,7 +21,8 @@ from consensus.evidence import Evidence
 from consensus.lane_certificates import CERTIFICATE_TABLE
 from consensus.ownership import Component
 from consensus.recovery import RecoveryError
-from consensus.types import CheckpointHeader
+from consensus.types import AvailabilityCertificate, CheckpointHeader
+from crypto.bitmap import decode_bitmap, encode_bitmap
 from crypto.codec import decode, encode
 from localnet.sim.nodes import NodeCluster, make_config
 from localnet.sim.oracles.watchers import Watcher
@@ -125,6 +127,64 @@ def test_another_header_under_the_id_of_a_delivered_batch_is_damage(cluster):
     with pytest.raises(RecoveryError) as caught:
         recover(cluster, 0)
     assert caught.value.code == "recovery.damaged"
+
+
+@pytest.fixture
+def idle(cluster):
+    """Nothing is to be delivered again, so that a start asks for no batch."""
+    table(cluster, DELIVERY_TABLE).clear()
+    return cluster
+
+
+def find_acknowledged(cluster) -> dict[int, bytes]:
+    """By lane, the newest batch that a certificate with a signature of node 0 names."""
+    newest = {}
+    for block in recover(cluster).consensus.blocks:
+        for tip in block.lanes:
+            if 0 in decode_bitmap(tip.signers, 4):
+                newest[tip.data.author] = tip.data.batch_id
+    return newest
+
+
+@pytest.mark.parametrize("is_archive_cut", [False, True])
+def test_lost_batches_that_were_acknowledged_are_amnesia(idle, is_archive_cut):
+    """A power cut may take the newest certificates from the archive: blocks name them too."""
+    if is_archive_cut:
+        table(idle, CERTIFICATE_TABLE).clear()
+    recover(idle)
+    idle.world.disk(0).batches.clear()
+    with pytest.raises(RecoveryError) as caught:
+        recover(idle)
+    assert caught.value.code == "recovery.amnesia"
+
+
+def test_one_lost_batch_suffices_whosever_it_is(idle):
+    table(idle, CERTIFICATE_TABLE).clear()
+    batches = idle.world.disk(0).batches
+    named = find_acknowledged(idle)
+    assert 0 in named, "authors acknowledge their own batches"
+    assert len(named) >= 2
+    for author, batch_id in named.items():
+        lost = batches.pop(batch_id)
+        with pytest.raises(RecoveryError, match=f"recovery.amnesia: .* of lane {author}"):
+            recover(idle)
+        batches[batch_id] = lost
+    recover(idle)
+
+
+def test_what_only_others_acknowledged_may_be_missing(idle):
+    records = table(idle, CERTIFICATE_TABLE)
+    key, value = min(records.items())
+    held = decode(AvailabilityCertificate, value)
+    data = structs.replace(held.data, sequence=held.data.sequence + 1, batch_id=bytes(32))
+    records[key] = encode(structs.replace(held, data=data, signers=encode_bitmap((1, 2), 4)))
+    recover(idle)
+
+
+def test_who_follows_acknowledged_nothing_and_may_start_without_batches(idle):
+    disk = idle.world.disk(0)
+    disk.batches.clear()
+    recover_node(idle.genesis, 0, None, disk, disk, max(disk.engine_snapshots))
 
 
 @pytest.mark.parametrize(

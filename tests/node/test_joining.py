@@ -27,6 +27,7 @@ from node.recovery import CHECKPOINT_TABLE, recover_node
 from node.replay import Base, ChainReplay
 from node.signing_marker import mark_signing, validate_memory
 from node.storage.archive import ArchiveStore
+from node.storage.batches import BatchStore
 from node.storage.errors import SafetyError
 from node.storage.join_files import JoinFiles
 from node.wiping import wipe_home
@@ -235,6 +236,7 @@ def test_a_wiped_home_keeps_its_keys_follows_and_never_signs(home):
     chain_id = home.load_genesis().chain_id()
     home.safety_path.parent.mkdir(exist_ok=True)
     home.safety_path.touch()
+    BatchStore(home.segments_dir).close()
     mark_signing(home, chain_id, bytes(48))
     validate_memory(home, chain_id)
     keys = sorted(path.name for path in home.keys_dir.iterdir())

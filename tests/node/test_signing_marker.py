@@ -1,5 +1,6 @@
 """Keys that may have signed do not start without their records; whatever a crash leaves does."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from node.signing_marker import (
     may_create_safety_records,
     validate_memory,
 )
+from node.storage.batches import BatchStore
 from node.storage.errors import SafetyError, StorageError
 from node.storage.safety import SafetyStore
+from node.storage.segments import segment_path
 
 CHAIN, OTHER_CHAIN, OWNER, KEY = b"c" * 32, b"d" * 32, b"owner", b"k" * 48
 
@@ -36,6 +39,7 @@ def begin(home: NodeHome) -> None:
     make_private_dir(home.data_dir)
     create = may_create_safety_records(home, CHAIN)
     store = SafetyStore(home.safety_path, owner=OWNER, create=create)
+    BatchStore(home.segments_dir).close()
     try:
         mark_signing(home, CHAIN, KEY)
     finally:
@@ -43,9 +47,7 @@ def begin(home: NodeHome) -> None:
 
 
 def lose_data(home: NodeHome) -> None:
-    for path in home.data_dir.iterdir():
-        path.unlink()
-    home.data_dir.rmdir()
+    shutil.rmtree(home.data_dir)
 
 
 def test_a_home_starts_again_and_again_with_its_records(home):
@@ -66,6 +68,38 @@ def test_keys_that_may_have_signed_do_not_start_without_their_records(home):
     assert "restore" in caught.value.advice
     assert "retire" in caught.value.advice
     assert not home.data_dir.exists()
+
+
+def lose_folder(home: NodeHome) -> None:
+    shutil.rmtree(home.segments_dir)
+
+
+def lose_contents(home: NodeHome) -> None:
+    lose_folder(home)
+    home.segments_dir.mkdir()
+
+
+@pytest.mark.parametrize("lose", [lose_folder, lose_contents])
+def test_keys_that_may_have_signed_do_not_start_without_their_batches(home, lose):
+    begin(home)
+    lose(home)
+    with pytest.raises(SafetyError) as caught:
+        begin(home)
+    assert (caught.value.code, caught.value.exit_code) == (
+        "safety.batches_missing",
+        ExitCode.REFUSED_TO_SIGN,
+    )
+    assert str(home.segments_dir) in caught.value.message
+    assert "restore" in caught.value.advice
+    assert "--follow" in caught.value.advice
+
+
+def test_an_index_of_batches_that_was_removed_is_made_anew(home):
+    begin(home)
+    for path in home.segments_dir.iterdir():
+        path.unlink()
+    segment_path(home.segments_dir, 1).write_bytes(b"")
+    begin(home)
 
 
 def test_a_marker_that_cannot_be_read_still_counts(home):
@@ -108,7 +142,7 @@ def test_no_crash_of_a_first_start_keeps_a_home_from_starting(home, monkeypatch)
             assert not marker_path(home, CHAIN).exists()
             assert home.safety_path.exists()
             steps += 1
-    assert steps == 3
+    assert steps == 4
     assert marker_path(home, CHAIN).exists()
 
 

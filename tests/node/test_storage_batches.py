@@ -292,6 +292,21 @@ def test_an_index_that_does_not_know_an_older_segment_is_an_error_and_is_made_an
     assert all(store.get(batch.batch_id) == stored(batch) for batch in batches)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_segment_that_is_missing_is_an_error_also_without_an_index(open_store, tmp_path, number):
+    directory = tmp_path / "segments"
+    store = open_store(segment_size_bytes=1000)
+    store.commit([make_batch(sequence, size_bytes=600) for sequence in range(1, 8)])
+    store.close()
+    lost = segment_path(directory, number)
+    for path in (lost, *directory.glob("index.db*")):
+        path.unlink()
+    with pytest.raises(StorageError) as caught:
+        open_store(segment_size_bytes=1000)
+    assert caught.value.code == "storage.corrupt"
+    assert str(lost) in caught.value.message
+
+
 def test_a_damaged_header_in_the_index_is_an_error(open_store, tmp_path):
     store = open_store()
     store.commit([make_batch(1)])

@@ -111,6 +111,8 @@ DAMAGES: list[tuple[str, Callable[[NodeHome], None], ExitCode, str]] = [
      "storage.corrupt"),
     ("chain.db is garbage", lambda home: overwrite_head(home.chain_path), ExitCode.STORAGE,
      "storage.corrupt"),
+    ("segments are gone", lambda home: shutil.rmtree(home.segments_dir),
+     ExitCode.REFUSED_TO_SIGN, "safety.batches_missing"),
     ("segments are cut", lambda home: cut_segments(home.segments_dir), ExitCode.STORAGE,
      "storage.corrupt"),
 ]  # fmt: skip
