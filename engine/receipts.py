@@ -420,6 +420,17 @@ class WithdrawalEvent(
     """Where it stands now."""
 
 
+class SessionState(IntEnum):
+    """What became of a session key."""
+
+    AUTHORISED = 0
+    """It may sign, from the height on that the header ledger says."""
+    REVOKED = 1
+    """Its account took its right away."""
+    EXPIRED = 2
+    """Its time is over; told in the first block of that time."""
+
+
 class SessionEvent(
     Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag=32
 ):
@@ -428,8 +439,8 @@ class SessionEvent(
     account: Digest
     key: Digest
     """The session key."""
-    is_authorised: bool
-    """False: it was revoked."""
+    state: SessionState
+    """What became of it."""
 
 
 class TransferEvent(

@@ -52,6 +52,7 @@ class EngineState:
         "perpetuals",
         "removed_markets",
         "reporters",
+        "session_expiries",
         "settlement_pool",
         "slices",
         "time_ms",
@@ -110,6 +111,8 @@ class EngineState:
         """The id of the waiting leg, by the id of the resting one."""
         self.deadlines: Agenda[bytes] = Agenda()
         """Accounts whose dead man's switch is armed."""
+        self.session_expiries: Agenda[tuple[bytes, bytes]] = Agenda()
+        """Session keys by the time at which they expire: account and key."""
         self.fee_epoch = 0
         """The epoch of the fee schedule that the block time is in, from 1; 0: there is none."""
         self.fees = 0

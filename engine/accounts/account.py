@@ -117,7 +117,7 @@ class Account:
         self.subs: dict[int, Account] = {}
         """Its sub-accounts by number."""
         self.sessions: dict[bytes, Session] = {}
-        """What its session keys may do, by key; of some the time may be over."""
+        """What its session keys may do, by key."""
         self.volume: Volume | None = None
         """What it and its sub-accounts have traded lately; None: nothing, or nobody counts."""
         self.tier = 0

@@ -39,7 +39,7 @@ from engine.instructions import (
     TwapOrder,
 )
 from engine.limits import PRICE_MAX_TICKS
-from engine.receipts import ReasonCode, Receipt, SessionEvent, Status
+from engine.receipts import ReasonCode, Receipt, SessionEvent, SessionState, Status
 from engine.trading.cancellation import find_order
 from engine.waiting.orders import Waiting
 
@@ -151,19 +151,20 @@ def encode_sessions(account: Account) -> bytes:
 
 
 def change_sessions(run: BlockRun, changes: Sequence[SessionGrant | SessionRevocation]) -> None:
-    """System phase: keys come, then keys go.
+    """System phase: keys expire, then keys come, then keys go.
 
     The ledger lets no key be authorised that ever was before. So of a key that does both in one
     block the revocation is the later one, and the order of the envelopes cannot matter.
     """
     state = run.state
+    for account_id, key in state.session_expiries.due(run.time_ms):
+        _remove_session(state, state.accounts[account_id], key)
+        run.events.append(SessionEvent(account_id, key, SessionState.EXPIRED))
     for change in sorted(changes, key=_rank):
         if isinstance(change, SessionGrant):
             account = state.open_account(change.account)
-            sessions = account.sessions
-            for key in [key for key, each in sessions.items() if each.expires_ms <= run.time_ms]:
-                del sessions[key]
-            sessions[change.key] = Session(
+            _remove_session(state, account, change.key)
+            session = Session(
                 change.key,
                 change.scope,
                 change.expires_ms,
@@ -172,15 +173,32 @@ def change_sessions(run: BlockRun, changes: Sequence[SessionGrant | SessionRevoc
                 change.spend_max_microquote,
                 0,
             )
+            add_session(state, account, session)
+            become = SessionState.AUTHORISED
         else:
             # The ledger knows accounts that the engine does not, and lets them revoke.
             known = state.accounts.get(change.account)
-            if known is None or known.sessions.pop(change.key, None) is None:
+            if known is None or not _remove_session(state, known, change.key):
                 continue
-            account = known
-        state.mark_dirty(account)
-        is_authorised = isinstance(change, SessionGrant)
-        run.events.append(SessionEvent(change.account, change.key, is_authorised))
+            become = SessionState.REVOKED
+        run.events.append(SessionEvent(change.account, change.key, become))
+
+
+def add_session(state: EngineState, account: Account, session: Session) -> None:
+    """Give an account a key that it does not have."""
+    account.sessions[session.key] = session
+    state.session_expiries.add(session.expires_ms, (account.account_id, session.key))
+    state.mark_dirty(account)
+
+
+def _remove_session(state: EngineState, account: Account, key: bytes) -> bool:
+    """Did the account have the key? Then it has it no more."""
+    session = account.sessions.pop(key, None)
+    if session is None:
+        return False
+    state.session_expiries.remove(session.expires_ms, (account.account_id, key))
+    state.mark_dirty(account)
+    return True
 
 
 def _rank(change: SessionGrant | SessionRevocation) -> tuple[bool, bytes, bytes]:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from crypto.types import Digest, Uint
 from engine.accounts.fees import Volume
-from engine.accounts.sessions import Session
+from engine.accounts.sessions import Session, add_session
 from engine.accounts.sub_accounts import compute_sub_account_id, link_sub_account
 from engine.accounts.withdrawals import Withdrawal, add_withdrawal
 from engine.block import SessionGrant
@@ -86,7 +86,7 @@ def unpack_sessions(state: EngineState, packed: Sequence[SnapshotSession]) -> No
         account = state.accounts.get(grant.account)
         if account is None:
             raise SnapshotError("a session key of nobody")
-        account.sessions[grant.key] = Session(
+        session = Session(
             grant.key,
             grant.scope,
             grant.expires_ms,
@@ -95,7 +95,7 @@ def unpack_sessions(state: EngineState, packed: Sequence[SnapshotSession]) -> No
             grant.spend_max_microquote,
             each.spent,
         )
-        state.mark_dirty(account)
+        add_session(state, account, session)
 
 
 class SnapshotVolume(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -34,7 +34,7 @@ reduce-only, client id."""
 _DEADLINE: Final = Struct(">BQ")
 """3, the dead man's deadline."""
 
-Key = TypeVar("Key", int, bytes)
+Key = TypeVar("Key", int, bytes, tuple[bytes, bytes])
 
 
 class Waiting:

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from engine.receipts import ReasonCode
+from mempool.ledger import KEY_ACTIVATION_DELAY_HEIGHTS
 from node.cli.amounts import format_fee, format_percent, format_price, format_quote, format_size
 from node.cli.output import encode_json
 from node.cli.reasons import explain
@@ -111,8 +112,9 @@ class TransferEntry(Struct, frozen=True):
 class SessionEntry(Struct, frozen=True):
     """A session key came or went."""
 
+    height: int
     key: bytes
-    is_authorised: bool
+    state: str
 
 
 class FundingEntry(Struct, frozen=True):
@@ -253,7 +255,10 @@ def _transfer(entry: TransferEntry, reader: Reader) -> str:
 
 
 def _session(entry: SessionEntry, _: Reader) -> str:
-    return f"session key {entry.key.hex()} {'authorised' if entry.is_authorised else 'revoked'}"
+    words = f"session key {entry.key.hex()} {entry.state}"
+    if entry.state != "authorised":
+        return words
+    return f"{words}, in force from height {entry.height + KEY_ACTIVATION_DELAY_HEIGHTS}"
 
 
 def _say_payment(amount_microquote: int) -> str:

@@ -230,6 +230,7 @@ def _submit(
             document["in_force_from_height"] = from_height
             rows: list[tuple[str, object]] = [
                 ("authorised", change.key.hex()),
+                ("at height", height),
                 ("in force from height", from_height),
             ]
             verb = "cancel-all" if change.scope is KeyScope.CANCEL else "place ..."
@@ -238,7 +239,7 @@ def _submit(
                 "--key KEYSTORE"
             )
         else:
-            rows = [("revoked", change.key.hex())]
+            rows = [("revoked", change.key.hex()), ("at height", height)]
         output.data(document, record([*rows, ("envelope", document["envelope_id"].hex())]))
 
     run_at_door(directory, node, work)

@@ -21,6 +21,7 @@ from engine.receipts import (
     OrderEvent,
     ReasonCode,
     SessionEvent,
+    SessionState,
     SettlementEvent,
     SliceEvent,
     Status,
@@ -96,7 +97,12 @@ def plain(entry: Fill | Event, height: int = 5, leaf: int = 0) -> dict[str, Any]
         ),
         (TransferEvent(ME, BOB, M), "gave 1.00 to bob"),
         (TransferEvent(EVE, ME, M), f"received 1.00 from {EVE.hex()[:16]}"),
-        (SessionEvent(ME, EVE, False), f"session key {EVE.hex()} revoked"),
+        (
+            SessionEvent(ME, EVE, SessionState.AUTHORISED),
+            f"session key {EVE.hex()} authorised, in force from height 13",
+        ),
+        (SessionEvent(ME, EVE, SessionState.REVOKED), f"session key {EVE.hex()} revoked"),
+        (SessionEvent(ME, EVE, SessionState.EXPIRED), f"session key {EVE.hex()} expired"),
         (FundingPaidEvent(ME, -M), "paid 1.00 of funding, of all markets"),
         (SettlementEvent(ME, 7, -30, M), "a position of -0.30 expired: received 1.00"),
         (

@@ -37,7 +37,7 @@ from engine.instructions import (
     TwapOrder,
     Withdraw,
 )
-from engine.receipts import SessionEvent
+from engine.receipts import SessionEvent, SessionState
 from engine.snapshots.whole import EngineSnapshot, restore, snapshot
 from engine.views import view_account
 
@@ -72,7 +72,7 @@ def ask(world, *instructions, key=KEY, owner=ALICE):
 def test_a_key_that_nobody_authorised_asks_for_nothing(world):
     assert ask(world, *ORDERS) == ["bundle.session_unknown"]
     grant(world)
-    assert world.output.events == (SessionEvent(world.ALICE, KEY, True),)
+    assert world.output.events == (SessionEvent(world.ALICE, KEY, SessionState.AUTHORISED),)
     assert ask(world, LIMIT, key=OTHER) == ["bundle.session_unknown"]
     assert ask(world, LIMIT, owner=world.BOB) == ["bundle.session_unknown"]
     assert ask(world, LIMIT) == ["ok"]
@@ -85,13 +85,43 @@ def test_a_key_ends_at_its_time_and_at_its_revocation(world):
     assert ask(world, LIMIT) == ["ok"]
     world.time_ms = 1_500
     assert ask(world, LIMIT) == ["bundle.session_unknown"]
+    assert world.output.events == (SessionEvent(world.ALICE, KEY, SessionState.EXPIRED),)
     assert view_account(world.state, world.ALICE).sessions == ()
+    assert world.state.accounts[world.ALICE].sessions == {}
     grant(world, key=OTHER)
-    assert list(world.state.accounts[world.ALICE].sessions) == [OTHER], "what expired is dropped"
     envelope = replace(world.envelope(world.ALICE, LIMIT), signer=OTHER)
     output = world.block([envelope], revocations=[SessionRevocation(world.ALICE, OTHER)])
     assert [receipt.code for receipt in output.receipts] == ["bundle.session_unknown"]
-    assert output.events == (SessionEvent(world.ALICE, OTHER, False),)
+    assert output.events == (SessionEvent(world.ALICE, OTHER, SessionState.REVOKED),)
+
+
+def test_an_expiry_is_told_once_in_the_first_block_of_its_time_after_a_restart_too(world):
+    keys = [(key, SessionState.EXPIRED) for key in (KEY, OTHER)]
+    for key, _ in keys:
+        grant(world, key=key, expires_ms=1_500)
+    grant(world, key=b"r" * 32, expires_ms=1_500)
+    world.block(revocations=[SessionRevocation(world.ALICE, b"r" * 32)])
+    restored = restore(snapshot(world.state))
+    world.time_ms = 1_600
+    output = world.block()
+    assert [(each.key, each.state) for each in output.events] == keys
+    assert apply_block(restored, world.inputs[-1]) == output
+    assert world.block().events == ()
+
+
+def test_a_key_that_has_expired_when_it_comes_ends_in_the_next_block(world):
+    grant(world, expires_ms=world.time_ms)
+    assert ask(world, LIMIT) == ["bundle.session_unknown"]
+    assert [each.state for each in world.output.events] == [SessionState.EXPIRED]
+
+
+def test_a_key_that_is_authorised_anew_lives_until_its_new_expiry(world):
+    grant(world, expires_ms=1_500)
+    grant(world, expires_ms=1_700)
+    world.time_ms = 1_600
+    assert ask(world, LIMIT) == ["ok"]
+    world.time_ms = 1_700
+    assert ask(world, LIMIT) == ["bundle.session_unknown"]
 
 
 def test_of_a_key_that_comes_and_goes_in_one_block_nothing_is_left(world):
