@@ -19,7 +19,7 @@ Two facts keep the hot path short, and every change to the formulas must keep th
   fee there. Every possible fill is at least as good, so it needs no check while it trades.
 
 Portfolio margin is another way to margin an account (`engine.portfolio.margin`); the pure
-function behind it is `compute_portfolio_margin`, out of `engine.portfolio.scenarios`.
+function behind it is `compute_portfolio_margin`, out of `engine.portfolio.sums`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from engine.portfolio.margin import (
     refresh_portfolio,
     update_portfolio_exposure,
 )
-from engine.portfolio.scenarios import compute_portfolio_margin as compute_portfolio_margin
+from engine.portfolio.sums import compute_portfolio_margin as compute_portfolio_margin
 from engine.prices.funding import compute_settlement, settle_funding
 from engine.products import multiply
 from engine.trading.market import compute_orders_margin as compute_orders_margin

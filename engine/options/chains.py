@@ -20,6 +20,7 @@ from engine.portfolio.fixed_point import from_ratio
 
 if TYPE_CHECKING:
     from engine.options.params import OptionParams
+    from engine.portfolio.margin import PortfolioCache
     from engine.portfolio.scenarios import RiskArrays
     from engine.trading.market import Market
 
@@ -109,6 +110,7 @@ class OptionChain:
         "mark_time_ms",
         "params",
         "places",
+        "portfolios",
         "reports",
         "reports_fresh_until_ms",
         "stale",
@@ -139,6 +141,8 @@ class OptionChain:
         """Cache of `engine.portfolio.margin`: prices in all scenarios; None after marks moved."""
         self.places: dict[int, int] = {}
         """Cache: where in them a market stands, by its id."""
+        self.portfolios: dict[bytes, PortfolioCache] = {}
+        """Cache: the accounts that have sums of prices in them, which go with the prices."""
         self.unit_margins: dict[int, tuple[int, int]] = {}
         """Cache: what one lot bought, and one sold, needs of initial margin by itself."""
 

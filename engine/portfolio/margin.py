@@ -28,7 +28,10 @@ That holds for several orders, too. Orders that join a call auction stand beside
 clears, and of one account only those of one side can trade: so a hedge among them is one by itself
 and with all that have joined before it. Then every part of them is one that may trade at once.
 
-Prices in all scenarios are computed once for new marks, when the first account asks.
+Prices in all scenarios are computed once for new marks, when the first account asks. So are the
+sums over an account's positions (`GroupSums`): a fill adds its lots to them, and what it would do
+is found by adding its lots and taking them off again. They are exact, so the margins are those of
+all positions summed up from nothing, which is what `compute_requirements` does.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ from typing import TYPE_CHECKING, Final
 from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM, QUOTE_MICROQUOTE
 from engine.options.chains import OptionChain, compute_price
 from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
-from engine.portfolio.scenarios import RiskArrays, compute_margin
+from engine.portfolio.scenarios import RiskArrays
+from engine.portfolio.sums import PositionSums
 from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
@@ -59,14 +63,56 @@ _UNIT_LOTS: Final = 1 << 20
 """Lots for which the margin of an order's unit is computed, so that rounding it costs nothing."""
 
 
+class GroupSums:
+    """What an account holds on one underlying, summed up; of one state of the marks."""
+
+    __slots__ = ("_marked", "_perpetual_lots", "chain", "initial", "maintenance", "sums")
+
+    def __init__(self, chain: OptionChain) -> None:
+        self.chain = chain
+        self._marked = 0
+        """Its options at their marks, micro-quote."""
+        self._perpetual_lots = 0
+        self.sums = PositionSums(get_arrays(chain))
+        self.initial = 0
+        """As last computed, micro-quote."""
+        self.maintenance = 0
+
+    def change(self, market: Market, lots: int) -> None:
+        """Add signed lots to one position."""
+        # Sizes are in lots, as if these were units of the base asset: what comes out is divided.
+        self.sums.change(self.chain.places[market.market_id], lots << FRACTION_BITS)
+        if market.series is not None:
+            self._marked += lots * market.mark_value
+        else:
+            self._perpetual_lots += lots
+
+    def compute(self) -> tuple[int, int]:
+        """IM and MM of these positions."""
+        chain = self.chain
+        mark, initial, maintenance = self.sums.compute_needs()
+        unit = chain.underlying.params.lots_per_base << FRACTION_BITS
+        # Whole ticks above what the scenarios start from are nobody's money.
+        needed = max(self._marked - mark * QUOTE_MICROQUOTE // unit, 0)
+        crowding = _compute_crowding(chain.underlying, self._perpetual_lots)
+        initial_needed = needed + crowding - (-initial * QUOTE_MICROQUOTE // unit)
+        return initial_needed, needed - (-maintenance * QUOTE_MICROQUOTE // unit)
+
+    def is_current(self) -> bool:
+        """Are the prices those of the present marks?"""
+        return self.sums.arrays is self.chain.arrays
+
+
 class PortfolioCache:
     """What an account with portfolio margin has cached; that it has one is state."""
 
-    __slots__ = ("initial", "lots", "maintenance")
+    __slots__ = ("groups", "initial", "lots", "maintenance")
 
     def __init__(self) -> None:
         self.lots: dict[int, int] = {}
-        """The positions of the last refresh, by market."""
+        """The positions for which the rest holds, by market."""
+        self.groups: dict[int, GroupSums] = {}
+        """By underlying; those of past marks are dropped (`get_arrays`)."""
         self.initial = 0
         """Of the positions, micro-quote."""
         self.maintenance = 0
@@ -81,7 +127,10 @@ def refresh_portfolio(account: Account) -> None:
         for market_id, exposure in account.exposures.items()
         if exposure.lots
     }
-    cache.initial, cache.maintenance = compute_requirements(account)
+    cache.groups = {}
+    cache.initial, cache.maintenance = _sum_up(account, cache.groups)
+    for group in cache.groups.values():
+        group.chain.portfolios[account.account_id] = cache
     total = cache.initial
     for exposure in account.exposures.values():
         exposure.im = compute_open_margin(exposure.market, exposure.open_buy, exposure.open_sell)
@@ -90,25 +139,96 @@ def refresh_portfolio(account: Account) -> None:
 
 
 def update_portfolio_exposure(exposure: Exposure) -> None:
-    """Bring the caches in line with a changed exposure: orders at once, positions at the next
-    refresh, which every use of the caches asks for."""
+    """Bring the caches in line with a changed exposure."""
     account = exposure.account
     cache = account.portfolio
     assert cache is not None, "it has opted in"
-    im = compute_open_margin(exposure.market, exposure.open_buy, exposure.open_sell)
+    market = exposure.market
+    im = compute_open_margin(market, exposure.open_buy, exposure.open_sell)
     account.im += im - exposure.im
     exposure.im = im
-    if cache.lots.get(exposure.market.market_id, 0) != exposure.lots:
+    held = cache.lots.get(market.market_id, 0)
+    lots = exposure.lots - held
+    if not lots or account.margin_epoch < 0:
+        return
+    group = _find_group(cache, market)
+    if group is not None:
+        group.change(market, lots)
+        initial, maintenance = group.compute()
+        initial_change = initial - group.initial
+        cache.maintenance += maintenance - group.maintenance
+        group.initial, group.maintenance = initial, maintenance
+    elif _is_alone(market):
+        initial_change, maintenance_change = _compute_alone_change(market, held, lots)
+        cache.maintenance += maintenance_change
+    else:
+        # Its first position on the underlying: the next use of the caches sums everything up.
         account.margin_epoch = -1
+        return
+    cache.lots[market.market_id] = exposure.lots
+    cache.initial += initial_change
+    account.im += initial_change
+
+
+def _is_alone(market: Market) -> bool:
+    """Is it margined by itself, as everybody's position there?"""
+    return market.chain is None or market.chain.params.portfolio is None
+
+
+def _find_group(cache: PortfolioCache, market: Market) -> GroupSums | None:
+    """The sums that a position in the market is part of, if they are of the present marks."""
+    if market.chain is None:
+        return None
+    group = cache.groups.get(market.chain.underlying.market_id)
+    return group if group is not None and group.is_current() else None
+
+
+def _compute_alone_change(market: Market, held: int, lots: int) -> tuple[int, int]:
+    """By how much IM and MM grow with `lots` more in a market that is margined by itself."""
+    after = held + lots
+    initial = compute_orders_margin(market, after, -after)
+    maintenance = compute_position_margin(market, after)
+    return (
+        initial - compute_orders_margin(market, held, -held),
+        maintenance - compute_position_margin(market, held),
+    )
+
+
+def compute_requirements_after(exposure: Exposure, lots: int) -> tuple[int, int]:
+    """IM and MM of the account's positions as if it held `lots` more of one. The caches are
+    fresh."""
+    account = exposure.account
+    cache = account.portfolio
+    assert cache is not None, "it has opted in"
+    market = exposure.market
+    if _is_alone(market):
+        initial, maintenance = _compute_alone_change(market, exposure.lots, lots)
+        return cache.initial + initial, cache.maintenance + maintenance
+    group = _find_group(cache, market)
+    if group is None:
+        return compute_requirements(account, market, lots)
+    group.change(market, lots)
+    initial, maintenance = group.compute()
+    group.change(market, -lots)
+    return (
+        cache.initial + initial - group.initial,
+        cache.maintenance + maintenance - group.maintenance,
+    )
 
 
 def compute_requirements(
     account: Account, market: Market | None = None, lots: int = 0
 ) -> tuple[int, int]:
     """IM and MM of the account's positions in micro-quote, as if it held `lots` more of `market`,
-    in which it has an exposure."""
+    in which it has an exposure; from nothing, whatever is cached."""
+    return _sum_up(account, {}, market, lots)
+
+
+def _sum_up(
+    account: Account, groups: dict[int, GroupSums], market: Market | None = None, lots: int = 0
+) -> tuple[int, int]:
+    """IM and MM of all positions, and into `groups` the sums that they come from."""
     initial = maintenance = 0
-    groups: dict[int, list[tuple[Market, int]]] = {}
     for exposure in account.exposures.values():
         each = exposure.market
         held = exposure.lots + lots if each is market else exposure.lots
@@ -118,44 +238,24 @@ def compute_requirements(
         if chain is None or chain.params.portfolio is None:
             initial += compute_orders_margin(each, held, -held)
             maintenance += compute_position_margin(each, held)
-        else:
-            groups.setdefault(chain.underlying.market_id, []).append((each, held))
-    for positions in groups.values():
-        chain = positions[0][0].chain
-        assert chain is not None, "it is what they are grouped by"
-        group_initial, group_maintenance = _compute_group(chain, positions)
-        initial += group_initial
-        maintenance += group_maintenance
+            continue
+        underlying_id = chain.underlying.market_id
+        group = groups.get(underlying_id)
+        if group is None:
+            group = groups[underlying_id] = GroupSums(chain)
+        group.change(each, held)
+    for group in groups.values():
+        group.initial, group.maintenance = group.compute()
+        initial += group.initial
+        maintenance += group.maintenance
     return initial, maintenance
 
 
-def _compute_group(chain: OptionChain, positions: list[tuple[Market, int]]) -> tuple[int, int]:
-    """IM and MM of the positions on one underlying."""
-    arrays = get_arrays(chain)
-    places = chain.places
-    # Sizes are in lots, as if these were units of the base asset: what comes out is divided.
-    margin = compute_margin(
-        arrays, [(places[market.market_id], lots << FRACTION_BITS) for market, lots in positions], 0
-    )
-    unit = chain.underlying.params.lots_per_base << FRACTION_BITS
-    mark = margin.mark_to_market
-    marked = sum(lots * market.mark_value for market, lots in positions if market.series)
-    # Whole ticks above what the scenarios start from are nobody's money.
-    rounding = max(marked - mark * QUOTE_MICROQUOTE // unit, 0)
-    initial = -(-(mark - margin.initial_margin) * QUOTE_MICROQUOTE // unit)
-    maintenance = -(-(mark - margin.maintenance_margin) * QUOTE_MICROQUOTE // unit)
-    initial += _compute_crowding(chain.underlying, positions)
-    return rounding + initial, rounding + maintenance
-
-
-def _compute_crowding(underlying: Market, positions: list[tuple[Market, int]]) -> int:
+def _compute_crowding(underlying: Market, lots: int) -> int:
     """What IM has grown by with the perpetual's open interest (`engine.prices.open_interest`), on
     what the account has of it: options hedge its price and not that it is hard to leave."""
     added_ppm = underlying.scaled_margin_ppm - underlying.initial_margin_ppm
-    if added_ppm == 0:
-        return 0
-    lots = sum(abs(lots) for market, lots in positions if market is underlying)
-    return -(-lots * underlying.mark_value * added_ppm // PPM)
+    return -(-abs(lots) * underlying.mark_value * added_ppm // PPM)
 
 
 def compute_open_margin(market: Market, buys: int, sells: int) -> int:
@@ -175,8 +275,11 @@ def _get_unit_margins(chain: OptionChain, market: Market) -> tuple[int, int]:
     get_arrays(chain)
     margins = chain.unit_margins.get(market.market_id)
     if margins is None:
-        long, _ = _compute_group(chain, [(market, _UNIT_LOTS)])
-        short, _ = _compute_group(chain, [(market, -_UNIT_LOTS)])
+        group = GroupSums(chain)
+        group.change(market, _UNIT_LOTS)
+        long, _ = group.compute()
+        group.change(market, -2 * _UNIT_LOTS)
+        short, _ = group.compute()
         margins = chain.unit_margins[market.market_id] = (long, short)
     return margins
 
@@ -209,6 +312,9 @@ def get_arrays(chain: OptionChain) -> RiskArrays:
                 )
         chain.places = {market.market_id: place for place, market in enumerate(markets)}
         chain.unit_margins = {}
+        for cache in chain.portfolios.values():
+            cache.groups.pop(chain.underlying.market_id, None)
+        chain.portfolios = {}
         rules = make_parameters(chain.params.portfolio)
         chain.arrays = RiskArrays(MarketData(tuple(instruments)), rules)
     return chain.arrays
@@ -267,13 +373,13 @@ def check_portfolio_order(
     if is_new and count_markets(account) >= PORTFOLIO_POSITIONS_MAX:
         return ReasonCode.PORTFOLIO_TOO_MANY_MARKETS
     orders_margin = account.im - account.portfolio.initial
-    initial, maintenance = compute_requirements(account, exposure.market, lots)
+    initial, maintenance = compute_requirements_after(exposure, lots)
     if account.equity + equity_change - initial >= orders_margin:
         return ReasonCode.OK
     if not _is_hedging_transition(account, initial, maintenance, equity_change):
         return ReasonCode.MARGIN_INSUFFICIENT
     if joined:
-        initial, maintenance = compute_requirements(account, exposure.market, lots + joined)
+        initial, maintenance = compute_requirements_after(exposure, lots + joined)
         if not _is_hedging_transition(account, initial, maintenance, equity_change):
             return ReasonCode.MARGIN_INSUFFICIENT
     return ReasonCode.OK
@@ -288,7 +394,7 @@ def is_portfolio_fill_allowed(exposure: Exposure, lots: int, equity_change: int)
     """May a resting order of the account trade `lots` (signed), given what that does to its equity?
     The caches are fresh."""
     account = exposure.account
-    initial, maintenance = compute_requirements(account, exposure.market, lots)
+    initial, maintenance = compute_requirements_after(exposure, lots)
     if account.equity + equity_change >= initial:
         return True
     return _is_hedging_transition(account, initial, maintenance, equity_change)

@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 from engine.portfolio.fixed_point import ONE, from_ratio
-from engine.portfolio.scenarios import RiskArrays, compute_margin
+from engine.portfolio.scenarios import RiskArrays
+from engine.portfolio.sums import compute_margin
 from engine.portfolio.terms import (
     DAY_S,
     Instrument,

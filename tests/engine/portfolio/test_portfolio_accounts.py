@@ -26,7 +26,11 @@ from engine.limits import PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
 from engine.options.params import OptionParams, PortfolioRules
 from engine.portfolio.fixed_point import ONE, from_ratio
-from engine.portfolio.margin import compute_requirements, make_parameters
+from engine.portfolio.margin import (
+    compute_requirements,
+    compute_requirements_after,
+    make_parameters,
+)
 from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
@@ -231,10 +235,14 @@ def test_cached_margins_are_those_of_a_computation_from_nothing(make_exchange):
     draw = SplitMix(5).below
     markets = [
         exchange.state.markets[1],
+        exchange.state.markets[2],
         *(find(exchange, strike, is_call=c) for strike in (59, 60, 61) for c in (True, False)),
     ]
     names = (exchange.ALICE, exchange.BOB)
-    for _ in range(60):
+    looks = 0
+    for step in range(60):
+        if step == 30:
+            report(exchange, INDEX + 500)
         market = markets[draw(len(markets))]
         price = max(market.mark_price + draw(21) - 10, 1)
         side = Side.BUY if draw(2) else Side.SELL
@@ -244,10 +252,16 @@ def test_cached_margins_are_those_of_a_computation_from_nothing(make_exchange):
             view = view_account(exchange.state, exchange.ALICE)
             assert account.im == view.initial_margin_microquote
             assert account.equity == view.equity_microquote
+            for exposure in account.exposures.values():
+                lots = draw(200_001) - 100_000
+                found = compute_requirements_after(exposure, lots)
+                assert found == compute_requirements(account, exposure.market, lots)
+            looks += 1
         held = compute_requirements(account)
         assert view_account(exchange.state, exchange.ALICE).equity_microquote >= held[0]
         assert compute_maintenance_margin(account) == held[1] <= held[0]
     assert len([each for each in account.exposures.values() if each.lots]) > 4
+    assert looks > 40
 
 
 def test_margin_that_grows_with_open_interest_is_asked_of_portfolios_too(make_exchange):

@@ -8,10 +8,17 @@ import mpmath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine import margin
 from engine.portfolio.fixed_point import ONE, from_ratio
-from engine.portfolio.scenarios import RiskArrays, compute_margin, compute_portfolio_margin
+from engine.portfolio.scenarios import RiskArrays
+from engine.portfolio.sums import (
+    PositionSums,
+    compute_margin,
+    compute_portfolio_margin,
+    sum_positions,
+)
 from engine.portfolio.terms import (
     DAY_S,
     Instrument,
@@ -531,6 +538,32 @@ def test_order_and_splits_of_positions_do_not_matter(
     ]
     rng.shuffle(shuffled)
     assert compute_margin(ARRAYS, shuffled, 0) == compute_margin(ARRAYS, positions, 0)
+
+
+@settings(max_examples=60)
+@given(positions=sizes, threshold=st.sampled_from((0, from_ratio(9, 10))))
+def test_sums_that_change_are_those_from_nothing(
+    positions: list[tuple[int, int]], threshold: int
+) -> None:
+    parameters = replace(FLOOR, confidence_threshold=threshold, confidence_factor=from_ratio(7, 10))
+    doubted = [
+        replace(each, confidence=from_ratio(8 + place % 3, 10))
+        for place, each in enumerate(MARKET.instruments)
+    ]
+    arrays = RiskArrays(MarketData(tuple(doubted)), parameters)
+    kept = PositionSums(arrays)
+    held: dict[int, int] = {}
+    # All come, in part, and go again: every state on the way is one that may be asked about.
+    for place, size in [*positions, *[(place, -size) for place, size in reversed(positions)]]:
+        kept.change(place, size)
+        held[place] = held.get(place, 0) + size
+        assert kept.compute_needs() == sum_positions(arrays, held.items()).compute_needs()
+        mark, initial, maintenance = kept.compute_needs()
+        whole = compute_margin(arrays, held.items(), 0)
+        assert mark == whole.mark_to_market
+        assert mark - initial == whole.initial_margin
+        assert mark - maintenance == whole.maintenance_margin
+    assert kept.compute_needs() == (0, 0, 0)
 
 
 def test_the_margin_module_has_the_pure_function() -> None:
