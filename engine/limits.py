@@ -104,7 +104,7 @@ leaf."""
 
 WAKES_PER_MARKET_MAX: Final = 250
 """Conditional orders that fire and TWAP slices that run in one market and block, one of each
-account in turn; the others do so in the next blocks."""
+owner in turn; the others do so in the next blocks."""
 
 TRIGGER_ROUNDS_MAX: Final = 4
 """Rounds of orders that fire by the trades of a block, each by those of the round before; what the
@@ -200,9 +200,12 @@ LIQUIDATION_PORTFOLIO_WEIGHT: Final = 12
 """An account with portfolio margin counts so many times: about so much longer it takes to look at
 it."""
 
-LIQUIDATION_STEPS_PER_BLOCK_MAX: Final = 32
-"""Accounts under liquidation at which something is done in one block; who waits longest goes
-first."""
+LIQUIDATION_STEPS_PER_BLOCK_MAX: Final = 1_024
+"""Accounts under liquidation that have a step in one block; who waits longest goes first."""
+
+LIQUIDATION_WORK_PER_BLOCK_MAX: Final = 16_384
+"""What these steps may come to, but for the last one: each as looking at its account, one for each
+event and two for each trade. So a step at which there is nothing to do takes hardly any of it."""
 
 DEBT_WAIT_MAX_MS: Final = 600_000
 """An account with a debt alone, which insurance fund and fees cannot pay, is looked at again after

@@ -35,11 +35,13 @@ stage that its equity asks for by then. A bidder has to cover
 its initial margin with the slice; a bid that fails leaves no trace but its receipt. A block looks
 at a bounded number of bids, and at none that asks for more than is offered or whose bidder has not
 even the maintenance margin of the slice: such bids cost their senders nothing, and would take the
-places of those who can pay.
+places of those who can pay. In each turn whoever has more equity is looked at first, for bids that
+fail for want of initial margin cost nothing either, and dust is for sale, too.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from engine.accounts.sub_accounts import find_account
@@ -68,7 +70,6 @@ from engine.receipts import (
     SliceEvent,
 )
 from engine.run import bound_amount
-from engine.schedule import take_turns
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account
@@ -79,6 +80,9 @@ if TYPE_CHECKING:
     from engine.state import EngineState
 
 _OK: Final = ReasonCode.OK
+
+_PLACE: Final = itemgetter(0, 1, 2)
+_RANK: Final = itemgetter(0, 1)
 
 
 class Sale:
@@ -190,20 +194,28 @@ def compute_discount_ppm(params: LiquidationParams, elapsed_ms: int) -> int:
 
 def run_bids(run: BlockRun, queues: list[list[Task]], receipts: list[Receipt | None]) -> None:
     """Clear the bids of a block: those of each sender, in rank order."""
-    auctions: dict[bytes, list[Task]] = {}
+    auctions: dict[bytes, list[tuple[int, int, Task]]] = {}
     counter = _Counter(run)
-    for task in take_turns(queues):
-        code = _check(run, task)
-        if code is _OK:
-            code = counter.admit(task)
+    entries: list[tuple[int, int, int, Task]] = []
+    for rank, queue in enumerate(queues):
+        for turn, task in enumerate(queue):
+            bidder = _find_bidder(run, task)
+            if isinstance(bidder, ReasonCode):
+                receipts[task.slot] = task.answer(bidder)
+            else:
+                entries.append((turn, -counter.get_equity(bidder), rank, task))
+    # Whoever has more goes first: nobody fills the places with accounts that have next to nothing.
+    for turn, _, rank, task in sorted(entries, key=_PLACE):
+        code = counter.admit(task)
         if code is _OK:
             bid = task.instruction
             assert isinstance(bid, Bid)
-            auctions.setdefault(bid.account, []).append(task)
+            auctions.setdefault(bid.account, []).append((turn, rank, task))
         else:
             receipts[task.slot] = task.answer(code)
     for account_id in sorted(auctions):
-        _clear(run, auctions[account_id], receipts)
+        ranked = sorted(auctions[account_id], key=_RANK)
+        _clear(run, [task for _, _, task in ranked], receipts)
 
 
 class _Counter:
@@ -240,7 +252,7 @@ class _Counter:
             return ReasonCode.AUCTION_PORTION_INVALID
         bidder = find_account(self._run.state, task.sender, task.sub)
         assert bidder is not None, "the bid was looked at"
-        if not sale.is_covered(self._get_equity(bidder), bid):
+        if not sale.is_covered(self.get_equity(bidder), bid):
             return ReasonCode.MARGIN_INSUFFICIENT
         cost = len(sale.lots) + count_looks(bidder)
         if self._bids == BIDS_PER_BLOCK_MAX or self._is_full(cost):
@@ -252,7 +264,8 @@ class _Counter:
     def _is_full(self, cost: int) -> bool:
         return self._moves + cost > BID_MOVES_PER_BLOCK_MAX
 
-    def _get_equity(self, bidder: Account) -> int:
+    def get_equity(self, bidder: Account) -> int:
+        """What a bidder has before the first bid of the block."""
         equity = self._equities.get(bidder.account_id)
         if equity is None:
             equity = compute_equity(self._run.state, bidder)
@@ -260,8 +273,8 @@ class _Counter:
         return equity
 
 
-def _check(run: BlockRun, task: Task) -> ReasonCode:
-    """Why a bid is no bid, whatever others bid."""
+def _find_bidder(run: BlockRun, task: Task) -> Account | ReasonCode:
+    """Who bids, or why a bid is no bid, whatever others bid."""
     state = run.state
     bid = task.instruction
     assert isinstance(bid, Bid)
@@ -278,7 +291,7 @@ def _check(run: BlockRun, task: Task) -> ReasonCode:
         return ReasonCode.AUCTION_UNKNOWN
     if bidder is record.account:
         return ReasonCode.AUCTION_OWN
-    return _OK
+    return bidder
 
 
 def _open_sale(run: BlockRun, account: Account) -> Sale | ReasonCode:

@@ -43,6 +43,7 @@ from engine.limits import (
     LIQUIDATION_MATCHES_MAX,
     LIQUIDATION_STEPS_PER_BLOCK_MAX,
     LIQUIDATION_TRIES_PER_STEP_MAX,
+    LIQUIDATION_WORK_PER_BLOCK_MAX,
     PPM,
     PRICE_MAX_TICKS,
 )
@@ -54,7 +55,7 @@ from engine.liquidation.assessment import (
 )
 from engine.liquidation.bidding import run_bids
 from engine.liquidation.deleverage import Deleveraging, pay_debt
-from engine.liquidation.distress import Distress, Liquidations
+from engine.liquidation.distress import Distress, Liquidations, count_looks
 from engine.liquidation.stages import follow_equity, report_step
 from engine.margin import (
     compute_equity,
@@ -109,10 +110,22 @@ def run_liquidations(run: BlockRun, bids: list[list[Task]], receipts: list[Recei
     if bids:
         run_bids(run, bids, receipts)
     _find(run)
-    deleveraging = Deleveraging(run)
-    for account_id in liquidations.agenda.due_first(run.time_ms, LIQUIDATION_STEPS_PER_BLOCK_MAX):
-        _step(run, deleveraging, liquidations.records[account_id])
+    _run_steps(run, liquidations)
     settle_pairs(run)
+
+
+def _run_steps(run: BlockRun, liquidations: Liquidations) -> None:
+    """Step through who is due, who waits longest first, as far as the work of a block may go: so
+    accounts of which nothing comes take next to none of others' time."""
+    deleveraging = Deleveraging(run)
+    work = 0
+    for account_id in liquidations.agenda.due_first(run.time_ms, LIQUIDATION_STEPS_PER_BLOCK_MAX):
+        if work >= LIQUIDATION_WORK_PER_BLOCK_MAX:
+            return
+        record = liquidations.records[account_id]
+        work += count_looks(record.account) - len(run.events) - 2 * len(run.fills)
+        _step(run, deleveraging, record)
+        work += len(run.events) + 2 * len(run.fills)
 
 
 def _find(run: BlockRun) -> None:

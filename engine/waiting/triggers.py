@@ -232,7 +232,7 @@ class Wakes:
     def _choose(self, market: Market, slices: list[Waiting]) -> list[Waiting]:
         """What fired in a market and these slices, as many as may still run in this block.
 
-        If that is not all, accounts take turns for the places, each with its oldest order first:
+        If that is not all, owners take turns for the places, each with its oldest order first:
         otherwise a few accounts full of old orders, which cost them nothing, could keep everybody
         else's from acting for many blocks.
         """
@@ -248,8 +248,9 @@ class Wakes:
         turns: dict[bytes, int] = {}
         queue: list[tuple[int, int, Waiting]] = []
         for order in sorted(ready, key=_order_id):
-            turn = turns.get(order.account.account_id, 0)
-            turns[order.account.account_id] = turn + 1
+            owner_id = order.account.owner.account_id
+            turn = turns.get(owner_id, 0)
+            turns[owner_id] = turn + 1
             queue.append((turn, order.order_id, order))
         return [entry[2] for entry in sorted(queue)[:room]]
 

@@ -359,6 +359,31 @@ def test_bids_that_are_refused_take_nobodys_place(make_world, monkeypatch):
         assert set(codes.values()) == {code}
 
 
+def test_bids_that_fail_in_an_auction_of_dust_take_no_place_of_who_has_more(
+    make_world, monkeypatch
+):
+    """Who has the maintenance margin of one lot, but not the initial one, counts and gets nothing:
+    with an account of dust in auction, that was enough to close all auctions to others."""
+    monkeypatch.setattr("engine.liquidation.bidding.BIDS_PER_BLOCK_MAX", 1)
+    world = make_world(balance=100_000, liquidation=PARAMS)
+    dust, *names = [bytes([9, number]) + bytes(30) for number in range(6)]
+    world.block(deposits=[Deposit(name, 600, bytes(32)) for name in names])
+    world.block(deposits=[Deposit(dust, 1_000, bytes(32))])
+    world.deposit(world.BOB, 10_000_000)
+    world.deposit(world.CAROL, 10_000_000)
+    for name, lots in ((dust, 1), (world.ALICE, 100)):
+        world.one(name, PlaceOrder(1, Side.BUY, 1_000, lots))
+        world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, lots))
+    world.set_index(930)
+    for _ in range(3):
+        honest = world.envelope(world.CAROL, Bid(world.ALICE, 20_000, 0))
+        output = world.block([*[world.envelope(name, Bid(dust, ALL, 0)) for name in names], honest])
+        codes = {receipt.envelope_id: receipt.code for receipt in output.receipts}
+        assert codes.pop(honest.envelope_id) == "ok"
+        assert set(codes.values()) == {"auction.too_many_bids"}
+    assert world.one(names[0], Bid(dust, ALL, 0)).code == "margin.insufficient"
+
+
 def test_no_number_of_small_bids_takes_the_coarse_position_first(make_world):
     """A hundred lots in one market and two in another: a slice weighs as much as one of the two,
     and many slices together have no more of them than one has."""

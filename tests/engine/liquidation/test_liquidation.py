@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.block import Deposit
 from engine.genesis import LiquidationParams
 from engine.instructions import (
     Cancel,
@@ -246,6 +247,52 @@ def test_portfolio_margin_counts_more(make_world):
     assert count_looks(account) == 2
     account.portfolio = PortfolioCache()
     assert count_looks(account) == 2 * LIQUIDATION_PORTFOLIO_WEIGHT
+
+
+def make_dust(make_world, count):
+    """Dust accounts whose position nobody takes, below their margin, and Alice, still above."""
+    world = make_world(balance=100_000, liquidation=PARAMS, markets=2)
+    world.deposit(world.BOB, 10_000_000)
+    names = [bytes([9, number]) + bytes(30) for number in range(count)]
+    world.block(deposits=[Deposit(name, 1_050, bytes(32)) for name in names])
+    for market, traded in ((1, {world.ALICE: 100}), (2, dict.fromkeys(names, 1))):
+        world.one(world.BOB, PlaceOrder(market, Side.SELL, 1_000, sum(traded.values())))
+        world.block(
+            [
+                world.envelope(name, PlaceOrder(market, Side.BUY, 1_000, lots))
+                for name, lots in traded.items()
+            ]
+        )
+    world.set_index(930, 2)
+    assert len(world.state.liquidations.records) == count
+    return world
+
+
+def test_accounts_of_which_nothing_comes_keep_nobody_waiting(make_world):
+    """A hundred and ten accounts of one lot that no book takes, each due in every block."""
+    world = make_dust(make_world, 110)
+    world.one(world.BOB, PlaceOrder(1, Side.BUY, 947, 1_000))
+    world.time_ms += PARAMS.retry_ms
+    world.set_index(947)
+    assert world.position(world.ALICE) == 80
+
+
+def test_steps_are_as_many_as_their_work_allows(make_world, monkeypatch):
+    """Looking at an account with one position counts two, an event one, a trade two."""
+    world = make_dust(make_world, 3)
+    records = world.state.liquidations.records.values()
+
+    def count(work):
+        monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_WORK_PER_BLOCK_MAX", work)
+        wait(world)
+        return sum(record.seen_ms == world.time_ms for record in records)
+
+    assert [count(work) for work in (2, 3, 4, 5)] == [1, 2, 2, 3]
+    world.one(world.BOB, PlaceOrder(2, Side.BUY, 930, 1_000))
+    monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_WORK_PER_BLOCK_MAX", 6)
+    wait(world)
+    # Two of looking, two of the trade, one each of closing and of the end.
+    assert steps(world) == [STEP.CLOSED, STEP.ENDED]
 
 
 def test_a_short_is_closed_the_same_way(make_world):

@@ -14,10 +14,12 @@ from engine.instructions import (
     CancelAll,
     ConditionalOrder,
     MarketOrder,
+    OnBehalf,
     PlaceOrder,
     Side,
     TimeInForce,
     TrailingStop,
+    Transfer,
     TriggerKind,
     TriggerSource,
     TwapOrder,
@@ -321,6 +323,16 @@ def test_many_old_orders_of_one_account_do_not_keep_a_younger_one_of_another_wai
     assert sorted(event.order_id for event in wakes(world)) == [1, 2, 65]
     world.block()
     assert sorted(event.order_id for event in wakes(world)) == [3, 4, 66]
+
+
+def test_sub_accounts_buy_no_turns_for_what_has_fired(world, monkeypatch):
+    monkeypatch.setattr(triggers, "WAKES_PER_MARKET_MAX", 2)
+    subs = (1, 2, 3)
+    world.run(world.ALICE, *[Transfer(1_000_000, sub=number) for number in subs])
+    world.run(world.ALICE, *[OnBehalf(number, stop(SELL, 950, 900)) for number in subs])
+    world.one(world.BOB, stop(SELL, 950, 900))
+    world.set_index(950)
+    assert sorted(event.order_id for event in wakes(world)) == [1, 4]
 
 
 def test_what_waits_is_bounded_for_an_account(world):
