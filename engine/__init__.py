@@ -34,11 +34,12 @@ from their position (`schedule`).
     state        state, and what it holds: accounts.account, trading.market, trading.book,
                  waiting.orders, options.chains              plain classes with slots
     a block      apply (the phases), order_phases (post-only, takers, rounds), schedule (who goes
-                 when), run (what a block gathers), margin, products (in machine words),
-                 invariants (and open interest)
+                 when), run (what a block gathers), margin, cross_margin (its formulas),
+                 products (in machine words), invariants (and open interest)
     accounts/    account, outflow (what may leave), withdrawals, transfers, sub_accounts, fees
                  (tiers), sessions (keys)
-    prices/      oracle (indices), mark, funding, open_interest (margin that grows with it)
+    prices/      oracle (indices), premium (of the book), mark, funding, open_interest (margin that
+                 grows with it)
     trading/     market, book, placement, matching, resting, cancellation; call_auction (joining,
                  settling), clearing (its price and shares)
     waiting/     orders, waitlist (coming and going), triggers, pairs (one cancels the other),

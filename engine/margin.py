@@ -1,25 +1,10 @@
-"""Cross margin: equity, initial and maintenance margin, and what an account below may still do.
+"""An account's margin: equity, initial and maintenance margin, and what one below may still do.
 
     equity = quote + sum(position x mark x unit)
-    IM     = sum over markets of ceil(max(longs x im_rate, shorts x im_rate_short) / 10^6)
-    MM     = sum over markets of ceil(|position| x mm_rate / 10^6)
 
-`longs = p + buys` and `shorts = sells - p` are the ends of what open orders can make of the
-position: all buys filled, or all sells. Whenever one of these is negative the other is larger than
-its absolute value. The rates of a market are those of a long and of a short lot: a perpetual's
-are the same, its mark value times the market's ppm. Marks and ppm are set before the instructions
-of a block and hold through it, also where initial margin grows with open interest
-(`engine.prices.open_interest`).
-
-Two facts keep the hot path short, and every change to the formulas must keep them true:
-
-* A fill of a resting order never raises the account's IM: one end stays, the other moves towards
-  it. So a maker whose equity after the fill still covers its IM *before* the fill passes.
-* An incoming order is checked once, as if all of it traded at its limit price and paid the taker
-  fee there. Every possible fill is at least as good, so it needs no check while it trades.
-
-Portfolio margin is another way to margin an account (`engine.portfolio.margin`); the pure
-function behind it is `compute_portfolio_margin`, out of `engine.portfolio.sums`.
+The margin is cross margin (`engine.cross_margin` has its formulas) unless the account has chosen
+portfolio margin (`engine.portfolio.margin`); the pure function behind that one is
+`compute_portfolio_margin`, out of `engine.portfolio.sums`.
 """
 
 from __future__ import annotations
@@ -27,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.accounts.account import Account, Exposure
-from engine.limits import PPM
+from engine.cross_margin import compute_orders_margin, compute_position_margin
 from engine.portfolio.margin import (
     compute_requirements,
     refresh_portfolio,
@@ -36,8 +21,6 @@ from engine.portfolio.margin import (
 from engine.portfolio.sums import compute_portfolio_margin as compute_portfolio_margin
 from engine.prices.funding import compute_settlement, settle_funding
 from engine.products import multiply
-from engine.trading.market import compute_orders_margin as compute_orders_margin
-from engine.trading.market import compute_position_margin as compute_position_margin
 
 if TYPE_CHECKING:
     from engine.state import EngineState
@@ -94,21 +77,6 @@ def compute_maintenance_margin(account: Account) -> int:
         compute_position_margin(exposure.market, exposure.lots)
         for exposure in account.exposures.values()
     )
-
-
-def compute_weight(exposure: Exposure) -> int:
-    """The share of a position in the risk of its account, to compare with those of the others."""
-    return max(compute_position_margin(exposure.market, exposure.lots), 1) if exposure.lots else 0
-
-
-def compute_total_weight(account: Account) -> int:
-    """The weights of all positions of an account."""
-    return sum(compute_weight(exposure) for exposure in account.exposures.values())
-
-
-def compute_fee(notional_microquote: int, fee_ppm: int) -> int:
-    """The signed fee, rounded up: the user pays more or receives less."""
-    return -(-multiply(fee_ppm, notional_microquote) // PPM)
 
 
 def is_reducing_transition(exposure: Exposure, side: int, lots: int, equity_change: int) -> bool:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from engine.accounts.account import Account
 from engine.accounts.fees import compute_epoch_volume, compute_tier, compute_trailing_volume
 from engine.block import SessionScope
+from engine.cross_margin import compute_orders_margin, compute_position_margin
 from engine.genesis import Matching
 from engine.instructions import (
     MarginMode,
@@ -18,7 +19,7 @@ from engine.instructions import (
 )
 from engine.limits import DEPTH_LEVELS_MAX
 from engine.liquidation.views import LiquidationView, view_liquidation
-from engine.margin import compute_equity, compute_orders_margin, compute_position_margin
+from engine.margin import compute_equity
 from engine.options.views import GreeksView, OptionView, view_greeks, view_option
 from engine.portfolio.margin import compute_open_margin, compute_requirements
 from engine.prices.funding import compute_settlement

@@ -36,13 +36,15 @@ MODULES: Final = {
         "votes"
     ),
     "mempool": "nonce refusal",
-    "engine": "apply invariants limits margin order_phases products run schedule state",
+    "engine": (
+        "apply cross_margin invariants limits margin order_phases products run schedule state"
+    ),
     "engine/accounts": "account fees outflow sessions sub_accounts transfers withdrawals",
     "engine/commitment": "records root",
     "engine/liquidation": "assessment bidding deleverage distress handover phase stages",
     "engine/options": "chains listing marks settlement surface",
     "engine/portfolio": "margin modes",
-    "engine/prices": "funding mark open_interest oracle",
+    "engine/prices": "funding mark open_interest oracle premium",
     "engine/trading": "book call_auction cancellation clearing market matching placement resting",
     "engine/waiting": "dead_man orders pairs slices triggers waitlist",
     "node": (

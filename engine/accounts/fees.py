@@ -22,7 +22,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from crypto.digest import ZERO_DIGEST, Domain, digest
-from engine.limits import VOLUME_MAX_MICROQUOTE
+from engine.limits import PPM, VOLUME_MAX_MICROQUOTE
+from engine.products import multiply
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account
@@ -98,6 +99,11 @@ def find_tier(state: EngineState, account: Account) -> int:
 def find_taker_fee_ppm(state: EngineState, account: Account, market: Market) -> int:
     """What the account pays in a market for what it takes, whether it or its liquidation acts."""
     return market.taker_fees[find_tier(state, account)]
+
+
+def compute_fee(notional_microquote: int, fee_ppm: int) -> int:
+    """The signed fee, rounded up: the user pays more or receives less."""
+    return -(-multiply(fee_ppm, notional_microquote) // PPM)
 
 
 def compute_trailing_volume(state: EngineState, owner: Account) -> int:

@@ -20,13 +20,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.cross_margin import compute_position_margin
 from engine.limits import PPM
-from engine.margin import (
-    compute_equity,
-    compute_maintenance_margin,
-    compute_position_margin,
-    compute_weight,
-)
+from engine.margin import compute_equity, compute_maintenance_margin
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account, Exposure
@@ -76,6 +72,16 @@ def compute_doubt(exposure: Exposure) -> int:
 def list_fresh(account: Account) -> list[Exposure]:
     """The positions in markets that are not stale: those that can be traded."""
     return [each for each in account.exposures.values() if each.lots and not each.market.stale]
+
+
+def compute_weight(exposure: Exposure) -> int:
+    """The share of a position in the risk of its account, to compare with those of the others."""
+    return max(compute_position_margin(exposure.market, exposure.lots), 1) if exposure.lots else 0
+
+
+def compute_total_weight(account: Account) -> int:
+    """The weights of all positions of an account."""
+    return sum(compute_weight(exposure) for exposure in account.exposures.values())
 
 
 def compute_fresh_weight(account: Account) -> int:

@@ -52,16 +52,11 @@ from engine.limits import (
     BIDS_PER_BLOCK_MAX,
     PPM,
 )
-from engine.liquidation.assessment import assess, list_fresh
+from engine.liquidation.assessment import assess, compute_weight, list_fresh
 from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import Needs, check_taking, hand_over
 from engine.liquidation.stages import follow_equity
-from engine.margin import (
-    compute_equity,
-    compute_maintenance_margin,
-    compute_weight,
-    refresh_margin,
-)
+from engine.margin import compute_equity, compute_maintenance_margin, refresh_margin
 from engine.receipts import (
     AuctionEvent,
     LiquidationStage,

@@ -35,6 +35,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from engine.accounts.account import Account, Exposure
+from engine.cross_margin import compute_position_margin
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
     DELEVERAGE_CHECKS_PER_BLOCK_MAX,
@@ -43,16 +44,17 @@ from engine.limits import (
     DELEVERAGE_RANKINGS_PER_BLOCK_MAX,
     DELEVERAGE_TRADES_PER_BLOCK_MAX,
 )
-from engine.liquidation.assessment import assess, compute_fresh_weight, list_fresh
+from engine.liquidation.assessment import (
+    assess,
+    compute_fresh_weight,
+    compute_total_weight,
+    compute_weight,
+    list_fresh,
+)
 from engine.liquidation.distress import count_looks
 from engine.liquidation.handover import Needs, check_taking, hand_over
 from engine.liquidation.stages import report_step
-from engine.margin import (
-    compute_equity,
-    compute_position_margin,
-    compute_total_weight,
-    compute_weight,
-)
+from engine.margin import compute_equity
 from engine.receipts import DeleverageEvent, LiquidationStep, ReasonCode
 from engine.run import bound_amount
 

@@ -51,18 +51,14 @@ from engine.liquidation.assessment import (
     Assessment,
     assess,
     compute_fresh_weight,
+    compute_weight,
     list_fresh,
 )
 from engine.liquidation.bidding import run_bids
 from engine.liquidation.deleverage import Deleveraging, pay_debt
 from engine.liquidation.distress import Distress, Liquidations, count_looks
 from engine.liquidation.stages import follow_equity, report_step
-from engine.margin import (
-    compute_equity,
-    compute_maintenance_margin,
-    compute_weight,
-    refresh_margin,
-)
+from engine.margin import compute_equity, compute_maintenance_margin, refresh_margin
 from engine.portfolio.margin import compute_requirements
 from engine.receipts import (
     LiquidationStage,

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.cross_margin import compute_orders_margin, compute_position_margin
 from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM, QUOTE_MICROQUOTE
 from engine.options.chains import OptionChain, compute_price
 from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
@@ -52,7 +53,6 @@ from engine.portfolio.terms import (
     VolShock,
 )
 from engine.receipts import ReasonCode
-from engine.trading.market import compute_orders_margin, compute_position_margin
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account, Exposure

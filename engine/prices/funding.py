@@ -1,12 +1,11 @@
 """Funding: the payment between longs and shorts that keeps a perpetual near its index.
 
-    vote      once every `vote_interval_ms`: the premium at which the book would fill the impact
-              notional, from the book that the block before left
+    vote      once every `vote_interval_ms`: the premium of the book that the block before left
+              (`engine.prices.premium`)
     sample    once every `sample_interval_ms`: the median of its votes, missing ones counted as 0
     rate      once every `interval_ms`: the mean of its samples, missing ones counted as 0, plus
               interest within a clamp, all clamped; stated for eight hours, paid for the interval
 
-    premium = (max(0, impact bid - index) - max(0, index - impact ask)) / index
     rate    = premium + clamp(interest - premium, +-interest clamp)
     paid    = position x index x rate x interval / 8 h          by longs to shorts
 
@@ -27,7 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, IMPACT_LEVELS_MAX
+from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
+from engine.prices.premium import PPB, compute_next_due, compute_premium, divide_toward_zero
 from engine.receipts import FundingEvent
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ if TYPE_CHECKING:
     from engine.genesis import FundingParams
     from engine.run import BlockRun
     from engine.state import EngineState
-    from engine.trading.book import BookSide
     from engine.trading.market import Market
-
-PPB: Final = 1_000_000_000
-"""Premiums and rates are integers in parts per 10^9; a millionth of one is 1,000."""
 
 RATE_PERIOD_MS: Final = 28_800_000
 """Rates are stated for eight hours, as at most exchanges."""
@@ -125,17 +121,6 @@ def unpack_index(packed: bytes) -> int:
     return int.from_bytes(packed, "big", signed=True)
 
 
-def compute_next_due(now_ms: int, interval_ms: int) -> int:
-    """The first multiple of the interval after now: everybody's samples begin on the minute."""
-    return (now_ms // interval_ms + 1) * interval_ms
-
-
-def divide_toward_zero(numerator: int, denominator: int) -> int:
-    """The quotient without its fraction: neither side of a payment gains from the rounding."""
-    quotient = abs(numerator) // denominator
-    return quotient if numerator >= 0 else -quotient
-
-
 def compute_padded_median(votes: list[int], expected: int) -> int:
     """The median of the votes, with zeros for those that are missing."""
     padded = sorted(votes + [0] * (expected - len(votes)))
@@ -150,40 +135,6 @@ def compute_rate(premium_ppb: int, params: FundingParams) -> int:
     interest = params.interest_ppm * _PPB_PER_PPM - premium_ppb
     rate = premium_ppb + max(-clamp, min(clamp, interest))
     return max(-most, min(most, rate))
-
-
-def compute_premium(market: Market, impact_notional: int) -> int:
-    """How far from the index the book would fill the impact notional, in ppb of the index,
-    rounded toward zero. A side that is not so deep says nothing."""
-    unit, index_price = market.unit, market.index_price
-    bid = compute_impact_price(market.book.bids, unit, impact_notional)
-    ask = compute_impact_price(market.book.asks, unit, impact_notional)
-    premium = 0
-    if bid is not None:
-        above = bid[0] - index_price * bid[1]
-        premium += max(above, 0) * PPB // (index_price * bid[1])
-    if ask is not None:
-        below = index_price * ask[1] - ask[0]
-        premium -= max(below, 0) * PPB // (index_price * ask[1])
-    return premium
-
-
-def compute_impact_price(side: BookSide, unit: int, notional: int) -> tuple[int, int] | None:
-    """The average price at which an order worth `notional` would fill against a side of the book,
-    in ticks as an exact fraction (numerator, denominator); None if the side is not so deep in
-    `IMPACT_LEVELS_MAX` levels."""
-    missing = notional
-    lots = 0
-    for position in range(1, min(len(side.keys), IMPACT_LEVELS_MAX) + 1):
-        key = side.keys[-position]
-        price_value = side.sign * key * unit
-        level_lots = side.levels[key].lots
-        if price_value * level_lots >= missing:
-            # notional / ((lots + missing / price_value) x unit), with one denominator.
-            return notional * price_value, (lots * price_value + missing) * unit
-        missing -= price_value * level_lots
-        lots += level_lots
-    return None
 
 
 def compute_settlement(account: Account) -> int:

@@ -1,7 +1,7 @@
 """The mark price: what positions are valued and margined at, the index or a little beside it.
 
     vote     once every `interval_ms`: the premium at which the book would fill the impact notional
-             (`engine.prices.funding`), from the book that the block before left, within
+             (`engine.prices.premium`), from the book that the block before left, within
              +-premium_max
     average  <- (average x (average_ms - interval_ms) + vote x interval_ms) / average_ms
     mark     = median(index, index x (1 + average), median(best bid, best ask, last trade))
@@ -30,8 +30,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.limits import PPM
-from engine.prices.funding import PPB, compute_next_due, compute_premium, divide_toward_zero
 from engine.prices.open_interest import compute_scaled_margin
+from engine.prices.premium import PPB, compute_next_due, compute_premium, divide_toward_zero
 
 if TYPE_CHECKING:
     from engine.genesis import MarkParams

@@ -10,8 +10,8 @@ Maintenance margin does not grow, so nobody is liquidated because others trade.
 
 The rate is set in the system phase, from the positions that the block before left and the mark of
 this one, and holds for the whole block. So the order inside a block cannot matter, and both facts
-that `engine.margin` rests on stay true. What one block may add to open interest at the rate that it
-found is bounded by the margin of those who add it.
+that `engine.cross_margin` rests on stay true. What one block may add to open interest at the rate
+that it found is bounded by the margin of those who add it.
 """
 
 from __future__ import annotations

@@ -33,10 +33,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from engine.accounts.account import Account, Exposure
-from engine.accounts.fees import find_tier, note_trade
+from engine.accounts.fees import compute_fee, find_tier, note_trade
 from engine.instructions import PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, CALL_AUCTION_ROUNDS_MAX
-from engine.margin import compute_fee, refresh_margin
+from engine.margin import refresh_margin
 from engine.receipts import Fill, ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.trading.book import BookSide, Order

@@ -8,7 +8,6 @@ from engine.genesis import Matching
 from engine.limits import PPM
 from engine.prices.funding import Funding
 from engine.prices.mark import Mark
-from engine.products import multiply
 from engine.trading.book import Book
 
 if TYPE_CHECKING:
@@ -140,18 +139,3 @@ class Market:
         self.mark_value = price_ticks * self.unit
         self.im_rate = self.im_rate_short = self.mark_value * self.scaled_margin_ppm
         self.mm_rate = self.mm_rate_short = self.mark_value * self.maintenance_margin_ppm
-
-
-def compute_orders_margin(market: Market, longs: int, shorts: int) -> int:
-    """The IM of the ends of a position with its open orders, in micro-quote."""
-    worst = multiply(longs, market.im_rate)
-    other = multiply(shorts, market.im_rate_short)
-    if other > worst:
-        worst = other
-    return -(-worst // PPM)
-
-
-def compute_position_margin(market: Market, lots: int) -> int:
-    """The MM of a position, in micro-quote."""
-    rate = market.mm_rate if lots > 0 else -market.mm_rate_short
-    return -(-multiply(lots, rate) // PPM)

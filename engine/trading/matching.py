@@ -10,16 +10,11 @@ from itertools import islice
 from typing import Final
 
 from engine.accounts.account import Exposure
-from engine.accounts.fees import find_tier, note_trade
+from engine.accounts.fees import compute_fee, find_tier, note_trade
+from engine.cross_margin import compute_orders_margin
 from engine.instructions import SelfTradeMode, Side
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX
-from engine.margin import (
-    compute_fee,
-    compute_orders_margin,
-    is_reducing_transition,
-    refresh_margin,
-    update_exposure_margin,
-)
+from engine.margin import is_reducing_transition, refresh_margin, update_exposure_margin
 from engine.portfolio.margin import is_portfolio_fill_allowed
 from engine.receipts import Fill, ReasonCode
 from engine.run import BlockRun

@@ -7,7 +7,8 @@ refused amend has already cancelled the order that it replaces.
 from typing import Final
 
 from engine.accounts.account import Account, Exposure
-from engine.accounts.fees import find_taker_fee_ppm
+from engine.accounts.fees import compute_fee, find_taker_fee_ppm
+from engine.cross_margin import compute_orders_margin
 from engine.instructions import MarketOrder, PlaceOrder, SelfTradeMode, Side, TimeInForce
 from engine.limits import (
     BALANCE_ABS_MAX_MICROQUOTE,
@@ -17,12 +18,7 @@ from engine.limits import (
     PRICE_MAX_TICKS,
     TIME_MAX_MS,
 )
-from engine.margin import (
-    compute_fee,
-    compute_orders_margin,
-    is_reducing_transition,
-    refresh_margin,
-)
+from engine.margin import is_reducing_transition, refresh_margin
 from engine.portfolio.margin import check_portfolio_order
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.run import BlockRun

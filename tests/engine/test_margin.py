@@ -2,9 +2,10 @@
 
 import pytest
 
+from engine.accounts.fees import compute_fee
 from engine.block import Deposit
 from engine.instructions import Amend, Cancel, MarketOrder, PlaceOrder, Side, TimeInForce
-from engine.margin import compute_fee, compute_maintenance_margin
+from engine.margin import compute_maintenance_margin
 from engine.views import view_account
 
 BUY, SELL = Side.BUY, Side.SELL

@@ -18,14 +18,16 @@ from engine.genesis import FundingParams, GenesisError
 from engine.instructions import CancelAll, MarketOrder, PlaceOrder, Side, TimeInForce
 from engine.limits import BALANCE_ABS_MAX_MICROQUOTE
 from engine.prices.funding import (
-    PPB,
     RATE_PERIOD_MS,
-    compute_impact_price,
-    compute_next_due,
     compute_padded_median,
-    compute_premium,
     compute_rate,
     compute_settlement,
+)
+from engine.prices.premium import (
+    PPB,
+    compute_impact_price,
+    compute_next_due,
+    compute_premium,
     divide_toward_zero,
 )
 from engine.receipts import FundingEvent, FundingPaidEvent
