@@ -49,8 +49,9 @@ from their position (`schedule`).
                  deleverage, handover, views
     options/     params, chains (what the state holds), surface (reported volatilities), listing,
                  marks, settlement (the options' part of phase 1), views
-    portfolio/   terms, fixed_point, black76, scenarios (prices), sums (of positions): functions of
-                 numbers; margin (what they say of accounts), modes (choosing)
+    portfolio/   rules (of a genesis); terms, fixed_point, black76, scenarios (prices), sums (of
+                 positions): functions of numbers; margin (what they say of accounts), modes
+                 (choosing)
     commitment/  root, records (of orders), leaves (read back); around it proofs and solvency
     snapshots/   whole, and parts of it: accounts, waiting, options, liquidations; checks; chunks
     views        what a gateway shows

@@ -20,7 +20,8 @@ from engine.genesis import (
     OpenInterestParams,
 )
 from engine.limits import QUOTE_MICROQUOTE
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
+from engine.portfolio.rules import PortfolioRules
 
 _IMPACT_MICROQUOTE: Final = 10_000_000_000
 """10,000 in quote: what a vote on funding or on the mark would trade."""

@@ -41,22 +41,19 @@ from typing import TYPE_CHECKING, Final
 from engine.cross_margin import compute_orders_margin, compute_position_margin
 from engine.limits import PORTFOLIO_POSITIONS_MAX, PPM, QUOTE_MICROQUOTE
 from engine.options.chains import OptionChain, compute_price
-from engine.portfolio.fixed_point import FRACTION_BITS, ONE, from_ratio
+from engine.portfolio.fixed_point import FRACTION_BITS, from_ratio
 from engine.portfolio.scenarios import RiskArrays
 from engine.portfolio.sums import PositionSums
 from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
     MarketData,
-    PortfolioParameters,
-    Scenario,
-    VolShock,
+    make_parameters,
 )
 from engine.receipts import ReasonCode
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account, Exposure
-    from engine.options.params import PortfolioRules
     from engine.trading.market import Market
 
 _UNIT_LOTS: Final = 1 << 20
@@ -326,36 +323,6 @@ def _make_perpetual(chain: OptionChain) -> Instrument:
         InstrumentKind.PERP,
         compute_price(market, market.index_price, 1),
         compute_price(market, market.mark_price, 1),
-    )
-
-
-def make_parameters(rules: PortfolioRules) -> PortfolioParameters:
-    """The rules of a genesis as fixed point numbers."""
-
-    def share(ppm: int) -> int:
-        return from_ratio(ppm, PPM)
-
-    return PortfolioParameters(
-        scenarios=tuple(
-            Scenario(share(each.spot_ppm), VolShock(each.vol_direction)) for each in rules.scenarios
-        ),
-        vol_range_up=share(rules.vol_range_up_ppm),
-        vol_range_down=share(rules.vol_range_down_ppm),
-        vol_power_short=share(rules.vol_power_short_ppm),
-        vol_power_long=share(rules.vol_power_long_ppm),
-        vol_term_min_s=rules.vol_term_min_s * ONE,
-        discount=share(rules.discount_ppm),
-        discount_rate_add=share(rules.discount_rate_ppm),
-        basis_shock_up=share(rules.basis_shock_up_ppm),
-        basis_shock_down=share(rules.basis_shock_down_ppm),
-        basis_factor=share(rules.basis_factor_ppm),
-        basis_factor_year=share(rules.basis_factor_year_ppm),
-        static_perp=share(rules.static_perp_ppm),
-        static_naked_short=share(rules.static_naked_short_ppm),
-        im_factor=share(rules.im_factor_ppm),
-        net_delta=share(rules.net_delta_ppm),
-        hedged_delta=share(rules.hedged_delta_ppm),
-        delta_maintenance=share(rules.delta_maintenance_ppm),
     )
 
 

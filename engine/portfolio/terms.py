@@ -4,8 +4,9 @@ Every number is Q64 (`engine.portfolio.fixed_point`): prices in quote for a unit
 sizes in units of it, rates and volatilities to the year, times in seconds. They do not fit 64 bits,
 so these structs never go over a wire.
 
-The parameters' defaults are published ones: those of Derive's portfolio margin for ether and
-bitcoin. It has no floor on deltas; Paradex's is 2 % of the net and 1 % of the hedged delta.
+Where a genesis has a number for a parameter (`engine.portfolio.rules`), its default is that
+number's, but for the floor on deltas; the others are those of Derive's portfolio margin for ether
+and bitcoin as well.
 """
 
 from enum import IntEnum, StrEnum
@@ -13,7 +14,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from engine.limits import PPM
 from engine.portfolio.fixed_point import ONE, from_ratio
+from engine.portfolio.rules import PortfolioRules
 
 DAY_S: Final = 86_400 * ONE
 """A day as a Q64 number of seconds."""
@@ -38,54 +41,56 @@ class Scenario(Struct, frozen=True):
     vol_shock: VolShock
 
 
-def _make_scenarios() -> tuple[Scenario, ...]:
-    """23: every direction of volatility within 15 % of the price, and up alone at 20 %."""
-    inner = [
-        Scenario(from_ratio(percent, 100), vol_shock)
-        for percent in range(115, 80, -5)
-        for vol_shock in (VolShock.UP, VolShock.NONE, VolShock.DOWN)
-    ]
-    first = Scenario(from_ratio(120, 100), VolShock.UP)
-    last = Scenario(from_ratio(80, 100), VolShock.UP)
-    return (first, *inner, last)
+_DEFAULTS: Final = PortfolioRules(net_delta_ppm=0, hedged_delta_ppm=0)
+"""Of a file, which has a floor on deltas only if it asks for one."""
+
+
+def _share(ppm: int) -> int:
+    return from_ratio(ppm, PPM)
+
+
+def _make_scenarios(rules: PortfolioRules) -> tuple[Scenario, ...]:
+    return tuple(
+        Scenario(_share(each.spot_ppm), VolShock(each.vol_direction)) for each in rules.scenarios
+    )
 
 
 class PortfolioParameters(Struct, frozen=True):
     """Every number of the formula; none is negative, and zero switches a charge off."""
 
-    scenarios: tuple[Scenario, ...] = _make_scenarios()
+    scenarios: tuple[Scenario, ...] = _make_scenarios(_DEFAULTS)
     """What the portfolio is tried in."""
-    vol_range_up: int = from_ratio(60, 100)
+    vol_range_up: int = _share(_DEFAULTS.vol_range_up_ppm)
     """By this part volatilities rise where they are shocked up, at a term of 30 days."""
-    vol_range_down: int = from_ratio(30, 100)
+    vol_range_down: int = _share(_DEFAULTS.vol_range_down_ppm)
     """By this part they fall where they are shocked down; never below zero."""
-    vol_power_short: int = from_ratio(30, 100)
+    vol_power_short: int = _share(_DEFAULTS.vol_power_short_ppm)
     """The ranges are multiplied by `30 days / T` to this power up to that term."""
-    vol_power_long: int = from_ratio(13, 100)
+    vol_power_long: int = _share(_DEFAULTS.vol_power_long_ppm)
     """The same beyond that term."""
-    vol_term_min_s: int = DAY_S
+    vol_term_min_s: int = _DEFAULTS.vol_term_min_s * ONE
     """Shorter terms count as this long for that; above zero."""
-    discount: int = from_ratio(95, 100)
+    discount: int = _share(_DEFAULTS.discount_ppm)
     """What shocked gains of an expiry are worth, before time; at most 1."""
     discount_rate_factor: int = ONE
     """Time takes the rate off them, times this."""
-    discount_rate_add: int = from_ratio(12, 100)
+    discount_rate_add: int = _share(_DEFAULTS.discount_rate_ppm)
     """Time takes this rate a year off them besides."""
-    basis_shock_up: int = from_ratio(105, 100)
+    basis_shock_up: int = _share(_DEFAULTS.basis_shock_up_ppm)
     """An expiry's forward moves alone, up to this factor."""
-    basis_shock_down: int = from_ratio(95, 100)
+    basis_shock_down: int = _share(_DEFAULTS.basis_shock_down_ppm)
     """An expiry's forward moves alone, down to this factor."""
-    basis_factor: int = ONE
+    basis_factor: int = _share(_DEFAULTS.basis_factor_ppm)
     """So much of the loss by that is charged."""
-    basis_factor_year: int = from_ratio(120, 100)
+    basis_factor_year: int = _share(_DEFAULTS.basis_factor_year_ppm)
     """So much more of it for each year of the term."""
-    static_perp: int = from_ratio(3, 100)
+    static_perp: int = _share(_DEFAULTS.static_perp_ppm)
     """Charged of perpetuals' value at spot."""
     static_base: int = from_ratio(3, 100)
     """Charged of the base asset's value at spot."""
-    static_naked_short: int = from_ratio(2, 100)
+    static_naked_short: int = _share(_DEFAULTS.static_naked_short_ppm)
     """Charged of the spot price for each option sold that none of its strike covers."""
-    im_factor: int = from_ratio(125, 100)
+    im_factor: int = _share(_DEFAULTS.im_factor_ppm)
     """The initial margin's multiple of losses and static charges."""
     peg_threshold: int = from_ratio(99, 100)
     """The multiple grows where the stable asset is worth less than this."""
@@ -95,13 +100,28 @@ class PortfolioParameters(Struct, frozen=True):
     """Prices that their source trusts less than this cost initial margin."""
     confidence_factor: int = ONE
     """They cost this times what it lacks to full trust, of the size at spot."""
-    net_delta: int = 0
+    net_delta: int = _share(_DEFAULTS.net_delta_ppm)
     """The margin's floor: this part of what the portfolio moves with the price; Paradex: 0.02."""
-    hedged_delta: int = 0
+    hedged_delta: int = _share(_DEFAULTS.hedged_delta_ppm)
     """The floor has this part of what cancels out, too; Paradex: 0.01. At most twice `net_delta`
     where margins of parts must not sum to less than that of the whole."""
-    delta_maintenance: int = from_ratio(50, 100)
+    delta_maintenance: int = _share(_DEFAULTS.delta_maintenance_ppm)
     """This part of the floor holds for the maintenance margin."""
+
+
+def make_parameters(rules: PortfolioRules) -> PortfolioParameters:
+    """The rules of a genesis as fixed point numbers."""
+    shares = {
+        name: _share(getattr(rules, f"{name}_ppm"))
+        for name in PortfolioParameters.__struct_fields__
+        if f"{name}_ppm" in PortfolioRules.__struct_fields__
+    }
+    return PortfolioParameters(
+        scenarios=_make_scenarios(rules),
+        vol_term_min_s=rules.vol_term_min_s * ONE,
+        discount_rate_add=_share(rules.discount_rate_ppm),
+        **shares,
+    )
 
 
 class InstrumentKind(StrEnum):

@@ -20,7 +20,7 @@ from engine import instructions, limits, receipts
 from engine.commitment import root as commitment
 from engine.genesis import EngineGenesis
 from engine.instructions import Instruction
-from engine.options.params import ScenarioRule
+from engine.portfolio.rules import ScenarioRule
 from engine.receipts import Event, Fill, ReasonCode, Receipt
 from engine.refusals import (
     BUNDLE_REFUSALS,

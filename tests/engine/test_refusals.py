@@ -52,9 +52,10 @@ from engine.limits import (
     WITHDRAWALS_PER_ACCOUNT_MAX,
 )
 from engine.liquidation import bidding, handover
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
 from engine.portfolio import margin as portfolio_margin
 from engine.portfolio import modes as margin_modes
+from engine.portfolio.rules import PortfolioRules
 from engine.receipts import Status
 from engine.refusals import BUNDLE_REFUSALS, REFUSALS
 from engine.waiting import triggers

@@ -18,7 +18,8 @@ from engine.genesis import (
     OpenInterestParams,
 )
 from engine.limits import PPM, PRICE_MAX_TICKS
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
+from engine.portfolio.rules import PortfolioRules
 
 MINUTE_MS: Final = 60_000
 START_MS: Final = 60 * MINUTE_MS

@@ -22,8 +22,9 @@ from engine.instructions import (
     VolatilityReport,
 )
 from engine.limits import SERIES_ID_FIRST
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
 from engine.portfolio.margin import compute_requirements
+from engine.portfolio.rules import PortfolioRules
 from engine.state import create_state
 from engine.views import view_account, view_markets
 from localnet.splitmix import SplitMix

@@ -29,7 +29,8 @@ from engine.instructions import (
 )
 from engine.limits import SERIES_ID_FIRST, SERIES_MAX
 from engine.options.listing import compute_date, compute_next_expiry
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
+from engine.portfolio.rules import PortfolioRules
 from engine.receipts import ExpiryEvent, OrderEvent, SeriesListedEvent, SettlementEvent
 from engine.snapshots.whole import restore, snapshot
 from engine.views import view_account

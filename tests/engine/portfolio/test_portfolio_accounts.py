@@ -24,19 +24,20 @@ from engine.instructions import (
 )
 from engine.limits import PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
 from engine.portfolio.fixed_point import ONE, from_ratio
 from engine.portfolio.margin import (
     compute_requirements,
     compute_requirements_after,
-    make_parameters,
 )
+from engine.portfolio.rules import PortfolioRules
 from engine.portfolio.terms import (
     Instrument,
     InstrumentKind,
     MarketData,
     Portfolio,
     PortfolioParameters,
+    make_parameters,
 )
 from engine.receipts import SettlementEvent
 from engine.snapshots.whole import restore, snapshot
@@ -209,6 +210,13 @@ def test_margins_are_those_of_the_pure_function_on_the_same_portfolio(make_excha
 def test_the_rules_of_a_genesis_are_the_published_numbers_with_a_floor_on_deltas():
     due = PortfolioParameters(net_delta=from_ratio(2, 100), hedged_delta=from_ratio(1, 100))
     assert make_parameters(RULES) == due
+
+
+@pytest.mark.parametrize("name", PortfolioRules.__struct_fields__)
+def test_each_number_of_a_genesis_reaches_the_formula(name):
+    value = getattr(RULES, name)
+    changed = value[1:] if isinstance(value, tuple) else value + 1
+    assert make_parameters(replace(RULES, **{name: changed})) != make_parameters(RULES)
 
 
 def test_rounding_a_worthless_option_up_to_a_tick_lends_nothing(make_exchange):

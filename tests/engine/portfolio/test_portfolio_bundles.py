@@ -18,8 +18,9 @@ from engine.instructions import (
     VolatilityReport,
 )
 from engine.margin import compute_equity
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
 from engine.portfolio.margin import compute_requirements
+from engine.portfolio.rules import PortfolioRules
 from localnet.splitmix import SplitMix
 
 START_MS = 3_456_000_000

@@ -14,7 +14,8 @@ from engine.instructions import (
     VolatilityReport,
 )
 from engine.margin import compute_maintenance_margin, refresh_margin
-from engine.options.params import OptionParams, PortfolioRules
+from engine.options.params import OptionParams
+from engine.portfolio.rules import PortfolioRules
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
 
 DAY_MS = 86_400_000
