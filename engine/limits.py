@@ -207,6 +207,10 @@ LIQUIDATION_WORK_PER_BLOCK_MAX: Final = 16_384
 """What these steps may come to, but for the last one: each as looking at its account, one for each
 event and two for each trade. So a step at which there is nothing to do takes hardly any of it."""
 
+LIQUIDATION_CLOCK_STEP_MAX_MS: Final = 60_000
+"""So much, beyond the time between two looks, the clock of a liquidation goes on at most from one
+to the next: hours in which the chain stood still are not hours in which anybody could bid."""
+
 DEBT_WAIT_MAX_MS: Final = 600_000
 """An account with a debt alone, which insurance fund and fees cannot pay, is looked at again after
 as long as it has been so, at most this long: nothing can be done about it, and others wait."""

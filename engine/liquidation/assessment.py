@@ -7,13 +7,14 @@ judged by its positions in fresh markets alone, with the benefit of the doubt:
     equity    at mark, the last one where the index is stale, plus the doubt: what all stale
               positions would gain if their price moved by its whole band in the account's favour
     margin    the maintenance margin of the fresh positions; with portfolio margin, which is that
-              of all positions together, zero
+              of all positions on an underlying together, of those on which none is stale
 
 An account below its margin by these is below whatever its stale positions are worth, as long as the
 price is within the band (`price_band_ppm`) of the last mark: beyond that no order would be accepted
 either. Then the fresh positions are closed, sold and deleveraged as if they were all that it has,
-at that equity, so that the insurance fund never pays for the doubt. All others wait, and their
-clocks stand still. Of an option the doubt is the band of its underlying: no option moves by more.
+at that equity, so that the insurance fund never pays for the doubt; with portfolio margin what is
+fresh beside something stale of its underlying comes last, by a debt alone. All others wait, and
+their clocks stand still. Of an option the doubt is the band of its underlying: none moves by more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from engine.cross_margin import compute_position_margin
 from engine.limits import PPM
 from engine.margin import compute_equity, compute_maintenance_margin
+from engine.portfolio.margin import compute_maintenance_of, find_underlying
 
 if TYPE_CHECKING:
     from engine.accounts.account import Account, Exposure
@@ -52,12 +54,9 @@ def assess(state: EngineState, account: Account) -> Assessment:
             doubt += compute_doubt(exposure)
     if not is_stale:
         return Assessment(equity, compute_maintenance_margin(account), False)
-    fresh = list_fresh(account)
-    margin = 0
-    if account.portfolio is None:
-        margin = sum(compute_position_margin(each.market, each.lots) for each in fresh)
     equity += doubt
-    return Assessment(equity, margin, not fresh or equity >= margin)
+    margin = compute_fresh_margin(account)
+    return Assessment(equity, margin, not list_fresh(account) or equity >= margin)
 
 
 def compute_doubt(exposure: Exposure) -> int:
@@ -70,8 +69,29 @@ def compute_doubt(exposure: Exposure) -> int:
 
 
 def list_fresh(account: Account) -> list[Exposure]:
-    """The positions in markets that are not stale: those that can be traded."""
-    return [each for each in account.exposures.values() if each.lots and not each.market.stale]
+    """The positions that are to be closed and sold: those in markets that are not stale. With
+    portfolio margin those go first on whose underlying nothing is stale, for the margin tells of
+    them alone; the others are its hedges, as far as anybody knows."""
+    fresh = [each for each in account.exposures.values() if each.lots and not each.market.stale]
+    if account.portfolio is None:
+        return fresh
+    underlyings = _find_fresh_underlyings(account)
+    return [each for each in fresh if find_underlying(each.market) in underlyings] or fresh
+
+
+def _find_fresh_underlyings(account: Account) -> set[int]:
+    """On which underlyings the account has positions none of which is stale."""
+    held = [each.market for each in account.exposures.values() if each.lots]
+    return {find_underlying(market) for market in held} - {
+        find_underlying(market) for market in held if market.stale
+    }
+
+
+def compute_fresh_margin(account: Account) -> int:
+    """The maintenance margin that is known whatever stale positions are worth."""
+    if account.portfolio is not None:
+        return compute_maintenance_of(account, _find_fresh_underlyings(account))
+    return sum(compute_position_margin(each.market, each.lots) for each in list_fresh(account))
 
 
 def compute_weight(exposure: Exposure) -> int:

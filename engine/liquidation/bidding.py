@@ -299,7 +299,7 @@ def _open_sale(run: BlockRun, account: Account) -> Sale | ReasonCode:
         return ReasonCode.ORACLE_STALE
     refresh_margin(run.state, account)
     run.state.mark_dirty(account)
-    record.advance(run.time_ms, False)
+    record.advance(run.time_ms, liquidations.params.retry_ms, False)
     follow_equity(run, liquidations.params, record)
     sale = Sale(run.state, liquidations.params, record)
     return sale if sale.lots and sale.equity < sale.margin else ReasonCode.AUCTION_UNKNOWN

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.limits import (
     DEBT_MAX_MICROQUOTE,
+    LIQUIDATION_CLOCK_STEP_MAX_MS,
     LIQUIDATION_LOOKS_PER_BLOCK_MAX,
     LIQUIDATION_PORTFOLIO_WEIGHT,
 )
@@ -67,10 +68,16 @@ class Distress:
         self.debt = 0
         """Micro-quote that its equity was below zero when it was last looked at."""
 
-    def advance(self, now_ms: int, is_waiting: bool) -> None:
+    def count_elapsed_ms(self, now_ms: int, retry_ms: int) -> int:
+        """How long it is in its stage by now. A chain that stood still counts for a minute at most:
+        while it did, nobody could pay, bid or take."""
+        passed_ms = min(now_ms - self.seen_ms, retry_ms + LIQUIDATION_CLOCK_STEP_MAX_MS)
+        return self.elapsed_ms + passed_ms
+
+    def advance(self, now_ms: int, retry_ms: int, is_waiting: bool) -> None:
         """Bring the clock up to date; while the account waits for an index it stands still."""
         if not is_waiting:
-            self.elapsed_ms += now_ms - self.seen_ms
+            self.elapsed_ms = self.count_elapsed_ms(now_ms, retry_ms)
         self.seen_ms = now_ms
 
     def enter(self, stage: LiquidationStage) -> None:

@@ -50,6 +50,7 @@ from engine.limits import (
 from engine.liquidation.assessment import (
     Assessment,
     assess,
+    compute_fresh_margin,
     compute_fresh_weight,
     compute_weight,
     list_fresh,
@@ -156,7 +157,7 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
     account = record.account
     state.mark_dirty(account)
     is_waiting = assess(state, account).is_waiting
-    record.advance(run.time_ms, is_waiting)
+    record.advance(run.time_ms, params.retry_ms, is_waiting)
     if not is_waiting and not has_positions(account) and compute_equity(state, account) >= 0:
         # It has money again, and so may have orders.
         liquidations.note_equity(record, 0)
@@ -259,7 +260,7 @@ def weigh_part(params: LiquidationParams, exposure: Exposure) -> Part:
     lots = min(compute_part(params, size, market.mark_value), market.order_size_max_lots)
     before = compute_maintenance_margin(account)
     after = compute_requirements(account, market, -lots if exposure.lots > 0 else lots)[1]
-    return Part(lots, before - after, max(before, 1))
+    return Part(lots, before - after, max(compute_fresh_margin(account), 1))
 
 
 def _close_exposure(

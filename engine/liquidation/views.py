@@ -93,7 +93,7 @@ def view_liquidation(state: EngineState, account: Account) -> LiquidationView | 
     elapsed_ms = record.elapsed_ms
     stage = record.stage
     if not is_waiting:
-        elapsed_ms += state.time_ms - record.seen_ms
+        elapsed_ms = record.count_elapsed_ms(state.time_ms, params.retry_ms)
         if stage != LiquidationStage.CLOSING:
             # What a bid of the next block meets, whether or not the engine has looked since.
             stage = find_stage(params, stage, elapsed_ms, judged.equity, judged.margin)

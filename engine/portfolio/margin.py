@@ -53,6 +53,8 @@ from engine.portfolio.terms import (
 from engine.receipts import ReasonCode
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from engine.accounts.account import Account, Exposure
     from engine.trading.market import Market
 
@@ -221,6 +223,37 @@ def compute_requirements(
     return _sum_up(account, {}, market, lots)
 
 
+def find_underlying(market: Market) -> int:
+    """By which market's id positions are margined together: that of all on one underlying."""
+    if market.chain is None or market.chain.params.portfolio is None:
+        return market.market_id
+    return market.chain.underlying.market_id
+
+
+def compute_maintenance_of(account: Account, underlyings: Collection[int]) -> int:
+    """MM of the positions on some underlyings alone (`find_underlying`), from nothing."""
+    maintenance = 0
+    groups: dict[int, GroupSums] = {}
+    for exposure in account.exposures.values():
+        market = exposure.market
+        if exposure.lots and find_underlying(market) in underlyings:
+            maintenance += _sum_position(groups, market, exposure.lots)[1]
+    return maintenance + sum(group.compute()[1] for group in groups.values())
+
+
+def _sum_position(groups: dict[int, GroupSums], market: Market, lots: int) -> tuple[int, int]:
+    """Add a position to the sums of its underlying; IM and MM of one that is alone."""
+    chain = market.chain
+    if chain is None or chain.params.portfolio is None:
+        return compute_orders_margin(market, lots, -lots), compute_position_margin(market, lots)
+    underlying_id = chain.underlying.market_id
+    group = groups.get(underlying_id)
+    if group is None:
+        group = groups[underlying_id] = GroupSums(chain)
+    group.change(market, lots)
+    return 0, 0
+
+
 def _sum_up(
     account: Account, groups: dict[int, GroupSums], market: Market | None = None, lots: int = 0
 ) -> tuple[int, int]:
@@ -231,16 +264,9 @@ def _sum_up(
         held = exposure.lots + lots if each is market else exposure.lots
         if not held:
             continue
-        chain = each.chain
-        if chain is None or chain.params.portfolio is None:
-            initial += compute_orders_margin(each, held, -held)
-            maintenance += compute_position_margin(each, held)
-            continue
-        underlying_id = chain.underlying.market_id
-        group = groups.get(underlying_id)
-        if group is None:
-            group = groups[underlying_id] = GroupSums(chain)
-        group.change(each, held)
+        alone_initial, alone_maintenance = _sum_position(groups, each, held)
+        initial += alone_initial
+        maintenance += alone_maintenance
     for group in groups.values():
         group.initial, group.maintenance = group.compute()
         initial += group.initial

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.genesis import LiquidationParams
-from engine.instructions import Bid, PlaceOrder, Side, Withdraw
+from engine.instructions import Bid, OracleReport, PlaceOrder, Side, Withdraw
 from engine.liquidation.phase import is_withdrawal_gated
+from engine.liquidation.views import view_liquidation
 from engine.receipts import (
     AuctionEvent,
     DeleverageEvent,
@@ -240,6 +241,33 @@ def test_bids_that_fail_leave_no_market_behind_in_their_accounts(make_world):
     for _ in range(3):
         assert world.one(b"p" * 32, Bid(world.ALICE, ALL, 0)).code == "margin.insufficient"
         assert poor.exposures == {}
+
+
+def test_hours_in_which_the_chain_stood_still_are_none_of_an_auction(make_world):
+    """A bid in the first block after it meets an offer a minute older, not all of the equity."""
+    world = make(make_world, params(closing_max_ms=0))
+    world.set_index(930)
+    record = world.state.accounts[world.ALICE].distress
+    assert (record.stage, record.elapsed_ms) == (LiquidationStage.AUCTION, 0)
+    world.time_ms += 13 * 3_600_000
+    report = OracleReport(1, 930, world.state.height + 1, world.time_ms)
+    reported = world.envelope(world.REPORTER, report)
+    # Six tenths of the maintenance margin are nine tenths of the equity.
+    greedy = world.envelope(world.CAROL, Bid(world.ALICE, ALL, 600_000))
+    codes = {each.envelope_id: each.code for each in world.block([reported, greedy]).receipts}
+    assert codes[greedy.envelope_id] == "auction.premium_too_high"
+    assert record.elapsed_ms == 60_100
+    world.time_ms += 3_600_000
+    assert view_liquidation(world.state, world.state.accounts[world.ALICE]).elapsed_ms == 60_100
+
+
+def test_hours_in_which_the_chain_stood_still_deleverage_nobody(make_world):
+    world = make(make_world, params(insolvent_ms=3_600_000))
+    world.set_index(890)
+    world.time_ms += 3_600_000
+    world.set_index(890)
+    assert told(world, DeleverageEvent) == []
+    assert world.state.accounts[world.ALICE].distress.elapsed_ms == 60_100
 
 
 def shield(make_world, rules, lots):

@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from engine.cross_margin import compute_position_margin
 from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams
 from engine.instructions import (
     CancelAll,
@@ -13,6 +14,7 @@ from engine.instructions import (
     Transfer,
     VolatilityReport,
 )
+from engine.liquidation.assessment import compute_fresh_margin, list_fresh
 from engine.margin import compute_maintenance_margin, refresh_margin
 from engine.options.params import OptionParams
 from engine.portfolio.rules import PortfolioRules
@@ -143,3 +145,70 @@ def test_where_everything_hedges_the_auction_begins_at_once(world, monkeypatch):
     told = fall(exchange, account, lambda _: [])
     assert [event.step for event in told] == [LiquidationStep.BEGUN, LiquidationStep.AUCTIONED]
     assert account.distress.stage is LiquidationStage.AUCTION
+
+
+def make_shielded(world, lots):
+    """Alice is long ten thousand perpetuals, and has some lots in another market and some calls;
+    the other market's index is stale."""
+    plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None, oracle_max_age_ms=5_000)
+    deposits = tuple(
+        GenesisDeposit(name, amount)
+        for name, amount in ((world.ALICE, 18 * 10**9), (world.BOB, 10**15), (world.DAVE, 10**15))
+    )
+    exchange = type(world)(
+        EngineGenesis((MARKET, plain), deposits, START_MS, liquidation=LiquidationParams())
+    )
+    exchange.time_ms = START_MS
+    report(exchange, 10_000)
+    assert exchange.one(exchange.ALICE, SetMarginMode(MarginMode.PORTFOLIO)).code == "ok"
+    trade(exchange, Side.BUY, 1, INDEX, LOTS)
+    trade(exchange, Side.BUY, 2, 10_000, lots)
+    exchange.time_ms += 10_000
+    return exchange, exchange.state.accounts[exchange.ALICE]
+
+
+def move(exchange, price):
+    sequence = exchange.state.height + 1
+    receipt = exchange.one(exchange.REPORTER, OracleReport(1, price, sequence, exchange.time_ms))
+    assert receipt.code == "ok"
+
+
+def test_a_lot_of_another_underlying_that_is_stale_shields_no_portfolio(world):
+    exchange, account = make_shielded(world, 1)
+    move(exchange, 560_000)
+    assert account.distress is None
+    # Equity 8,000 and 0.02 of doubt; of the perpetuals the margin is 11,500.
+    move(exchange, 500_000)
+    assert exchange.state.markets[2].stale
+    assert account.distress.stage is LiquidationStage.CLOSING
+    exchange.one(exchange.DAVE, PlaceOrder(1, Side.BUY, 500_000, LOTS))
+    exchange.time_ms += 1_000
+    exchange.block()
+    assert [exchange.position(exchange.ALICE, market) for market in (1, 2)] == [0, 1]
+
+
+def test_what_is_stale_on_an_underlying_leaves_its_hedges_for_last(world):
+    """While the volatilities are stale nobody knows what options hedge: the perpetual under them is
+    not closed before the rest is, nor for want of margin."""
+    exchange, account = make_shielded(world, 1_000)
+    sequence = exchange.state.height + 1
+    for market, price in ((1, INDEX), (2, 10_000)):
+        exchange.one(
+            exchange.REPORTER, OracleReport(market, price, sequence + market, exchange.time_ms)
+        )
+    expiry = list(exchange.state.chains[1].expiries.values())[1]
+    put = expiry.strikes[sorted(expiry.strikes)[3]][1]
+    trade(exchange, Side.BUY, put.market_id, put.mark_price, 1)
+    exchange.time_ms += 60_001
+    for market, price in ((1, INDEX), (2, 10_000)):
+        exchange.one(
+            exchange.REPORTER, OracleReport(market, price, sequence + 4 + market, exchange.time_ms)
+        )
+    assert (put.stale, exchange.state.markets[1].stale) == (True, False)
+    assert [each.market.market_id for each in list_fresh(account)] == [2]
+    assert compute_fresh_margin(account) == compute_position_margin(
+        exchange.state.markets[2], 1_000
+    )
+    trade(exchange, Side.SELL, 2, 10_000, 1_000)
+    assert [each.market.market_id for each in list_fresh(account)] == [1]
+    assert compute_fresh_margin(account) == 0
