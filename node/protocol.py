@@ -134,6 +134,11 @@ class Query(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     arguments: Annotated[tuple[Any, ...], Meta(max_length=8)] = ()
 
 
+STATEMENTS_KEPT: Final = 8
+"""Statements of solvency that a node keeps, the newest: a client has so many saves of the state's
+time to ask another node for the same."""
+
+
 class QueryForm(NamedTuple):
     """How a view is asked for, for people."""
 

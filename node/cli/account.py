@@ -12,18 +12,17 @@ from node.cli.account_tables import (
     make_standing_rows,
 )
 from node.cli.amounts import format_quote, format_time
-from node.cli.hints import rota_command
 from node.cli.order_tables import make_open_table, make_waiting_tables
 from node.cli.output import JsonOption, command_group, current_output, record, table
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
     DirOption,
-    DoorFailure,
     NodeOption,
     SubOption,
     account_id,
     account_names,
+    explaining_sub_account,
     query_at_door,
 )
 from node.cli.views import (
@@ -129,15 +128,8 @@ def show(
     async def work(client: DoorClient) -> tuple[Any, AccountInfo, dict[int, MarketInfo]]:
         return await query_account_and_markets(client, identifier)
 
-    try:
+    with explaining_sub_account(directory, sub, account):
         answer, view, markets = query_at_door(directory, node, work)
-    except DoorFailure as error:
-        if sub and error.code == "account.unknown":
-            error.advice = (
-                f"a sub-account is opened by the first transfer to it: "
-                f"{rota_command(directory)}account transfer AMOUNT --to-sub {sub}"
-            )
-        raise
     name = account_names(directory).get(owner, "")
     name = f"{name} sub-account {sub}".strip() if sub else name
     deadline_ms = view.dead_man_deadline_ms

@@ -102,7 +102,10 @@ def parse_duration_ms(text: str) -> int:
     """
     match = _DURATION.fullmatch(text)
     duration_ms = Fraction(match[1]) * _UNIT_MS[match[2]] if match else Fraction(0)
-    if duration_ms.denominator != 1 or not 0 < duration_ms <= DURATION_MAX_MS:
+    if duration_ms > DURATION_MAX_MS:
+        longest = format_duration(DURATION_MAX_MS)
+        raise AmountError(f"{text} is too long", advice=f"choose at most {longest}")
+    if duration_ms.denominator != 1 or duration_ms <= 0:
         raise AmountError(f"{text!r} is no duration", advice="write it like 90s, 15m, 2h or 1d")
     return duration_ms.numerator
 

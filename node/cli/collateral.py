@@ -6,10 +6,12 @@ import typer
 
 from engine.instructions import Transfer, Withdraw
 from engine.limits import SUB_ACCOUNTS_MAX, WITHDRAWAL_DESTINATION_BYTES
-from node.cli.amounts import parse_quote
+from engine.receipts import ReasonCode
+from node.cli.amounts import format_quote, parse_quote
 from node.cli.desk import Order, open_desk
 from node.cli.hints import rota_command
 from node.cli.output import JsonOption
+from node.cli.submission import RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -24,6 +26,7 @@ from node.cli.target import (
 )
 from node.cli.views import ReceiptInfo
 from node.client import DoorClient
+from node.network import is_network, load_network
 
 AmountArgument = Annotated[str, typer.Argument(help="Amount of quote currency, as 250 or 0.5.")]
 
@@ -131,7 +134,10 @@ def withdraw(
     )
     instruction = Withdraw(parse_quote(amount), destination)
 
-    async def make(_: DoorClient) -> Order:
+    chains: list[bytes] = []
+
+    async def make(client: DoorClient) -> Order:
+        chains.append(client.welcome.chain_id)
         return instruction, None
 
     numbers: list[int] = []
@@ -140,7 +146,15 @@ def withdraw(
         numbers.append(receipt.order_id)
         return {"withdrawal_id": receipt.order_id}, ""
 
-    height = desk.submit(make, tell, noun="withdrawal")
+    try:
+        height = desk.submit(make, tell, noun="withdrawal")
+    except RejectedError as error:
+        if error.code == ReasonCode.WITHDRAW_TOO_SMALL and is_network(directory):
+            genesis = load_network(directory).genesis()
+            if [genesis.chain_id()] == chains:
+                least = format_quote(genesis.engine.withdrawal_min_microquote)
+                error.advice = f"nothing was changed; withdraw at least {least}"
+        raise
     rota, who = rota_command(directory), desk.account_words
     desk.output.note(f"pending: {rota}account show {who}")
     desk.output.note(f"its proof: {rota}account prove {who} --withdrawal {numbers[0]}")

@@ -11,7 +11,13 @@ from engine.instructions import AccountInstruction, OnBehalf
 from node.cli.hints import rota_command
 from node.cli.output import Output, current_output
 from node.cli.submission import Teller, submit_instruction
-from node.cli.target import Identity, account_names, load_identity, run_at_door
+from node.cli.target import (
+    Identity,
+    account_names,
+    explaining_sub_account,
+    load_identity,
+    run_at_door,
+)
 from node.cli.views import MarketInfo
 from node.client import DoorClient
 
@@ -44,9 +50,12 @@ class Desk(NamedTuple):
     @property
     def account_words(self) -> str:
         """The account as other commands take it: its name in the localnet, or its id."""
+        return f"{self._owner} --sub {self.sub}" if self.sub else self._owner
+
+    @property
+    def _owner(self) -> str:
         owner = self.identity.account
-        name = account_names(self.directory).get(owner, owner.hex())
-        return f"{name} --sub {self.sub}" if self.sub else name
+        return account_names(self.directory).get(owner, owner.hex())
 
     def submit(
         self,
@@ -75,7 +84,8 @@ class Desk(NamedTuple):
                 noun,
             )
 
-        return run_at_door(self.directory, self.node, work)
+        with explaining_sub_account(self.directory, self.sub, self._owner):
+            return run_at_door(self.directory, self.node, work)
 
 
 def open_desk(

@@ -36,6 +36,7 @@ from node.cli.target import (
     WaitOption,
     account_id,
     account_names,
+    explaining_sub_account,
     query_at_door,
 )
 from node.cli.views import (
@@ -97,7 +98,8 @@ def list_liquidations(
             answer, view, markets = await query_account_and_markets(client, identifier)
             return answer, view.liquidation, markets
 
-        answer, found, markets = query_at_door(directory, node, look)
+        with explaining_sub_account(directory, sub, account):
+            answer, found, markets = query_at_door(directory, node, look)
         if found is None:
             output.data(None, f"{account} is not under liquidation")
             return

@@ -46,6 +46,7 @@ from node.cli.target import (
     PasswordFileOption,
     SubOption,
     WaitOption,
+    explaining_sub_account,
     load_identity,
     query_at_door,
 )
@@ -283,6 +284,7 @@ def show_orders(
     async def work(client: DoorClient) -> tuple[dict[str, Any], AccountInfo, dict[int, MarketInfo]]:
         return await query_account_and_markets(client, compute_account_id(identity.account, sub))
 
-    answer, view, markets = query_at_door(directory, node, work)
+    with explaining_sub_account(directory, sub, account):
+        answer, view, markets = query_at_door(directory, node, work)
     tables = [make_open_table(view, markets), *make_waiting_tables(view, markets)]
     output.data(list_orders(answer, markets), *tables)

@@ -10,8 +10,11 @@ from engine.instructions import (
     TriggerKind,
     TwapOrder,
 )
+from engine.limits import TWAP_DURATION_MAX_MS, TWAP_INTERVAL_MAX_MS, TWAP_INTERVAL_MIN_MS
+from engine.receipts import ReasonCode
 from node.cli.amounts import (
     format_duration,
+    format_size,
     parse_duration_ms,
     parse_price,
     parse_size,
@@ -44,6 +47,7 @@ from node.cli.order_options import (
     compute_good_til_ms,
 )
 from node.cli.output import JsonOption
+from node.cli.submission import RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -55,7 +59,7 @@ from node.cli.target import (
     SubOption,
     WaitOption,
 )
-from node.cli.views import ReceiptInfo, query_market
+from node.cli.views import MarketInfo, ReceiptInfo, query_market
 from node.client import DoorClient
 
 SourceOption = Annotated[
@@ -403,10 +407,11 @@ def twap(
         timeout_s=timeout_s,
     )
     duration_ms, interval_ms = parse_duration_ms(duration), parse_duration_ms(interval)
+    asked: list[tuple[TwapOrder, MarketInfo]] = []
 
     async def make(client: DoorClient) -> Order:
         params = await query_market(client, market)
-        return TwapOrder(
+        order = TwapOrder(
             params.market,
             SIDES[side],
             parse_price(price, params),
@@ -416,14 +421,41 @@ def twap(
             reduce_only,
             SELF_TRADES[self_trade],
             client_id,
-        ), params
+        )
+        asked.append((order, params))
+        return order, params
 
     def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
         slices = duration_ms // interval_ms
         words = f"{slices} slices, one every {format_duration(interval_ms)}"
         return {"slices": slices}, words
 
-    desk.submit(make, tell)
+    try:
+        desk.submit(make, tell)
+    except RejectedError as error:
+        if error.code == ReasonCode.TWAP_SCHEDULE_INVALID:
+            (slices,) = asked
+            error.advice = f"nothing was changed; {_advise_schedule(*slices)}"
+        raise
+
+
+def _advise_schedule(order: TwapOrder, market: MarketInfo) -> str:
+    """What to change in a schedule that the engine refuses (`engine.waiting.slices`)."""
+    duration_ms, interval_ms = order.duration_ms, order.interval_ms
+    low, high, longest, told = map(
+        format_duration,
+        (TWAP_INTERVAL_MIN_MS, TWAP_INTERVAL_MAX_MS, TWAP_DURATION_MAX_MS, interval_ms),
+    )
+    if not TWAP_INTERVAL_MIN_MS <= interval_ms <= TWAP_INTERVAL_MAX_MS:
+        return f"choose an --interval from {low} to {high}"
+    if not interval_ms <= duration_ms <= TWAP_DURATION_MAX_MS:
+        return f"choose a --duration from {told}, the interval, to {longest}"
+    below = duration_ms // interval_ms * interval_ms
+    if below != duration_ms:
+        near = f"{format_duration(below)} or {format_duration(below + interval_ms)}"
+        return f"choose a --duration that is a multiple of the interval, {told}, as {near}"
+    least = format_size(duration_ms // interval_ms, market)
+    return f"every slice needs a lot: order at least {least}, or choose a longer --interval"
 
 
 def _tell_pair(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:

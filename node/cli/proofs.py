@@ -28,6 +28,7 @@ from node.cli.target import (
     SubOption,
     WaitOption,
     account_id,
+    advise_to_open,
     query_at_door,
 )
 from node.cli.views import MarketInfo, query_markets, read_view
@@ -123,7 +124,10 @@ def prove(
         ("market root", proven.market_root.hex()),
         ("certified by", ", ".join(names)),
     ]
-    current_output(context).data(document | facts, record(rows))
+    output = current_output(context)
+    output.data(document | facts, record(rows))
+    if sub and proven.value is None and withdrawal is None:
+        output.note(advise_to_open(directory, sub, account))
 
 
 def _choose_leaf(identifier: bytes, withdrawal: int | None) -> tuple[tuple[object, ...], bytes]:

@@ -7,10 +7,20 @@ stable codes has the same words (`node.cli.error_reference`).
 from typing import Final, NamedTuple
 
 from consensus.checkpoints import CHECKPOINT_INTERVAL
-from engine.limits import PPM, SUB_ACCOUNTS_MAX, WITHDRAWAL_DESTINATION_BYTES
+from engine.limits import (
+    DEAD_MAN_TIMEOUT_MAX_MS,
+    PPM,
+    SUB_ACCOUNTS_MAX,
+    TWAP_DURATION_MAX_MS,
+    TWAP_INTERVAL_MAX_MS,
+    TWAP_INTERVAL_MIN_MS,
+    WITHDRAWAL_DESTINATION_BYTES,
+)
 from engine.receipts import ReasonCode
+from mempool.account import SESSION_KEY_LIFETIME_MAX_MS
 from mempool.refusal import RefusalCode
-from node.workers.statements import STATEMENTS_KEPT
+from node.cli.amounts import format_duration
+from node.protocol import STATEMENTS_KEPT
 
 
 class Reason(NamedTuple):
@@ -83,7 +93,8 @@ REFUSAL_REASONS: Final = {
         "the account has as many keys as are allowed", "revoke one first"
     ),
     RefusalCode.KEY_EXPIRY_INVALID: Reason(
-        "the key's expiry lies in the past or too far in the future", "choose another expiry"
+        "the key's expiry lies in the past or too far in the future",
+        f"choose one at most {format_duration(SESSION_KEY_LIFETIME_MAX_MS)} ahead",
     ),
     RefusalCode.ENVELOPE_PENDING: Reason(
         "the node has this very envelope already", "wait for its receipt"
@@ -221,14 +232,20 @@ OUTCOME_REASONS: Final = {
     ReasonCode.ORDER_PARTNER_ENDED: Reason(
         "the other order of its pair fired, traded or ended", ""
     ),
-    ReasonCode.DEAD_MAN_TIMEOUT_INVALID: Reason("the time to the deadline is out of range"),
+    ReasonCode.DEAD_MAN_TIMEOUT_INVALID: Reason(
+        "the time to the deadline is out of range",
+        f"choose at most {format_duration(DEAD_MAN_TIMEOUT_MAX_MS)}",
+    ),
     ReasonCode.ORDER_DEAD_MAN: Reason(
         "its owner's dead man's switch was not set again in time",
         "place it again, and set the switch again in time",
     ),
     ReasonCode.TWAP_SCHEDULE_INVALID: Reason(
         "interval or duration is out of range, the duration is no multiple of the interval, or "
-        "there are more slices than lots"
+        "there are more slices than lots",
+        f"choose an interval from {format_duration(TWAP_INTERVAL_MIN_MS)} to "
+        f"{format_duration(TWAP_INTERVAL_MAX_MS)}, and a duration up to "
+        f"{format_duration(TWAP_DURATION_MAX_MS)}",
     ),
     ReasonCode.TWAP_ENDED: Reason("its duration is over", ""),
     ReasonCode.OPTION_SURFACE_INVALID: Reason(
@@ -259,7 +276,8 @@ OUTCOME_REASONS: Final = {
         "are not all zero"
     ),
     ReasonCode.WITHDRAW_TOO_SMALL: Reason(
-        "the amount is below the smallest withdrawal of the chain", "withdraw more at once"
+        "the amount is below the smallest withdrawal of the chain",
+        "withdraw at least its genesis' withdrawal_min_microquote: rota genesis show",
     ),
     ReasonCode.WITHDRAW_GATED: Reason(
         "no collateral may leave while accounts lack more than insurance fund and fees can pay",

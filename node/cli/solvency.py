@@ -19,6 +19,7 @@ from node.cli.target import (
     NodeOption,
     SubOption,
     account_id,
+    explaining_sub_account,
     find_doors,
     query_at_door,
 )
@@ -69,7 +70,8 @@ def solvency(
     async def ask(client: DoorClient) -> Any:
         return await client.query("solvency", identifier)
 
-    answer = read_view(SolvencyAnswer, query_at_door(directory, node, ask), "solvency")
+    with explaining_sub_account(directory, sub, account):
+        answer = read_view(SolvencyAnswer, query_at_door(directory, node, ask), "solvency")
     verdict = verify_solvency(
         answer,
         identifier,

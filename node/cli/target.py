@@ -1,6 +1,7 @@
 """Whom a trading command talks to, and in whose name."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeVar
 
@@ -175,6 +176,29 @@ def run_at(
             if not is_passed_over or position == len(doors) - 1:
                 raise door_failure(error, doors, rota) from error
     raise AssertionError("a network has nodes")
+
+
+def advise_to_open(directory: Path, sub: int, account: str | None = None) -> str:
+    """What to do about a sub-account that nobody has opened, of this owner (default: the default
+    one)."""
+    owner = "" if account in (None, ACCOUNT_DEFAULT) else f" --account {account}"
+    return (
+        "a sub-account is opened by the first transfer to it: "
+        f"{rota_command(directory)}account transfer AMOUNT --to-sub {sub}{owner}"
+    )
+
+
+@contextmanager
+def explaining_sub_account(directory: Path, sub: int, account: str | None = None) -> Iterator[None]:
+    """Say of a sub-account that there is none how it is opened: other accounts come to be by a
+    deposit."""
+    try:
+        yield
+    except OperatorError as error:
+        if sub and error.code == "account.unknown":
+            error.message = f"there is no sub-account {sub} yet"
+            error.advice = advise_to_open(directory, sub, account)
+        raise
 
 
 def door_failure(error: DoorError, doors: list[Endpoint], rota: str) -> DoorFailure:

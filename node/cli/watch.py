@@ -16,6 +16,7 @@ from node.cli.account_events import Reader, describe_entry
 from node.cli.amounts import parse_duration_ms
 from node.cli.hints import rota_command
 from node.cli.output import JsonOption, Output, current_output
+from node.cli.reasons import explain
 from node.cli.target import (
     ACCOUNT_DEFAULT,
     DIR_DEFAULT,
@@ -25,11 +26,13 @@ from node.cli.target import (
     SubOption,
     account_id,
     account_names,
+    advise_to_open,
     query_at_door,
 )
-from node.cli.views import MarketInfo, query_markets
+from node.cli.views import MarketInfo, query_account, query_markets
 from node.client import DoorClient
 from node.client_events import Cursor, query_certified_height, read_events, watch_account
+from node.client_stream import DoorError
 
 RECONNECT_PAUSE_S: Final = 1.0
 """After every node has ended the connection, before the first is tried again."""
@@ -98,7 +101,8 @@ def watch(
     names = account_names(directory)
     for number in range(1, SUB_ACCOUNTS_MAX + 1):
         names[compute_sub_account_id(owner, number)] = f"sub-account {number}"
-    session = _Watch(output, identifier, names, place, count, past)
+    advice = advise_to_open(directory, sub, account) if sub else explain("account.unknown").advice
+    session = _Watch(output, identifier, names, place, count, past, advice)
     seconds = float("inf") if duration is None else parse_duration_ms(duration) / 1_000
     options = f" --sub {sub}" if sub else ""
     with session.telling_where(f"{rota_command(directory)}account watch {account}{options}"):
@@ -137,8 +141,11 @@ class _Watch:
         cursor: Cursor | None,
         count: int | None,
         is_past: bool,
+        advice: str,
     ) -> None:
         self.output = output
+        self._advice = advice
+        """What to do if there is no such account."""
         self.is_connected = False
         self.is_over = False
         self._account = account
@@ -149,6 +156,7 @@ class _Watch:
         self._markets: dict[int, MarketInfo] = {}
         self._asked: set[int] = set()
         self._has_header = False
+        self._is_known = False
 
     @contextmanager
     def telling_where(self, command: str) -> Iterator[None]:
@@ -164,6 +172,7 @@ class _Watch:
         """Tell what comes over one connection."""
         if self._cursor is None:
             self._cursor = Cursor(await query_certified_height(client) + 1, 0)
+        await self._look_whether_known(client)
         source = read_events if self._is_past else watch_account
         async with aclosing(source(client, self._account, self._cursor)) as entries:
             async for entry in entries:
@@ -174,6 +183,18 @@ class _Watch:
                     if self._left == 0:
                         break
         self.is_over = True
+
+    async def _look_whether_known(self, client: DoorClient) -> None:
+        """Say of an account that nobody has heard of that there is nothing to tell yet."""
+        if self._is_known:
+            return
+        try:
+            await query_account(client, self._account)
+        except DoorError as error:
+            if error.code != "account.unknown":
+                raise
+            self.output.note(f"there is no such account yet; {self._advice}")
+        self._is_known = True
 
     async def _tell(self, client: DoorClient, entry: dict[str, Any]) -> None:
         number = entry.get("market")

@@ -40,11 +40,9 @@ from engine.commitment.solvency import (
 )
 from engine.errors import ProofError, SolvencyError
 from engine.state import EngineState
+from node.protocol import STATEMENTS_KEPT
 from node.storage.disk import write_whole
 from node.storage.errors import StorageError, mapping_errors
-
-STATEMENTS_KEPT: Final = 8
-"""The newest: a client has so many saves of the state's time to ask another node for the same."""
 
 STATEMENT_SUFFIX: Final = ".solvency"
 

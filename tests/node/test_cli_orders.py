@@ -46,6 +46,7 @@ from node.cli.amounts import (
 from node.cli.main import run
 from node.cli.order_legs import SOURCES
 from node.cli.views import MarketInfo
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 from node.network import Network
 from node.protocol import ReceiptEvent, ReceiptLevel, SubmitResult
@@ -163,10 +164,14 @@ class Door:
         self.instructions: list[Instruction] = []
         self.asked: list[object] = []
         """The accounts that were asked for."""
+        self.is_empty = False
+        """There is no account."""
         self._envelope_id = b""
 
     async def query(self, name: str, *arguments: object) -> Any:
         self.asked += arguments
+        if self.is_empty and name != "markets":
+            raise DoorError("account.unknown", "no account has this id")
         return {"markets": [MARKET], "account": ACCOUNT}[name]
 
     async def subscribe(self, *_: object) -> Any:
@@ -414,6 +419,65 @@ def test_an_amend_of_an_order_that_is_not_there_asks_nobody_to_judge_it(
 
 
 @pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("order list --sub 5", "transfer AMOUNT --to-sub 5"),
+        ("order amend 1 --size 1 --sub 5", "transfer AMOUNT --to-sub 5"),
+        ("order place X-PERP buy 1 --price 10 --sub 5", "transfer AMOUNT --to-sub 5"),
+        (
+            "order cancel-all --sub 5 --account bob",
+            "transfer AMOUNT --to-sub 5 --account bob",
+        ),
+        ("account show bob --sub 5", "transfer AMOUNT --to-sub 5 --account bob"),
+        ("account solvency --sub 5", "transfer AMOUNT --to-sub 5"),
+        ("account margin cross --sub 5", "transfer AMOUNT --to-sub 5"),
+        ("market liquidations alice --sub 5", "transfer AMOUNT --to-sub 5"),
+    ],
+)
+def test_who_asks_for_a_sub_account_that_is_not_there_is_told_how_to_open_it(
+    line: str, command: str, door: Door, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.is_empty = True
+    door.receipt = {**RECEIPT, "status": "refused", "code": "account.unknown"}
+    words = [*line.split(), "--dir", str(network.path), "--json"]
+    assert run(words) == ExitCode.REJECTED
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["message"]) == ("account.unknown", "there is no sub-account 5 yet")
+    assert error["next"].endswith(f"account {command}")
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("twap X-PERP buy 0.30 --price 10 --duration 2m --interval 0.5s", "from 1s to 1h"),
+        ("twap X-PERP buy 0.30 --price 10 --duration 2d --interval 1h", "the interval, to 1d"),
+        ("twap X-PERP buy 0.30 --price 10 --duration 40s", "30s or 1m"),
+        ("twap X-PERP buy 0.03 --price 10 --duration 2m", "at least 0.04"),
+    ],
+)
+def test_a_schedule_that_is_refused_is_told_with_one_that_is_not(
+    line: str, advice: str, order: Callable[..., Any], door: Door
+) -> None:
+    door.receipt = {**RECEIPT, "status": "refused", "code": "twap.schedule_invalid"}
+    error = order(*line.split(), exit_code=ExitCode.REJECTED)["error"]
+    assert error["code"] == "twap.schedule_invalid"
+    assert advice in error["next"]
+
+
+def test_a_withdrawal_that_is_too_small_is_told_with_the_least_one(
+    door: Door, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.receipt = {**RECEIPT, "status": "refused", "code": "withdraw.too_small"}
+    chain_id = network.genesis().chain_id()
+    words = ["account", "withdraw", "0.000001", "11" * 20, "--dir", str(network.path), "--json"]
+    for door.welcome.chain_id, advice in ((chain_id, "at least 1.00"), (bytes(32), "genesis show")):
+        assert run(words) == ExitCode.REJECTED
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["code"] == "withdraw.too_small"
+        assert advice in error["next"]
+
+
+@pytest.mark.parametrize(
     ("code", "order_id", "words"),
     [
         ("margin.insufficient", 0, "the old order is cancelled"),
@@ -495,12 +559,13 @@ def test_durations_are_exact(text: str, duration_ms: int) -> None:
     assert parse_duration_ms(format_duration(duration_ms)) == duration_ms
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0", "-1s", "1.5ms", "1w", "s", " 1s", "nan", "400d", "1" * 13, "٣s"]
-)
+@pytest.mark.parametrize("text", ["", "0", "-1s", "1.5ms", "1w", "s", " 1s", "nan", "1" * 13, "٣s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(AmountError, match="is no duration"):
         parse_duration_ms(text)
+    with pytest.raises(AmountError, match="too long") as caught:
+        parse_duration_ms("400d")
+    assert caught.value.advice == "choose at most 366d"
 
 
 def test_distances_are_in_quote_or_a_part_of_a_price_rounded_down() -> None:

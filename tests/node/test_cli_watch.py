@@ -159,6 +159,8 @@ class Door:
     async def query(self, name: str, *arguments: object) -> Any:
         if name == "markets":
             return [MARKET]
+        if name == "account":
+            raise DoorError("account.unknown", "no account has this id")
         if name == "status":
             return {"certified_height": self.certified}
         _, height, leaf = arguments
@@ -209,6 +211,16 @@ def test_the_past_is_told_in_lines_with_where_to_go_on(
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == ["height", "1", "2"]
     assert printed.err.rstrip().endswith("--from 2:1")
+
+
+def test_of_an_account_that_is_not_there_yet_is_said_how_it_comes_to_be(
+    door: Door, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["account", "watch", "bob", "--dir", str(network.path), "--past"]
+    assert run(words) == 0
+    assert "no such account yet; an account exists from its first" in capsys.readouterr().err
+    assert run([*words, "--sub", "3"]) == 0
+    assert "transfer AMOUNT --to-sub 3 --account bob" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("breaks_at", [3, 5])

@@ -38,11 +38,12 @@ from node.cli import target
 from node.cli.main import run
 from node.door import QueryError
 from node.exit_codes import ExitCode
+from node.protocol import STATEMENTS_KEPT
 from node.queries import Queries
 from node.recovery import CERTIFICATE_BY_HEIGHT_TABLE
 from node.solvency import RefutedError, SolvencyAnswer, verify_solvency
 from node.storage.errors import StorageError
-from node.workers.statements import STATEMENTS_KEPT, StatementStore
+from node.workers.statements import StatementStore
 
 ACCOUNTS = tuple(bytes([value]) * 32 for value in range(1, 8))
 OWED = 10**9
