@@ -32,7 +32,8 @@ of the debt, so that no number of small bids costs the fund more than one large 
 
 Bids run first in the liquidation phase, at what the auctions offer by then; each account is in the
 stage that its equity asks for by then. A bidder has to cover
-its initial margin with the slice; a bid that fails leaves no trace but its receipt. A block looks
+its initial margin with the slice; a bid that fails leaves no trace but its receipt, and counts for
+nothing where it is decided who gets what and for how much. A block looks
 at a bounded number of bids, and at none that asks for more than is offered or whose bidder has not
 even the maintenance margin of the slice: such bids cost their senders nothing, and would take the
 places of those who can pay. In each turn whoever has more equity is looked at first, for bids that
@@ -136,13 +137,13 @@ class Sale:
         """How much is for sale at a premium."""
         return compute_part_ppm(self.params, self.record.stage, self.equity, self.margin, premium)
 
-    def cut(self, part_ppm: int) -> dict[int, int]:
-        """The lots of the next part: all parts of the block together are rounded up, so that many
-        small ones have no more of any position than a large one."""
+    def cut(self, start_ppm: int, part_ppm: int) -> dict[int, int]:
+        """The lots of the part that follows on those before it: all parts of the block together are
+        rounded up, so that many small ones have no more of any position than a large one."""
         sizes: dict[int, int] = {}
         for market_id, lots in self.lots.items():
-            sold = -(-abs(lots) * self.sold_ppm // PPM)
-            size = -(-abs(lots) * (self.sold_ppm + part_ppm) // PPM) - sold
+            sold = -(-abs(lots) * start_ppm // PPM)
+            size = -(-abs(lots) * (start_ppm + part_ppm) // PPM) - sold
             if size:
                 sizes[market_id] = size if lots > 0 else -size
         return sizes
@@ -317,22 +318,63 @@ def _clear(run: BlockRun, tasks: list[Task], receipts: list[Receipt | None]) -> 
         for task in tasks:
             receipts[task.slot] = task.answer(sale)
         return
-    chosen: list[tuple[Task, Bid]] = []
+    chosen: list[tuple[Task, Bid, Account]] = []
+    takings: dict[bytes, _Taking] = {}
     asked_ppm = 0
     for ask, _, task, bid in sorted(_list_asks(sale, tasks), key=_ask):
+        part_ppm = sale.compute_part_ppm(ask) - asked_ppm
         if ask > sale.offer:
             receipts[task.slot] = task.answer(ReasonCode.AUCTION_PREMIUM_TOO_HIGH)
-        elif asked_ppm >= sale.compute_part_ppm(ask):
+            continue
+        if part_ppm <= 0:
             receipts[task.slot] = task.answer(ReasonCode.AUCTION_SOLD)
-        else:
-            asked_ppm += bid.portion_ppm
-            sale.premium = ask
-            chosen.append((task, bid))
-    for task, bid in chosen:
+            continue
         bidder = find_account(run.state, task.sender, task.sub)
         assert bidder is not None, "its bid was looked at"
+        # Who cannot take what it asks for must not be in the way of those who can.
+        taking = takings.setdefault(bidder.account_id, _Taking())
+        code = taking.add(run.state, sale, bidder, ask, asked_ppm, min(bid.portion_ppm, part_ppm))
+        if code is not _OK:
+            receipts[task.slot] = task.answer(code)
+            continue
+        asked_ppm += bid.portion_ppm
+        sale.premium = ask
+        chosen.append((task, bid, bidder))
+    for task, bid, bidder in chosen:
         receipts[task.slot] = task.answer(_sell(run, sale, bidder, bid.portion_ppm))
     liquidations.note_equity(sale.record, sale.account.equity)
+
+
+class _Taking:
+    """What one bidder is to get in an auction, before anything is sold."""
+
+    __slots__ = ("_part_ppm", "_sizes")
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}
+        self._part_ppm = 0
+
+    def add(
+        self,
+        state: EngineState,
+        sale: Sale,
+        bidder: Account,
+        ask: int,
+        start_ppm: int,
+        part_ppm: int,
+    ) -> ReasonCode:
+        """One more part, if the bidder has the margin for all of them at the premium that this one
+        asks for: what all get is no less."""
+        sizes = dict(self._sizes)
+        for market_id, lots in sale.cut(start_ppm, part_ppm).items():
+            sizes[market_id] = sizes.get(market_id, 0) + lots
+        paid = sum(lots * state.markets[market_id].mark_value for market_id, lots in sizes.items())
+        premium = ask * (self._part_ppm + part_ppm) // PPM
+        code = check_taking(state, bidder, sizes, premium - paid, Needs.INITIAL)
+        if code is _OK:
+            self._sizes = sizes
+            self._part_ppm += part_ppm
+        return code
 
 
 def _list_asks(sale: Sale, tasks: list[Task]) -> list[tuple[int, int, Task, Bid]]:
@@ -361,7 +403,7 @@ def _sell(run: BlockRun, sale: Sale, bidder: Account, portion_ppm: int) -> Reaso
             return ReasonCode.AUCTION_UNINSURED
     insured = sale.compute_insured(part_ppm)
     premium = sale.premium * part_ppm // PPM
-    sizes = sale.cut(part_ppm)
+    sizes = sale.cut(sale.sold_ppm, part_ppm)
     if not sizes:
         return ReasonCode.AUCTION_SOLD
     paid = {

@@ -4,7 +4,7 @@ import pytest
 
 from engine.block import Deposit
 from engine.genesis import LiquidationParams
-from engine.instructions import Bid, PlaceOrder, Side
+from engine.instructions import Bid, PlaceOrder, Side, Transfer
 from engine.limits import BIDS_PER_BLOCK_MAX
 from engine.liquidation.phase import is_withdrawal_gated
 from engine.liquidation.views import view_insurance, view_liquidations
@@ -320,8 +320,9 @@ def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch
     assert [receipt.code for receipt in receipts] == ["ok", "ok", "auction.too_many_bids"]
     slices = [event for event in world.output.events if isinstance(event, SliceEvent)]
     assert len(slices) == 6
-    # Three times for each bid's check, and once for each side of what it moves.
-    assert len(refreshed) == 2 * 5
+    # Three times for each check of a bid, before anything is sold and when it is, and once for each
+    # side of what it moves.
+    assert len(refreshed) == 2 * 8
 
 
 def test_a_bid_counts_what_looking_at_its_bidder_takes(make_world, monkeypatch):
@@ -382,6 +383,30 @@ def test_bids_that_fail_in_an_auction_of_dust_take_no_place_of_who_has_more(
         assert codes.pop(honest.envelope_id) == "ok"
         assert set(codes.values()) == {"auction.too_many_bids"}
     assert world.one(names[0], Bid(dust, ALL, 0)).code == "margin.insufficient"
+
+
+def test_who_cannot_take_what_it_bids_for_is_in_nobodys_way(make_world):
+    """Erin has the maintenance margin of all that is for sale, not the initial one, and asks for
+    nothing: her bid comes first, fails, and sold everything to nobody."""
+    world = make(make_world, 905)
+    # All of it is for sale: equity 5,000 of 45,250; its initial margin is 90,500.
+    world.run(world.ERIN, Transfer(40_000, world.BOB))
+    greedy = world.envelope(world.ERIN, Bid(world.ALICE, ALL, 0))
+    honest = world.envelope(world.CAROL, Bid(world.ALICE, ALL, 1_000))
+    codes = {each.envelope_id: each.code for each in world.block([greedy, honest]).receipts}
+    assert codes == {greedy.envelope_id: "margin.insufficient", honest.envelope_id: "ok"}
+    assert world.position(world.CAROL) > 90
+
+
+def test_bids_of_one_bidder_are_tried_together(make_world):
+    """Erin has the margin of half of it, and bids for half of it twice."""
+    world = make(make_world, 905)
+    world.run(world.ERIN, Transfer(50_000, world.BOB))
+    halves = world.envelope(world.ERIN, *[Bid(world.ALICE, ALL // 2, 0)] * 2)
+    honest = world.envelope(world.CAROL, Bid(world.ALICE, ALL, 1_000))
+    codes = [each.code for each in world.block([halves, honest]).receipts]
+    assert sorted(codes) == ["margin.insufficient", "ok", "ok"]
+    assert (world.position(world.ERIN), world.position(world.CAROL)) == (50, 41)
 
 
 def test_no_number_of_small_bids_takes_the_coarse_position_first(make_world):
