@@ -75,6 +75,15 @@ FOK_READS_PER_SENDER_MAX: Final = 1_000
 together: reading costs the sender nothing, so this bounds what orders that are then refused can
 make everybody do, however many of them one bundle holds."""
 
+MATCHES_PER_SENDER_MAX: Final = 5_000
+"""Resting orders that what one sender places, and what of it fires, may meet in one block, all
+continuous markets together, those of owners with portfolio margin counted by their weight. What is
+then left of an order is cancelled; in the next block its sender may go on."""
+
+PORTFOLIO_MATCH_WEIGHT: Final = 4
+"""A resting order of an account with portfolio margin counts so many times: about so much longer it
+takes to look at its owner's margin, the first time after marks have moved and every time."""
+
 MARKETS_MAX: Final = 256
 """Markets of one engine."""
 

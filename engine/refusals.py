@@ -229,6 +229,7 @@ NOTES: Final[Codes] = (
     ReasonCode.ORDER_REDUCE_ONLY_SHRUNK,
     ReasonCode.ORDER_SELF_TRADE,
     ReasonCode.ORDER_IOC_REMAINDER,
+    ReasonCode.ORDER_TOO_MANY_MATCHES,
 )
 """Codes of receipts with any other status."""
 

@@ -14,6 +14,7 @@ class BlockRun:
         "events",
         "fills",
         "fok_reads",
+        "matches",
         "settled_events",
         "settled_fills",
         "state",
@@ -27,6 +28,8 @@ class BlockRun:
         self.events: list[Event] = []
         self.fok_reads: dict[bytes, int] = {}
         """What each sender's fill-or-kill checks have read, in order of execution."""
+        self.matches: dict[bytes, int] = {}
+        """What each sender's orders have met (`MATCHES_PER_SENDER_MAX`), likewise."""
         self.settled_fills = 0
         """So many fills and events have been looked at for pairs (`engine.waiting.waitlist`)."""
         self.settled_events = 0

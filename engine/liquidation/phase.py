@@ -44,6 +44,7 @@ from engine.limits import (
     LIQUIDATION_STEPS_PER_BLOCK_MAX,
     LIQUIDATION_TRIES_PER_STEP_MAX,
     LIQUIDATION_WORK_PER_BLOCK_MAX,
+    PORTFOLIO_MATCH_WEIGHT,
     PPM,
     PRICE_MAX_TICKS,
 )
@@ -288,7 +289,9 @@ def _close_exposure(
     if abs(account.quote) + 2 * best * lots * market.unit > BALANCE_ABS_MAX_MICROQUOTE:
         return 0
     mode = SelfTradeMode.CANCEL_MAKER
-    taker = Taker(state.next_order_id, exposure, side, price, lots, mode, fee_ppm)
+    # Orders whose owners have not the margin are met, too, and give nothing.
+    matches = LIQUIDATION_MATCHES_MAX * PORTFOLIO_MATCH_WEIGHT
+    taker = Taker(state.next_order_id, exposure, side, price, lots, mode, fee_ppm, matches)
     state.next_order_id += 1
     match_order(run, taker)
     filled = taker.filled_lots

@@ -2,18 +2,24 @@
 
 The trade price is always the resting order's. The taker was margin-checked at its limit price
 before it came here, so only makers are checked, each at its match: a maker that fails is cancelled
-and the taker goes on.
+and the taker goes on. What one sender's takers may meet in a block is bounded, since each match is
+work for everybody and the resting orders may be the sender's own, under other keys.
 """
 
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from engine.accounts.account import Exposure
+from engine.accounts.account import Account, Exposure
 from engine.accounts.fees import compute_fee, find_tier, note_trade
 from engine.cross_margin import compute_orders_margin
 from engine.instructions import SelfTradeMode, Side
-from engine.limits import BALANCE_ABS_MAX_MICROQUOTE, FOK_READS_PER_SENDER_MAX
+from engine.limits import (
+    BALANCE_ABS_MAX_MICROQUOTE,
+    FOK_READS_PER_SENDER_MAX,
+    MATCHES_PER_SENDER_MAX,
+    PORTFOLIO_MATCH_WEIGHT,
+)
 from engine.margin import is_reducing_transition, refresh_margin, update_exposure_margin
 from engine.portfolio.margin import is_portfolio_fill_allowed
 from engine.receipts import Fill, ReasonCode
@@ -40,6 +46,7 @@ class Taker:
         "fee_ppm",
         "filled_lots",
         "lots",
+        "matches_left",
         "notional",
         "order_id",
         "price",
@@ -56,6 +63,7 @@ class Taker:
         lots: int,
         self_trade: SelfTradeMode,
         fee_ppm: int,
+        matches_left: int,
     ) -> None:
         self.order_id = order_id
         self.exposure = exposure
@@ -66,6 +74,8 @@ class Taker:
         self.self_trade = self_trade
         self.fee_ppm = fee_ppm
         """Of the market and the account's tier."""
+        self.matches_left = matches_left
+        """What it may still meet, weighed (`weigh_match`); it ends once none is left."""
         self.filled_lots = 0
         self.absorbed_lots = 0
         """Lots taken away by self-trade prevention."""
@@ -81,14 +91,16 @@ def compute_threshold(side: int, price: int) -> int:
 
 
 def match_order(run: BlockRun, taker: Taker) -> None:
-    """Trade until the taker is done or crosses nothing; then settle its account."""
+    """Trade until the taker is done, may meet no more or crosses nothing; then settle its
+    account."""
     exposure = taker.exposure
     account = exposure.account
     opposite = exposure.market.book.opposite(taker.side)
     keys = opposite.keys
     threshold = compute_threshold(taker.side, taker.price)
-    while taker.lots and keys and keys[-1] >= threshold:
+    while taker.lots and keys and keys[-1] >= threshold and taker.matches_left > 0:
         maker = opposite.levels[keys[-1]].head
+        taker.matches_left -= weigh_match(maker)
         if maker.exposure.account is account:
             left = prevent_self_trade(run, taker.self_trade, maker, taker.lots)
             taker.absorbed_lots += taker.lots - left
@@ -97,6 +109,23 @@ def match_order(run: BlockRun, taker: Taker) -> None:
             _trade(run, taker, maker)
     if taker.filled_lots:
         _settle_taker(run, taker)
+
+
+def weigh_match(maker: Order) -> int:
+    """What it counts to meet a resting order. Its owner's mode is state, what is cached is not."""
+    return 1 if maker.exposure.account.portfolio is None else PORTFOLIO_MATCH_WEIGHT
+
+
+def count_matches_left(run: BlockRun, account: Account) -> int:
+    """What the orders of an account may still meet in this block. Senders do not share it and each
+    one's orders run in a fixed order, so a block's order of envelopes cannot matter."""
+    return MATCHES_PER_SENDER_MAX - run.matches.get(account.owner.account_id, 0)
+
+
+def note_matches(run: BlockRun, taker: Taker) -> None:
+    """Charge a sender with what its order has met."""
+    sender = taker.exposure.account.owner.account_id
+    run.matches[sender] = MATCHES_PER_SENDER_MAX - taker.matches_left
 
 
 def _trade(run: BlockRun, taker: Taker, maker: Order) -> None:
@@ -227,6 +256,8 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
     which may shrink it. The last order may fill in part only, so equity must exceed IM before and
     after it, by more than the rounding of one fee. All this can only understate what is fillable.
 
+    Whatever is read may be met, so all of it must be within the matches that are left.
+
     Own orders never count: in mode CANCEL_MAKER they are passed over; in any other mode the first
     one ends the search, for it would end the order.
     """
@@ -234,9 +265,13 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
     market = taker.exposure.market
     missing = taker.lots
     reads = 0
+    matches_left = taker.matches_left
     changes: dict[bytes, tuple[int, int]] = {}
     left_out: dict[bytes, bool] = {}
     for order in crossed:
+        if matches_left <= 0:
+            break
+        matches_left -= weigh_match(order)
         reads += 1
         exposure = order.exposure
         account = exposure.account

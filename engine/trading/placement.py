@@ -25,7 +25,14 @@ from engine.run import BlockRun
 from engine.state import EngineState
 from engine.trading.book import Order
 from engine.trading.market import Market
-from engine.trading.matching import Taker, compute_threshold, is_fok_fillable, match_order
+from engine.trading.matching import (
+    Taker,
+    compute_threshold,
+    count_matches_left,
+    is_fok_fillable,
+    match_order,
+    note_matches,
+)
 from engine.trading.resting import enforce_reduce_only, rest_order
 
 _OK: Final = ReasonCode.OK
@@ -237,8 +244,8 @@ def _execute(
     filled = notional = fee = 0
     remaining = lots
     code = _OK if lots == order.size_lots else ReasonCode.ORDER_REDUCE_ONLY_SHRUNK
-    crosses = bool(keys) and keys[-1] >= compute_threshold(side, price)
-    if tif is _FOK or crosses:
+    threshold = compute_threshold(side, price)
+    if tif is _FOK or (keys and keys[-1] >= threshold):
         taker = Taker(
             state.next_order_id,
             exposure,
@@ -247,6 +254,7 @@ def _execute(
             lots,
             order.self_trade,
             find_taker_fee_ppm(state, exposure.account, exposure.market),
+            count_matches_left(run, exposure.account),
         )
         if tif is _FOK:
             if not is_fok_fillable(run, taker):
@@ -257,10 +265,14 @@ def _execute(
             if refusal is not _OK:
                 return Receipt(envelope_id, index, _REFUSED, refusal)
         match_order(run, taker)
+        note_matches(run, taker)
         filled, notional, fee = taker.filled_lots, taker.notional, taker.fee
         remaining = taker.lots
         if taker.absorbed_lots:
             code = ReasonCode.ORDER_SELF_TRADE
+        if remaining and taker.matches_left <= 0 and keys and keys[-1] >= threshold:
+            remaining = 0
+            code = ReasonCode.ORDER_TOO_MANY_MATCHES
     order_id = state.next_order_id
     state.next_order_id = order_id + 1
     resting = 0

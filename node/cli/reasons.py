@@ -178,6 +178,11 @@ OUTCOME_REASONS: Final = {
         "cancel your order on the other side first",
     ),
     ReasonCode.ORDER_IOC_REMAINDER: Reason("what could not trade at once was cancelled", ""),
+    ReasonCode.ORDER_TOO_MANY_MATCHES: Reason(
+        "it had met as many resting orders as one sender's may in one block, so the rest of it was "
+        "cancelled",
+        "send the rest again: it goes on in the next block",
+    ),
     ReasonCode.ORDER_UNKNOWN: Reason(
         "the account has no such open order",
         "see `rota order list`; what became of an order: rota account watch --past",

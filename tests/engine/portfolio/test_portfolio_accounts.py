@@ -22,7 +22,7 @@ from engine.instructions import (
     TimeInForce,
     VolatilityReport,
 )
-from engine.limits import PORTFOLIO_POSITIONS_MAX
+from engine.limits import PORTFOLIO_MATCH_WEIGHT, PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
 from engine.options.params import OptionParams
 from engine.portfolio.fixed_point import ONE, from_ratio
@@ -270,6 +270,17 @@ def test_cached_margins_are_those_of_a_computation_from_nothing(make_exchange):
         assert compute_maintenance_margin(account) == held[1] <= held[0]
     assert len([each for each in account.exposures.values() if each.lots]) > 4
     assert looks > 40
+
+
+def test_a_makers_portfolio_margin_weighs_more_of_what_a_taker_may_meet(make_exchange, monkeypatch):
+    monkeypatch.setattr("engine.trading.matching.MATCHES_PER_SENDER_MAX", 9)
+    exchange = make_exchange()
+    for mode, met in ((CROSS, 9), (PORTFOLIO, -(-9 // PORTFOLIO_MATCH_WEIGHT))):
+        exchange.one(exchange.ALICE, mode)
+        exchange.run(exchange.ALICE, *[PlaceOrder(1, Side.BUY, INDEX, 1)] * 12)
+        receipt = exchange.one(exchange.BOB, PlaceOrder(1, Side.SELL, INDEX, 12))
+        assert (receipt.code, receipt.filled_lots) == ("order.too_many_matches", met)
+        exchange.one(exchange.ALICE, CancelAll())
 
 
 def test_margin_that_grows_with_open_interest_is_asked_of_portfolios_too(make_exchange):
