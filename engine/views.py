@@ -25,6 +25,7 @@ from engine.portfolio.margin import compute_open_margin, compute_requirements
 from engine.prices.funding import compute_settlement
 from engine.state import EngineState
 from engine.trading.book import BookSide, Order
+from engine.trading.market import Market
 from engine.waiting.orders import Conditional, Twap
 
 
@@ -50,7 +51,8 @@ class MarketView(Struct, frozen=True, array_like=True):
     best_ask_ticks: int | None
     open_orders: int
     funding_rate_ppb: int | None
-    """The last rate, for eight hours; None: the market has no funding."""
+    """The last rate, for eight hours; None: the market has no funding, or no interval of it has
+    ended since genesis."""
     funding_due_ms: int
     """Block time of the next payment; 0: not known yet, or never."""
     mark_price_ticks: int
@@ -269,7 +271,7 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
             market.book.bids.best_price(),
             market.book.asks.best_price(),
             market.book.order_count,
-            None if market.funding is None else market.funding.rate_ppb,
+            _view_funding_rate(state, market),
             0 if market.funding is None else market.funding.due_ms,
             market.mark_price,
             market.params.matching,
@@ -279,6 +281,13 @@ def view_markets(state: EngineState) -> tuple[MarketView, ...]:
         )
         for market in state.markets.values()
     )
+
+
+def _view_funding_rate(state: EngineState, market: Market) -> int | None:
+    funding = market.funding
+    if funding is None or funding.due_ms - funding.params.interval_ms <= state.genesis.time_ms:
+        return None
+    return funding.rate_ppb
 
 
 def view_book(state: EngineState, market_id: int, levels: int) -> BookView | None:

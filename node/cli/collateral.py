@@ -11,7 +11,7 @@ from node.cli.amounts import format_quote, parse_quote
 from node.cli.desk import Order, open_desk
 from node.cli.hints import rota_command
 from node.cli.output import JsonOption
-from node.cli.submission import RejectedError
+from node.cli.submission import Executed, RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -24,7 +24,6 @@ from node.cli.target import (
     WaitOption,
     account_id,
 )
-from node.cli.views import ReceiptInfo
 from node.client import DoorClient
 from node.network import is_network, load_network
 
@@ -142,9 +141,9 @@ def withdraw(
 
     numbers: list[int] = []
 
-    def tell(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:
-        numbers.append(receipt.order_id)
-        return {"withdrawal_id": receipt.order_id}, ""
+    async def tell(executed: Executed) -> tuple[dict[str, object], str]:
+        numbers.append(executed.receipt.order_id)
+        return {"withdrawal_id": numbers[0]}, ""
 
     try:
         height = desk.submit(make, tell, noun="withdrawal")

@@ -5,6 +5,8 @@ is the premium beside. Both are told in parts of the whole: premiums in percent 
 maintenance margin, slices in percent of what it holds.
 """
 
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,6 +14,7 @@ import typer
 from engine.accounts.sub_accounts import compute_account_id
 from engine.instructions import Bid
 from engine.limits import SUB_ACCOUNTS_MAX
+from node.cli.account_events import Reader, describe_entry
 from node.cli.account_tables import describe_stage
 from node.cli.amounts import (
     format_percent,
@@ -23,7 +26,7 @@ from node.cli.desk import Order, open_desk
 from node.cli.hints import rota_command
 from node.cli.output import JsonOption, current_output, record, table
 from node.cli.reasons import explain
-from node.cli.submission import RejectedError
+from node.cli.submission import Executed, RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -45,9 +48,12 @@ from node.cli.views import (
     MarketInfo,
     query_account,
     query_account_and_markets,
+    query_markets,
     read_view,
 )
 from node.client import DoorClient
+from node.client_events import Cursor, read_events
+from node.client_stream import DoorError
 
 LISTED_MAX: Final = 10_000
 """Accounts under liquidation that are listed at most; nodes tell them in pages."""
@@ -101,7 +107,8 @@ def list_liquidations(
         with explaining_sub_account(directory, sub, account):
             answer, found, markets = query_at_door(directory, node, look)
         if found is None:
-            output.data(None, f"{account} is not under liquidation")
+            whose = f"sub-account {sub} of {account}" if sub else account
+            output.data(None, f"{whose} is not under liquidation")
             return
         command = f"{rota_command(directory)}order bid {account}" + (f" --of-sub {sub}" * bool(sub))
         output.data(answer["liquidation"], *_describe(found, markets))
@@ -266,7 +273,7 @@ def bid(
     async def make(client: DoorClient) -> Order:
         premium_ppm = 0 if premium is None else parse_percent(premium, "the premium")
         if premium is None:
-            view = (await query_account(client, identifier))[1].liquidation
+            view = await _query_liquidation(client, identifier)
             if view is None or view.stage == "closing":
                 reason = explain("auction.unknown")
                 raise RejectedError(reason.meaning, advice=reason.advice, code="auction.unknown")
@@ -274,8 +281,41 @@ def bid(
             desk.output.note(f"for a premium of {format_percent(premium_ppm)} or more")
         return Bid(identifier, part_ppm, premium_ppm), None
 
-    height = desk.submit(make, noun="bid")
-    who = desk.account_words
-    desk.output.note(
-        f"what you took: {rota_command(directory)}account watch {who} --from {height} --past"
-    )
+    async def tell(executed: Executed) -> tuple[dict[str, object], str]:
+        return await _tell_taken(executed, identifier, desk.account, account_names(directory))
+
+    desk.submit(make, tell, noun="bid")
+
+
+async def _query_liquidation(client: DoorClient, account: bytes) -> LiquidationInfo | None:
+    """None: it is not under liquidation, or there is no such account. Raises `DoorError`."""
+    try:
+        return (await query_account(client, account))[1].liquidation
+    except DoorError as error:
+        if error.code != "account.unknown":
+            raise
+        return None
+
+
+async def _tell_taken(
+    executed: Executed, seller: bytes, bidder: bytes, names: Mapping[bytes, str]
+) -> tuple[dict[str, object], str]:
+    """What a bid brought: the slice of each market, and the part of all with its premium. Raises
+    `DoorError`."""
+    client, height = executed.client, executed.height
+    markets = {each.market: each for each in await query_markets(client)}
+    reader = Reader(bidder, markets, names)
+    taken, lines = [], []
+    source = read_events(client, bidder, Cursor(height, 0), height)
+    async with aclosing(source) as entries:
+        async for entry in entries:
+            if entry["height"] > height:
+                break
+            is_taken = entry.get("account") == seller and entry.get("bidder") == bidder
+            if entry["kind"] not in ("slice", "auction") or not is_taken:
+                continue
+            market = markets.get(entry.get("market", 0))
+            symbol = "" if market is None else market.symbol
+            taken.append({**entry, "symbol": symbol or None})
+            lines.append(f"{symbol}: {describe_entry(entry, reader)}".removeprefix(": "))
+    return {"taken": taken}, "\n".join(lines)

@@ -160,7 +160,7 @@ def _band(market: MarketInfo) -> str:
 
 
 def _funding(market: MarketInfo) -> str:
-    """The last funding rate in percent for eight hours."""
+    """The last funding rate in percent for eight hours, once there is one."""
     rate = market.funding_rate_ppb
     return "-" if rate is None else f"{Decimal(rate) / 10_000_000:.4f} %"
 

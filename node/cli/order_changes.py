@@ -10,7 +10,7 @@ from node.cli.amounts import format_duration, parse_duration_ms, parse_price, pa
 from node.cli.desk import Order, open_desk
 from node.cli.output import JsonOption
 from node.cli.reasons import explain
-from node.cli.submission import RejectedError
+from node.cli.submission import Executed, RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -26,7 +26,6 @@ from node.cli.views import (
     AccountInfo,
     ConditionalInfo,
     OrderInfo,
-    ReceiptInfo,
     TwapInfo,
     query_account_and_markets,
     query_market,
@@ -246,7 +245,7 @@ def dead_man(
     async def make(client: DoorClient) -> Order:
         return ArmDeadMan(timeout_ms), None
 
-    def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
+    async def tell(_: Executed) -> tuple[dict[str, object], str]:
         left = format_duration(timeout_ms)
         words = f"in {left} all that is open or waiting is cancelled, unless you set it again"
         return {"timeout_ms": timeout_ms}, words if timeout_ms else "it is off"

@@ -47,7 +47,7 @@ from node.cli.order_options import (
     compute_good_til_ms,
 )
 from node.cli.output import JsonOption
-from node.cli.submission import RejectedError
+from node.cli.submission import Executed, RejectedError
 from node.cli.target import (
     DIR_DEFAULT,
     WAIT_DEFAULT_S,
@@ -59,7 +59,7 @@ from node.cli.target import (
     SubOption,
     WaitOption,
 )
-from node.cli.views import MarketInfo, ReceiptInfo, query_market
+from node.cli.views import MarketInfo, query_market
 from node.client import DoorClient
 
 SourceOption = Annotated[
@@ -425,7 +425,7 @@ def twap(
         asked.append((order, params))
         return order, params
 
-    def tell(_: ReceiptInfo) -> tuple[dict[str, object], str]:
+    async def tell(_: Executed) -> tuple[dict[str, object], str]:
         slices = duration_ms // interval_ms
         words = f"{slices} slices, one every {format_duration(interval_ms)}"
         return {"slices": slices}, words
@@ -458,8 +458,9 @@ def _advise_schedule(order: TwapOrder, market: MarketInfo) -> str:
     return f"every slice needs a lot: order at least {least}, or choose a longer --interval"
 
 
-def _tell_pair(receipt: ReceiptInfo) -> tuple[dict[str, object], str]:
+async def _tell_pair(executed: Executed) -> tuple[dict[str, object], str]:
     """The receipt names the leg of the lower number; the other one's is the next."""
+    receipt = executed.receipt
     if receipt.status not in ("resting", "waiting"):
         return {}, ""
     other = receipt.order_id + 1

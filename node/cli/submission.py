@@ -1,9 +1,9 @@
 """Handing an instruction in, following it to its certified result, and telling it in words."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -37,7 +37,15 @@ EXPIRY_AHEAD_HEIGHTS: Final = 500
 """An order that is not ordered within so many blocks never will be: it cannot turn up later."""
 
 
-Teller = Callable[[ReceiptInfo], tuple[dict[str, object], str]]
+class Executed(NamedTuple):
+    """What became of an instruction, and where more can be asked about it."""
+
+    receipt: ReceiptInfo
+    height: int
+    client: DoorClient
+
+
+Teller = Callable[[Executed], Awaitable[tuple[dict[str, object], str]]]
 """What a command adds to the document and to the words about its receipt."""
 
 
@@ -99,10 +107,11 @@ async def submit_instruction(
             raise await _engine_refusal(
                 client, receipt.code, market, account, asked, is_cancelled=is_cancelled
             )
-        more, words = ({}, "") if tell is None else tell(receipt)
+        height = int(levels[-1]["height"])
+        more, words = ({}, "") if tell is None else await tell(Executed(receipt, height, client))
         lines = [describe_outcome(receipt, market, noun), *([words] if words else [])]
         output.data({**document, **more}, *lines, f"envelope {envelope.envelope_id.hex()}")
-        return int(levels[-1]["height"])
+        return height
     raise TimedOutError(
         f"no certified result within {timeout_s:g} s",
         advice=f"it may still come: {follow_up}{envelope.envelope_id.hex()}",

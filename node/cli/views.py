@@ -60,7 +60,7 @@ class MarketInfo(Struct, frozen=True):
     maker_fee_ppm: int = 0
     taker_fee_ppm: int = 0
     funding_rate_ppb: int | None = None
-    """The last rate, for eight hours; None: no funding."""
+    """The last rate, for eight hours; None: no funding, or no interval has ended yet."""
     funding_due_ms: int = 0
     """Block time of the next payment; 0: not known yet."""
     mark_price_ticks: int = 0

@@ -10,12 +10,16 @@ import trio
 
 from crypto.codec import decode
 from engine.instructions import Bid, Bundle
+from engine.receipts import AuctionEvent, FundingPaidEvent, SliceEvent
 from localnet.network import create_network
 from mempool.envelope import decode_envelope
+from node.account_events import KINDS
 from node.cli import target
 from node.cli.main import run
+from node.client_stream import DoorError
 from node.exit_codes import ExitCode
 from node.network import Network
+from node.plain import to_plain
 from node.protocol import ReceiptEvent, ReceiptLevel, SubmitResult
 
 M = 1_000_000
@@ -75,9 +79,12 @@ class Door:
         self.account = account
         self.view: dict[str, Any] | None = make_view(account)
         self.instructions: list[Any] = []
+        self.events: list[dict[str, Any]] = []
         self._envelope_id = b""
 
     async def query(self, name: str, *arguments: Any) -> Any:
+        if name == "account" and arguments == (bytes(32),):
+            raise DoorError("account.unknown", "no account has this id")
         account = {
             "quote_microquote": 1,
             "equity_microquote": 1,
@@ -94,6 +101,12 @@ class Door:
             "markets": [MARKET],
             "liquidations": pages,
             "insurance": INSURANCE,
+            "events": {
+                "events": self.events,
+                "next_height": 7,
+                "next_leaf": 0,
+                "certified_height": 6,
+            },
         }[name]
 
     async def subscribe(self, *_: object) -> Any:
@@ -175,6 +188,43 @@ def test_a_bid_asks_for_what_is_offered_unless_it_is_said_otherwise(
 ) -> None:
     rota("order", "bid", "bob", *words, "--json")
     assert door.instructions == [Bid(door.account, portion_ppm, premium_ppm)]
+
+
+def test_a_bid_tells_what_it_brought(
+    door: Door, rota: Callable[..., str], network: Network
+) -> None:
+    alice, other = network.account("alice").account, b"o" * 32
+    door.events = [
+        {"height": 6, "leaf": leaf, "kind": KINDS[type(each)].name, **to_plain(each)}
+        for leaf, each in enumerate(
+            (
+                SliceEvent(7, door.account, alice, -150, -150 * M),
+                AuctionEvent(door.account, alice, 450_000, 3 * M, 0, M, M),
+                SliceEvent(7, other, alice, -100, -100 * M),
+                AuctionEvent(door.account, other, 50_000, M, 0, M, M),
+                FundingPaidEvent(alice, M),
+            )
+        )
+    ]
+    told = rota("order", "bid", "bob").splitlines()
+    assert told[:3] == [
+        "accepted",
+        "X-PERP: position down by 1.50, received 150.00, with bob",
+        "took 45 % of bob for a premium of 3.00",
+    ]
+    taken = json.loads(rota("order", "bid", "bob", "--json"))["taken"]
+    assert [(each["kind"], each["symbol"]) for each in taken] == [
+        ("slice", "X-PERP"),
+        ("auction", None),
+    ]
+
+
+def test_nothing_is_bid_for_an_account_that_is_not_there(
+    door: Door, rota: Callable[..., str]
+) -> None:
+    words = ("order", "bid", bytes(32).hex(), "--sub", "1", "--json")
+    answer = json.loads(rota(*words, exit_code=ExitCode.REJECTED))
+    assert answer["error"]["code"] == "auction.unknown"
 
 
 def test_nothing_is_bid_for_what_is_not_for_sale(door: Door, rota: Callable[..., str]) -> None:

@@ -129,6 +129,15 @@ def test_while_the_oracle_is_stale_all_waits_and_then_one_interval_is_paid(funde
     assert view_markets(funded.state)[0].funding_due_ms == 6 * HOUR_MS
 
 
+def test_before_the_first_interval_has_ended_there_is_no_rate(funded: Any) -> None:
+    trade(funded, funded.ALICE, funded.BOB, 100)
+    assert view_markets(funded.state)[0].funding_rate_ppb is None
+    pass_time(funded, HOUR_MS // 2, 60_000)
+    assert view_markets(funded.state)[0].funding_rate_ppb is None
+    (event,) = pass_time(funded, HOUR_MS, 60_000)
+    assert view_markets(funded.state)[0].funding_rate_ppb == event.rate_ppb
+
+
 def test_what_is_owed_shows_in_the_account_before_it_is_settled(funded: Any) -> None:
     trade(funded, funded.ALICE, funded.BOB, 1_000)
     before = view_account(funded.state, funded.ALICE)
