@@ -79,12 +79,12 @@ def list_fresh(account: Account) -> list[Exposure]:
     return [each for each in fresh if find_underlying(each.market) in underlyings] or fresh
 
 
-def _find_fresh_underlyings(account: Account) -> set[int]:
-    """On which underlyings the account has positions none of which is stale."""
+def _find_fresh_underlyings(account: Account) -> dict[int, None]:
+    """On which underlyings the account has positions none of which is stale, as keys."""
     held = [each.market for each in account.exposures.values() if each.lots]
-    return {find_underlying(market) for market in held} - {
-        find_underlying(market) for market in held if market.stale
-    }
+    stale = {find_underlying(market): None for market in held if market.stale}
+    found = map(find_underlying, held)
+    return {underlying: None for underlying in found if underlying not in stale}
 
 
 def compute_fresh_margin(account: Account) -> int:
