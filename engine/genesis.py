@@ -103,7 +103,7 @@ class LiquidationParams(Struct, frozen=True, array_like=True, forbid_unknown_fie
     part_min_microquote: Annotated[int, Meta(ge=0, le=2**56)] = 100_000_000_000
     """At mark: a position of this size is closed whole, and no part is smaller."""
     cooldown_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 30_000
-    """Between two parts."""
+    """After a part; in proportion, if the books took less."""
     retry_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 1_000
     """Between two looks at an account."""
     closing_max_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 120_000

@@ -227,7 +227,7 @@ as long as it has been so, at most this long: nothing can be done about it, and 
 LIQUIDATION_TRIES_PER_STEP_MAX: Final = 4
 """Markets of one account in which one step may try to close."""
 
-LIQUIDATION_MATCHES_MAX: Final = 256
+LIQUIDATION_MATCHES_MAX: Final = 1_024
 """Resting orders that one closing may trade with."""
 
 BIDS_PER_BLOCK_MAX: Final = 256

@@ -170,11 +170,11 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
         refresh_margin(state, account)
         is_closing = record.stage == _CLOSING and record.cool_ms <= run.time_ms
         if is_closing:
-            closed = close_part(run, params, account)
-            if closed is None:
+            closed_ppm = close_part(run, params, account)
+            if closed_ppm is None:
                 record.elapsed_ms = max(record.elapsed_ms, params.closing_max_ms)
-            elif closed:
-                record.cool_ms = run.time_ms + params.cooldown_ms
+            elif closed_ppm:
+                record.cool_ms = run.time_ms - (-params.cooldown_ms * closed_ppm // PPM)
         follow_equity(run, params, record)
         liquidations.note_equity(record, account.equity)
         judged = assess(state, account)
@@ -217,25 +217,34 @@ def _cover(run: BlockRun, account: Account) -> None:
 
 
 def close_part(run: BlockRun, params: LiquidationParams, account: Account) -> int | None:
-    """Close a part of the heaviest position that a book takes; return how many lots. None: with
-    none of them closed would the account need less.
+    """Close a part of the heaviest position, and where its book does not take all of that, of the
+    next ones; return how much of a part that was, in ppm, rounded up. None: with none of them
+    closed would the account need less.
 
-    The account's caches are fresh.
+    So a bid of one lot in one market, or hundreds before all others, put nothing off. The account's
+    caches are fresh.
     """
     held = [
         (-compute_weight(exposure), exposure.market.market_id, exposure)
         for exposure in list_fresh(account)
     ]
     is_useful = False
+    closed_ppm = 0
     for _, _, exposure in sorted(held)[:LIQUIDATION_TRIES_PER_STEP_MAX]:
         part = weigh_part(params, exposure)
         if part.weight <= 0:
             continue
         is_useful = True
-        lots = _close_exposure(run, params, exposure, part)
-        if lots:
-            return lots
-    return 0 if is_useful else None
+        closed_ppm += _close_exposure(run, params, exposure, part)
+        if closed_ppm >= PPM or (closed_ppm and is_covered(run.state, account)):
+            break
+    return min(closed_ppm, PPM) if is_useful else None
+
+
+def is_covered(state: EngineState, account: Account) -> bool:
+    """Has an account under liquidation its maintenance margin again, for all that is known?"""
+    judged = assess(state, account)
+    return judged.equity >= judged.margin
 
 
 class Part:
@@ -267,7 +276,8 @@ def weigh_part(params: LiquidationParams, exposure: Exposure) -> Part:
 def _close_exposure(
     run: BlockRun, params: LiquidationParams, exposure: Exposure, part: Part
 ) -> int:
-    """Close a part of one position, if its book takes any; return how many lots."""
+    """Close a part of one position, if its book takes any; return how much of it, in ppm, rounded
+    up."""
     state = run.state
     account = exposure.account
     market = exposure.market
@@ -281,10 +291,11 @@ def _close_exposure(
     threshold = compute_threshold(side, price)
     if price == 0 or not opposite.keys or opposite.keys[-1] < threshold:
         return 0
-    lots = compute_part(params, abs(exposure.lots), market.mark_value)
+    wanted = compute_part(params, abs(exposure.lots), market.mark_value)
+    wanted = min(wanted, market.order_size_max_lots)
     # What one order may do is bounded by the orders that it meets, too.
     reachable = islice(opposite.crossed_orders(threshold), LIQUIDATION_MATCHES_MAX)
-    lots = min(lots, market.order_size_max_lots, sum(order.lots for order in reachable))
+    lots = min(wanted, sum(order.lots for order in reachable))
     best = abs(opposite.keys[-1]) if side < 0 else price
     if abs(account.quote) + 2 * best * lots * market.unit > BALANCE_ABS_MAX_MICROQUOTE:
         return 0
@@ -312,7 +323,7 @@ def _close_exposure(
         taker.notional,
         fee,
     )
-    return filled
+    return -(-filled * PPM // wanted)
 
 
 def compute_part(params: LiquidationParams, size: int, mark_value: int) -> int:

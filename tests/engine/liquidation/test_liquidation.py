@@ -121,6 +121,34 @@ def test_the_next_part_waits_for_the_cooldown(make_world):
     assert world.position(world.ALICE) == 64
 
 
+def test_a_wall_of_dust_does_not_put_off_the_closing(make_world, monkeypatch):
+    """What is closed with so many small bids that no more fit in a step is a piece of a part."""
+    monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_MATCHES_MAX", 2)
+    world = make(make_world)
+    world.run(world.CAROL, *[PlaceOrder(1, Side.BUY, 948, 1)] * 4)
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 947, 1_000))
+    world.set_index(940)
+    assert world.position(world.ALICE) == 98
+    # Two of twenty lots: a tenth of the cooldown.
+    assert world.state.accounts[world.ALICE].distress.cool_ms == world.time_ms + 50
+    wait(world)
+    assert world.position(world.ALICE) == 96
+    wait(world)
+    assert world.position(world.ALICE) == 76
+
+
+def test_a_lot_that_is_taken_of_one_position_keeps_no_other_from_being_closed(make_world):
+    world = make_world(balance=100_000, liquidation=PARAMS, markets=2)
+    world.deposit(world.BOB, 10_000_000)
+    for market, lots in ((1, 60), (2, 40)):
+        world.one(world.ALICE, PlaceOrder(market, Side.BUY, 1_000, lots))
+        world.one(world.BOB, PlaceOrder(market, Side.SELL, 1_000, lots))
+    world.one(world.CAROL, PlaceOrder(1, Side.BUY, 910, 1))
+    world.one(world.CAROL, PlaceOrder(2, Side.BUY, 1_000, 5))
+    world.set_index(910)
+    assert [world.position(world.ALICE, market) for market in (1, 2)] == [59, 35]
+
+
 def test_an_account_that_recovers_by_the_price_is_let_go(make_world):
     world = make(make_world)
     world.set_index(947)
