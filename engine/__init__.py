@@ -56,6 +56,7 @@ from their position (`schedule`).
     snapshots/   whole, and parts of it: accounts, waiting, options, liquidations; checks; chunks
     views        what a gateway shows
 
+What the state holds imports none of the rules that change it (an import contract has the layers).
 The structs keep to modules of their own because mypyc drops msgspec's class options without a
 word. Units: prices in ticks, sizes in lots, money in micro-quote (10^-6), rates in ppm, times in
 milliseconds. `docs/engine.md` says it all for users; `docs/design/engine.md` tells why.

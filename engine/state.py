@@ -1,11 +1,12 @@
 """The market state: everything that the next block may depend on, and the caches beside it."""
 
+from typing import TYPE_CHECKING
+
 from crypto.codec import encode
 from crypto.digest import Domain, digest
 from crypto.merkle import MerkleTree
 from engine.accounts.account import Account
 from engine.accounts.fees import install_fee_tiers
-from engine.accounts.withdrawals import Withdrawal
 from engine.genesis import EngineGenesis, MarketParams, validate_genesis
 from engine.limits import SERIES_ID_FIRST
 from engine.liquidation.distress import Liquidations
@@ -13,6 +14,9 @@ from engine.options.chains import OptionChain
 from engine.trading.book import Order
 from engine.trading.market import Market
 from engine.waiting.orders import Agenda, Waiting
+
+if TYPE_CHECKING:
+    from engine.accounts.withdrawals import Withdrawal
 
 
 class EngineState:

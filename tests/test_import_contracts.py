@@ -14,6 +14,7 @@ ROOT = Path(node.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 CONTRACTS = {contract["name"]: contract for contract in PROJECT["contracts"]}
 DOWNWARDS = "Imports only point downwards"
+ENGINE = "What the engine's state holds knows nothing of the rules that change it"
 CORE = "The node's pure core knows nothing of the runtime around it"
 PURE = "Pure code touches no clock, network, disk, thread, process, log or randomness"
 
@@ -53,6 +54,7 @@ def test_planted_imports_break_the_contracts(planted):
         "crypto/digest.py": "import time",
         "consensus/safety.py": "import asyncio",
         "engine/trading/book.py": "from pathlib import Path",
+        "engine/trading/market.py": "import engine.trading.matching",
         "mempool/ledger.py": "import node.protocol",
         "node/clerk.py": "import queue",
         "node/core.py": "import node.storage.disk",
@@ -61,12 +63,13 @@ def test_planted_imports_break_the_contracts(planted):
         _plant(planted / path, line)
     finished = _lint(planted)
     assert finished.returncode == 1, finished.stderr
-    for name in (DOWNWARDS, CORE, PURE):
+    for name in (DOWNWARDS, ENGINE, CORE, PURE):
         assert f"{name} BROKEN" in finished.stdout
     for culprit in (
         "crypto.digest -> time",
         "consensus.safety -> asyncio",
         "engine.trading.book -> pathlib",
+        "engine.trading.market -> engine.trading.matching",
         "mempool.ledger -> node.protocol",
         "node.clerk -> queue",
         "node.core -> node.storage.disk",
@@ -87,3 +90,18 @@ def test_the_two_lists_of_pure_files_of_the_node_agree():
     assert pure_layer == {
         name.removeprefix("node.") for name in sources if name.startswith("node.")
     }
+
+
+def test_every_module_of_the_engine_stands_in_a_layer():
+    layers = {
+        name.strip().replace(".", "/")
+        for layer in CONTRACTS[ENGINE]["layers"]
+        for name in layer.split(":")
+    }
+    modules = {
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for path in (ROOT / "engine").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    modules -= {name for name in modules if name.startswith("engine/snapshots/")}
+    assert modules == layers - {"engine/snapshots"}
