@@ -202,7 +202,7 @@ class _Watch:
         symbol = "" if market is None else market.symbol
         words = describe_entry(entry, Reader(self._account, self._markets, self._names))
         if not self._has_header and not self.output.is_json:
-            self.output.data(None, _COLUMNS.format("height", "what", "market", ""))
+            self.output.data(None, _COLUMNS.format("height", "what", "market", "").rstrip())
             self._has_header = True
         kind = entry["kind"].replace("_", "-")
         line = _COLUMNS.format(entry["height"], kind, symbol, words)
