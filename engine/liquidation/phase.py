@@ -6,7 +6,8 @@
                  has taken too long, or little of the margin is left
     insolvent    the same while no equity is left: the insurance fund pays who takes a slice
     deleveraging positions are closed against others' (`engine.liquidation.deleverage`): when the
-                 fund cannot pay what all such accounts lack, or nobody has taken the rest in time
+                 fund cannot pay what all insolvent accounts lack, or nobody has taken the rest of
+                 one in time, be it insolvent or in an auction that has offered all of its equity
 
 An account that covers its maintenance margin again is let go at its next step. The engine does all
 this by itself; nobody has to ask for it, and but for bids nobody can do anything about it.
@@ -179,7 +180,7 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
         liquidations.note_equity(record, account.equity)
         judged = assess(state, account)
         # Who covers the margin again is let go below, whatever the stage was called.
-        if record.stage == _INSOLVENT and judged.equity < judged.margin:
+        if record.stage != _CLOSING and judged.equity < judged.margin:
             if _must_deleverage(liquidations, state.insurance, record):
                 deleveraging.close(account)
             if account.equity < 0 and not has_positions(account):
@@ -197,9 +198,12 @@ def _step(run: BlockRun, deleveraging: Deleveraging, record: Distress) -> None:
 
 
 def _must_deleverage(liquidations: Liquidations, insurance: int, record: Distress) -> bool:
-    """Has the insurance fund too little for what all insolvent accounts lack, or nobody taken this
-    one in time?"""
-    return record.elapsed_ms >= liquidations.params.insolvent_ms or insurance < liquidations.debts
+    """Has nobody taken this one in time, or the insurance fund too little for what all insolvent
+    accounts lack?"""
+    params = liquidations.params
+    if record.stage != _INSOLVENT:
+        return record.elapsed_ms >= params.auction_fast_ms + params.auction_slow_ms
+    return record.elapsed_ms >= params.insolvent_ms or insurance < liquidations.debts
 
 
 def has_positions(account: Account) -> bool:

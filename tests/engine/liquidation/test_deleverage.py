@@ -109,6 +109,33 @@ def test_nobody_takes_what_the_fund_could_pay_until_its_time_is_over(make_world)
     assert (world.quote(world.ALICE), world.quote(world.BOB)) == (0, 210_000)
 
 
+def test_what_nobody_takes_for_all_of_the_equity_is_closed_at_mark(make_world):
+    """Equity of next to nothing buys no bidder, and no book may be sold into below the mark: an
+    auction of it had no end, and whoever topped it up by dust kept the position."""
+    params = LiquidationParams(
+        insurance_microquote=50_000,
+        part_min_microquote=0,
+        retry_ms=100,
+        auction_fast_ms=300,
+        auction_slow_ms=700,
+    )
+    world = make(make_world, params)
+    trade(world, world.ALICE, world.BOB, 100)
+    world.one(world.BOB, PlaceOrder(1, Side.BUY, 898, 1_000))
+    world.set_index(901)
+    for _ in range(9):
+        world.time_ms += 100
+        world.block()
+        assert not events(world, DeleverageEvent)
+    world.time_ms += 100
+    world.block()
+    (event,) = events(world, DeleverageEvent)
+    assert (event.size_lots, event.paid_microquote) == (100, 901_000)
+    assert (world.quote(world.ALICE), world.quote(world.BOB)) == (1_000, 199_000)
+    assert world.state.insurance == 50_000
+    assert world.state.liquidations.records == {}
+
+
 def lend(world, lender, borrower, amount):
     """Move money between accounts: a debt that was made elsewhere."""
     for name, sign in ((lender, -1), (borrower, 1)):
