@@ -44,6 +44,7 @@ class OrdersSeen(Struct, frozen=True):
     executed: int = 0
     """Of the acknowledged ones; so below."""
     refused: int = 0
+    """With their whole envelope: what the engine refuses is executed."""
     unfinished: tuple[str, ...] = ()
     """Ids (hex) and what was last said of each."""
 

@@ -122,7 +122,7 @@ def render(document: dict[str, Any]) -> str:
         *_describe_heals(seen["heals"]),
         *_describe_views(document["faults"], seen),
         f"- orders followed: {orders['sent']} sent, {orders['acknowledged']} acknowledged, "
-        f"{orders['executed']} executed, {orders['refused']} refused, "
+        f"{orders['executed']} executed, {orders['refused']} envelopes refused, "
         f"{len(orders['unfinished'])} without result",
         "- convicted: "
         + (", ".join(f"{who} ({what})" for who, what in seen["convictions"]) or "nobody"),
