@@ -316,7 +316,47 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
     account = state.accounts.get(account_id)
     if account is None:
         return None
-    positions = []
+    positions = _view_positions(account)
+    initial = sum(position.initial_margin_microquote for position in positions)
+    maintenance = sum(position.maintenance_margin_microquote for position in positions)
+    if account.portfolio is not None:
+        initial, maintenance = compute_requirements(account)
+        initial += sum(
+            compute_open_margin(each.market, each.open_buy, each.open_sell)
+            for each in account.exposures.values()
+        )
+    waiting = account.waiting.values()
+    return AccountView(
+        account_id,
+        account.quote + compute_settlement(account),
+        compute_equity(state, account),
+        initial,
+        maintenance,
+        positions,
+        tuple(_view_order(order) for order in account.orders.values()),
+        tuple(_view_conditional(order) for order in waiting if isinstance(order, Conditional)),
+        tuple(_view_twap(order) for order in waiting if isinstance(order, Twap)),
+        account.deadline_ms,
+        tuple(
+            WithdrawalView(each.withdrawal_id, each.destination, each.amount, each.height)
+            for each in account.withdrawals.values()
+        ),
+        account.owner.account_id if account.sub else None,
+        account.sub,
+        tuple(
+            SubAccountView(number, each.account_id, compute_equity(state, each))
+            for number, each in sorted(account.subs.items())
+        ),
+        _view_sessions(state, account),
+        _view_fee_tier(state, account.owner),
+        MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,
+        view_liquidation(state, account),
+    )
+
+
+def _view_positions(account: Account) -> tuple[PositionView, ...]:
+    """By market, those with orders alone too."""
+    positions: list[PositionView] = []
     for market_id, exposure in sorted(account.exposures.items()):
         if not exposure.lots and not exposure.order_count:
             continue
@@ -334,56 +374,17 @@ def view_account(state: EngineState, account_id: bytes) -> AccountView | None:
                 view_greeks(market, lots),
             )
         )
-    quote = account.quote + compute_settlement(account)
-    initial = sum(position.initial_margin_microquote for position in positions)
-    maintenance = sum(position.maintenance_margin_microquote for position in positions)
-    if account.portfolio is not None:
-        initial, maintenance = compute_requirements(account)
-        initial += sum(
-            compute_open_margin(each.market, each.open_buy, each.open_sell)
-            for each in account.exposures.values()
+    return tuple(positions)
+
+
+def _view_sessions(state: EngineState, account: Account) -> tuple[SessionView, ...]:
+    """By key; none that has expired."""
+    return tuple(
+        SessionView(
+            key, each.scope, each.expires_ms, each.markets, each.subs, each.spend_max, each.spent
         )
-    return AccountView(
-        account_id,
-        quote,
-        compute_equity(state, account),
-        initial,
-        maintenance,
-        tuple(positions),
-        tuple(_view_order(order) for order in account.orders.values()),
-        tuple(
-            _view_conditional(order)
-            for order in account.waiting.values()
-            if isinstance(order, Conditional)
-        ),
-        tuple(_view_twap(order) for order in account.waiting.values() if isinstance(order, Twap)),
-        account.deadline_ms,
-        tuple(
-            WithdrawalView(each.withdrawal_id, each.destination, each.amount, each.height)
-            for each in account.withdrawals.values()
-        ),
-        account.owner.account_id if account.sub else None,
-        account.sub,
-        tuple(
-            SubAccountView(number, each.account_id, compute_equity(state, each))
-            for number, each in sorted(account.subs.items())
-        ),
-        tuple(
-            SessionView(
-                key,
-                each.scope,
-                each.expires_ms,
-                each.markets,
-                each.subs,
-                each.spend_max,
-                each.spent,
-            )
-            for key, each in sorted(account.sessions.items())
-            if each.expires_ms > state.time_ms
-        ),
-        _view_fee_tier(state, account.owner),
-        MarginMode.CROSS if account.portfolio is None else MarginMode.PORTFOLIO,
-        view_liquidation(state, account),
+        for key, each in sorted(account.sessions.items())
+        if each.expires_ms > state.time_ms
     )
 
 

@@ -55,7 +55,7 @@ class SnapshotSession(Struct, frozen=True, array_like=True, forbid_unknown_field
     """A session key and what it has spent."""
 
     grant: SessionGrant
-    spent: Annotated[int, Meta(ge=0, le=2**62)]
+    spent_microquote: Annotated[int, Meta(ge=0, le=2**62)]
 
 
 def pack_sessions(state: EngineState) -> tuple[SnapshotSession, ...]:
@@ -93,7 +93,7 @@ def unpack_sessions(state: EngineState, packed: Sequence[SnapshotSession]) -> No
             grant.markets,
             grant.subs,
             grant.spend_max_microquote,
-            each.spent,
+            each.spent_microquote,
         )
         add_session(state, account, session)
 

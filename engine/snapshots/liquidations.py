@@ -24,7 +24,7 @@ class SnapshotDistress(Struct, frozen=True, array_like=True, forbid_unknown_fiel
     seen_ms: Uint
     due_ms: Uint
     cool_ms: Uint
-    debt: Annotated[int, Meta(ge=0, le=DEBT_MAX_MICROQUOTE)]
+    debt_microquote: Annotated[int, Meta(ge=0, le=DEBT_MAX_MICROQUOTE)]
 
 
 def pack_cursor(state: EngineState) -> bytes:
@@ -73,5 +73,5 @@ def unpack_liquidations(
         record.paused_ms = packed.paused_ms
         record.due_ms = packed.due_ms
         record.cool_ms = packed.cool_ms
-        record.debt = packed.debt
+        record.debt = packed.debt_microquote
         liquidations.begin(record)

@@ -57,7 +57,7 @@ class SnapshotChain(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """The options on one underlying."""
 
     market: Uint
-    stale: bool
+    is_stale: bool
     vols_ppm: _Vols
     reports: Annotated[tuple[SnapshotVolatilities, ...], Meta(max_length=REPORTERS_MAX)]
     expiries: Annotated[tuple[SnapshotExpiry, ...], Meta(max_length=EXPIRIES_MAX + 1)]
@@ -140,7 +140,7 @@ def _unpack_surface(chain: OptionChain, packed: SnapshotChain) -> None:
     knots = len(chain.params.vol_tenors_s) * len(chain.params.vol_moneyness_ppm)
     if len(packed.vols_ppm) not in (0, knots):
         raise SnapshotError("a surface of other knots than its genesis has")
-    chain.stale, chain.vols_ppm = packed.stale, packed.vols_ppm
+    chain.stale, chain.vols_ppm = packed.is_stale, packed.vols_ppm
     require_rising([report.reporter for report in packed.reports], "reports")
     for report in packed.reports:
         if len(report.vols_ppm) != knots:

@@ -119,8 +119,8 @@ class SnapshotMarket(Struct, frozen=True, array_like=True, forbid_unknown_fields
     """One market's index and reports, the latter by reporter."""
 
     market: Uint
-    index_price: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
-    stale: bool
+    index_price_ticks: Annotated[int, Meta(ge=0, le=PRICE_MAX_TICKS)]
+    is_stale: bool
     reports: tuple[SnapshotReport, ...]
     funding: SnapshotFunding | None
     mark: SnapshotMark | None
@@ -171,12 +171,12 @@ class EngineSnapshot(Struct, frozen=True, array_like=True, forbid_unknown_fields
     height: Uint
     time_ms: Uint
     next_order_id: Uint
-    fees: _Int64
-    insurance: _Int64
+    fees_microquote: _Int64
+    insurance_microquote: _Int64
     funding_pool: Annotated[bytes, Meta(min_length=16, max_length=16)]
-    deposits_total: Uint
-    pending_withdrawals: Uint
-    withdrawals_total: Uint
+    deposits_total_microquote: Uint
+    pending_withdrawals_microquote: Uint
+    withdrawals_total_microquote: Uint
     markets: tuple[SnapshotMarket, ...]
     accounts: tuple[SnapshotAccount, ...]
     orders: tuple[SnapshotOrder, ...]
@@ -242,8 +242,8 @@ def restore(data: bytes) -> EngineState:
     state.height = packed.height
     state.time_ms = packed.time_ms
     state.next_order_id = packed.next_order_id
-    state.fees = packed.fees
-    state.insurance = packed.insurance
+    state.fees = packed.fees_microquote
+    state.insurance = packed.insurance_microquote
     state.funding_pool = int.from_bytes(packed.funding_pool, "big", signed=True)
     if state.funding_pool and not state.is_funded:
         raise SnapshotError("a funding pool where no market has funding")
@@ -251,9 +251,9 @@ def restore(data: bytes) -> EngineState:
     state.settlement_pool = int.from_bytes(packed.settlement_pool, "big", signed=True)
     if not state.chains and (state.settlement_pool or state.next_series_id != SERIES_ID_FIRST):
         raise SnapshotError("series or their settlements where no market has options")
-    state.deposits_total = packed.deposits_total
-    state.pending_withdrawals = packed.pending_withdrawals
-    state.withdrawals_total = packed.withdrawals_total
+    state.deposits_total = packed.deposits_total_microquote
+    state.pending_withdrawals = packed.pending_withdrawals_microquote
+    state.withdrawals_total = packed.withdrawals_total_microquote
     _unpack_markets(state, packed)
     unpack_chains(state, packed.chains)
     _unpack_accounts(state, packed)
@@ -404,14 +404,14 @@ def _unpack_markets(state: EngineState, packed: EngineSnapshot) -> None:
         raise SnapshotError("its markets are not those of its genesis")
     for packed_market in packed.markets:
         market = state.perpetuals[packed_market.market]
-        if packed_market.index_price:
-            market.set_index(packed_market.index_price)
+        if packed_market.index_price_ticks:
+            market.set_index(packed_market.index_price_ticks)
         market.scaled_margin_ppm = packed_market.scaled_margin_ppm
         is_scaled = market.scaled_margin_ppm != market.initial_margin_ppm
         if is_scaled and market.params.open_interest is None:
             raise SnapshotError("a margin that grew where its genesis lets none grow")
         _unpack_mark(market, packed_market.mark)
-        market.stale = packed_market.stale
+        market.stale = packed_market.is_stale
         if (market.funding is None) != (packed_market.funding is None):
             raise SnapshotError("funding where its genesis has none, or the other way round")
         if market.funding is not None and packed_market.funding is not None:

@@ -297,7 +297,7 @@ def test_the_leaf_commits_to_keys_and_snapshots_keep_them(world):
     [
         lambda each: (),
         lambda each: each[::-1],
-        lambda each: (replace(each[0], spent=each[0].spent + 1), each[1]),
+        lambda each: (replace(each[0], spent_microquote=each[0].spent_microquote + 1), each[1]),
         lambda each: (replace(each[0], grant=replace(each[0].grant, markets=())), each[1]),
         lambda each: (replace(each[0], grant=replace(each[0].grant, account=b"n" * 32)), each[1]),
         lambda each: (

@@ -67,7 +67,7 @@ def test_taking_a_snapshot_changes_nothing(busy):
         lambda s: {"version": SNAPSHOT_VERSION + 1},
         lambda s: {"state_root": bytes(32)},
         lambda s: {"height": s.height + 1},
-        lambda s: {"fees": s.fees + 1},
+        lambda s: {"fees_microquote": s.fees_microquote + 1},
         lambda s: {"next_order_id": s.orders[-1].order_id},
         lambda s: {"markets": ()},
         lambda s: {"orders": s.orders[::-1]},
@@ -97,7 +97,7 @@ def test_taking_a_snapshot_changes_nothing(busy):
             )
         },
         lambda s: {
-            "markets": tuple(msgspec.structs.replace(market, index_price=7) for market in s.markets)
+            "markets": tuple(msgspec.structs.replace(market, index_price_ticks=7) for market in s.markets)
         },
     ],
 )
