@@ -97,7 +97,9 @@ def test_taking_a_snapshot_changes_nothing(busy):
             )
         },
         lambda s: {
-            "markets": tuple(msgspec.structs.replace(market, index_price_ticks=7) for market in s.markets)
+            "markets": tuple(
+                msgspec.structs.replace(market, index_price_ticks=7) for market in s.markets
+            )
         },
     ],
 )
