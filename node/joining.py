@@ -1,7 +1,8 @@
 """Joining a chain by a snapshot: the machine of a node whose disk is empty.
 
     ask      every member for its newest snapshot, once a round
-    choose   an offer whose signatures verify; first one that honest power gives alike
+    choose   an offer whose signatures verify; first one that honest power gives alike, for which
+             another is left at any time
     fetch    its pieces, from several members at once, each piece by its digest
     restore  the host puts them together and compares the roots with the certified ones
 
@@ -136,6 +137,9 @@ class Joiner:
         self._round_ms: int | None = None
         self._first_offer_ms: int | None = None
         self._chosen: _Candidate | None = None
+        self._is_backed = False
+        """Does honest power give the chosen offer alike? Until then others are asked for: a list of
+        many pieces, each given late, would else hold a node up for hours."""
         self._sources: set[int] = set()
         """Who gave the chosen offer."""
         self._missing: dict[bytes, int] = {}
@@ -186,8 +190,11 @@ class Joiner:
 
     def _on_received(self, sender: int, message: Message) -> None:
         match message:
-            case SnapshotOffer(offer) if self._chosen is None:
-                self._offers.pop(sender, None)
+            case SnapshotOffer(offer) if not self._is_backed:
+                held = self._offers.pop(sender, None)
+                if held is not None and held.encoded == offer:
+                    self._offers[sender] = held
+                    return
                 self._without.discard(sender)
                 if offer:
                     self._verify(sender, offer)
@@ -218,7 +225,7 @@ class Joiner:
         sender, candidate = self._verifying.pop(token)
         if sender is None:
             if is_valid and self._chosen is None:
-                self._choose(candidate, ())
+                self._choose(candidate)
         elif not is_valid:
             self._ban(sender, "offer.signature", "the signatures do not verify")
         elif sender not in self._bans:
@@ -226,9 +233,10 @@ class Joiner:
             if self._first_offer_ms is None:
                 self._first_offer_ms = now_ms
 
-    def _find_best(self, now_ms: int) -> _Candidate | None:
-        """The highest offer that honest power gives alike. If there is none for a while, the
-        highest of all: at worst it is a lie that costs its bytes, and its author is named then."""
+    def _find_best(self, now_ms: int) -> tuple[_Candidate | None, bool]:
+        """The highest offer that honest power gives alike, and that it does. If there is none for a
+        while, the highest of all: at worst it is a lie that costs its bytes, and its author is
+        named then."""
         powers: dict[bytes, int] = {}
         by_name: dict[bytes, _Candidate] = {}
         for member, candidate in sorted(self._offers.items()):
@@ -240,21 +248,28 @@ class Joiner:
         is_patient = self._first_offer_ms is None or now_ms < self._first_offer_ms + OFFERS_WAIT_MS
         names = backed or ([] if is_patient else list(powers))
         if not names:
-            return None
+            return None, False
         best = max(names, key=lambda name: (by_name[name].checked.offer.height, powers[name], name))
-        return by_name[best]
+        return by_name[best], bool(backed)
 
-    def _choose(self, candidate: _Candidate, sources: tuple[int, ...]) -> None:
+    def _choose(self, candidate: _Candidate, *, is_backed: bool = False) -> None:
+        self._is_backed = is_backed
+        self._sources = {
+            member for member, each in self._offers.items() if each.name == candidate.name
+        }
+        if self._chosen is not None and self._chosen.name == candidate.name:
+            return
         self._chosen = candidate
-        self._sources = set(sources)
         pieces = candidate.checked.pieces()
         self._missing = {name: pieces[name] for name in pieces if name not in self._held}
         self._passed = {}
+        self._asked = {}
         self._out.append(KeepOffer(candidate.encoded))
 
     def _drop_chosen(self) -> None:
         """Begin again with asking; the pieces stay."""
         self._chosen = None
+        self._is_backed = False
         self._missing = {}
         self._passed = {}
         self._asked = {}
@@ -327,7 +342,8 @@ class Joiner:
             self._is_done = True
             self._out.append(JoinEnded(self._chosen.checked.offer.height))
             return
-        for member in sorted(self._sources):
+        also = {each for each, held in self._offers.items() if held.name == self._chosen.name}
+        for member in sorted(self._sources | also):
             self._ban(member, "offer.false", event.error)
         self._drop_chosen()
 
@@ -336,7 +352,7 @@ class Joiner:
     def _settle(self, now_ms: int) -> None:
         if self._is_done or self._restoring is not None:
             return
-        if self._chosen is None:
+        if not self._is_backed:
             self._ask(now_ms)
         if self._chosen is not None:
             if self._missing:
@@ -348,20 +364,20 @@ class Joiner:
 
     def _set_timer(self, now_ms: int) -> None:
         deadlines = [asked.deadline_ms for asked in self._asked.values()]
-        if self._chosen is None and not self._is_done:
+        if not self._is_backed and not self._is_done:
             asked_ms = now_ms if self._round_ms is None else self._round_ms
             deadlines.append(max(asked_ms + ROUND_MS, now_ms + 1))
         self._out.append(SetTimer(JOIN_TIMER, min(deadlines, default=None)))
 
     def _ask(self, now_ms: int) -> None:
-        best = self._find_best(now_ms)
-        if best is not None:
-            sources = (member for member, each in self._offers.items() if each.name == best.name)
-            self._choose(best, tuple(sorted(sources)))
+        best, is_backed = self._find_best(now_ms)
+        if best is not None and (is_backed or self._chosen is None):
+            self._choose(best, is_backed=is_backed)
+        if self._is_backed:
             return
         is_own_pending = any(sender is None for sender, _ in self._verifying.values())
         is_young = self._committee.power_of(sorted(self._without)) >= self._committee.honest_power
-        if is_young and not self._offers and not self._verifying:
+        if is_young and self._chosen is None and not self._offers and not self._verifying:
             self._is_done = True
             self._out.append(JoinEnded(0))
             return

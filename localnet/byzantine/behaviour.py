@@ -45,6 +45,8 @@ class Need(Enum):
     """Somebody has to ask for blocks, and somebody else for many of them."""
     LONG_ABSENCE = auto()
     """Somebody comes back far behind, and asks the liar first."""
+    JOINING = auto()
+    """Somebody begins with a snapshot of others, and hears the liar's offers first."""
 
 
 @dataclass(frozen=True)

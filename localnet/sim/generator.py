@@ -18,6 +18,7 @@ from consensus.messages import (
     CommittedResponse,
     LaneCertificate,
     Proposal,
+    SnapshotOffer,
     StateVote,
     Timeout,
     Vote,
@@ -75,6 +76,9 @@ ARCHIVE_WRITES_DRAWN_MAX: Final = 29
 """More than a snapshot's worth of blocks, less than all there is."""
 RECORD_DRAWN_MAX: Final = 9_999
 
+JOIN_POWERS: Final = (1,) * 7
+"""Who joins with a snapshot has lost its memory: it counts as guilty beside the liar."""
+
 _SELDOM: Final = (PROPOSAL_TABLE, STATE_VOTE_TABLE, STATE_TABLE, SNAPSHOT_WRITE)
 """Writes of which a run has few: the next one counts."""
 _OFTEN: Final = (VOTE_TABLE, BLOCK_TABLE, BATCH_WRITE, "")
@@ -131,6 +135,9 @@ def generate(seed: int, views: int = 30, powers: Sequence[int] | None = None) ->
     if views >= DROPPING_VIEWS:
         draw.seldom += (DROP_WRITE,)
     liars = draw.liars()
+    if powers is None and any(behaviours()[each.behaviour].needs is Need.JOINING for each in liars):
+        chosen = JOIN_POWERS
+        draw.use(chosen)
     makers = random.sample(draw.makers, random.randint(1, 4))
     count = random.choice((0, 1, 2, 3, 5, 8, FAULTS_DRAWN_MAX))
     faults = sorted((random.choice(makers)() for _ in range(count)), key=lambda each: each.at_ms)
@@ -185,6 +192,12 @@ class _Draw:
             self.slow_disk,
         )
 
+    def use(self, powers: tuple[int, ...]) -> None:
+        """Go on with another committee, of no fewer members."""
+        assert len(powers) >= len(self._powers), "whoever is guilty is still there"
+        self._powers = powers
+        self._members = range(len(powers))
+
     # ---- who is guilty -------------------------------------------------------------------------
 
     def _find_spare(self) -> list[int]:
@@ -196,12 +209,13 @@ class _Draw:
             and 3 * sum(self._powers[each] for each in {*self._guilty, index}) < sum(self._powers)
         ]
 
-    def _convict(self) -> int | None:
-        """Some member whose guilt keeps all the guilty below a third of the power."""
+    def _convict(self, wanted: int | None = None) -> int | None:
+        """Some member whose guilt keeps all the guilty below a third of the power; the wanted one,
+        if it can be."""
         candidates = self._find_spare()
         if not candidates:
             return None
-        chosen = self._random.choice(candidates)
+        chosen = wanted if wanted in candidates else self._random.choice(candidates)
         self._guilty.add(chosen)
         return chosen
 
@@ -275,11 +289,26 @@ class _Draw:
                 # Back when the attack is over, far behind, and asks the next one first.
                 before = (liar.member - 1) % len(self._members)
                 return [CrashFault(at_ms=at_ms, duration_ms=FOREVER_MS, host=before)]
+            case Need.JOINING:
+                return self._join_beside(liar.member)
             case Need.FAILED_VIEWS:
                 lost = LossFault(at_ms=at_ms, duration_ms=2_000, permille=700, kinds=(_tag(Vote),))
                 return [lost, CrashFault(at_ms=at_ms, duration_ms=600, host=first)]
             case Need.NOTHING:
                 return []
+
+    def _join_beside(self, liar: int) -> list[Fault]:
+        """Somebody loses its disk, late enough for a snapshot to be there, and hears of snapshots
+        from the liar only."""
+        # Pieces are asked for in turn, and it is the turn of the second one after it.
+        member = self._convict((liar - 2) % len(self._powers))
+        if member is None:
+            return []
+        at_ms = 2 * self._window_ms // 3
+        wipe = WipeFault(at_ms=at_ms, duration_ms=1, host=member, is_joining=True)
+        honest = tuple(index for index in self._members if index not in (member, liar))
+        kinds = (_tag(SnapshotOffer),)
+        return [wipe, CutFault(at_ms=at_ms, senders=honest, receivers=(member,), kinds=kinds)]
 
     def _deafen(self, at_ms: int, host: int, liar: int, kind: type) -> Fault:
         """Somebody hears one kind of message from the liar only, if at all."""

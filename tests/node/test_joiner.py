@@ -2,6 +2,7 @@
 and it joins by what a quorum certified as long as one member that it reaches is honest."""
 
 from collections import Counter
+from heapq import heappop, heappush
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from node.joining import (
     CHUNK_WAIT_MS,
     JOIN_TIMER,
     OFFERS_WAIT_MS,
+    ROUND_MS,
     JoinEnded,
     Joiner,
     KeepChunk,
@@ -61,6 +63,9 @@ def make_offer(view=1, pieces=PIECES, signers=(0, 1, 2)):
 
 class Member:
     """Honest; those below say otherwise."""
+
+    delay_ms = 0
+    """Until an answer is there."""
 
     def __init__(self, offer=None, pieces=PIECES):
         self.offer = offer
@@ -115,8 +120,9 @@ class Run:
         while waiting or timer_ms is not None:
             if stop_after is not None and len(self.kept) >= stop_after:
                 break
-            if waiting:
-                _, _, event = waiting.pop(0)
+            if waiting and (timer_ms is None or waiting[0][0] <= max(self.now_ms, timer_ms)):
+                at_ms, _, event = heappop(waiting)
+                self.now_ms = max(self.now_ms, at_ms)
             else:
                 self.now_ms, timer_ms = max(self.now_ms, timer_ms), None
                 event = TimerFired(JOIN_TIMER)
@@ -129,14 +135,17 @@ class Run:
                 match effect:
                     case Send(to, message):
                         for member in to:
-                            answer = self.members[member].answer(self.now_ms, message)
+                            count += 1
+                            each = self.members[member]
+                            answer = each.answer(self.now_ms, message)
                             if answer is not None:
-                                waiting.append((0, count, Received(member, answer)))
+                                event = Received(member, answer)
+                                heappush(waiting, (self.now_ms + each.delay_ms, count, event))
                     case SetTimer(_, deadline_ms):
                         timer_ms = deadline_ms
                     case Verify(token, claims):
                         results = tuple(verify_claim(KEYS.scheme, each) for each in claims)
-                        waiting.append((0, count, Verified(token, results)))
+                        heappush(waiting, (0, count, Verified(token, results)))
                     case KeepOffer(offer):
                         self.offer = offer
                     case KeepChunk(name, data):
@@ -150,7 +159,7 @@ class Run:
                         assert held <= self.kept.keys()
                         self.restored.append(offer)
                         error = None if self.is_true(offer) else "offer.false: another state"
-                        waiting.append((0, count, Restored(token, error)))
+                        heappush(waiting, (0, count, Restored(token, error)))
                     case JoinEnded(height):
                         self.ended = height
         return self
@@ -269,6 +278,45 @@ def test_what_honest_power_gives_alike_goes_before_what_one_says_is_newer():
     run = Run(members).go()
     assert (run.ended, run.blamed) == (1, [])
     assert run.now_ms < OFFERS_WAIT_MS
+
+
+class Late(Member):
+    """Honest, but not reached before a time."""
+
+    def answer(self, now_ms, message):
+        return super().answer(now_ms, message) if now_ms >= 6_000 else None
+
+
+class Endless(Member):
+    """Gives what it listed, true to its names, as slowly as may be."""
+
+    delay_ms = CHUNK_WAIT_MS - 1
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_list_without_end_is_left_for_what_honest_power_gives_alike(is_resumed):
+    lies = tuple(number.to_bytes(2, "big") for number in range(500))
+    endless = make_offer(9, (*lies, PIECES[-1]))
+    members = {0: Endless(endless, lies), 1: Late(make_offer()), 2: Late(make_offer())}
+    resumed = Resumed(encode(endless), frozenset()) if is_resumed else None
+    run = Run(members, resumed, is_true=lambda offer: offer == make_offer()).go()
+    assert (run.ended, run.blamed) == (1, [])
+    assert run.offer == encode(make_offer())
+    assert run.now_ms < 6_000 + 2 * ROUND_MS
+
+
+def test_what_honest_power_gives_alike_is_fetched_to_the_end_whatever_else_is_offered():
+    class Moving(Member):
+        delay_ms = 500
+
+        def answer(self, now_ms, message):
+            if isinstance(message, SnapshotRequest) and self.asked:
+                return SnapshotOffer(encode(make_offer(2)))
+            return super().answer(now_ms, message)
+
+    run = Run({0: Moving(make_offer()), 1: Moving(make_offer()), 2: Mute()}).go()
+    assert (run.ended, run.blamed) == (1, [])
+    assert [each.height for each in run.restored] == [1]
 
 
 def test_a_single_offer_is_taken_when_nobody_backs_another():

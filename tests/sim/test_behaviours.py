@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consensus.checkpoints import is_checkpoint
 from consensus.effects import Received, Send, ServeBatches, ServeCommitted
@@ -21,6 +22,7 @@ from consensus.messages import (
     LaneCertificate,
     Message,
     Proposal,
+    SnapshotOffer,
     StateVote,
     Timeout,
     Vote,
@@ -28,11 +30,12 @@ from consensus.messages import (
 )
 from crypto.codec import decode
 from localnet.byzantine import UnknownBehaviourError, behaviours, find_behaviour
-from localnet.sim.faults import CrashFault, CutFault, Fault, LossFault
+from localnet.sim.faults import CrashFault, CutFault, Fault, LossFault, WipeFault
 from localnet.sim.nodes import NodeCluster
 from localnet.sim.oracles.watchers import Watcher
 from localnet.sim.scenario import Outcome, run_schedule
-from localnet.sim.schedule import Liar, Schedule
+from localnet.sim.schedule import Liar, Network, Schedule
+from node.joining import OFFERS_WAIT_MS
 
 LIAR = 1
 OTHERS = frozenset((0, 2, 3))
@@ -60,6 +63,27 @@ MISSED_BATCHES: tuple[Fault, ...] = (
     CutFault(at_ms=100, duration_ms=1_500, receivers=(0,), kinds=("batch",), senders=(2, 3)),
     CutFault(at_ms=100, duration_ms=1_500, receivers=(3,), kinds=("batch",), senders=(0, 2)),
 )
+# A member whose disk is lost begins with a snapshot, and hears late what the honest offer: after a
+# second round, or after the time for which a single offer waits. The liar has little power, so that
+# both count as guilty and everything is asked for.
+JOIN_POWERS = (4, 1, 4, 1)
+
+
+def join_hearing_after(deaf_ms: int) -> tuple[Fault, ...]:
+    return (
+        WipeFault(at_ms=2_500, duration_ms=1, host=3, is_joining=True),
+        CutFault(
+            at_ms=2_500,
+            duration_ms=deaf_ms,
+            senders=(0, 2),
+            receivers=(3,),
+            kinds=("snapshot_offer",),
+        ),
+    )
+
+
+JOIN_SOON = join_hearing_after(1_200)
+JOIN_LATE = join_hearing_after(OFFERS_WAIT_MS + 3_000)
 
 
 @dataclass
@@ -236,6 +260,10 @@ def convicted(kind: str, seen: Callable[[Wire], bool]) -> Lie:
     return Lie(seen, convicted=frozenset((kind,)))
 
 
+def is_endless(wire: Wire) -> bool:
+    return any(len(each.offer) > 500_000 for each in wire.of(SnapshotOffer))
+
+
 MALFORMED = (
     *(f"availability.{rule}" for rule in ("author", "epoch", "power", "sequence_zero", "signers")),
     *(f"block.{rule}" for rule in ("evidence_invalid", "evidence_repeated", "field_unused")),
@@ -275,6 +303,7 @@ LIES: dict[str, Lie] = {
     "double_vote": convicted("DoubleVote", is_voted_twice),
     "double_vote_split": Lie(is_voted_twice),
     "empty_blocks": Lie(is_empty),
+    "endless_manifest": Lie(is_endless, faults=JOIN_LATE),
     "equivocating_leader": convicted("DoubleProposal", is_proposed_twice),
     "equivocating_leader_both": convicted("DoubleProposal", is_proposed_twice),
     "equivocating_leader_halves": convicted("DoubleProposal", is_proposed_twice),
@@ -283,6 +312,8 @@ LIES: dict[str, Lie] = {
         is_voted_twice, convicted=frozenset(("DoubleProposal", "DoubleVote"))
     ),
     "false_accuser": Lie(is_innocent_accused),
+    "false_manifest": refused("offer.false", faults=JOIN_LATE),
+    "false_pieces": refused("offer.chunk_false", faults=JOIN_SOON),
     "forged_last_certificate": refused("tc.power"),
     "forged_qc": refused("qc.power"),
     "forged_state": refused("state.power"),
@@ -301,6 +332,7 @@ LIES: dict[str, Lie] = {
     "hollow_availability": refused("lane.certificate_invalid", "signature.invalid"),
     "hollow_inside": refused("signature.invalid", faults=ABSENCE),
     "hollow_last_certificate": refused("signature.invalid"),
+    "hollow_offer": refused("offer.signature", faults=JOIN_SOON),
     "hollow_proof": refused("signature.invalid", faults=MISSED_CHAIN),
     "hollow_qc": refused("signature.invalid"),
     "hollow_state": refused("signature.invalid"),
@@ -312,6 +344,7 @@ LIES: dict[str, Lie] = {
     "lowered_tc": refused("tc.high_qc_not_maximum", faults=ABSENCE),
     "malformed": refused(*MALFORMED, faults=MISSED_CHAIN),
     "many_high_qc_views": Lie(is_given_up_twice, faults=ABSENCE),
+    "misfit_offer": refused("offer.malformed", faults=JOIN_SOON),
     "older_qc": refused("block.view_unjustified", "block.qc_older_than_tc", faults=ABSENCE),
     "oversized_sync": Lie(
         is_oversized, refused=frozenset(("sync.chain_broken",)), faults=MISSED_CHAIN
@@ -369,8 +402,16 @@ def test_the_lie_shows_and_the_others_agree_and_go_on(behaviour: str) -> None:
     lie = LIES[behaviour]
     liars = (Liar(member=LIAR, behaviour=behaviour),)
     views = 80 if lie.faults else 25
-    outcome, wire = run_watched(Schedule(seed=1, views=views, liars=liars, faults=lie.faults))
+    schedule = Schedule(seed=1, views=views, liars=liars, faults=lie.faults)
+    is_joining = lie.faults in (JOIN_SOON, JOIN_LATE)
+    if is_joining:
+        network = Network(delay_least_ms=30, delay_most_ms=40)
+        views = 60 if lie.faults == JOIN_SOON else 105
+        schedule = replace(schedule, powers=JOIN_POWERS, views=views, network=network)
+    outcome, wire = run_watched(schedule)
     assert outcome.violation is None
+    assert outcome.not_asked == {}
+    assert ("joined.amnesiac" in outcome.coverage) == is_joining
     assert outcome.committed_height > 10
     assert lie.seen(wire)
     assert wire.cluster.world.hosts[LIAR].machine.lies > 0
@@ -384,8 +425,8 @@ def test_the_lie_shows_and_the_others_agree_and_go_on(behaviour: str) -> None:
 
 def decode_message(message: Message) -> Message:
     """What a transport would make of it: even a lie must be a message."""
-    is_bulk = isinstance(message, BatchMessage | BlockResponse | CommittedResponse)
-    return decode(BulkMessage if is_bulk else ControlMessage, encode_message(message))
+    union = BulkMessage if isinstance(message, BulkMessage) else ControlMessage
+    return decode(union, encode_message(message))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -16,6 +16,7 @@ from localnet.sim.faults import (
     Fault,
     HostFault,
     LinkFault,
+    WipeFault,
     kind_of,
 )
 from localnet.sim.generator import generate
@@ -77,12 +78,20 @@ def test_what_a_lie_needs_is_brought_about_with_it_whatever_it_is_called(monkeyp
     assert absence.host == (before.liars[0].member - 1) % len(before.powers)
 
 
+def test_who_lies_to_joining_members_meets_one_that_asks_it_first() -> None:
+    schedule = next(each for each in map(generate, count(1)) if _names(each) == ["misfit_offer"])
+    (wipe,) = (each for each in schedule.faults if isinstance(each, WipeFault))
+    assert wipe.is_joining
+    assert len(schedule.powers) == 7
+    assert (wipe.host + 2) % 7 == schedule.liars[0].member
+
+
 def _names(schedule: Schedule) -> list[str]:
     return [liar.behaviour for liar in schedule.liars]
 
 
-LONG_VIEWS = {"hollow_proof": 60}
-"""For lies to those who are far behind."""
+LONG_VIEWS = {"hollow_proof": 60, "false_pieces": 45}
+"""For lies to those who are far behind, and to those who join when there is a snapshot."""
 RUNS_MAX = 6
 """Schedules with a lie, of which one at least tells it."""
 
