@@ -101,6 +101,7 @@ class ReasonCode(StrEnum):
     AUCTION_SOLD = "auction.sold"
     AUCTION_UNINSURED = "auction.uninsured"
     AUCTION_TOO_MANY_BIDS = "auction.too_many_bids"
+    ORDER_DISPLACED = "order.displaced"
     ORDER_TOO_MANY_MATCHES = "order.too_many_matches"
 
 

@@ -240,6 +240,7 @@ EVENT_CODES: Final[dict[type, Codes]] = {
         ReasonCode.ORDER_SELF_TRADE,
         ReasonCode.ORDER_REDUCE_ONLY_SHRUNK,
         ReasonCode.MARGIN_INSUFFICIENT,
+        ReasonCode.ORDER_DISPLACED,
         ReasonCode.ORDER_PARTNER_ENDED,
         ReasonCode.ORDER_DEAD_MAN,
         ReasonCode.TWAP_ENDED,

@@ -83,7 +83,7 @@ class Level:
 class BookSide:
     """All bids or all asks, for reading; `Book` changes them."""
 
-    __slots__ = ("keys", "levels", "sign")
+    __slots__ = ("keys", "levels", "order_count", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
@@ -91,6 +91,7 @@ class BookSide:
         self.keys: list[int] = []
         """Every price with orders, as keys in rising order: the best is last."""
         self.levels: dict[int, Level] = {}
+        self.order_count = 0
 
     def crossed_orders(self, threshold: int) -> Iterator[Order]:
         """The orders at keys of at least `threshold`, in priority; the side must not change."""
@@ -120,6 +121,10 @@ class BookSide:
             levels += 1
         return depth_lots, levels
 
+    def last_order(self) -> Order:
+        """The order that would trade last, on a side that is not empty."""
+        return self.levels[self.keys[0]].tail
+
     def best_price(self) -> int | None:
         """The best price in ticks, or None if the side is empty."""
         return self.sign * self.keys[-1] if self.keys else None
@@ -132,12 +137,16 @@ class Book:
     side and level itself.
     """
 
-    __slots__ = ("asks", "bids", "order_count")
+    __slots__ = ("asks", "bids")
 
     def __init__(self) -> None:
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
-        self.order_count = 0
+
+    @property
+    def order_count(self) -> int:
+        """The orders of both sides."""
+        return self.bids.order_count + self.asks.order_count
 
     def add(self, order: Order) -> None:
         """Append a new order to the queue of its price."""
@@ -155,14 +164,14 @@ class Book:
             level.tail = order
             level.lots += order.lots
             level.count += 1
-        self.order_count += 1
+        side.order_count += 1
 
     def remove(self, order: Order) -> None:
         """Take an order out of its queue, and its level away if it was the last."""
         is_bid = order.side > 0
         side = self.bids if is_bid else self.asks
         key = order.price if is_bid else -order.price
-        self.order_count -= 1
+        side.order_count -= 1
         older = order.older
         newer = order.newer
         level = side.levels[key]
@@ -198,6 +207,20 @@ class Book:
     def opposite(self, side: int) -> BookSide:
         """The side against which orders of `side` trade."""
         return self.asks if side > 0 else self.bids
+
+    def find_displaced(self, side: int, price: int, orders_max: int) -> Order | None:
+        """Which order of a full book gives its place to a new one at `price`, if any does.
+
+        Half of the places are each side's. Where the other side has more it gives one back;
+        otherwise the new order must be better than the last of its own side.
+        """
+        others = self.opposite(side)
+        if 2 * others.order_count > orders_max:
+            return others.last_order()
+        own = self.opposite(-side)
+        if own.keys and own.keys[0] < side * price:
+            return own.last_order()
+        return None
 
     def is_crossed(self) -> bool:
         """Whether the best bid reaches the best ask: never, after a block."""

@@ -113,7 +113,7 @@ class CallAuction:
         """Check an order and let it stand in the book, or say what became of it."""
         state = self._state
         market = self._market
-        code = check_form(self._run, market, account, order)
+        code = check_form(self._run, market, account, order, is_joining=True)
         if code is not _OK:
             return Receipt(envelope_id, index, Status.REFUSED, code)
         exposure = account.exposure(market)

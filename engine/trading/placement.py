@@ -33,7 +33,7 @@ from engine.trading.matching import (
     match_order,
     note_matches,
 )
-from engine.trading.resting import enforce_reduce_only, rest_order
+from engine.trading.resting import enforce_reduce_only, remove_order, rest_order
 
 _OK: Final = ReasonCode.OK
 # Enum members are looked up once: on this path an attribute of an enum class costs as much as a
@@ -105,8 +105,16 @@ def _place(
     return _execute(run, exposure, order, lots, envelope_id, index)
 
 
-def check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrder) -> ReasonCode:
-    """Checks that need neither position nor margin."""
+def check_form(
+    run: BlockRun,
+    market: Market,
+    account: Account,
+    order: PlaceOrder,
+    *,
+    is_joining: bool = False,
+) -> ReasonCode:
+    """Checks that need neither position nor margin. Who joins a call auction takes nobody's place
+    in a full book: what stands there until the auction is over is not what will rest."""
     price = order.price_ticks
     code = check_amounts(market, price, order.size_lots)
     if code is not _OK:
@@ -127,7 +135,10 @@ def check_form(run: BlockRun, market: Market, account: Account, order: PlaceOrde
                 return code
         if len(account.orders) >= run.state.account_open_orders_max:
             return ReasonCode.ORDER_TOO_MANY_OPEN
-        if market.book.order_count >= market.open_orders_max:
+        book = market.book
+        if book.order_count >= market.open_orders_max and (
+            is_joining or book.find_displaced(order.side, price, market.open_orders_max) is None
+        ):
             return ReasonCode.ORDER_MARKET_FULL
     elif good_til_ms:
         return ReasonCode.ORDER_GOOD_TIL_INVALID
@@ -323,10 +334,23 @@ def _find_post_only_refusal(exposure: Exposure, taker: Taker) -> ReasonCode:
     return _OK
 
 
+def _make_room(run: BlockRun, order: Order) -> None:
+    """Let the order that a new one displaces go, if the book is full. Whatever the new one has met
+    until here has left the book, or the book is as it was when `check_form` found room."""
+    market = order.exposure.market
+    if market.book.order_count < market.open_orders_max:
+        return
+    last = market.book.find_displaced(order.side, order.price, market.open_orders_max)
+    assert last is not None, "that there is one was checked"
+    run.report(last, ReasonCode.ORDER_DISPLACED, last.lots, 0)
+    remove_order(run.state, last)
+
+
 def _rest(run: BlockRun, order: Order) -> int:
     """Rest what is left and return how much of it still rests."""
     lots = order.lots
     if not order.reduce_only:
+        _make_room(run, order)
         rest_order(run.state, order)
         return lots
     # The fills of this very order may have shrunk the position that it may close.
@@ -334,6 +358,7 @@ def _rest(run: BlockRun, order: Order) -> int:
     order.lots = min(lots, max(-order.side * exposure.lots, 0))
     if order.lots == 0:
         return 0
+    _make_room(run, order)
     rest_order(run.state, order)
     enforce_reduce_only(run, exposure)
     return order.lots if order.order_id in run.state.orders else 0

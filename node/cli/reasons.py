@@ -158,7 +158,13 @@ OUTCOME_REASONS: Final = {
         "cancel some: rota order cancel-all",
     ),
     ReasonCode.ORDER_MARKET_FULL: Reason(
-        "the market has as many open orders as it can hold", "take instead of resting: --tif ioc"
+        "the market has as many open orders as it can hold, and all of its side are as good",
+        "offer a better price, or take instead of resting: --tif ioc",
+    ),
+    ReasonCode.ORDER_DISPLACED: Reason(
+        "the market has as many open orders as it can hold, and this one, the last of its side, "
+        "gave its place to another",
+        "",
     ),
     ReasonCode.ORDER_POST_ONLY_WOULD_CROSS: Reason(
         "it would have traded at once, and a post-only order must not",

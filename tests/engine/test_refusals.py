@@ -94,6 +94,7 @@ STOP = ConditionalOrder(1, SELL, TriggerKind.STOP, TriggerSource.INDEX, 900, 800
 TRAILING = TrailingStop(1, SELL, TriggerSource.INDEX, 50, 50, 10)
 TWAP = TwapOrder(1, BUY, 1_100, 10, 10_000, 1_000)
 LEG = replace(LIMIT, tif=POST_ONLY)
+BETTER = replace(LEG, price_ticks=950)
 WITHDRAW = Withdraw(5_000, b"d" * 20)
 GIFT = Transfer(5_000, BOB)
 AMEND = Amend(0, 7, 950, 10)
@@ -327,7 +328,7 @@ AMEND_CASES = [
         before=(replace(NAMED, tif=POST_ONLY, price_ticks=901),),
     ),
     Case("order.too_many_open", AMEND, place(NAMED), (LEG,), {"orders_max": 1}),
-    Case("order.market_full", AMEND, place(NAMED), (LEG,), {"open_orders_max": 1}),
+    Case("order.market_full", AMEND, place(NAMED), (BETTER,), {"open_orders_max": 1}),
     Case(
         "order.reduce_only_would_increase",
         Amend(0, 7, 1_050, 10),

@@ -7,7 +7,7 @@ by its id.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,7 +59,8 @@ class Loss(NamedTuple):
 class Mirror:
     """All open orders, with what the height in hand has done so far."""
 
-    def __init__(self, markets: Container[int]) -> None:
+    def __init__(self, markets: Mapping[int, int]) -> None:
+        """`markets`: how many orders may be open in each."""
         self._markets = markets
         self.orders: dict[int, Open] = {}
         self._sides: defaultdict[tuple[int, Side], list[tuple[int, int]]] = defaultdict(list)
@@ -183,6 +184,7 @@ class Mirror:
         if left and order.tif is Lasts.IOC:
             code, left = ReasonCode.ORDER_IOC_REMAINDER, 0
         if left:
+            self._displace(order)
             self._add(Open(order_id, owner, order, left))
         if filled:
             status = Status.FILLED if filled == order.size_lots else Status.PARTIALLY_FILLED
@@ -191,6 +193,20 @@ class Mirror:
         return Receipt(
             receipt.envelope_id, receipt.index, status, code, order_id, filled, resting_lots=left
         )
+
+    def _displace(self, order: PlaceOrder) -> None:
+        """In a full book the last of the other side goes if that has more than half of the places,
+        and otherwise the last of the order's own, which is worse."""
+        own = self._sides[order.market, order.side]
+        others = self._sides[order.market, Side(-order.side)]
+        places = self._markets[order.market]
+        if len(own) + len(others) < places:
+            return
+        chosen = others if len(others) > places - len(others) else own
+        last = self.orders[chosen[-1][1]]
+        self._lose(last, ReasonCode.ORDER_DISPLACED)
+        is_worse = int(order.side) * (order.price_ticks - last.order.price_ticks) > 0
+        assert chosen is others or is_worse, f"order {last.order_id} loses its place to a worse one"
 
     # ---- call auctions -------------------------------------------------------------------------
 

@@ -68,7 +68,9 @@ class Trades(Watcher):
         self.exempt = frozenset(exempt)
         self._engines = engines
         self._books = books
-        self._mirror = Mirror(books.markets)
+        self._mirror = Mirror(
+            {market: params.open_orders_max for market, params in books.markets.items()}
+        )
         self._last_id = 0
         self._keys: dict[bytes, dict[bytes, SessionGrant]] = {}
         """Session keys, none with a cap, by account and key."""
