@@ -22,7 +22,7 @@ The root of a map is always a node, also when it holds one leaf or none. One-byt
 domains, as in RFC 6962, section 2.1: a full domain name would cost every node another hash block.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -145,6 +145,11 @@ class MerkleTree:
         if key in self._pending:
             return self._pending[key] is not None
         return key in self._leaves
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The keys that have a value, in rising order."""
+        self._apply_pending()
+        return iter(sorted(self._leaves))
 
     def update(self, key: bytes, value: bytes | None) -> None:
         """Set the value of `key`, or remove the key with None (absent already is fine)."""

@@ -223,6 +223,10 @@ class Agenda(Generic[Key]):
     def __init__(self) -> None:
         self._entries: list[tuple[int, Key]] = []
 
+    def entries(self) -> list[tuple[int, Key]]:
+        """All of it, by time and key."""
+        return list(self._entries)
+
     def add(self, time_ms: int, key: Key) -> None:
         """Note a key, once for each time."""
         insort(self._entries, (time_ms, key))
@@ -250,7 +254,7 @@ class Agenda(Generic[Key]):
 class Watch:
     """All that waits in one market."""
 
-    __slots__ = ("_lists", "count", "fired", "last_count", "trailing")
+    __slots__ = ("count", "fired", "last_count", "standing", "trailing")
 
     def __init__(self) -> None:
         self.count = 0
@@ -261,7 +265,7 @@ class Watch:
         """Conditional orders that have been reached and not run yet, by id."""
         self.trailing: dict[int, Conditional] = {}
         """Trailing stops that have not been reached, by id."""
-        self._lists: list[list[tuple[int, int, Conditional]]] = [
+        self.standing: list[list[tuple[int, int, Conditional]]] = [
             [] for _ in range(2 * len(TriggerSource))
         ]
         """(sense x trigger, id, order) of the others, by source and sense: reached from the end."""
@@ -279,7 +283,7 @@ class Watch:
         if order.offset:
             self.trailing[order.order_id] = order
         else:
-            entries = self._lists[2 * order.source + (order.sense < 0)]
+            entries = self.standing[2 * order.source + (order.sense < 0)]
             insort(entries, (order.sense * order.trigger, order.order_id, order))
 
     def remove(self, order: Waiting) -> None:
@@ -295,7 +299,7 @@ class Watch:
         if order.offset:
             del self.trailing[order.order_id]
         else:
-            entries = self._lists[2 * order.source + (order.sense < 0)]
+            entries = self.standing[2 * order.source + (order.sense < 0)]
             place = (order.sense * order.trigger, order.order_id)
             del entries[bisect_left(entries, place, key=_PLACE)]
 
@@ -308,7 +312,7 @@ class Watch:
         fired: list[Conditional] = []
         moved: list[Conditional] = []
         for sense, price in ((1, low), (-1, high)):
-            entries = self._lists[2 * source + (sense < 0)]
+            entries = self.standing[2 * source + (sense < 0)]
             while entries and entries[-1][0] >= sense * price:
                 fired.append(entries.pop()[2])
         for order in self.trailing.values():

@@ -74,6 +74,7 @@ def test_the_root_is_that_of_the_definition_after_any_history(changes, asked):
         assert (key in tree) == (key in content)
     assert tree.root() == compute_root_by_definition(content)
     assert len(tree) == len(content)
+    assert list(tree) == sorted(content)
     for key, value in content.items():
         assert verify_inclusion(tree.root(), key, value, tree.prove(key))
 

@@ -103,7 +103,7 @@ def test_every_leaf_of_a_random_state_proves_and_both_verifiers_agree(make_world
     world = make_accounts(make_world, seed, count)
     state = world.state
     root = world.output.state_root
-    keys = list(state.tree._leaves)
+    keys = list(state.tree)
     assert len(keys) == len(state.accounts) + len(state.markets) + 1
     for key in keys:
         data = prove_leaf(state, key)
@@ -130,7 +130,7 @@ def test_absence_proves_and_both_verifiers_agree(make_world, seed, count, name):
         data = prove_leaf(world.state, key)
         assert validate_proof(root, key, data) is None
         assert judge(root, key, data) == (ABSENT, None)
-        for present in world.state.tree._leaves:
+        for present in world.state.tree:
             assert judge(root, present, data) is None
             with pytest.raises(ProofError):
                 validate_proof(root, present, data)

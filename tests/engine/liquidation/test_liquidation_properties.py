@@ -110,7 +110,7 @@ def check_tables(state):
         if account.distress is not None
     }
     assert liquidations.records == records
-    assert sorted(liquidations.agenda._entries) == sorted(
+    assert liquidations.agenda.entries() == sorted(
         (record.due_ms, name) for name, record in records.items()
     )
     assert liquidations.debts == sum(record.debt for record in records.values())

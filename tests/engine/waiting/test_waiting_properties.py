@@ -203,11 +203,11 @@ def check_tables(state):
         unfired = [each for each in own if not each.is_fired]
         assert watch.last_count == sum(each.source == TriggerSource.LAST for each in unfired)
         assert watch.trailing == {each.order_id: each for each in unfired if each.offset}
-        listed = [entry for entries in watch._lists for entry in entries]
+        listed = [entry for entries in watch.standing for entry in entries]
         assert sorted(entry[1] for entry in listed) == sorted(
             each.order_id for each in unfired if not each.offset
         )
-        assert all(entries == sorted(entries) for entries in watch._lists)
+        assert all(entries == sorted(entries) for entries in watch.standing)
         assert all(entry[0] == entry[2].sense * entry[2].trigger for entry in listed)
 
 
