@@ -11,9 +11,10 @@ A key may only cancel; or trade as well, and set the dead man's switch (with whi
 cancels could keep orders alive); or also move collateral between the owner's accounts. No session
 key ever withdraws, gives to somebody else, or changes keys. It may be confined to markets, to some
 of the owner's accounts, and to an amount of notional: that of all orders which it placed at the
-dearest they may trade at (a sell's limit, or the mark or its trigger where that is higher),
-reduce-only ones excepted; what it cancels does not come back. An option that is sold counts as what
-it may have to pay, not as its premium: a put as its strike, a call as its underlying.
+dearest they may trade at (a sell's limit, or the mark or its trigger where that is higher), but of
+reduce-only ones only by how much their limit is worse than the mark: a key may always close, and
+not give away what it closes. What it cancels does not come back. An option that is sold counts as
+what it may have to pay, not as its premium: a put as its strike, a call as its underlying.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from engine.instructions import (
     PlaceOrder,
     TrailingStop,
     Transfer,
+    TriggerKind,
+    TriggerSource,
     TwapOrder,
 )
 from engine.limits import PRICE_MAX_TICKS
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from engine.trading.market import Market
 
 _OK: Final = ReasonCode.OK
+
+_LAST: Final = TriggerSource.LAST
 
 _CANCELS: Final = (Cancel, CancelAll)
 _ORDERS: Final = (
@@ -275,16 +280,22 @@ def compute_spend(
         if account is None:
             return 0
         order = find_order(account, instruction.order_id, instruction.client_id)
-        if isinstance(order, ReasonCode | Waiting) or order.reduce_only:
+        if isinstance(order, ReasonCode | Waiting):
             return 0
         traded = order.exposure.market
+        if order.reduce_only:
+            worse_ticks = order.side * (instruction.price_ticks - traded.mark_price)
+            return max(worse_ticks, 0) * instruction.size_lots * traded.unit
         price = _find_dearest_limit(traded, order.side, instruction.price_ticks)
         return _compute_value(traded, order.side, price, instruction.size_lots)
-    if not isinstance(instruction, _ORDERS) or instruction.reduce_only:
+    if not isinstance(instruction, _ORDERS):
         return 0
     market = state.markets.get(instruction.market)
     if market is None:
         return 0
+    if instruction.reduce_only:
+        worse_ticks = _find_slippage(market, instruction)
+        return max(worse_ticks, 0) * max(instruction.size_lots, 0) * market.unit
     price = _find_dearest_price(market, instruction)
     return _compute_value(market, instruction.side, price, instruction.size_lots)
 
@@ -298,6 +309,27 @@ def _compute_value(market: Market, side: int, price_ticks: int, lots: int) -> in
         owed_ticks = series.underlying.index_price if series.is_call else series.strike_ticks
         value = max(value, owed_ticks * lots * series.underlying.unit)
     return max(value, 0)
+
+
+def _find_slippage(
+    market: Market, order: PlaceOrder | MarketOrder | ConditionalOrder | TrailingStop | TwapOrder
+) -> int:
+    """By how many ticks an order may trade worse than the mark. What a stop waits for is the mark
+    when it acts, but for trades: anybody makes one at any price in the band."""
+    by_trades = isinstance(order, ConditionalOrder | TrailingStop) and order.source == _LAST
+    if isinstance(order, TrailingStop):
+        return order.slack_ticks + (order.offset_ticks if by_trades else 0)
+    mark = market.mark_price
+    if isinstance(order, MarketOrder):
+        return order.side * (order.protective_price_ticks - mark)
+    if isinstance(order, ConditionalOrder):
+        if order.kind == TriggerKind.STOP and not by_trades:
+            mark = order.trigger_ticks
+        elif order.side > 0:
+            mark = min(mark, order.trigger_ticks)
+        else:
+            mark = max(mark, order.trigger_ticks)
+    return order.side * (order.price_ticks - mark)
 
 
 def _find_dearest_price(

@@ -244,6 +244,58 @@ def test_what_each_kind_of_order_is_worth(world, order, value):
     assert ask(world, replace(LIMIT, size_lots=1), key=OTHER) == ["session.spent"]
 
 
+@pytest.mark.parametrize(
+    ("order", "value"),
+    [
+        (PlaceOrder(1, SELL, 1_000, 10), 0),
+        (PlaceOrder(1, SELL, 1_100, 10), 0),
+        (PlaceOrder(1, SELL, 900, 10), 10_000),
+        (MarketOrder(1, SELL, 900, 10), 10_000),
+        (replace(TWAP, side=SELL), 10_000),
+        (replace(STOP, trigger_ticks=950, price_ticks=900), 5_000),
+        (replace(STOP, trigger_ticks=950, price_ticks=900, source=TriggerSource.LAST), 10_000),
+        # It is reached already, and not by a price of 600.
+        (
+            replace(
+                STOP, kind=TriggerKind.TAKE_PROFIT, side=SELL, trigger_ticks=600, price_ticks=600
+            ),
+            40_000,
+        ),
+        (
+            replace(
+                STOP,
+                kind=TriggerKind.TAKE_PROFIT,
+                side=SELL,
+                trigger_ticks=1_100,
+                price_ticks=1_050,
+            ),
+            5_000,
+        ),
+        (replace(TRAILING, side=SELL, source=TriggerSource.INDEX, slack_ticks=7), 700),
+        (replace(TRAILING, side=SELL, source=TriggerSource.LAST, slack_ticks=7), 5_700),
+    ],
+)
+def test_closing_counts_what_it_may_give_away(world, order, value):
+    """Within a cap of nothing a key sold all of a position at the edge of the band to a friend."""
+    world.one(world.BOB, PlaceOrder(1, SELL, 1_000, 100))
+    world.one(world.ALICE, PlaceOrder(1, BUY, 1_000, 100))
+    closing = replace(order, reduce_only=True)
+    grant(world, spend_max_microquote=max(value - 1, 0))
+    assert ask(world, closing) == ["session.spent" if value else "ok"]
+    grant(world, key=OTHER, spend_max_microquote=value)
+    assert ask(world, closing, key=OTHER) in (["ok"], ["order.ioc_remainder"])
+
+
+def test_closing_that_is_amended_counts_what_it_may_give_away(world):
+    world.one(world.BOB, PlaceOrder(1, SELL, 1_000, 100))
+    world.one(world.ALICE, PlaceOrder(1, BUY, 1_000, 100))
+    grant(world, spend_max_microquote=9_999)
+    order = PlaceOrder(1, SELL, 1_050, 10, reduce_only=True, client_id=1)
+    assert ask(world, order) == ["ok"]
+    assert ask(world, Amend(0, 1, 900, 10)) == ["session.spent"]
+    assert ask(world, Amend(0, 1, 901, 10)) == ["ok"]
+
+
 def test_an_amend_that_is_a_new_order_counts_as_one(world):
     grant(world, spend_max_microquote=200_000)
     assert ask(world, replace(LIMIT, client_id=1)) == ["ok"]
