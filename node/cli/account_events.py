@@ -1,6 +1,7 @@
 """What befell an account, in words: one line an entry of its stream (`node.account_events`)."""
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -314,8 +315,13 @@ def _say_change(market: int, lots: int, paid_microquote: int, other: bytes, read
     """A position that changed outside of the book; `paid_microquote` by whoever gained lots."""
     size = reader.size(market, abs(lots))
     direction = "up" if lots > 0 else "down"
+    found = reader.markets.get(market)
+    price = ""
+    if found is not None and lots:
+        ticks = Fraction(paid_microquote, lots * found.unit_microquote)
+        price = f" at about {format_price(round(ticks), found)}"
     payment = _say_payment(-paid_microquote)
-    return f"position {direction} by {size}, {payment}, with {reader.name(other)}"
+    return f"position {direction} by {size}{price}, {payment}, with {reader.name(other)}"
 
 
 def _slice(entry: SliceEntry, reader: Reader) -> str:

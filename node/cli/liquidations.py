@@ -250,7 +250,8 @@ def bid(
 
     You get the same part of each of its positions at mark, long or short, and the premium. All
     bids of a block clear at one premium: those that ask for least come first. You must have the
-    margin for what you take; a bid gets all that is for sale at most.
+    margin for what you take; a bid gets all that is for sale at most. What it brought is printed:
+    lots and price in each market, the part of all, and the premium.
 
     \b
     Examples:

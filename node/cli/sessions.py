@@ -26,6 +26,7 @@ from node.cli.target import (
     PasswordFileOption,
     WaitOption,
     account_id,
+    account_names,
     load_identity,
     query_at_door,
     run_at_door,
@@ -233,13 +234,14 @@ def _submit(
                 ("at height", height),
                 ("in force from height", from_height),
             ]
-            verb = "cancel-all" if change.scope is KeyScope.CANCEL else "place ..."
-            output.note(
-                f"next: {rota_command(directory)}order {verb} --account {identity.name} "
-                "--key KEYSTORE"
-            )
         else:
             rows = [("revoked", change.key.hex()), ("at height", height)]
         output.data(document, record([*rows, ("envelope", document["envelope_id"].hex())]))
+        if isinstance(change, AuthorizeKey):
+            verb = "cancel-all" if change.scope is KeyScope.CANCEL else "place ..."
+            who = account_names(directory).get(identity.account, identity.account.hex())
+            output.note(
+                f"next: {rota_command(directory)}order {verb} --account {who} --key KEYSTORE"
+            )
 
     run_at_door(directory, node, work)

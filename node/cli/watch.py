@@ -80,11 +80,11 @@ def watch(
     """Show what befalls an account: trades, and what happens to its orders and its collateral.
 
     Orders that others trade with, that expire, wake, shrink or are cancelled, slices, funding,
-    settlements, transfers, withdrawals, and every step of a liquidation; not the answers to its own
-    instructions. With --json one document a line, with `height` and `leaf`, its place under the
-    height's receipts root. Only what a quorum has certified is told, each entry once; if a node
-    goes away, the next one goes on where it was. Amounts are told in the markets' units, --json has
-    them as the engine does.
+    settlements, transfers, withdrawals, session keys that come and go, and every step of a
+    liquidation; not the answers to its own instructions. With --json one document a line, with
+    `height` and `leaf`, its place under the height's receipts root. Only what a quorum has
+    certified is told, each entry once; if a node goes away, the next one goes on where it was.
+    Amounts are told in the markets' units, --json has them as the engine does.
 
     \b
     Examples:

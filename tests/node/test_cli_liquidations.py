@@ -209,7 +209,7 @@ def test_a_bid_tells_what_it_brought(
     told = rota("order", "bid", "bob").splitlines()
     assert told[:3] == [
         "accepted",
-        "X-PERP: position down by 1.50, received 150.00, with bob",
+        "X-PERP: position down by 1.50 at about 100.0, received 150.00, with bob",
         "took 45 % of bob for a premium of 3.00",
     ]
     taken = json.loads(rota("order", "bid", "bob", "--json"))["taken"]

@@ -122,11 +122,17 @@ def plain(entry: Fill | Event, height: int = 5, leaf: int = 0) -> dict[str, Any]
             AuctionEvent(ME, BOB, 450_000, 2 * M, M, M, M),
             "bob took 45 % of it all for a premium of 2.00, of which the insurance fund paid 1.00",
         ),
-        (SliceEvent(7, BOB, ME, 10, 9 * M), "position up by 0.10, paid 9.00, with bob"),
-        (SliceEvent(7, ME, BOB, 10, 9 * M), "position down by 0.10, received 9.00, with bob"),
+        (
+            SliceEvent(7, BOB, ME, 10, 9 * M),
+            "position up by 0.10 at about 90.0, paid 9.00, with bob",
+        ),
+        (
+            SliceEvent(7, ME, BOB, 10, 9 * M),
+            "position down by 0.10 at about 90.0, received 9.00, with bob",
+        ),
         (
             DeleverageEvent(7, BOB, ME, -10, -9 * M, 0),
-            "deleveraged: position down by 0.10, received 9.00, with bob",
+            "deleveraged: position down by 0.10 at about 90.0, received 9.00, with bob",
         ),
     ],
 )
