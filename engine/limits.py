@@ -111,6 +111,10 @@ TRAILING_PER_MARKET_MAX: Final = 500
 """Trailing stops of one market: a price that moves may move every trigger, and so every owner's
 leaf."""
 
+TRAILING_PER_OWNER_MAX: Final = 16
+"""Those of them that are one owner's, all sub-accounts together: they reserve no margin, so without
+a share a few accounts could hold all places for ever."""
+
 WAKES_PER_MARKET_MAX: Final = 250
 """Conditional orders that fire and TWAP slices that run in one market and block, one of each
 owner in turn; the others do so in the next blocks."""

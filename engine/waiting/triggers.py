@@ -34,6 +34,7 @@ from engine.instructions import (
 from engine.limits import (
     PRICE_MAX_TICKS,
     TRAILING_PER_MARKET_MAX,
+    TRAILING_PER_OWNER_MAX,
     WAITING_PER_ACCOUNT_MAX,
     WAITING_PER_MARKET_MAX,
     WAKES_PER_MARKET_MAX,
@@ -121,9 +122,13 @@ def check_room(
     if watch.count + len(orders) > WAITING_PER_MARKET_MAX:
         return ReasonCode.WAITING_MARKET_FULL
     trailing = sum(1 for order in orders if isinstance(order, TrailingStop))
-    if trailing and len(watch.trailing) + trailing > TRAILING_PER_MARKET_MAX:
+    if not trailing:
+        return _OK
+    if len(watch.trailing) + trailing > TRAILING_PER_MARKET_MAX:
         return ReasonCode.WAITING_MARKET_FULL
-    return _OK
+    owner = account.owner
+    own = sum(1 for each in watch.trailing.values() if each.account.owner is owner)
+    return ReasonCode.WAITING_TOO_MANY if own + trailing > TRAILING_PER_OWNER_MAX else _OK
 
 
 def make_conditional(

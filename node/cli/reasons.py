@@ -222,7 +222,8 @@ OUTCOME_REASONS: Final = {
         "an order that waits for a price or a time cannot be amended", "cancel it and place another"
     ),
     ReasonCode.WAITING_TOO_MANY: Reason(
-        "the account has as many waiting orders as are allowed",
+        "the account has as many waiting orders as are allowed, or its owner as many trailing "
+        "stops in the market",
         "cancel some: rota order cancel-all",
     ),
     ReasonCode.WAITING_MARKET_FULL: Reason(

@@ -15,6 +15,7 @@ from engine.instructions import (
     ConditionalOrder,
     MarketOrder,
     OnBehalf,
+    OneCancelsOther,
     PlaceOrder,
     Side,
     TimeInForce,
@@ -26,6 +27,7 @@ from engine.instructions import (
 )
 from engine.limits import (
     TRAILING_PER_MARKET_MAX,
+    TRAILING_PER_OWNER_MAX,
     TRIGGER_ROUNDS_MAX,
     WAITING_PER_ACCOUNT_MAX,
     WAITING_PER_MARKET_MAX,
@@ -341,6 +343,22 @@ def test_what_waits_is_bounded_for_an_account(world):
     assert {receipt.code for receipt in receipts} == {"ok"}
     assert world.one(world.ALICE, order).code == "waiting.too_many"
     assert world.one(world.BOB, order).code == "ok"
+
+
+def test_the_trailing_stops_of_an_owner_are_bounded_in_each_market(make_world):
+    world = make_world(markets=2)
+    trailing = TrailingStop(1, SELL, INDEX, 10, 10, 1)
+    world.one(world.ALICE, Transfer(10**6, sub=1))
+    receipts = world.run(world.ALICE, *[trailing] * 10, *[OnBehalf(1, trailing)] * 7)
+    codes = [str(receipt.code) for receipt in receipts]
+    assert codes == ["ok"] * TRAILING_PER_OWNER_MAX + ["waiting.too_many"]
+    pair = OneCancelsOther(stop(SELL, 950, 900), trailing)
+    assert world.one(world.ALICE, pair).code == "waiting.too_many"
+    elsewhere = TrailingStop(2, SELL, INDEX, 10, 10, 1)
+    assert world.one(world.ALICE, elsewhere).code == "ok"
+    assert world.one(world.BOB, trailing).code == "ok"
+    world.run(world.ALICE, CancelAll(1))
+    assert world.run(world.ALICE, OnBehalf(1, trailing), trailing)[1].code == "ok"
 
 
 def test_what_waits_is_bounded_for_a_market(make_world, monkeypatch):
