@@ -36,8 +36,8 @@ class LiquidationView(Struct, frozen=True, array_like=True):
     elapsed_ms: int
     """In this stage, without the time in which an index was stale."""
     next_stage_ms: int
-    """Block time at which this stage is over: closing becomes an auction, an auction's offer has
-    grown to all of the equity, an insolvent account is deleveraged. 0 while it waits."""
+    """Block time at which this stage is over: closing becomes an auction, an auction that has
+    offered all of the equity and an insolvent account are deleveraged. 0 while it waits."""
     is_waiting: bool
     """An index is stale without which nobody can tell: nothing happens."""
     offer_microquote: int

@@ -83,7 +83,8 @@ SpendMaxOption = Annotated[
     str | None,
     typer.Option(
         help="Most that all its orders together may be worth, in quote; options that it sells "
-        "count as what they may have to pay [default: no cap].",
+        "count as what they may have to pay, orders that only reduce a position as what they may "
+        "lose against the mark [default: no cap].",
         show_default=False,
     ),
 ]
