@@ -8,8 +8,11 @@ from typing import Final, NamedTuple
 
 from consensus.checkpoints import CHECKPOINT_INTERVAL
 from engine.limits import (
+    CLIENT_ID_MAX,
     DEAD_MAN_TIMEOUT_MAX_MS,
+    DEPOSITS_TOTAL_MAX_MICROQUOTE,
     PPM,
+    PRICE_MAX_TICKS,
     SUB_ACCOUNTS_MAX,
     TWAP_DURATION_MAX_MS,
     TWAP_INTERVAL_MAX_MS,
@@ -19,7 +22,7 @@ from engine.limits import (
 from engine.receipts import ReasonCode
 from mempool.account import SESSION_KEY_LIFETIME_MAX_MS
 from mempool.refusal import RefusalCode
-from node.cli.amounts import format_duration
+from node.cli.amounts import format_duration, format_quote
 from node.protocol import STATEMENTS_KEPT
 
 
@@ -27,10 +30,12 @@ class Reason(NamedTuple):
     """A code in words."""
 
     meaning: str
-    advice: str = "correct it and try again"
+    advice: str
+    """What to do next; empty where nothing is to be done."""
 
 
-_NEWER_NODE: Final = "see the reference page of stable codes"
+_UNKNOWN: Final = "this version of rota does not know the code"
+_NEWER_NODE: Final = "use the node's version, or see the reference page of stable codes of that one"
 _REPORT_BUG: Final = "use the same version of rota as the node, or report a bug of the client"
 _RETRY: Final = "try again; each attempt is a new envelope"
 _WAIT: Final = "try again in a moment"
@@ -125,12 +130,18 @@ OUTCOME_REASONS: Final = {
         "there is no such account", "an account exists from its first deposit on"
     ),
     ReasonCode.ORDER_UNKNOWN_MARKET: Reason("there is no such market", "see `rota market list`"),
-    ReasonCode.ORDER_SIZE_NOT_POSITIVE: Reason("the size is not above zero"),
+    ReasonCode.ORDER_SIZE_NOT_POSITIVE: Reason(
+        "the size is not above zero", "order at least a lot: rota market show"
+    ),
     ReasonCode.ORDER_SIZE_OVERFLOW: Reason(
         "the size is above the market's largest order", "split it into several orders"
     ),
-    ReasonCode.ORDER_PRICE_NOT_POSITIVE: Reason("the price is not above zero"),
-    ReasonCode.ORDER_PRICE_OVERFLOW: Reason("the price is above every price of the market"),
+    ReasonCode.ORDER_PRICE_NOT_POSITIVE: Reason(
+        "the price is not above zero", "choose at least a tick: rota market show"
+    ),
+    ReasonCode.ORDER_PRICE_OVERFLOW: Reason(
+        "the price is above every price of the market", f"choose at most {PRICE_MAX_TICKS:,} ticks"
+    ),
     ReasonCode.ORDER_NOTIONAL_OVERFLOW: Reason(
         "price times size is above the largest value of an order", "split it into several orders"
     ),
@@ -143,12 +154,16 @@ OUTCOME_REASONS: Final = {
     ReasonCode.ORDER_PRICE_BAND: Reason(
         "the price is outside the market's price band", "choose a price nearer to the index"
     ),
-    ReasonCode.ORDER_CLIENT_ID_INVALID: Reason("the client's number of the order is out of range"),
+    ReasonCode.ORDER_CLIENT_ID_INVALID: Reason(
+        "the client's number of the order is out of range",
+        f"choose one from 1 to {CLIENT_ID_MAX}, or none",
+    ),
     ReasonCode.ORDER_DUPLICATE_CLIENT_ID: Reason(
         "another open order has this client's number", "choose another --client-id"
     ),
     ReasonCode.ORDER_GOOD_TIL_INVALID: Reason(
-        "the order's end of validity is out of range, or it is of a kind that never rests"
+        "the order's end of validity is out of range, or it is of a kind that never rests",
+        "give an order that is ioc or fok no end",
     ),
     ReasonCode.ORDER_EXPIRED: Reason(
         "the order's time was over", "place it again with a later end of validity"
@@ -229,14 +244,19 @@ OUTCOME_REASONS: Final = {
     ReasonCode.WAITING_MARKET_FULL: Reason(
         "the market has as many orders of this kind waiting as it can hold", _WAIT
     ),
-    ReasonCode.TRIGGER_PRICE_INVALID: Reason("the trigger price is out of range"),
+    ReasonCode.TRIGGER_PRICE_INVALID: Reason(
+        "the trigger price is out of range", f"choose 1 to {PRICE_MAX_TICKS:,} ticks"
+    ),
     ReasonCode.TRIGGER_OFFSET_INVALID: Reason(
-        "the distance of the trailing stop, or how far beyond it may trade, is out of range"
+        "the distance of the trailing stop, or how far beyond it may trade, is out of range",
+        f"choose each up to {PRICE_MAX_TICKS:,} ticks, the distance at least one",
     ),
     ReasonCode.TRIGGER_POST_ONLY: Reason(
         "an order that fires takes, so it cannot be post-only", "choose another time in force"
     ),
-    ReasonCode.OCO_MARKETS_DIFFER: Reason("the two orders of a pair are in different markets"),
+    ReasonCode.OCO_MARKETS_DIFFER: Reason(
+        "the two orders of a pair are in different markets", "place both in one market"
+    ),
     ReasonCode.OCO_LEGS_INVALID: Reason(
         "a pair has at most one limit order, which must be post-only",
         "make it post-only, or let it wait for a trigger",
@@ -270,7 +290,8 @@ OUTCOME_REASONS: Final = {
     ),
     ReasonCode.OPTION_EXPIRED: Reason("the option expired", ""),
     ReasonCode.COLLATERAL_AMOUNT_INVALID: Reason(
-        "the amount is not above zero, or above all that can ever be deposited"
+        "the amount is not above zero, or above all that can ever be deposited",
+        f"choose more than 0, up to {format_quote(DEPOSITS_TOTAL_MAX_MICROQUOTE)}",
     ),
     ReasonCode.COLLATERAL_ORACLE_STALE: Reason(
         "the index price of a market in which the account has a position or orders is too old",
@@ -285,7 +306,8 @@ OUTCOME_REASONS: Final = {
     ),
     ReasonCode.WITHDRAW_DESTINATION_INVALID: Reason(
         f"the destination is no address on L1, which has {WITHDRAWAL_DESTINATION_BYTES} bytes that "
-        "are not all zero"
+        "are not all zero",
+        f"write {2 * WITHDRAWAL_DESTINATION_BYTES} hexadecimal digits",
     ),
     ReasonCode.WITHDRAW_TOO_SMALL: Reason(
         "the amount is below the smallest withdrawal of the chain",
@@ -302,7 +324,9 @@ OUTCOME_REASONS: Final = {
     ReasonCode.WITHDRAW_FULL: Reason(
         "as many withdrawals are pending as the chain can hold", "wait until L1 has settled some"
     ),
-    ReasonCode.TRANSFER_TO_ITSELF: Reason("an account cannot give to itself"),
+    ReasonCode.TRANSFER_TO_ITSELF: Reason(
+        "an account cannot give to itself", "name another account, or another sub-account"
+    ),
     ReasonCode.TRANSFER_ACCOUNT_UNKNOWN: Reason(
         "there is no account that could receive", "an account exists from its first deposit on"
     ),
@@ -346,11 +370,17 @@ OUTCOME_REASONS: Final = {
         "nothing of that account is for sale (any more)",
         "see who is in auction: rota market liquidations",
     ),
-    ReasonCode.AUCTION_OWN: Reason("an account cannot bid for what it has itself"),
-    ReasonCode.AUCTION_PORTION_INVALID: Reason(
-        f"the portion is not between 1 and {PPM:,} ppm, or weighs less than a lot of some position"
+    ReasonCode.AUCTION_OWN: Reason(
+        "an account cannot bid for what it has itself",
+        "see who else is in auction: rota market liquidations",
     ),
-    ReasonCode.AUCTION_PREMIUM_INVALID: Reason(f"the premium is not between 0 and {PPM:,} ppm"),
+    ReasonCode.AUCTION_PORTION_INVALID: Reason(
+        f"the portion is not between 1 and {PPM:,} ppm, or weighs less than a lot of some position",
+        "choose a larger --part, up to 100%",
+    ),
+    ReasonCode.AUCTION_PREMIUM_INVALID: Reason(
+        f"the premium is not between 0 and {PPM:,} ppm", "choose a --premium from 0% to 100%"
+    ),
     ReasonCode.AUCTION_PREMIUM_TOO_HIGH: Reason(
         "the auction does not offer so much yet", "ask for less, or bid again later"
     ),
@@ -368,7 +398,6 @@ OUTCOME_REASONS: Final = {
 """The envelope was ordered; this became of one of its instructions."""
 
 
-_CORRECT_REQUEST: Final = "correct the request and try again"
 _NO_ACCOUNT: Final = OUTCOME_REASONS[ReasonCode.ACCOUNT_UNKNOWN]
 
 DOOR_REASONS: Final = {
@@ -404,7 +433,9 @@ DOOR_REASONS: Final = {
     "query.failed": Reason(
         "the view broke: a bug of the node, which its log shows", "report it with that log"
     ),
-    "query.malformed": Reason("the arguments are not those of the view", _CORRECT_REQUEST),
+    "query.malformed": Reason(
+        "the arguments are not those of the view", "correct what the node names"
+    ),
     "query.overloaded": Reason("too many queries wait at the node already", _WAIT),
     "query.unknown": Reason("the node has no such view", _REPORT_BUG),
     "solvency.damaged": Reason(
@@ -421,12 +452,12 @@ DOOR_REASONS: Final = {
 
 def explain_refused_request(code: str) -> Reason:
     """A code of `DOOR_REASONS`; one of a newer node speaks for itself."""
-    return DOOR_REASONS.get(code, Reason(_NEWER_NODE, _CORRECT_REQUEST))
+    return DOOR_REASONS.get(code, Reason(_UNKNOWN, _NEWER_NODE))
 
 
 def explain(code: str) -> Reason:
     """Why an envelope or instruction ended as it did; a code of a newer node speaks for itself."""
-    return _BY_CODE.get(code, Reason(_NEWER_NODE))
+    return _BY_CODE.get(code, Reason(_UNKNOWN, _NEWER_NODE))
 
 
 _BY_CODE: Final = {

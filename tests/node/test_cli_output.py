@@ -176,7 +176,7 @@ def test_a_full_disk_under_stdout_is_an_error_without_a_traceback(flags: list[st
         ),
         (
             ReceiptInfo("refused", "order.of_a_newer_node", 0, 0, 0, 0, 0, 0),
-            "refused, see the reference page of stable codes [order.of_a_newer_node]",
+            "refused, this version of rota does not know the code [order.of_a_newer_node]",
         ),
     ],
 )

@@ -53,9 +53,9 @@ def test_a_silent_node_is_passed_over(
         (["inspect", "block", "9"], "block.unknown", "localnet status"),
         (["inspect", "qc", "9"], "block.unknown", "localnet status"),
         (["inspect", "state", "9"], "checkpoint.unknown", "multiple of 16"),
-        (["market", "list"], "query.malformed", "correct the request"),
+        (["market", "list"], "query.malformed", "what the node names"),
         (["market", "list"], "door.full", "another --node"),
-        (["market", "list"], "door.of_a_newer_node", "correct the request"),
+        (["market", "list"], "door.of_a_newer_node", "use the node's version"),
     ],
 )
 def test_what_a_node_does_not_know_is_refused_with_what_to_do(
