@@ -4,7 +4,6 @@
 `engine.commitment.proofs`: it parses the bytes with the msgpack library and hashes with hashlib.
 """
 
-import struct
 from hashlib import sha256
 
 import msgpack
@@ -36,7 +35,7 @@ from engine.commitment.root import (
     market_key,
 )
 from engine.errors import ProofError
-from engine.genesis import FundingParams, LiquidationParams
+from engine.genesis import FundingParams
 from engine.instructions import MarketOrder, PlaceOrder, Side
 from engine.limits import MARKETS_MAX, POSITION_MAX_LOTS
 from engine.state import create_state
@@ -250,23 +249,3 @@ def test_sizes_are_as_stated():
         len(prove_leaf(state, account_key(account_id))) for account_id in list(state.accounts)[:200]
     ]
     assert max(sizes) < 2_000
-
-
-def test_the_part_about_a_liquidation_is_as_documented(make_world):
-    world = make_world(balance=100_000, liquidation=LiquidationParams())
-    world.one(world.ALICE, PlaceOrder(1, Side.BUY, 1_000, 100))
-    world.deposit(world.BOB, 10_000_000)
-    world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
-    world.set_index(947)
-    key = account_key(world.ALICE)
-    leaf = validate_proof(world.output.state_root, key, prove_leaf(world.state, key))
-    assert leaf is not None
-    quote, orders, market, lots = struct.unpack_from(">q32sIq", leaf)
-    cost = int.from_bytes(leaf[52:68], "big", signed=True)
-    assert (quote, orders, market, lots, cost) == (-900_000, bytes(32), 1, 100, 1_000_000)
-    mark, stage, *numbers = struct.unpack(">IBQQQQQQ", leaf[68:])
-    record = world.state.accounts[world.ALICE].distress
-    assert (mark, stage) == (2**31 + 40, record.stage)
-    elapsed, paused, seen, due, cool, debt = numbers
-    assert (elapsed, paused, debt) == (0, 0, 0)
-    assert (seen, due, cool) == (world.time_ms, record.due_ms, record.cool_ms)
