@@ -1,6 +1,7 @@
 """A small exchange to test on: readable names for accounts, one call per block."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -21,14 +22,25 @@ from engine.block import (
 from engine.commitment.leaves import AccountLeaf, LeafPosition, decode_account
 from engine.commitment.root import encode_account
 from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams, Matching
-from engine.instructions import Bundle, Instruction, MarginMode, OracleReport
+from engine.instructions import (
+    Bundle,
+    Instruction,
+    MarginMode,
+    OracleReport,
+    PlaceOrder,
+    Side,
+    VolatilityReport,
+)
 from engine.invariants import validate_all
 from engine.receipts import Receipt
 from engine.snapshots.whole import restore, snapshot
 from engine.state import EngineState, create_state
+from engine.trading.market import Market
 from localnet.sim.streams.check import validate_codes
 
 USDC = 1_000_000
+
+Kind = TypeVar("Kind")
 
 
 class World:
@@ -89,10 +101,49 @@ class World:
         (receipt,) = self.run(sender, instruction)
         return receipt
 
+    def wait(self, passed_ms: int = 100) -> BlockOutput:
+        """Let time pass, and one block."""
+        self.time_ms += passed_ms
+        return self.block()
+
+    def events(self, kind: type[Kind]) -> list[Kind]:
+        """Those of one kind that the last block has told."""
+        assert self.output is not None
+        return [event for event in self.output.events if isinstance(event, kind)]
+
     def set_index(self, price_ticks: int, market: int = 1) -> None:
-        sequence = self.state.height + 1
-        report = OracleReport(market, price_ticks, sequence, self.time_ms)
-        assert self.one(self.REPORTER, report).code == "ok"
+        self.report(price_ticks, market=market)
+
+    def report(
+        self,
+        index_ticks: int | None = None,
+        vols_ppm: tuple[int, ...] | None = None,
+        market: int = 1,
+    ) -> BlockOutput:
+        """One block with the reporter's index, its surface of volatilities, or both."""
+        now, sequence = self.time_ms, self.state.height + 1
+        reports: list[Instruction] = []
+        if index_ticks:
+            reports.append(OracleReport(market, index_ticks, sequence, now))
+        if vols_ppm:
+            reports.append(VolatilityReport(market, vols_ppm, sequence, now))
+        receipts = self.run(self.REPORTER, *reports)
+        assert {receipt.code for receipt in receipts} == {"ok"}
+        assert self.output is not None
+        return self.output
+
+    def find_series(self, strike_ticks: int, *, is_call: bool = True, place: int = 0) -> Market:
+        """The market of an option on the first perpetual's index; `place` counts expiries."""
+        expiry = list(self.state.chains[1].expiries.values())[place]
+        return expiry.strikes[strike_ticks][0 if is_call else 1]
+
+    def trade(
+        self, buyer: bytes, seller: bytes, price_ticks: int, lots: int, market: int = 1
+    ) -> None:
+        """Two blocks: the seller quotes, the buyer takes all of it."""
+        assert self.one(seller, PlaceOrder(market, Side.SELL, price_ticks, lots)).code == "ok"
+        receipt = self.one(buyer, PlaceOrder(market, Side.BUY, price_ticks, lots))
+        assert receipt.filled_lots == lots, receipt
 
     def deposit(self, account: bytes, amount_microquote: int) -> None:
         self.block(deposits=[Deposit(account, amount_microquote, bytes(32))])

@@ -49,12 +49,8 @@ def make(make_world, price, params=PARAMS, **keywords):
     return world
 
 
-def events(world, kind):
-    return [event for event in world.output.events if isinstance(event, kind)]
-
-
 def stages(world):
-    return [event.step for event in events(world, LiquidationEvent)]
+    return [event.step for event in world.events(LiquidationEvent)]
 
 
 def test_a_bid_takes_what_restores_the_margin_and_no_more(make_world):
@@ -62,12 +58,12 @@ def test_a_bid_takes_what_restores_the_margin_and_no_more(make_world):
     # Equity 30,000, margin 46,500, target 53,475; the offer is 5 %: 1,500, asked for: 1,395.
     receipt = world.one(world.CAROL, Bid(world.ALICE, ALL, 30_000))
     assert receipt.code == "ok"
-    (sold,) = events(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.part_ppm == -(-(53_475 - 30_000) * ALL // (53_475 - 1_395)) == 450_749
     assert (sold.premium_microquote, sold.insurance_microquote) == (1_395 * 450_749 // ALL, 0)
     assert world.position(world.ALICE) == 54
     assert world.position(world.CAROL) == 46
-    (slice_,) = events(world, SliceEvent)
+    (slice_,) = world.events(SliceEvent)
     assert (slice_.size_lots, slice_.paid_microquote) == (46, 46 * 9_300)
     assert world.quote(world.CAROL) == 10_100_000 - 46 * 9_300 + 628
     view = view_account(world.state, world.ALICE)
@@ -94,7 +90,7 @@ def test_what_the_views_offer_is_what_a_bid_gets(make_world):
     assert view_insurance(world.state).auctions == 1
     receipt = world.one(world.CAROL, Bid(world.ALICE, ALL, view.offer_ppm))
     assert receipt.code == "ok"
-    (sold,) = events(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.part_ppm == view.for_sale_ppm
     assert view_account(world.state, world.CAROL).liquidation is None
 
@@ -124,7 +120,7 @@ def test_a_view_tells_the_stage_that_a_bid_would_meet(make_world):
     assert (view.offer_microquote, view.insured_microquote) == (1_500, 0)
     asked = Bid(world.ALICE, ALL, view.offer_ppm)
     assert world.one(world.CAROL, asked).code == "ok"
-    (sold,) = events(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.part_ppm <= view.for_sale_ppm
 
 
@@ -165,7 +161,7 @@ def test_all_bids_of_a_block_clear_at_the_premium_of_the_last_that_gets_somethin
     )
     codes = sorted(receipt.code for receipt in output.receipts)
     assert codes == ["auction.sold", "ok", "ok"]
-    dave, carol = events(world, AuctionEvent)
+    dave, carol = world.events(AuctionEvent)
     assert (dave.bidder, carol.bidder) == (world.DAVE, world.CAROL)
     assert dave.part_ppm == 400_000
     assert dave.premium_microquote == 930 * 400_000 // ALL
@@ -238,7 +234,7 @@ def test_the_fund_pays_who_takes_an_insolvent_account(make_world):
     world.time_ms += 1_000
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_001)).code == "auction.premium_too_high"
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_000)).code == "ok"
-    (sold,) = events(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert (sold.premium_microquote, sold.insurance_microquote) == (4_450, 14_450)
     assert world.state.insurance == 1_000_000 - 14_450
     assert (world.quote(world.ALICE), world.position(world.ALICE)) == (0, 0)
@@ -259,11 +255,11 @@ def test_a_fund_that_is_short_sells_no_more_than_it_can_pay(make_world):
     world = make(make_world, 890, params)
     world.time_ms += 1_000
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 100_000)).code == "ok"
-    (sold,) = events(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.part_ppm == 10_500 * ALL // 14_450
     assert 0 <= world.state.insurance <= 1
     # The 27 lots that are left lack more than the fund has.
-    (rest,) = events(world, DeleverageEvent)
+    (rest,) = world.events(DeleverageEvent)
     assert (rest.counterparty, rest.size_lots) == (world.BOB, 27)
     assert (world.quote(world.ALICE), world.position(world.ALICE)) == (0, 0)
 
@@ -317,7 +313,7 @@ def test_bids_for_many_positions_move_so_many_in_a_block(make_world, monkeypatch
     )
     receipts = world.run(world.CAROL, *[Bid(world.ALICE, 40_000, 0)] * 3)
     assert [receipt.code for receipt in receipts] == ["ok", "ok", "auction.too_many_bids"]
-    slices = [event for event in world.output.events if isinstance(event, SliceEvent)]
+    slices = world.events(SliceEvent)
     assert len(slices) == 6
     # Three times for each check of a bid, before anything is sold and when it is, and once for each
     # side of what it moves.

@@ -18,10 +18,6 @@ def trade(world, buyer, seller, lots, price=1_000, market=1):
     assert receipt.filled_lots == lots, receipt
 
 
-def events(world, kind):
-    return [event for event in world.output.events if isinstance(event, kind)]
-
-
 def make(make_world, params=PARAMS, **keywords):
     return make_world(balance=100_000, liquidation=params, **keywords)
 
@@ -30,7 +26,7 @@ def test_an_empty_fund_deleverages_at_the_bankruptcy_price(make_world):
     world = make(make_world)
     trade(world, world.ALICE, world.BOB, 100)
     world.set_index(890)
-    (event,) = events(world, DeleverageEvent)
+    (event,) = world.events(DeleverageEvent)
     # Alice lacks 10,000: Bob buys back at 900 instead of 890.
     assert (event.counterparty, event.size_lots, event.paid_microquote) == (world.BOB, 100, 900_000)
     assert (world.quote(world.ALICE), world.quote(world.BOB)) == (0, 200_000)
@@ -50,7 +46,7 @@ def test_gain_and_leverage_come_first(make_world):
     world.set_index(890)
     ranking = rank_positions(world.state, world.state.markets[1], -1)
     assert ranking == []
-    assert [event.counterparty for event in events(world, DeleverageEvent)] == [
+    assert [event.counterparty for event in world.events(DeleverageEvent)] == [
         world.DAVE,
         world.BOB,
         world.CAROL,
@@ -75,7 +71,7 @@ def test_equal_ranks_go_by_account_id(make_world):
     trade(world, world.ALICE, world.CAROL, 50)
     trade(world, world.ALICE, world.BOB, 50)
     world.set_index(890)
-    assert [event.counterparty for event in events(world, DeleverageEvent)] == [
+    assert [event.counterparty for event in world.events(DeleverageEvent)] == [
         world.BOB,
         world.CAROL,
     ]
@@ -86,7 +82,7 @@ def test_who_has_no_position_is_never_asked(make_world):
     trade(world, world.ALICE, world.BOB, 100)
     before = [world.quote(name) for name in (world.CAROL, world.DAVE, world.ERIN)]
     world.set_index(700)
-    assert events(world, DeleverageEvent)
+    assert world.events(DeleverageEvent)
     assert [world.quote(name) for name in (world.CAROL, world.DAVE, world.ERIN)] == before
 
 
@@ -100,10 +96,10 @@ def test_nobody_takes_what_the_fund_could_pay_until_its_time_is_over(make_world)
     for _ in range(9):
         world.time_ms += 100
         world.block()
-        assert not events(world, DeleverageEvent)
+        assert not world.events(DeleverageEvent)
     world.time_ms += 100
     world.block()
-    (event,) = events(world, DeleverageEvent)
+    (event,) = world.events(DeleverageEvent)
     assert event.paid_microquote == 890_000, "at mark"
     assert world.state.insurance == 40_000
     assert (world.quote(world.ALICE), world.quote(world.BOB)) == (0, 210_000)
@@ -126,10 +122,10 @@ def test_what_nobody_takes_for_all_of_the_equity_is_closed_at_mark(make_world):
     for _ in range(9):
         world.time_ms += 100
         world.block()
-        assert not events(world, DeleverageEvent)
+        assert not world.events(DeleverageEvent)
     world.time_ms += 100
     world.block()
-    (event,) = events(world, DeleverageEvent)
+    (event,) = world.events(DeleverageEvent)
     assert (event.size_lots, event.paid_microquote) == (100, 901_000)
     assert (world.quote(world.ALICE), world.quote(world.BOB)) == (1_000, 199_000)
     assert world.state.insurance == 50_000
@@ -166,7 +162,7 @@ def test_fund_and_fees_pay_first_and_a_counterparty_no_more_than_its_bound(
     assert (state.insurance, state.fees, world.quote(world.ALICE)) == (0, 0, -max(left, 0))
     assert state.liquidations.debts == max(left, 0)
     assert is_withdrawal_gated(state) is (left > 0)
-    covered = [e for e in events(world, LiquidationEvent) if e.step is LiquidationStep.COVERED]
+    covered = [e for e in world.events(LiquidationEvent) if e.step is LiquidationStep.COVERED]
     assert [event.insurance_microquote for event in covered] == [-insurance] * (insurance > 0)
 
 
@@ -214,7 +210,7 @@ def test_several_positions_end_at_zero_together(make_world):
     world.set_index(850)
     world.time_ms += 100
     world.set_index(1_093, 2)
-    assert {event.market for event in events(world, DeleverageEvent)} == {1, 2}
+    assert {event.market for event in world.events(DeleverageEvent)} == {1, 2}
     assert world.quote(world.ALICE) == 0
     assert world.position(world.ALICE) == world.position(world.ALICE, 2) == 0
 
@@ -244,7 +240,7 @@ def test_a_debt_without_positions_is_paid_by_the_fund_and_then_out_of_the_fees(m
     state.fees, state.accounts[world.ALICE].quote = 100_500, -500
     state.mark_dirty(state.accounts[world.ALICE])
     world.block()
-    covered = [e for e in events(world, LiquidationEvent) if e.step is LiquidationStep.COVERED]
+    covered = [e for e in world.events(LiquidationEvent) if e.step is LiquidationStep.COVERED]
     assert [event.insurance_microquote for event in covered] == [-300]
     assert (state.insurance, state.fees, world.quote(world.ALICE)) == (0, 100_300, 0)
     assert state.liquidations.records == {}
@@ -278,11 +274,11 @@ def test_looks_at_who_cannot_afford_it_are_bounded_in_a_block(make_world, monkey
     trade(world, world.ALICE, world.BOB, 100)
     monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 0)
     world.set_index(890)
-    assert events(world, DeleverageEvent) == []
+    assert world.events(DeleverageEvent) == []
     monkeypatch.setattr("engine.liquidation.deleverage.DELEVERAGE_CHECKS_PER_BLOCK_MAX", 2)
     world.time_ms += PARAMS.retry_ms
     world.block()
-    assert [event.counterparty for event in events(world, DeleverageEvent)] == [world.BOB]
+    assert [event.counterparty for event in world.events(DeleverageEvent)] == [world.BOB]
 
 
 def test_no_balance_leaves_its_bounds_by_deleveraging(make_world, monkeypatch):
@@ -290,7 +286,7 @@ def test_no_balance_leaves_its_bounds_by_deleveraging(make_world, monkeypatch):
     trade(world, world.ALICE, world.BOB, 100)
     monkeypatch.setattr("engine.liquidation.deleverage.BALANCE_ABS_MAX_MICROQUOTE", -1)
     world.set_index(890)
-    assert events(world, DeleverageEvent) == []
+    assert world.events(DeleverageEvent) == []
     assert world.position(world.ALICE) == 100
 
 

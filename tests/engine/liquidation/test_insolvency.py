@@ -39,15 +39,6 @@ def make(make_world, rules, lots=100, **keywords):
     return world
 
 
-def told(world, kind=LiquidationEvent):
-    return [event for event in world.output.events if isinstance(event, kind)]
-
-
-def wait(world, passed_ms=100):
-    world.time_ms += passed_ms
-    return world.block()
-
-
 def withdraw(world):
     return world.one(world.CAROL, Withdraw(1, ADDRESS)).code
 
@@ -58,7 +49,7 @@ def test_a_debt_that_the_fund_can_pay_keeps_nobody_from_withdrawing(make_world):
     record = world.state.accounts[world.ALICE].distress
     assert (record.stage, record.debt) == (LiquidationStage.INSOLVENT, 10)
     for _ in range(3):
-        wait(world)
+        world.wait()
         assert withdraw(world) == "ok"
 
 
@@ -88,13 +79,13 @@ def test_debts_that_the_fund_can_pay_one_by_one_but_not_together_are_deleveraged
     world.one(world.ERIN, PlaceOrder(1, Side.BUY, 1_000, 100))
     world.one(world.BOB, PlaceOrder(1, Side.SELL, 1_000, 100))
     world.set_index(899)
-    paid = {event.account: event.paid_microquote for event in told(world, DeleverageEvent)}
+    paid = {event.account: event.paid_microquote for event in world.events(DeleverageEvent)}
     assert sorted(paid.values()) == [899_000, 899_500]
     assert sorted(paid) == sorted((world.ALICE, world.ERIN))
     assert (world.state.liquidations.debts, world.state.insurance) == (0, 0)
     assert withdraw(world) == "ok"
-    wait(world)
-    assert told(world, DeleverageEvent) == []
+    world.wait()
+    assert world.events(DeleverageEvent) == []
 
 
 def test_a_price_that_comes_back_ends_the_funds_offer(make_world):
@@ -104,7 +95,7 @@ def test_a_price_that_comes_back_ends_the_funds_offer(make_world):
     assert account.distress.stage is LiquidationStage.INSOLVENT
     world.time_ms += 5_000
     world.set_index(930)
-    assert [event.step for event in told(world)] == [STEP.AUCTIONED]
+    assert [event.step for event in world.events(LiquidationEvent)] == [STEP.AUCTIONED]
     assert (account.distress.stage, account.distress.debt) == (LiquidationStage.AUCTION, 0)
     world.time_ms += 1_000
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 10_000)).code == "ok"
@@ -123,7 +114,7 @@ def test_a_bid_in_the_block_of_the_new_price_meets_the_stage_of_that_price(make_
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 80_000)).code == "auction.premium_too_high"
     assert account.distress.stage is LiquidationStage.AUCTION
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 30_000)).code == "ok"
-    (sold,) = told(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.insurance_microquote == 0
     assert sold.part_ppm < ALL
 
@@ -142,10 +133,10 @@ def test_clocks_of_auction_and_insolvency_go_on_where_they_stood(make_world):
         assert (record.elapsed_ms, record.paused_ms) == (1_000 * swing, 3_000 * (swing + 1))
         world.time_ms += 1_000
         world.set_index(890)
-    wait(world, 900)
-    assert told(world, DeleverageEvent) == []
-    wait(world, 100)
-    assert told(world, DeleverageEvent), "ten seconds insolvent, all together"
+    world.wait(900)
+    assert world.events(DeleverageEvent) == []
+    world.wait(100)
+    assert world.events(DeleverageEvent), "ten seconds insolvent, all together"
 
 
 def trick(make_world, ppm, prices, portions):
@@ -203,10 +194,10 @@ def test_who_takes_no_lot_gets_no_premium(make_world):
     )
     assert [receipt.code for receipt in receipts] == ["ok", "auction.sold"]
     assert world.position(world.CAROL) == 3
-    (sold,) = told(world, AuctionEvent)
+    (sold,) = world.events(AuctionEvent)
     assert sold.premium_microquote == 54 * 666_667 // ALL
     # What the account still lacks is the fund's all the same, and no more than that.
-    wait(world)
+    world.wait()
     paid = sold.premium_microquote + 300
     assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - paid)
 
@@ -219,12 +210,12 @@ def test_many_small_bids_cost_the_fund_no_more_than_one_large_one(make_world, po
     world.state.accounts[world.BOB].quote -= 993
     for name in (world.ALICE, world.BOB):
         world.state.mark_dirty(world.state.accounts[name])
-    wait(world)
+    world.wait()
     assert world.state.liquidations.debts == 7
     while left := world.position(world.ALICE):
         # Never less than a lot of what is there.
         world.run(world.CAROL, *[Bid(world.ALICE, max(portion, -(-ALL // left)), 0)] * 64)
-    wait(world)
+    world.wait()
     assert world.position(world.ALICE) == 0
     assert world.quote(world.ALICE) == 0
     assert world.state.insurance == 1_000_000 - 7
@@ -266,7 +257,7 @@ def test_hours_in_which_the_chain_stood_still_deleverage_nobody(make_world):
     world.set_index(890)
     world.time_ms += 3_600_000
     world.set_index(890)
-    assert told(world, DeleverageEvent) == []
+    assert world.events(DeleverageEvent) == []
     assert world.state.accounts[world.ALICE].distress.elapsed_ms == 60_100
 
 
@@ -285,17 +276,17 @@ def test_a_lot_in_a_stale_market_shields_nothing_and_the_fund_pays_for_no_doubt(
     # Of 101,000 remain -19,000; the lot in doubt is worth 10,000 and at best half as much more.
     world.set_index(880)
     assert world.state.markets[2].stale
-    (event,) = told(world, DeleverageEvent)
+    (event,) = world.events(DeleverageEvent)
     assert (event.market, event.size_lots, event.paid_microquote) == (1, 100, 880_000)
     assert world.state.insurance == 1_000_000 - 14_000
     assert (world.position(world.ALICE), world.position(world.ALICE, 2)) == (0, 1)
-    wait(world)
-    assert told(world) == []
+    world.wait()
+    assert world.events(LiquidationEvent) == []
     # Once it is known what the lot is worth, it goes, too.
     world.time_ms += 600_000
     world.set_index(880)
     world.set_index(1_000, 2)
-    wait(world)
+    world.wait()
     assert world.position(world.ALICE, 2) == 0
     assert (world.quote(world.ALICE), world.state.insurance) == (0, 1_000_000 - 19_000)
     assert world.state.liquidations.records == {}
@@ -318,11 +309,11 @@ def test_by_a_stale_mark_that_is_far_off_no_healthy_account_is_liquidated(make_w
     price that comes she is not."""
     world = shield(make_world, params(), 50)
     world.set_index(850)
-    wait(world)
+    world.wait()
     assert world.state.liquidations.records == {}
     assert world.one(world.CAROL, Bid(world.ALICE, ALL, 0)).code == "auction.unknown"
     world.set_index(1_150, 2)
-    wait(world)
+    world.wait()
     assert world.state.liquidations.records == {}
     world.set_index(1_000, 2)
     assert world.state.accounts[world.ALICE].distress is not None

@@ -42,27 +42,18 @@ def make(make_world, params=PARAMS, **keywords):
 
 
 def told(world, name=None):
-    return [
-        event
-        for event in world.output.events
-        if isinstance(event, LiquidationEvent) and name in (None, event.account)
-    ]
+    return [event for event in world.events(LiquidationEvent) if name in (None, event.account)]
 
 
 def steps(world):
     return [event.step for event in told(world)]
 
 
-def wait(world, passed_ms=100):
-    world.time_ms += passed_ms
-    return world.block()
-
-
 def test_an_account_at_its_maintenance_margin_is_left_alone(make_world):
     world = make(make_world)
     # At 948 ticks: equity 48,000, maintenance margin 47,400.
     world.set_index(948)
-    wait(world)
+    world.wait()
     assert world.state.liquidations.records == {}
     assert not told(world)
 
@@ -114,9 +105,9 @@ def test_the_next_part_waits_for_the_cooldown(make_world):
     world.set_index(935)
     # Equity 35,000 of 46,750: a fifth is not enough.
     assert steps(world) == [STEP.BEGUN, STEP.CLOSED]
-    wait(world, 400)
+    world.wait(400)
     assert steps(world) == []
-    wait(world)
+    world.wait()
     assert steps(world) == [STEP.CLOSED, STEP.ENDED]
     assert world.position(world.ALICE) == 64
 
@@ -131,9 +122,9 @@ def test_a_wall_of_dust_does_not_put_off_the_closing(make_world, monkeypatch):
     assert world.position(world.ALICE) == 98
     # Two of twenty lots: a tenth of the cooldown.
     assert world.state.accounts[world.ALICE].distress.cool_ms == world.time_ms + 50
-    wait(world)
+    world.wait()
     assert world.position(world.ALICE) == 96
-    wait(world)
+    world.wait()
     assert world.position(world.ALICE) == 76
 
 
@@ -153,7 +144,7 @@ def test_an_account_that_recovers_by_the_price_is_let_go(make_world):
     world = make(make_world)
     world.set_index(947)
     world.set_index(990)
-    wait(world)
+    world.wait()
     assert steps(world) == [STEP.ENDED]
     assert world.state.liquidations.agenda.due(2**63) == []
 
@@ -162,9 +153,9 @@ def test_without_bids_the_auction_begins_in_time(make_world):
     world = make(make_world)
     world.set_index(947)
     for _ in range(49):
-        wait(world)
+        world.wait()
         assert steps(world) == []
-    wait(world)
+    world.wait()
     assert steps(world) == [STEP.AUCTIONED]
 
 
@@ -184,19 +175,19 @@ def test_debts_above_the_fund_gate_withdrawals_until_they_are_gone(make_world, m
     restored = restore(snapshot(world.state))
     assert is_withdrawal_gated(restored)
     world.deposit(world.ALICE, 200_000)
-    wait(world)
+    world.wait()
     assert not is_withdrawal_gated(world.state)
 
 
 def test_a_stale_index_stops_the_liquidation_and_its_clock(make_world):
     world = make(make_world, oracle_max_age_ms=1_000)
     world.set_index(947)
-    wait(world, 2_000)
+    world.wait(2_000)
     assert world.state.markets[1].stale
     record = world.state.accounts[world.ALICE].distress
     elapsed_ms = record.elapsed_ms
     for _ in range(60):
-        wait(world)
+        world.wait()
     assert record.elapsed_ms == elapsed_ms
     assert record.stage is LiquidationStage.CLOSING
 
@@ -312,13 +303,13 @@ def test_steps_are_as_many_as_their_work_allows(make_world, monkeypatch):
 
     def count(work):
         monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_WORK_PER_BLOCK_MAX", work)
-        wait(world)
+        world.wait()
         return sum(record.seen_ms == world.time_ms for record in records)
 
     assert [count(work) for work in (2, 3, 4, 5)] == [1, 2, 2, 3]
     world.one(world.BOB, PlaceOrder(2, Side.BUY, 930, 1_000))
     monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_WORK_PER_BLOCK_MAX", 6)
-    wait(world)
+    world.wait()
     # Two of looking, two of the trade, one each of closing and of the end.
     assert steps(world) == [STEP.CLOSED, STEP.ENDED]
 
@@ -357,7 +348,7 @@ def test_a_liquidated_account_may_still_close_by_itself(make_world):
     receipt = world.one(world.ALICE, MarketOrder(1, Side.SELL, 946, 50))
     assert receipt.filled_lots == 50
     assert world.one(world.ALICE, PlaceOrder(1, Side.BUY, 947, 1)).code == "margin.insufficient"
-    wait(world)
+    world.wait()
     assert steps(world) == [STEP.ENDED]
 
 

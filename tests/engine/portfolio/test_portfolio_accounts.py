@@ -491,7 +491,7 @@ def test_a_settlement_leaves_the_rest_of_a_portfolio_margined(make_exchange):
     for minute in range(-30, 1):
         exchange.time_ms = expiry.expiry_ms + minute * 60_000
         report(exchange, INDEX + 5_000)
-    paid = [each for each in exchange.output.events if isinstance(each, SettlementEvent)]
+    paid = exchange.events(SettlementEvent)
     assert [each.amount_microquote for each in paid if each.account == exchange.ALICE] == [
         1_000 * 5_000 * 10
     ]

@@ -102,7 +102,7 @@ def fall(exchange, account, orders):
         exchange.run(exchange.DAVE, *orders(price))
         exchange.time_ms += 1
         report(exchange, price)
-        told = [event for event in exchange.output.events if isinstance(event, LiquidationEvent)]
+        told = exchange.events(LiquidationEvent)
     assert told[0].account == account.account_id
     return told
 

@@ -89,7 +89,7 @@ def test_an_hour_of_a_premium_is_paid_by_longs_to_shorts_to_the_last_micro_quote
     assert 0 <= paid - owed < 1
     assert 0 <= owed - received < 1
     assert funded.state.funding_pool == paid - received
-    told = [each for each in funded.output.events if isinstance(each, FundingPaidEvent)]
+    told = funded.events(FundingPaidEvent)
     # The buyer took what the seller had placed in the block before, and settled with it.
     assert [(each.account, each.amount_microquote) for each in told] == [(funded.ALICE, -paid)]
     assert not funded.state.funding_paid

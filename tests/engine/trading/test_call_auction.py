@@ -400,7 +400,7 @@ def test_slices_of_a_twap_order_join_auctions(world):
     twap = world.one(world.BOB, TwapOrder(1, BUY, 1_000, 10, 2_000, 1_000))
     world.time_ms += 1_000
     world.block()
-    (event,) = [each for each in world.output.events if isinstance(each, WakeEvent)]
+    (event,) = world.events(WakeEvent)
     assert (event.order_id, event.filled_lots, event.waiting_lots) == (twap.order_id, 3, 7)
     world.time_ms += 1_000
     world.block()

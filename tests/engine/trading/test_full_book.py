@@ -31,8 +31,7 @@ def told(world):
     """What events say of orders: owner, id, code, lots that are gone and that are left."""
     return [
         (event.owner, event.order_id, str(event.code), event.removed_lots, event.resting_lots)
-        for event in world.output.events
-        if isinstance(event, OrderEvent)
+        for event in world.events(OrderEvent)
     ]
 
 

@@ -35,8 +35,7 @@ def deadline(world, name):
 def passed(world):
     return [
         (event.account, event.deadline_ms, event.cancelled_count)
-        for event in world.output.events
-        if isinstance(event, DeadManEvent)
+        for event in world.events(DeadManEvent)
     ]
 
 
@@ -57,7 +56,7 @@ def test_everything_open_and_waiting_is_cancelled_at_the_deadline(world):
     world.time_ms = 1_500
     world.block()
     assert passed(world) == [(world.ALICE, 1_500, 4)]
-    told = [event for event in world.output.events if isinstance(event, OrderEvent)]
+    told = world.events(OrderEvent)
     assert {event.code.value for event in told} == {"order.dead_man"}
     assert sorted(event.removed_lots for event in told) == [1, 2, 3, 60]
     assert [order.exposure.account.account_id for order in world.state.orders.values()] == [

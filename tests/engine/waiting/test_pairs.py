@@ -43,15 +43,11 @@ def limit(side, price, lots=1, **more):
 
 
 def ends(world):
-    return [
-        (event.order_id, event.code.value)
-        for event in world.output.events
-        if isinstance(event, OrderEvent)
-    ]
+    return [(event.order_id, event.code.value) for event in world.events(OrderEvent)]
 
 
 def wakes(world):
-    return [event.order_id for event in world.output.events if isinstance(event, WakeEvent)]
+    return [event.order_id for event in world.events(WakeEvent)]
 
 
 @pytest.fixture
@@ -213,7 +209,7 @@ def test_a_leg_that_fires_and_is_refused_has_ended_all_the_same(world):
     pair = OneCancelsOther(stop(SELL, 950, 900, reduce_only=True), limit(SELL, 1_050))
     world.one(world.ALICE, pair)
     world.set_index(950)
-    (event,) = [event for event in world.output.events if isinstance(event, WakeEvent)]
+    (event,) = world.events(WakeEvent)
     assert event.code == "order.reduce_only_would_increase"
     assert is_over(world)
     assert world.open_lots() == {}

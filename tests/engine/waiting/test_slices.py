@@ -27,14 +27,12 @@ def advance(world, intervals=1):
     """Let time pass and return what the slices filled."""
     world.time_ms += 1_000 * intervals
     world.block()
-    return [event.filled_lots for event in world.output.events if isinstance(event, WakeEvent)]
+    return [event.filled_lots for event in world.events(WakeEvent)]
 
 
 def end(world):
     return [
-        (event.order_id, event.code.value, event.removed_lots)
-        for event in world.output.events
-        if isinstance(event, OrderEvent)
+        (event.order_id, event.code.value, event.removed_lots) for event in world.events(OrderEvent)
     ]
 
 
@@ -135,7 +133,7 @@ def test_one_market_runs_only_so_many_slices_in_a_block(world, monkeypatch):
     world.run(world.ALICE, *[twap(2, 2) for _ in range(3)])
     assert len(advance(world)) == 2
     world.block()
-    assert len([e for e in world.output.events if isinstance(e, WakeEvent)]) == 1
+    assert len(world.events(WakeEvent)) == 1
 
 
 @pytest.mark.parametrize(

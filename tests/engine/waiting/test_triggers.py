@@ -52,15 +52,13 @@ def take_profit(side, trigger, price, lots=1, source=INDEX, **more):
 
 
 def wakes(world):
-    return [event for event in world.output.events if isinstance(event, WakeEvent)]
+    return world.events(WakeEvent)
 
 
 def ends(world):
     """(id, code, lots) of what ended without acting."""
     return [
-        (event.order_id, event.code.value, event.removed_lots)
-        for event in world.output.events
-        if isinstance(event, OrderEvent)
+        (event.order_id, event.code.value, event.removed_lots) for event in world.events(OrderEvent)
     ]
 
 
