@@ -7,7 +7,7 @@ a failing seed is a failing protocol. docs/simulator.md tells how to use it.
   `disk` is what outlives a crash; `node_world` adds what whole nodes need: batch stores, archives,
   engines; `joining` their snapshots, for whoever joins.
 - committees: `keys`, `cluster` (consensus cores alone), `nodes` (whole nodes), `traders` (their
-  clients), `solo` (one core among scripted peers).
+  clients, with `session_keys`), `solo` (one core among scripted peers).
 - what is asked of them: `oracles`; `violation` names the rule that broke and its verdict.
 - one run: `schedule` (the file), `bounds` (what it may say), `faults` (what breaks), `scenario`
   (its phases), `coverage` (what it went through), `watchdog` (ends it where it hangs).

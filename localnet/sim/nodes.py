@@ -13,9 +13,10 @@ from consensus.lane_limits import LanesConfig
 from consensus.types import AvailabilityCertificate
 from crypto.codec import decode, encode
 from crypto.mock import derive_test_secret
-from engine.genesis import EngineGenesis, GenesisDeposit
-from engine.instructions import Bundle, Instruction, OracleReport
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams
+from engine.instructions import Bundle, Instruction, OracleReport, VolatilityReport
 from engine.invariants import validate_all
+from engine.state import EngineState
 from localnet.byzantine import Behaviour, LyingNode, make_liar
 from localnet.sim.disk import Batch, NodeDisk
 from localnet.sim.joining import read_resumed
@@ -33,7 +34,16 @@ from localnet.sim.oracles.proof import Prosecutor
 from localnet.sim.oracles.replay import ReplayDiffersError, validate_replay
 from localnet.sim.oracles.signing import SignedOnce
 from localnet.sim.oracles.trades import Trades
-from localnet.sim.traders import BASE_PRICE_TICKS, FEE_TIERS, MARKETS, Traders, make_markets
+from localnet.sim.session_keys import SessionKeys, has_session_keys
+from localnet.sim.traders import (
+    BASE_PRICE_TICKS,
+    FEE_TIERS,
+    MARKETS,
+    VOLATILITY_PPM,
+    Traders,
+    is_wild,
+    make_markets,
+)
 from localnet.sim.violation import BrokenRuleError
 from localnet.verdicts import Verdict
 from mempool.envelope import (
@@ -150,6 +160,9 @@ class NodeCluster:
         more than what nodes do. `oracles.watch` adds the rest, for the run of a schedule."""
         members, exempt = self.genesis.members, self.exempt
         self.order = OneOrder(exempt)
+        sessions = [derive_test_secret(f"session {index}") for index in range(ACCOUNTS)]
+        named = [self.identity.public_key(secret) for secret in sessions]
+        self.session_keys = SessionKeys(sessions, named, self.order.passed)
         self.promises = Promises(self.genuine, exempt)
         self.promises.is_provable = self._is_provable
         self.judge = Judge(
@@ -184,7 +197,14 @@ class NodeCluster:
             return self.world.now_ms + self.world.hosts[index].clock_offset_ms
 
         delivered = self.delivery.delivered
-        return Door(self.config.admission, self.genuine, delivered, find_time_ms, self.exempt)
+        return Door(
+            self.config.admission,
+            self.genuine,
+            delivered,
+            find_time_ms,
+            self.exempt,
+            self.session_keys.find_active_height,
+        )
 
     def _make_genesis(self) -> Genesis:
         names = [self.identity.public_key(secret) for secret in self.accounts]
@@ -197,7 +217,12 @@ class NodeCluster:
             time_ms=0,
             seed=7,
             members=self.keys.committee.members,
-            engine=EngineGenesis(make_markets(self._seed), deposits, fee_tiers=FEE_TIERS),
+            engine=EngineGenesis(
+                make_markets(self._seed),
+                deposits,
+                fee_tiers=FEE_TIERS,
+                liquidation=LiquidationParams() if is_wild(self._seed) else None,
+            ),
             fee_credits=tuple(FeeCredit(name, 10**9) for name in names),
         )
 
@@ -274,17 +299,22 @@ class NodeCluster:
         secret: bytes,
         instructions: Sequence[Instruction],
         expiry_height: int = EXPIRY_HEIGHTS,
+        session: bytes | None = None,
     ) -> bytes:
-        """An encoded envelope with the next nonce."""
-        self._nonces += 1
+        """An encoded envelope with the next nonce, signed by a session key if one is given."""
         body = encode(Bundle(tuple(instructions)))
-        sender = self.identity.public_key(secret)
+        return self._seal(BodyKind.PLAIN, body, secret, session or secret, expiry_height)
+
+    def _seal(
+        self, kind: BodyKind, body: bytes, owner: bytes, secret: bytes, expiry_height: int
+    ) -> bytes:
+        self._nonces += 1
         header = EnvelopeHeader(
             chain_id=self.chain_id,
             namespace=NAMESPACE_ENGINE,
-            kind=BodyKind.PLAIN,
-            sender=sender,
-            signer=sender,
+            kind=kind,
+            sender=self.identity.public_key(owner),
+            signer=self.identity.public_key(secret),
             nonce=1_000 + self._nonces,
             expiry_height=expiry_height,
             body_digest=compute_body_digest(body),
@@ -309,7 +339,13 @@ class NodeCluster:
             OracleReport(market, price_ticks, self._sequences[member], time_ms)
             for market in MARKETS
         ]
-        self.submit(self.make_envelope(self.oracles[member], reports), member)
+        surfaces = [
+            VolatilityReport(params.market, vols, self._sequences[member], time_ms)
+            for params in self.genesis.engine.markets
+            if params.options is not None
+            for vols in [(VOLATILITY_PPM,) * len(params.options.vol_moneyness_ppm)]
+        ]
+        self.submit(self.make_envelope(self.oracles[member], (*reports, *surfaces)), member)
 
     def trade(self, interval_ms: int, duration_ms: int) -> None:
         """Keep all nodes busy for a while: orders around a price, some of them at two nodes at
@@ -328,12 +364,17 @@ class NodeCluster:
             account = random.randrange(ACCOUNTS)
             secret = self.accounts[account]
             make = self._traders.make
-            orders = [make(account, world.now_ms) for _ in range(2 * random.randint(1, 3))]
+            state = self._find_engine_state()
+            orders = [make(account, world.now_ms, state) for _ in range(2 * random.randint(1, 3))]
+            session = None
+            if has_session_keys(self._seed):
+                self._authorise(*chosen)
+                session = self.session_keys.find_secret(account, self.lowest_committed())
             expiry_height = EXPIRY_HEIGHTS
             if number % 5 == 0:
                 lowest = self.lowest_committed()
                 expiry_height = lowest + random.randint(*EXPIRY_SOON_HEIGHTS)
-            self.submit(self.make_envelope(secret, orders, expiry_height), *chosen)
+            self.submit(self.make_envelope(secret, orders, expiry_height, session), *chosen)
             if number % 9 == 0:
                 data = random.randbytes(64 * random.randint(1, 20))
                 world.tell(chosen[0], OpaqueSubmitted(chosen[0], number, 1, 64, data))
@@ -341,6 +382,22 @@ class NodeCluster:
                 world.after(interval_ms, lambda: again(number + 1))
 
         again(0)
+
+    def _authorise(self, *nodes: int) -> None:
+        """The next account lets its session key sign for it."""
+        account = self.session_keys.next_account()
+        if account is None:
+            return
+        secret = self.accounts[account]
+        body = self.session_keys.make_body(account, self.world.now_ms)
+        envelope = self._seal(BodyKind.KEYS, body, secret, secret, EXPIRY_HEIGHTS)
+        self.session_keys.note(account, decode(Envelope, envelope).header.envelope_id())
+        self.submit(envelope, *nodes)
+
+    def _find_engine_state(self) -> EngineState | None:
+        """What a client might have asked an honest node for."""
+        running = self.running()
+        return self.world.engines[running[0]].state if running else None
 
     def stop_trading(self) -> None:
         """No new traffic from now on."""

@@ -1,6 +1,7 @@
-"""What the simulated traders ask for: every instruction of the engine that a client may send.
+"""What the simulated traders ask for: with most seeds what `oracles.trades` has rules of its own
+for, and with some every instruction that an account may send, options included.
 
-They draw from a generator of their own, so that more kinds of orders change nothing else in a run.
+They draw from generators of their own, so that more kinds of orders change nothing else in a run.
 """
 
 from collections import defaultdict, deque
@@ -26,8 +27,13 @@ from engine.instructions import (
     Transfer,
     Withdraw,
 )
+from engine.options.params import OptionParams
+from engine.portfolio.rules import PortfolioRules
+from engine.state import EngineState
 from localnet.markets import make_plain_market
 from localnet.sim.oracles.books import SUB_ACCOUNTS
+from localnet.sim.streams.conditions import Temper
+from localnet.sim.streams.hands import Hands
 
 MARKET: Final = 1
 SMALL_MARKET: Final = 2
@@ -49,6 +55,41 @@ OPEN_INTEREST: Final = OpenInterestParams(5 * 10**6, 10**9)
 
 AUCTIONS_EVERY: Final = 4
 """Of seeds, so many to one whose large market matches by auctions."""
+
+WILD_EVERY: Final = 5
+"""Of seeds, so many to one whose traders ask for whatever the engine knows."""
+WILD_ONE_IN: Final = 2
+"""So often they do, and otherwise for what all traders ask."""
+
+_WILD: Final = Temper(
+    deposits=(),
+    sizes=(1, 5, 20, 100),
+    leaps=(),
+    leap_permille=0,
+    price_most=0,
+    steps_ms=(),
+    jumps_ms=(),
+    jump_permille=0,
+    options_permille=600,
+)
+
+OPTIONS: Final = OptionParams(
+    tick_size_microquote=10_000,
+    strike_step_ticks=1_000,
+    strikes_each_side=0,
+    strikes_max=3,
+    expiries=1,
+    expiry_interval_ms=60_000,
+    expiry_offset_ms=2_500,
+    window_ms=1_000,
+    sample_interval_ms=250,
+    taker_fee_ppm=500,
+    vol_tenors_s=(600,),
+    vol_moneyness_ppm=(900_000, 1_100_000),
+    portfolio=PortfolioRules(),
+)
+"""The first expiry is within reach of a run of seconds. Every other wild seed has them."""
+VOLATILITY_PPM: Final = 600_000
 
 NAMES_KEPT: Final = 12
 """An account cancels and amends one of so many orders that it named last, open or not."""
@@ -72,7 +113,14 @@ def make_markets(seed: int) -> tuple[MarketParams, ...]:
     )
     if seed % AUCTIONS_EVERY == AUCTIONS_EVERY - 1:
         plain = replace(plain, matching=Matching.AUCTION)
+    if seed % (2 * WILD_EVERY) == 2:
+        plain = replace(plain, options=OPTIONS)
     return plain, replace(other, mark=MARK, open_interest=OPEN_INTEREST)
+
+
+def is_wild(seed: int) -> bool:
+    """Whether the traders of a seed ask for more than what `oracles.trades` knows rules of."""
+    return seed % WILD_EVERY == 2
 
 
 class Traders:
@@ -83,12 +131,17 @@ class Traders:
         self._accounts = (*accounts, bytes(32))
         self._random = Random(f"traders {seed}")
         self._moves = Random(f"collateral {seed}")
+        wild = Random(f"wild {seed}")
+        self._wild = wild
+        self._hands = Hands(wild, _WILD, self._accounts) if is_wild(seed) else None
         self._last_name = 0
         self._names: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=NAMES_KEPT))
 
-    def make(self, account: int, now_ms: int) -> Instruction:
-        """What an account asks for next."""
+    def make(self, account: int, now_ms: int, state: EngineState | None = None) -> Instruction:
+        """What an account asks for next. What wild traders ask for hangs on an engine's state."""
         order = self._make_order(account, now_ms)
+        if self._hands is not None and state is not None and not self._wild.randrange(WILD_ONE_IN):
+            order = self._hands.draw_own(state)
         choice = self._moves.randrange(40)
         if choice == 0:
             return self._make_collateral()

@@ -11,13 +11,24 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from engine.genesis import EngineGenesis, Matching
 from engine.instructions import PlaceOrder
-from engine.receipts import Event, Fill, TransferEvent, WithdrawalEvent, WithdrawalState
+from engine.receipts import (
+    Event,
+    ExpiryEvent,
+    Fill,
+    SeriesListedEvent,
+    SettlementEvent,
+    TransferEvent,
+    WithdrawalEvent,
+    WithdrawalState,
+)
 from engine.state import EngineState
 from localnet.sim.node_world import NodeWorld
 from localnet.sim.oracles.watchers import Execution, Watcher
-from mempool.envelope import EnvelopeHeader
+from mempool.envelope import BodyKind, EnvelopeHeader
 from mempool.ledger import FeeSchedule
 
 _PPM: Final = 1_000_000
@@ -64,6 +75,12 @@ class Books(Watcher):
         self.positions: Counter[tuple[bytes, int]] = Counter()
         """Lots by account and market."""
         self.fees = 0
+        self.series: dict[int, SeriesListedEvent] = {}
+        """Options that have not expired, by market."""
+        self.settlement_pool = 0
+        """What rounding left of payments between longs and shorts."""
+        self._due: dict[tuple[bytes, int], tuple[int, int]] = {}
+        """Positions in options that expire, and what they receive, by account and market."""
         for deposit in genesis.deposits:
             self.balances[deposit.account] += deposit.amount_microquote
         self.opened = dict.fromkeys(self.balances, 0)
@@ -88,9 +105,13 @@ class Books(Watcher):
         if height != self.height + 1:
             return
         self.height = height
+        for event in execution.output.events:
+            if isinstance(event, SeriesListedEvent):
+                self._list(event)
         self._book(execution.output.fills, execution.block.time_ms)
         for event in execution.output.events:
             self._move(event)
+        assert not self._due, f"height {height}: {len(self._due)} positions are not settled"
         self.compare(index, self._world.engines[index].state)
 
     def owner_of(self, account: bytes) -> bytes:
@@ -127,6 +148,22 @@ class Books(Watcher):
         assert not rest, "prices are whole in micro-quote"
         return notional
 
+    def _list(self, event: SeriesListedEvent) -> None:
+        """An option is a market with lots of its underlying, and ticks and fees of its own."""
+        underlying = self.markets[event.underlying]
+        options = underlying.options
+        assert options is not None, f"market {event.underlying} has no options"
+        assert event.market not in self.markets, f"market {event.market} is there already"
+        self.series[event.market] = event
+        self.markets[event.market] = replace(
+            underlying,
+            market=event.market,
+            tick_size_microquote=options.tick_size_microquote,
+            maker_fee_ppm=options.maker_fee_ppm,
+            taker_fee_ppm=options.taker_fee_ppm,
+            options=None,
+        )
+
     def _book(self, fills: Iterable[Fill], time_ms: int) -> None:
         epoch = self._find_epoch(time_ms)
         notionals: Counter[int] = Counter()
@@ -155,7 +192,11 @@ class Books(Watcher):
 
     def _move(self, event: Event) -> None:
         """Collateral that changes hands, leaves or comes back."""
-        if isinstance(event, TransferEvent):
+        if isinstance(event, ExpiryEvent):
+            self._expire(event)
+        elif isinstance(event, SettlementEvent):
+            self._settle(event)
+        elif isinstance(event, TransferEvent):
             self._require_positive(event.amount_microquote)
             self.balances[event.source] -= event.amount_microquote
             self.balances[event.target] += event.amount_microquote
@@ -181,6 +222,29 @@ class Books(Watcher):
             else:
                 self.balances[event.account] += amount
 
+    def _expire(self, event: ExpiryEvent) -> None:
+        """All positions in the options of one expiry are due: a call's holder receives what the
+        price is above the strike, a put's what it is below, rounded down, and a short pays it."""
+        for number, series in sorted(self.series.items()):
+            if (series.underlying, series.expiry_ms) != (event.underlying, event.expiry_ms):
+                continue
+            above = event.price_sum_ticks - event.price_samples * series.strike_ticks
+            value = max(above if series.is_call else -above, 0)
+            own = self.markets[series.underlying]
+            unit = own.tick_size_microquote // own.lots_per_base
+            for (account, market), lots in self.positions.items():
+                if market == number and lots:
+                    self._due[account, market] = (lots, lots * value * unit // event.price_samples)
+            del self.series[number]
+
+    def _settle(self, event: SettlementEvent) -> None:
+        name = (event.account, event.market)
+        found, due = (event.size_lots, event.amount_microquote), self._due.pop(name, None)
+        assert found == due, f"height {self.height}: {event}, due {due}"
+        del self.positions[name]
+        self.balances[event.account] += event.amount_microquote
+        self.settlement_pool -= event.amount_microquote
+
     def _require_positive(self, amount: int) -> None:
         assert 0 < amount <= self.deposited, f"height {self.height}: {amount} moves"
 
@@ -205,11 +269,13 @@ class Books(Watcher):
         where: str,
     ) -> None:
         """At rest: every account's prepaid credit is what was given less the fees of what passed.
-        Without changes of keys."""
+        Traders change one key in an envelope."""
         due = Counter(credits_given)
         for header in passed:
             if header.sender in credits_given:
                 price = fees.base_microquote + fees.per_byte_microquote * header.body_size_bytes
+                if header.kind is BodyKind.KEYS:
+                    price += fees.per_key_microquote
                 due[header.sender] -= price
         for account, left in credits_left.items():
             assert left == due[account], (
@@ -225,8 +291,9 @@ class Books(Watcher):
         assert found == due, (
             f"{where}: deposits, withdrawals and those pending are {found}, due {due}"
         )
-        pools = (state.fees, state.insurance)
-        assert pools == (self.fees, 0), f"{where}: pools {pools}, paid in {self.fees}"
+        pools = (state.fees, state.insurance, state.settlement_pool)
+        due_pools = (self.fees, 0, self.settlement_pool)
+        assert pools == due_pools, f"{where}: pools {pools}, due {due_pools}"
         for account_id, account in state.accounts.items():
             balance = self.balances[account_id]
             assert account.quote == balance, (

@@ -56,10 +56,13 @@ class Door(Watcher):
         delivered: Mapping[int, int],
         find_time_ms: Callable[[int], int],
         exempt: Iterable[int] = (),
+        find_active_height: Callable[[bytes], int | None] = lambda key: None,
     ) -> None:
         """`genuine` are the headers of envelopes that follow all rules, by id: what else is handed
         in may be turned away for anything, if only it is answered. `delivered` are the newest
-        heights by host, and `find_time_ms` what a host's clock shows."""
+        heights by host, `find_time_ms` what a host's clock shows, and `find_active_height` from
+        which height on a session key counts."""
+        self._find_active_height = find_active_height
         self._config = config
         self._genuine = genuine
         self._delivered = delivered
@@ -129,6 +132,9 @@ class Door(Watcher):
                 is_true = envelope_id in self.taken[index]
             case "nonce.too_old":
                 is_true = header.nonce < self._find_time_ms(index) - NONCE_PAST_MAX_MS
+            case "key.unauthorised":
+                active = self._find_active_height(header.signer)
+                is_true = active is not None and self._delivered[index] + 1 < active
             case "pool.full" | "pool.sender_full":
                 is_true = self._is_full(index, size_bytes, header.sender if "_" in code else None)
             case "nonce.duplicate" | "nonce.too_low":

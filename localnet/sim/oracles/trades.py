@@ -5,8 +5,8 @@ more in a `Mirror`; what the engine says of it (fills, receipts, events) must be
 must what is left open, and the root over it.
 
 Not judged is what hangs on the index or on margin: such a refusal must only be one that could be.
-Reduce-only orders and what waits for a price or a time, which no trader of a run sends, end the
-judgement.
+Reduce-only orders and what waits for a price or a time, which wild traders send alone, end the
+judgement; where there are options it does not begin.
 """
 
 from collections import Counter
@@ -78,7 +78,8 @@ class Trades(Watcher):
         self._root = b""
         self._priced: set[int] = set()
         """Markets in which an order was admitted once: they have an index for ever."""
-        self.is_judging = True
+        # Options are listed and marked by rules that are not written down here.
+        self.is_judging = all(params.options is None for params in books.markets.values())
         self._calls = books.calls
         self._joined: set[int] = set()
         """Orders that came for an auction of this height."""

@@ -1,5 +1,6 @@
 """One instruction after the other: every kind, mostly sensible, now and then as nobody means it."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
@@ -58,21 +59,29 @@ _KINDS: Final = tuple(TriggerKind)
 class Hands:
     """Draws what accounts ask for, from what there is in the engine at the moment."""
 
-    def __init__(self, random: Random, temper: Temper) -> None:
+    def __init__(
+        self,
+        random: Random,
+        temper: Temper,
+        accounts: Sequence[bytes] = (*ACCOUNTS, *SUB_ACCOUNTS),
+    ) -> None:
+        """`accounts` are those that transfers and bids may name."""
         self._random = random
         self._temper = temper
+        self._accounts = accounts
 
     def draw(self, state: EngineState) -> Instruction:
         """The next instruction."""
         random = self._random
         if random.random() < 0.01:
             return random.choice((OracleReport(1, 1, 1, 1), VolatilityReport(1, (1, 1), 1, 1)))
-        instruction = self._draw_own(state)
+        instruction = self.draw_own(state)
         if random.random() < 0.15:
             return OnBehalf(self._bend(random.randint(1, 3)), instruction)
         return instruction
 
-    def _draw_own(self, state: EngineState) -> AccountInstruction:
+    def draw_own(self, state: EngineState) -> AccountInstruction:
+        """What an account may ask for itself, or for a sub-account."""
         random = self._random
         kind = random.random()
         if kind < 0.35:
@@ -239,8 +248,10 @@ class Hands:
         if kind == 0:
             return Transfer(amount, b"", self._bend(random.randint(0, 3)))
         if kind == 1:
-            return Transfer(amount, random.choice((*ACCOUNTS, *SUB_ACCOUNTS)))
-        return Transfer(amount, random.choice((b"x", STRANGER, ACCOUNTS[0])), random.randint(0, 1))
+            return Transfer(amount, random.choice(self._accounts))
+        return Transfer(
+            amount, random.choice((b"x", STRANGER, self._accounts[0])), random.randint(0, 1)
+        )
 
     def _bid(self, state: EngineState) -> Bid:
         random, liquidations = self._random, state.liquidations
@@ -248,7 +259,7 @@ class Hands:
         if under_way and random.randrange(5) < 3:
             account = random.choice(under_way)
         else:
-            account = random.choice((*ACCOUNTS, *SUB_ACCOUNTS, STRANGER))
+            account = random.choice((*self._accounts, STRANGER))
         portion = random.choice((1, 1_000, random.randint(1, PPM), PPM))
         premium = random.choice((0, 1, random.randint(0, 60_000), random.randint(0, PPM)))
         return Bid(account, self._bend(portion), self._bend(premium))
