@@ -188,6 +188,8 @@ class EngineState:
         account.equity += amount_microquote
         self.deposits_total += amount_microquote
         self.mark_dirty(account)
+        if self.liquidations is not None:
+            self.liquidations.hasten(account, self.time_ms)
 
 
 def create_state(genesis: EngineGenesis) -> EngineState:

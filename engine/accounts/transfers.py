@@ -68,3 +68,5 @@ def _move(state: EngineState, source: Account, target: Account, amount: int) -> 
     target.quote += amount
     target.equity += amount
     state.mark_dirty(target)
+    if state.liquidations is not None:
+        state.liquidations.hasten(target, state.time_ms)

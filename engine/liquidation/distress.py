@@ -154,6 +154,12 @@ class Liquidations:
         record.due_ms = due_ms
         self.agenda.add(due_ms, account_id)
 
+    def hasten(self, account: Account, now_ms: int) -> None:
+        """An account has received money: if it is under liquidation, look at it next, so that who
+        pays a debt opens withdrawals by it."""
+        if account.distress is not None and account.distress.due_ms > now_ms:
+            self.schedule(account.distress, now_ms)
+
     def note_equity(self, record: Distress, equity: int) -> None:
         """Note how much more the account owes than it has."""
         debt = min(max(-equity, 0), DEBT_MAX_MICROQUOTE)

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.genesis import LiquidationParams
-from engine.instructions import PlaceOrder, Side
+from engine.instructions import PlaceOrder, Side, Transfer
 from engine.liquidation.deleverage import compute_loss_max, compute_rank, rank_positions
 from engine.liquidation.phase import is_withdrawal_gated
 from engine.receipts import DeleverageEvent, LiquidationEvent, LiquidationStep
@@ -201,6 +201,28 @@ def test_debts_alone_that_nobody_can_pay_are_looked_at_ever_more_rarely(make_wor
     assert world.state.liquidations.records == {}
     assert len(world.state.accounts[world.ALICE].orders) == 1
     assert world.state.liquidations.debts == 0
+
+
+@pytest.mark.parametrize("is_deposit", [False, True])
+def test_who_pays_a_debt_opens_withdrawals_at_once(make_world, is_deposit):
+    """With an empty fund a debt of dust closes them for everybody; anybody may pay it, and need not
+    wait until it is looked at."""
+    world = make(make_world)
+    lend(world, world.ALICE, world.BOB, 100_001)
+    world.block()
+    for _ in range(10):
+        world.time_ms += 60_000
+        world.block()
+    record = world.state.accounts[world.ALICE].distress
+    assert record.due_ms > world.time_ms
+    assert is_withdrawal_gated(world.state)
+    if is_deposit:
+        world.deposit(world.ALICE, 1)
+    else:
+        assert world.one(world.CAROL, Transfer(1, world.ALICE)).code == "ok"
+    world.block()
+    assert not is_withdrawal_gated(world.state)
+    assert world.state.liquidations.records == {}
 
 
 def test_several_positions_end_at_zero_together(make_world):
