@@ -164,21 +164,48 @@ def _doc_rows(*errors: type[Exception]) -> dict[str, str]:
 def _call_rows(
     folders: Iterable[Path], names: frozenset[str], others: frozenset[str] = frozenset()
 ) -> dict[str, str]:
-    """Codes that calls of these names are given as plain text, and the module that does so.
+    """Codes that calls of these names are given as plain text; what they say beside it, or what the
+    engine's code of that name means, or else the module that does so.
 
     Raises AssertionError for one of `names` that no such call has: whatever it was is called
     otherwise now, and its codes would be missing. Calls of `others` may have codes or not.
     """
-    rows: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}
+    messages: dict[str, set[str]] = {}
     silent = set(names)
     for path, tree in _parse(folders):
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and _name(call.func) in names | others:
                 for code in _codes(call):
-                    rows.setdefault(code, set()).add(_module(path))
+                    modules.setdefault(code, set()).add(_module(path))
+                    messages.setdefault(code, set()).update(_messages(call))
                     silent.discard(_name(call.func))
     assert not silent, f"nothing reports a code through {', '.join(sorted(silent))}"
-    return {code: f"see `{'`, `'.join(sorted(modules))}`" for code, modules in rows.items()}
+    answers = {code.value: reason.meaning for code, reason in OUTCOME_REASONS.items()}
+    return {
+        code: "; ".join(sorted(messages[code]))
+        or answers.get(code)
+        or f"see `{'`, `'.join(sorted(where))}`"
+        for code, where in modules.items()
+    }
+
+
+def _messages(call: ast.Call) -> Iterator[str]:
+    """What a call says for people, with an ellipsis for what only the case tells."""
+    for argument in call.args:
+        match argument:
+            case ast.Constant(value=str(text)) if " " in text:
+                parts = [text]
+            case ast.JoinedStr(values=values):
+                parts = [
+                    str(each.value) if isinstance(each, ast.Constant) else "…" for each in values
+                ]
+            case _:
+                continue
+        text = "".join(parts).strip().replace("|", "\\|")
+        # One that is all ellipses or names a file alone says nothing.
+        if len(re.findall(r"[a-z]+", text)) > 1:
+            yield text
 
 
 def _return_rows(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from mempool.batch import BatchError
 from mempool.refusal import RefusalCode
 from node.cli import engine_reference
 from node.cli.engine_reference import find_gaps
-from node.cli.error_reference import _call_rows
+from node.cli.error_reference import _call_rows, _messages
 from node.cli.reference import FILLED, render_pages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -80,6 +80,22 @@ def test_the_pages_do_not_depend_on_where_they_are_made(monkeypatch: pytest.Monk
 def test_a_name_through_which_nothing_is_reported_any_more_is_noticed() -> None:
     with pytest.raises(AssertionError, match="through gone"):
         _call_rows([DOCS.parent / "node"], frozenset({"PeerError", "gone"}))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ('Error(f"no home at {path}", code="a.missing")', ["no home at …"]),
+        ('Error("it is empty | damaged", code="a.bad")', ["it is empty \\| damaged"]),
+        ('Error("a.bad", "it is empty")', ["it is empty"]),
+        ('Error(f"{path}: {why}", code="a.bad")', []),
+        ('Error(why, code="a.bad")', []),
+    ],
+)
+def test_a_code_means_what_is_said_beside_it(call: str, words: list[str]) -> None:
+    node = ast.parse(call, mode="eval").body
+    assert isinstance(node, ast.Call)
+    assert list(_messages(node)) == words
 
 
 def find_codes() -> Iterator[tuple[str, Path]]:
