@@ -75,6 +75,10 @@ FOK_READS_PER_SENDER_MAX: Final = 1_000
 together: reading costs the sender nothing, so this bounds what orders that are then refused can
 make everybody do, however many of them one bundle holds."""
 
+EXPIRIES_PER_BLOCK_MAX: Final = 10_000
+"""Resting orders whose time is over that one block takes out of the books, by that time; the others
+go in the next blocks, or when something meets them. They trade no more."""
+
 MATCHES_PER_SENDER_MAX: Final = 5_000
 """Resting orders that what one sender places, and what of it fires, may meet in one block, all
 continuous markets together, those of owners with portfolio margin counted by their weight. What is

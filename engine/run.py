@@ -14,6 +14,7 @@ class BlockRun:
         "events",
         "fills",
         "fok_reads",
+        "has_overdue",
         "matches",
         "settled_events",
         "settled_fills",
@@ -28,6 +29,8 @@ class BlockRun:
         self.events: list[Event] = []
         self.fok_reads: dict[bytes, int] = {}
         """What each sender's fill-or-kill checks have read, in order of execution."""
+        self.has_overdue = False
+        """May there be orders in the books whose time is over (`EXPIRIES_PER_BLOCK_MAX`)?"""
         self.matches: dict[bytes, int] = {}
         """What each sender's orders have met (`MATCHES_PER_SENDER_MAX`), likewise."""
         self.settled_fills = 0
@@ -48,6 +51,10 @@ class BlockRun:
                 resting_lots,
             )
         )
+
+    def is_overdue(self, order: Order) -> bool:
+        """Is the time of a resting order over? Then it trades no more."""
+        return self.has_overdue and 0 < order.good_til_ms <= self.time_ms
 
     def report_waiting(self, order: Waiting, code: ReasonCode) -> None:
         """Tell an owner that an order waits no more, with what of it never came to trade."""

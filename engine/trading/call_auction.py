@@ -46,6 +46,7 @@ from engine.trading.matching import compute_threshold, is_maker_fill_allowed
 from engine.trading.placement import check_form, check_risk
 from engine.trading.resting import (
     enforce_reduce_only,
+    expire_order,
     prevent_self_trade,
     reduce_order,
     remove_order,
@@ -103,7 +104,7 @@ class CallAuction:
         self._reserves: dict[tuple[bytes, int], _Reserve] = {}
         """By account and side."""
         self._failing: list[Order] = []
-        """Resting orders whose owners have not the margin for them."""
+        """Resting orders whose owners have not the margin for them, or whose time is over."""
 
     # ---- joining -------------------------------------------------------------------------------
 
@@ -261,6 +262,9 @@ class CallAuction:
         for order in side.crossed_orders(compute_threshold(-side.sign, best)):
             exposure = order.exposure
             account_id = exposure.account.account_id
+            if self._run.has_overdue and self._run.is_overdue(order):
+                self._failing.append(order)
+                continue
             lots = order.lots
             if order.reduce_only:
                 position = max(-order.side * exposure.lots, 0)
@@ -328,6 +332,9 @@ class CallAuction:
         for order in self._failing:
             limit = price if price is not None else self._find_best_opposite(order)
             if limit is not None and order.side * (order.price - limit) >= 0:
+                if self._run.is_overdue(order):
+                    expire_order(self._run, order)
+                    continue
                 self._run.report(order, ReasonCode.MARGIN_INSUFFICIENT, order.lots, 0)
                 remove_order(self._state, order)
 

@@ -11,10 +11,11 @@ from engine.instructions import (
     PlaceOrder,
     Side,
 )
+from engine.limits import EXPIRIES_PER_BLOCK_MAX
 from engine.receipts import ReasonCode, Receipt, Status
 from engine.run import BlockRun
 from engine.trading.book import Order
-from engine.trading.resting import reduce_order, remove_order
+from engine.trading.resting import expire_order, reduce_order, remove_order
 from engine.waiting.orders import Conditional, Waiting
 from engine.waiting.waitlist import (
     cancel_everything,
@@ -108,11 +109,14 @@ def amend_order(
 
 
 def expire_orders(run: BlockRun) -> None:
-    """Remove every order whose `good_til_ms` the block's time has reached."""
+    """Remove the orders whose `good_til_ms` the block's time has reached: as many as a block may,
+    by that time and by id. What is left over is looked at wherever it could trade."""
     state = run.state
     expiries = state.expiries
-    while expiries and expiries[0][0] <= run.time_ms:
+    left = EXPIRIES_PER_BLOCK_MAX
+    while left and expiries and expiries[0][0] <= run.time_ms:
         order = state.orders.get(heappop(expiries)[1])
         if order is not None:
-            run.report(order, ReasonCode.ORDER_EXPIRED, order.lots, 0)
-            remove_order(state, order)
+            expire_order(run, order)
+            left -= 1
+    run.has_overdue = not left

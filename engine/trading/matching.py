@@ -27,6 +27,7 @@ from engine.run import BlockRun
 from engine.trading.book import Order
 from engine.trading.resting import (
     enforce_reduce_only,
+    expire_order,
     prevent_self_trade,
     reduce_order,
     remove_order,
@@ -101,7 +102,9 @@ def match_order(run: BlockRun, taker: Taker) -> None:
     while taker.lots and keys and keys[-1] >= threshold and taker.matches_left > 0:
         maker = opposite.levels[keys[-1]].head
         taker.matches_left -= weigh_match(maker)
-        if maker.exposure.account is account:
+        if run.has_overdue and run.is_overdue(maker):
+            expire_order(run, maker)
+        elif maker.exposure.account is account:
             left = prevent_self_trade(run, taker.self_trade, maker, taker.lots)
             taker.absorbed_lots += taker.lots - left
             taker.lots = left
@@ -275,6 +278,8 @@ def _read_fillable(run: BlockRun, taker: Taker, crossed: Iterable[Order]) -> tup
         reads += 1
         exposure = order.exposure
         account = exposure.account
+        if run.has_overdue and run.is_overdue(order):
+            continue
         if account is taker.exposure.account:
             if taker.self_trade != SelfTradeMode.CANCEL_MAKER:
                 return False, reads

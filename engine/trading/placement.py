@@ -32,8 +32,9 @@ from engine.trading.matching import (
     is_fok_fillable,
     match_order,
     note_matches,
+    weigh_match,
 )
-from engine.trading.resting import enforce_reduce_only, remove_order, rest_order
+from engine.trading.resting import enforce_reduce_only, expire_order, remove_order, rest_order
 
 _OK: Final = ReasonCode.OK
 # Enum members are looked up once: on this path an attribute of an enum class costs as much as a
@@ -272,6 +273,8 @@ def _execute(
                 code = ReasonCode.ORDER_FOK_UNFILLABLE
                 return Receipt(envelope_id, index, _REFUSED, code)
         elif tif is _POST_ONLY:
+            if run.has_overdue:
+                _clear_overdue(run, taker)
             refusal = _find_post_only_refusal(exposure, taker)
             if refusal is not _OK:
                 return Receipt(envelope_id, index, _REFUSED, refusal)
@@ -311,6 +314,21 @@ def _execute(
     else:
         status = _RESTING if resting else _CANCELLED
     return Receipt(envelope_id, index, status, code, order_id, filled, resting, notional, fee)
+
+
+def _clear_overdue(run: BlockRun, taker: Taker) -> None:
+    """Take orders whose time is over out of the way of a post-only order. Each is met, so it counts
+    among the sender's matches; behind one of the sender's own they are in the way."""
+    opposite = taker.exposure.market.book.opposite(taker.side)
+    threshold = compute_threshold(taker.side, taker.price)
+    keys = opposite.keys
+    while keys and keys[-1] >= threshold and taker.matches_left > 0:
+        order = opposite.levels[keys[-1]].head
+        if not run.is_overdue(order):
+            break
+        taker.matches_left -= weigh_match(order)
+        expire_order(run, order)
+    note_matches(run, taker)
 
 
 def _find_post_only_refusal(exposure: Exposure, taker: Taker) -> ReasonCode:

@@ -70,6 +70,12 @@ def remove_order(state: EngineState, order: Order) -> None:
     state.mark_dirty(account)
 
 
+def expire_order(run: BlockRun, order: Order) -> None:
+    """Take out an order whose time is over, and tell its owner."""
+    run.report(order, ReasonCode.ORDER_EXPIRED, order.lots, 0)
+    remove_order(run.state, order)
+
+
 def reduce_order(state: EngineState, order: Order, lots: int) -> None:
     """Take `lots` off an order, and the order away if nothing is left. Priority is kept."""
     if lots == order.lots:

@@ -44,6 +44,7 @@ from engine.run import BlockRun
 from engine.state import EngineState
 from engine.trading.market import Market
 from engine.trading.placement import check_amounts, check_client_id, check_good_til, place_order
+from engine.trading.resting import expire_order
 from engine.waiting.orders import Conditional, Twap, Waiting
 from engine.waiting.waitlist import add_waiting, end_partner, remove_waiting, settle_pairs
 
@@ -277,6 +278,10 @@ def release(run: BlockRun, order: Conditional) -> PlaceOrder | None:
     It may be gone by now: the other leg of its pair may have traded or fired in this block.
     """
     state = run.state
+    if run.has_overdue:
+        partner = state.orders.get(order.partner)
+        if partner is not None and run.is_overdue(partner):
+            expire_order(run, partner)
     settle_pairs(run)
     if order.order_id not in state.waiting:
         return None
