@@ -1,6 +1,7 @@
 """A small exchange to test on: readable names for accounts, one call per block."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
@@ -119,12 +120,15 @@ class World:
         index_ticks: int | None = None,
         vols_ppm: tuple[int, ...] | None = None,
         market: int = 1,
+        others: Mapping[int, int] = MappingProxyType({}),
     ) -> BlockOutput:
-        """One block with the reporter's index, its surface of volatilities, or both."""
+        """One block with the reporter's index, its surface of volatilities, or both; `others` are
+        indices of further markets."""
         now, sequence = self.time_ms, self.state.height + 1
         reports: list[Instruction] = []
         if index_ticks:
             reports.append(OracleReport(market, index_ticks, sequence, now))
+        reports += [OracleReport(each, price, sequence, now) for each, price in others.items()]
         if vols_ppm:
             reports.append(VolatilityReport(market, vols_ppm, sequence, now))
         receipts = self.run(self.REPORTER, *reports)

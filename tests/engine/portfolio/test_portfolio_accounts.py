@@ -8,23 +8,19 @@ from msgspec.structs import replace
 from engine.genesis import (
     EngineGenesis,
     GenesisDeposit,
-    MarketParams,
     Matching,
     OpenInterestParams,
 )
 from engine.instructions import (
     CancelAll,
     MarginMode,
-    OracleReport,
     PlaceOrder,
     SetMarginMode,
     Side,
     TimeInForce,
-    VolatilityReport,
 )
 from engine.limits import PORTFOLIO_MATCH_WEIGHT, PORTFOLIO_POSITIONS_MAX
 from engine.margin import compute_maintenance_margin, compute_portfolio_margin, refresh_margin
-from engine.options.params import OptionParams
 from engine.portfolio.fixed_point import ONE, from_ratio
 from engine.portfolio.margin import (
     compute_requirements,
@@ -47,27 +43,6 @@ from localnet.splitmix import SplitMix
 DAY_MS = 86_400_000
 START_MS = 40 * DAY_MS + 9 * 3_600_000
 RULES = PortfolioRules()
-OPTIONS = OptionParams(
-    tick_size_microquote=10_000,
-    strike_step_ticks=10_000,
-    expiries=3,
-    expiry_interval_ms=7 * DAY_MS,
-    portfolio=RULES,
-)
-MARKET = MarketParams(
-    market=1,
-    symbol="BTC-PERP",
-    tick_size_microquote=100_000,
-    lots_per_base=10_000,
-    initial_margin_ppm=50_000,
-    maintenance_margin_ppm=30_000,
-    maker_fee_ppm=0,
-    taker_fee_ppm=0,
-    price_band_ppm=200_000,
-    oracle_max_age_ms=60_000,
-    options=OPTIONS,
-)
-"""An index of 600,000 ticks is 60,000 in quote; strikes are 1,000 apart; a lot is 0.0001."""
 INDEX = 600_000
 VOLS = (600_000,) * 20
 PORTFOLIO = SetMarginMode(MarginMode.PORTFOLIO)
@@ -75,10 +50,10 @@ CROSS = SetMarginMode(MarginMode.CROSS)
 
 
 @pytest.fixture
-def make_exchange(world):
+def make_exchange(world, market_params):
     def make(balance=10**12, rich=10**15, **params):
         others = (world.BOB, world.CAROL, world.DAVE, world.ERIN)
-        market = replace(MARKET, **params)
+        market = replace(market_params, **params)
         plain = replace(market, market=2, symbol="ETH-PERP", options=None)
         deposits = (
             GenesisDeposit(world.ALICE, balance),
@@ -93,20 +68,12 @@ def make_exchange(world):
 
 
 def report(exchange, index):
-    now, sequence = exchange.time_ms, exchange.state.height + 1
-    receipts = exchange.run(
-        exchange.REPORTER,
-        OracleReport(1, index, sequence, now),
-        OracleReport(2, index, sequence, now),
-        VolatilityReport(1, VOLS, sequence, now),
-    )
-    assert {receipt.code for receipt in receipts} == {"ok"}
+    exchange.report(index, VOLS, others={2: index})
 
 
-def find(exchange, strike, *, is_call=True, place=0):
-    """A series by its strike in thousands of quote; `place` counts expiries."""
-    expiry = list(exchange.state.chains[1].expiries.values())[place]
-    return expiry.strikes[strike * 10_000][0 if is_call else 1]
+def find(exchange, strike, **which):
+    """A series by its strike in thousands of quote."""
+    return exchange.find_series(strike * 10_000, **which)
 
 
 def trade(exchange, who, market, lots, *, code="ok", other=None):

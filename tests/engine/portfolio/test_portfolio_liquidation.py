@@ -1,9 +1,10 @@
 """Liquidation of accounts with portfolio margin: hedges are not closed by themselves."""
 
+import pytest
 from msgspec.structs import replace
 
 from engine.cross_margin import compute_position_margin
-from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams, MarketParams
+from engine.genesis import EngineGenesis, GenesisDeposit, LiquidationParams
 from engine.instructions import (
     CancelAll,
     MarginMode,
@@ -12,48 +13,16 @@ from engine.instructions import (
     SetMarginMode,
     Side,
     Transfer,
-    VolatilityReport,
 )
 from engine.liquidation.assessment import compute_fresh_margin, list_fresh
 from engine.margin import compute_maintenance_margin, refresh_margin
-from engine.options.params import OptionParams
-from engine.portfolio.rules import PortfolioRules
 from engine.receipts import LiquidationEvent, LiquidationStage, LiquidationStep
 
 DAY_MS = 86_400_000
 START_MS = 40 * DAY_MS + 9 * 3_600_000
 INDEX = 600_000
 LOTS = 10_000
-MARKET = MarketParams(
-    market=1,
-    symbol="BTC-PERP",
-    tick_size_microquote=100_000,
-    lots_per_base=10_000,
-    initial_margin_ppm=50_000,
-    maintenance_margin_ppm=30_000,
-    maker_fee_ppm=0,
-    taker_fee_ppm=0,
-    price_band_ppm=200_000,
-    oracle_max_age_ms=60_000,
-    options=OptionParams(
-        tick_size_microquote=10_000,
-        strike_step_ticks=10_000,
-        expiries=3,
-        expiry_interval_ms=7 * DAY_MS,
-        portfolio=PortfolioRules(),
-    ),
-)
-
-
-def report(exchange, plain):
-    now, sequence = exchange.time_ms, exchange.state.height + 1
-    receipts = exchange.run(
-        exchange.REPORTER,
-        OracleReport(1, INDEX, sequence, now),
-        OracleReport(2, plain, sequence, now),
-        VolatilityReport(1, (600_000,) * 20, sequence, now),
-    )
-    assert {receipt.code for receipt in receipts} == {"ok"}
+VOLS = (600_000,) * 20
 
 
 def trade(exchange, side, market, price, lots):
@@ -61,13 +30,14 @@ def trade(exchange, side, market, price, lots):
     assert exchange.one(exchange.ALICE, PlaceOrder(market, side, price, lots)).filled_lots == lots
 
 
-def make(world):
+@pytest.fixture
+def hedged(world, market_params):
     """Alice is short perpetuals that her calls cover, long of another market, and at her initial
     margin; then the other market falls. Dave bids for the calls."""
-    plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None)
+    plain = replace(market_params, market=2, symbol="ETH-PERP", options=None)
     exchange = type(world)(
         EngineGenesis(
-            (MARKET, plain),
+            (market_params, plain),
             (
                 GenesisDeposit(world.ALICE, 3 * 10**10),
                 GenesisDeposit(world.BOB, 10**15),
@@ -78,7 +48,7 @@ def make(world):
         )
     )
     exchange.time_ms = START_MS
-    report(exchange, INDEX)
+    exchange.report(INDEX, VOLS, others={2: INDEX})
     assert exchange.one(exchange.ALICE, SetMarginMode(MarginMode.PORTFOLIO)).code == "ok"
     expiry = list(exchange.state.chains[1].expiries.values())[1]
     call = expiry.strikes[sorted(expiry.strikes)[5]][0]
@@ -101,14 +71,14 @@ def fall(exchange, account, orders):
         price -= 10_000
         exchange.run(exchange.DAVE, *orders(price))
         exchange.time_ms += 1
-        report(exchange, price)
+        exchange.report(INDEX, VOLS, others={2: price})
         told = exchange.events(LiquidationEvent)
     assert told[0].account == account.account_id
     return told
 
 
-def test_closing_leaves_a_hedge_alone(world):
-    exchange, account, call = make(world)
+def test_closing_leaves_a_hedge_alone(hedged):
+    exchange, account, call = hedged
     fall(
         exchange,
         account,
@@ -120,8 +90,8 @@ def test_closing_leaves_a_hedge_alone(world):
     assert account.equity > compute_maintenance_margin(account) * 8 // 10
 
 
-def test_closing_takes_what_the_margin_falls_by_and_keeps_its_ratio(world):
-    exchange, account, call = make(world)
+def test_closing_takes_what_the_margin_falls_by_and_keeps_its_ratio(hedged):
+    exchange, account, call = hedged
     told = fall(
         exchange,
         account,
@@ -139,27 +109,29 @@ def test_closing_takes_what_the_margin_falls_by_and_keeps_its_ratio(world):
     )
 
 
-def test_where_everything_hedges_the_auction_begins_at_once(world, monkeypatch):
-    exchange, account, _ = make(world)
+def test_where_everything_hedges_the_auction_begins_at_once(hedged, monkeypatch):
+    exchange, account, _ = hedged
     monkeypatch.setattr("engine.liquidation.phase.LIQUIDATION_TRIES_PER_STEP_MAX", 0)
     told = fall(exchange, account, lambda _: [])
     assert [event.step for event in told] == [LiquidationStep.BEGUN, LiquidationStep.AUCTIONED]
     assert account.distress.stage is LiquidationStage.AUCTION
 
 
-def make_shielded(world, lots):
+def make_shielded(world, market_params, lots):
     """Alice is long ten thousand perpetuals, and has some lots in another market and some calls;
     the other market's index is stale."""
-    plain = replace(MARKET, market=2, symbol="ETH-PERP", options=None, oracle_max_age_ms=5_000)
+    plain = replace(
+        market_params, market=2, symbol="ETH-PERP", options=None, oracle_max_age_ms=5_000
+    )
     deposits = tuple(
         GenesisDeposit(name, amount)
         for name, amount in ((world.ALICE, 18 * 10**9), (world.BOB, 10**15), (world.DAVE, 10**15))
     )
     exchange = type(world)(
-        EngineGenesis((MARKET, plain), deposits, START_MS, liquidation=LiquidationParams())
+        EngineGenesis((market_params, plain), deposits, START_MS, liquidation=LiquidationParams())
     )
     exchange.time_ms = START_MS
-    report(exchange, 10_000)
+    exchange.report(INDEX, VOLS, others={2: 10_000})
     assert exchange.one(exchange.ALICE, SetMarginMode(MarginMode.PORTFOLIO)).code == "ok"
     trade(exchange, Side.BUY, 1, INDEX, LOTS)
     trade(exchange, Side.BUY, 2, 10_000, lots)
@@ -173,8 +145,8 @@ def move(exchange, price):
     assert receipt.code == "ok"
 
 
-def test_a_lot_of_another_underlying_that_is_stale_shields_no_portfolio(world):
-    exchange, account = make_shielded(world, 1)
+def test_a_lot_of_another_underlying_that_is_stale_shields_no_portfolio(world, market_params):
+    exchange, account = make_shielded(world, market_params, 1)
     move(exchange, 560_000)
     assert account.distress is None
     # Equity 8,000 and 0.02 of doubt; of the perpetuals the margin is 11,500.
@@ -187,10 +159,10 @@ def test_a_lot_of_another_underlying_that_is_stale_shields_no_portfolio(world):
     assert [exchange.position(exchange.ALICE, market) for market in (1, 2)] == [0, 1]
 
 
-def test_what_is_stale_on_an_underlying_leaves_its_hedges_for_last(world):
+def test_what_is_stale_on_an_underlying_leaves_its_hedges_for_last(world, market_params):
     """While the volatilities are stale nobody knows what options hedge: the perpetual under them is
     not closed before the rest is, nor for want of margin."""
-    exchange, account = make_shielded(world, 1_000)
+    exchange, account = make_shielded(world, market_params, 1_000)
     sequence = exchange.state.height + 1
     for market, price in ((1, INDEX), (2, 10_000)):
         exchange.one(
