@@ -204,6 +204,7 @@ class NodeCluster:
             find_time_ms,
             self.exempt,
             self.session_keys.find_active_height,
+            lambda index: self.core(index).ledger.height,
         )
 
     def _make_genesis(self) -> Genesis:

@@ -57,12 +57,15 @@ class Door(Watcher):
         find_time_ms: Callable[[int], int],
         exempt: Iterable[int] = (),
         find_active_height: Callable[[bytes], int | None] = lambda key: None,
+        find_ledger_height: Callable[[int], int] = lambda index: 0,
     ) -> None:
         """`genuine` are the headers of envelopes that follow all rules, by id: what else is handed
         in may be turned away for anything, if only it is answered. `delivered` are the newest
         heights by host, `find_time_ms` what a host's clock shows, and `find_active_height` from
-        which height on a session key counts."""
+        which height on a session key counts, and `find_ledger_height` where a host's ledger stands,
+        which after a restart is behind what it delivered before."""
         self._find_active_height = find_active_height
+        self._find_ledger_height = find_ledger_height
         self._config = config
         self._genuine = genuine
         self._delivered = delivered
@@ -134,7 +137,7 @@ class Door(Watcher):
                 is_true = header.nonce < self._find_time_ms(index) - NONCE_PAST_MAX_MS
             case "key.unauthorised":
                 active = self._find_active_height(header.signer)
-                is_true = active is not None and self._delivered[index] + 1 < active
+                is_true = active is not None and self._find_ledger_height(index) + 1 < active
             case "pool.full" | "pool.sender_full":
                 is_true = self._is_full(index, size_bytes, header.sender if "_" in code else None)
             case "nonce.duplicate" | "nonce.too_low":
