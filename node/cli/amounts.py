@@ -58,7 +58,12 @@ def parse_quote(text: str) -> int:
     amount = Fraction(0)
     if len(text) <= DIGITS_MAX and _DECIMAL.fullmatch(text):
         amount = Fraction(text) * QUOTE_MICROQUOTE
-    if amount.denominator != 1 or not 0 < amount <= DEPOSITS_TOTAL_MAX_MICROQUOTE:
+    if amount > DEPOSITS_TOTAL_MAX_MICROQUOTE:
+        largest = DEPOSITS_TOTAL_MAX_MICROQUOTE // QUOTE_MICROQUOTE
+        raise AmountError(
+            f"{text} is more than can ever be deposited", advice=f"choose at most {largest}"
+        )
+    if amount.denominator != 1 or amount <= 0:
         raise AmountError(
             f"{text!r} is no amount of quote currency",
             advice="write it like 250 or 0.5, with at most six decimals",

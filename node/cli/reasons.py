@@ -13,6 +13,7 @@ from engine.limits import (
     DEPOSITS_TOTAL_MAX_MICROQUOTE,
     PPM,
     PRICE_MAX_TICKS,
+    QUOTE_MICROQUOTE,
     SUB_ACCOUNTS_MAX,
     TWAP_DURATION_MAX_MS,
     TWAP_INTERVAL_MAX_MS,
@@ -22,7 +23,7 @@ from engine.limits import (
 from engine.receipts import ReasonCode
 from mempool.account import SESSION_KEY_LIFETIME_MAX_MS
 from mempool.refusal import RefusalCode
-from node.cli.amounts import format_duration, format_quote
+from node.cli.amounts import format_duration
 from node.protocol import STATEMENTS_KEPT
 
 
@@ -291,7 +292,7 @@ OUTCOME_REASONS: Final = {
     ReasonCode.OPTION_EXPIRED: Reason("the option expired", ""),
     ReasonCode.COLLATERAL_AMOUNT_INVALID: Reason(
         "the amount is not above zero, or above all that can ever be deposited",
-        f"choose more than 0, up to {format_quote(DEPOSITS_TOTAL_MAX_MICROQUOTE)}",
+        f"choose more than 0, up to {DEPOSITS_TOTAL_MAX_MICROQUOTE // QUOTE_MICROQUOTE}",
     ),
     ReasonCode.COLLATERAL_ORACLE_STALE: Reason(
         "the index price of a market in which the account has a position or orders is too old",
@@ -307,7 +308,7 @@ OUTCOME_REASONS: Final = {
     ReasonCode.WITHDRAW_DESTINATION_INVALID: Reason(
         f"the destination is no address on L1, which has {WITHDRAWAL_DESTINATION_BYTES} bytes that "
         "are not all zero",
-        f"write {2 * WITHDRAWAL_DESTINATION_BYTES} hexadecimal digits",
+        f"name one of {2 * WITHDRAWAL_DESTINATION_BYTES} hexadecimal digits that are not all 0",
     ),
     ReasonCode.WITHDRAW_TOO_SMALL: Reason(
         "the amount is below the smallest withdrawal of the chain",

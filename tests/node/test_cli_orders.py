@@ -352,24 +352,26 @@ def test_collateral_is_moved_in_units_of_quote(
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "advice"),
     [
-        "transfer 1",
-        "transfer 1 --to bob --to-sub 1",
-        "transfer 0 --to bob",
-        "transfer 0.0000001 --to bob",
-        "transfer x --to bob",
-        "transfer 1 --to-sub 33",
-        "withdraw 1 0x12",
-        f"withdraw 1 {'zz' * 20}",
+        ("transfer 1", "transfer --help"),
+        ("transfer 1 --to bob --to-sub 1", "transfer --help"),
+        ("transfer 0 --to bob", "like 250 or 0.5"),
+        ("transfer 0.0000001 --to bob", "at most six decimals"),
+        ("transfer x --to bob", "like 250 or 0.5"),
+        ("transfer 99999999999 --to bob", "at most 72057594037"),
+        ("transfer 1 --to-sub 33", "transfer --help"),
+        ("withdraw 1 0x12", "withdraw --help"),
+        (f"withdraw 1 {'zz' * 20}", "withdraw --help"),
     ],
 )
 def test_collateral_that_cannot_be_meant_is_not_sent(
-    line: str, door: Door, network: Network, capsys: pytest.CaptureFixture[str]
+    line: str, advice: str, door: Door, network: Network, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["account", *line.split(), "--dir", str(network.path)]
+    words = ["account", *line.split(), "--dir", str(network.path), "--json"]
     assert run(words) == ExitCode.USAGE
     assert door.instructions == []
+    assert advice in json.loads(capsys.readouterr().out)["error"]["next"]
 
 
 @pytest.mark.parametrize(
