@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 import consensus.evidence
 import localnet.sim.node_world
+import localnet.sim.nodes
+import localnet.sim.scenario
 import node.serving
 from consensus.effects import Persist, Send, Sign, Signed, SignIdentity, Store, Token
 from consensus.lanes import Lanes
@@ -44,7 +46,25 @@ CALLED = Schedule(seed=3, views=40, traffic=Traffic(interval_ms=8))
 PLANTED = Token("plant", 1)
 """Whatever comes back for it is nobody's."""
 
+WAITS = (
+    (localnet.sim.nodes, "ARCHIVED_MAX_MS", 2_000),
+    (localnet.sim.scenario, "CATCH_UP_MAX_MS", 5_000),
+    (localnet.sim.scenario, "HEAL_MAX_MS", 10_000),
+    (localnet.sim.scenario, "REST_MAX_MS", 10_000),
+    (localnet.sim.scenario, "VIEW_MAX_MS", 500),
+)
+"""How long a run waits at most: here mostly for what never comes, and each second is simulated.
+What comes does so far sooner, as the tests without a fault show."""
+
 Bend = Callable[[NodeCore, list[Any]], list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `WAITS`."""
+    for module, name, wait_ms in WAITS:
+        assert getattr(module, name) > wait_ms
+        monkeypatch.setattr(module, name, wait_ms)
 
 
 @pytest.fixture
