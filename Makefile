@@ -38,9 +38,7 @@ localnet: setup ## Run four sequencer nodes with demo traders until Ctrl-C
 	$(BIN)/rota localnet up
 
 test: setup ## Run the tests
-	@# They run the sources; those that compare both builds wait for this one.
-	@$(BIN)/python scripts/compile.py & compiling=$$!; \
-	$(BIN)/python -m pytest; tests=$$?; wait $$compiling && exit $$tests
+	@$(BIN)/python scripts/run_tests.py
 
 campaign: setup compile ## Simulate 11,200 random schedules, all crash points of a run, 2,000 twins, 300 engine streams
 	$(BIN)/rota sim run --seeds 1..10000 --views 30
